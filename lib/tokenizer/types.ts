@@ -1,0 +1,13 @@
+/** What the data pipeline, generation and evaluation need of a tokenizer. */
+export interface TokenizerModel {
+  /** Number of ids: the smallest vocabSize that a model may have. */
+  readonly vocabSize: number;
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenId: number | undefined;
+  readonly padTokenId: number | undefined;
+  readonly unkTokenId: number | undefined;
+  /** Ids of `text`; nothing is added before or after. */
+  encode(text: string): number[];
+  /** Text of `ids`; special tokens are left out when `skipSpecialTokens` is true (default false). */
+  decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string;
+}
