@@ -42,7 +42,9 @@ export class KotodamaError extends Error {
       details.received === undefined ? '' : `received ${details.received}`,
     ].filter(Boolean);
     const text =
-      message + (facts.length > 0 ? `: ${facts.join(', ')}` : '') + (details.hint === undefined ? '' : `\n  hint: ${details.hint}`);
+      message +
+      (facts.length > 0 ? `: ${facts.join(', ')}` : '') +
+      (details.hint === undefined ? '' : `\n  hint: ${details.hint}`);
     super(text, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.expected = details.expected;

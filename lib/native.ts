@@ -1,0 +1,157 @@
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { KotodamaError, messageOf } from './errors.js';
+
+/** GPT-2's numbers as the engine takes them. */
+export interface NativeConfig {
+  vocabSize: number;
+  nPositions: number;
+  nEmbd: number;
+  nLayer: number;
+  nHead: number;
+  nInner: number;
+  layerNormEpsilon: number;
+  initializerRange: number;
+  embdPdrop: number;
+  attnPdrop: number;
+  residPdrop: number;
+}
+
+export interface NativeModelOptions {
+  /** `cpu` or `cuda:N`. */
+  device: string;
+  precision: 'fp32' | 'bf16';
+  /** CPU threads; 0 lets the engine choose. */
+  threads: number;
+  /** Seeds initialisation and dropout. */
+  seed: number;
+}
+
+export interface NativeLoss {
+  /** Sum of the losses in nats. */
+  sum: number;
+  /** Labels that are not ignored. */
+  count: number;
+}
+
+export interface NativeStepOptions {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  /** 0: no clipping. */
+  maxGradNorm: number;
+}
+
+export interface NativeStepResult {
+  gradNorm: number;
+  /** False when the norm is not finite; nothing was changed then. */
+  applied: boolean;
+}
+
+/** Bytes, planned before they are taken. */
+export interface NativeMemoryPlan {
+  parameters: number;
+  gradients: number;
+  moments: number;
+  activations: number;
+  total: number;
+  /** What the device has free now, beside what the model holds already. */
+  free: number;
+}
+
+export interface NativeDevice {
+  /** `cpu` or `cuda:N`. */
+  device: string;
+  name: string;
+  detail: string;
+  totalBytes: number;
+  freeBytes: number;
+}
+
+export type TensorKind = 'param' | 'grad' | 'exp_avg' | 'exp_avg_sq';
+
+/** What the engine counts; restored on resume so that bias correction and dropout masks continue. */
+export interface NativeCounters {
+  /** Optimizer steps applied. */
+  step: number;
+  /** Micro-steps taken (forwardBackward calls). */
+  microStep: number;
+}
+
+/** One GPT-2 on one device. Calls run off the event loop, one at a time; a second one at once is `ERR_BUSY`. */
+export interface NativeModel {
+  readonly device: NativeDevice;
+  /** Name, shape and order of the parameters, Hugging Face's names and layout. */
+  tensors(): { name: string; shape: number[] }[];
+  plan(batchSize: number, blockSize: number): NativeMemoryPlan;
+  /** Takes the activations' memory for this shape; `ERR_MEMORY` when it does not fit. */
+  reserve(batchSize: number, blockSize: number): Promise<void>;
+  forwardBackward(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;
+  step(options: NativeStepOptions): Promise<NativeStepResult>;
+  /** Forgets accumulated gradients. */
+  zeroGradients(): Promise<void>;
+  evaluate(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;
+  /** Logits (B, T, V). */
+  forward(inputIds: Int32Array, batchSize: number, blockSize: number): Promise<Float32Array>;
+  /** Gradients are means over the labels counted since the last step. */
+  readTensor(kind: TensorKind, name: string): Promise<Float32Array>;
+  writeTensor(kind: TensorKind, name: string, data: Float32Array): Promise<void>;
+  counters(): NativeCounters;
+  setCounters(counters: NativeCounters): void;
+  /** A key-value cache for `batchSize` sequences of up to `capacity` positions. */
+  createDecoder(batchSize: number, capacity: number): Promise<NativeDecoder>;
+  /** Frees device memory once a running call has ended; safe to call again. */
+  dispose(): Promise<void>;
+}
+
+export interface NativeDecoder {
+  /** Positions held. */
+  readonly length: number;
+  /** Appends n ids per sequence, (B, n) row-major; gives the logits after the last one, (B, V). */
+  append(inputIds: Int32Array): Promise<Float32Array>;
+  /** Forgets all positions. */
+  reset(): void;
+  dispose(): Promise<void>;
+}
+
+export interface NativeAddon {
+  createModel(config: NativeConfig, options: NativeModelOptions): Promise<NativeModel>;
+  /** Devices that work; the CPU comes first. */
+  devices(): NativeDevice[];
+  /** Why CUDA cannot be used here, or null when it can. */
+  cudaProblem(): string | null;
+}
+
+let loaded: NativeAddon | undefined;
+
+/**
+ * Loads the compiled addon, once per thread.
+ *
+ * @throws KotodamaError `ERR_NATIVE` with the way out when it was never built or does not fit this machine.
+ */
+export function native(): NativeAddon {
+  if (loaded === undefined) {
+    const require = createRequire(import.meta.url);
+    const root = dirname(dirname(fileURLToPath(import.meta.url)));
+    try {
+      loaded = (require('node-gyp-build') as (directory: string) => NativeAddon)(root);
+    } catch (cause) {
+      throw new KotodamaError('ERR_NATIVE', `The native engine could not be loaded (${firstLine(messageOf(cause))})`, {
+        hint: [
+          'build it with `npm rebuild kotodama --foreground-scripts` (in a clone: `npm run build:native`);',
+          'a C++17 compiler and CMake 3.18 or newer are needed (Debian, Ubuntu: `sudo apt-get install g++ cmake make`);',
+          'if npm blocked install scripts, run `npm approve-scripts kotodama` first',
+        ].join('\n        '),
+        cause,
+      });
+    }
+  }
+  return loaded;
+}
+
+function firstLine(text: string): string {
+  return text.split('\n', 1)[0] ?? text;
+}
