@@ -1,0 +1,95 @@
+// Builds the native engine on the user's machine. Run by npm as the install script.
+//
+// KOTODAMA_INSTALL=strict  a failed build fails the installation (for CI)
+// KOTODAMA_INSTALL=force   builds even if an addon that loads is already there
+// KOTODAMA_INSTALL=skip    builds nothing
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism, totalmem } from 'node:os';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const require = createRequire(import.meta.url);
+const mode = process.env.KOTODAMA_INSTALL ?? '';
+const MINIMUM_CMAKE = [3, 18];
+
+/** Tried in a child process, since a broken addon may take the process down. */
+function addonLoads() {
+  const program = `require(${JSON.stringify(require.resolve('node-gyp-build'))})(${JSON.stringify(root)})`;
+  return spawnSync(process.execPath, ['-e', program], { stdio: 'ignore' }).status === 0;
+}
+
+function works(command, args = ['--version']) {
+  return spawnSync(command, args, { stdio: 'ignore' }).status === 0;
+}
+
+function cmakeVersion() {
+  const output = spawnSync('cmake', ['--version'], { encoding: 'utf8' }).stdout ?? '';
+  const match = /version (\d+)\.(\d+)/.exec(output);
+  return match === null ? undefined : [Number(match[1]), Number(match[2])];
+}
+
+/** What is missing, as [thing, package on Debian, on Fedora, on macOS]. */
+function missingTools() {
+  const missing = [];
+  const compilers = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++'];
+  if (!compilers.some((name) => works(name))) missing.push(['a C++17 compiler', 'g++', 'gcc-c++', undefined]);
+  const version = cmakeVersion();
+  const [major, minor] = MINIMUM_CMAKE;
+  if (version === undefined || version[0] < major || (version[0] === major && version[1] < minor)) {
+    missing.push([`CMake ${MINIMUM_CMAKE.join('.')} or newer`, 'cmake', 'cmake', 'cmake']);
+  }
+  if (!works('ninja') && !works('make')) missing.push(['make or ninja', 'make', 'make', undefined]);
+  return missing;
+}
+
+function installCommand(missing) {
+  if (process.platform === 'darwin') {
+    const steps = missing.some((tool) => tool[3] === undefined) ? ['xcode-select --install'] : [];
+    const brew = missing.map((tool) => tool[3]).filter(Boolean);
+    return [...steps, ...(brew.length > 0 ? [`brew install ${brew.join(' ')}`] : [])].join(' && ');
+  }
+  const debian = `sudo apt-get install -y ${missing.map((tool) => tool[1]).join(' ')}`;
+  const fedora = `sudo dnf install -y ${missing.map((tool) => tool[2]).join(' ')}`;
+  const release = existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : '';
+  if (/^ID(_LIKE)?=.*(fedora|rhel)/m.test(release)) return fedora;
+  if (/^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release)) return debian;
+  return `${debian}   (Debian, Ubuntu)\n    ${fedora}   (Fedora)`;
+}
+
+function build() {
+  // A compiler process takes up to about 1 GiB.
+  const jobs = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 30)));
+  const program = require.resolve('cmake-js/bin/cmake-js');
+  return (
+    spawnSync(process.execPath, [program, 'build', '--parallel', String(jobs)], { cwd: root, stdio: 'inherit' })
+      .status === 0
+  );
+}
+
+function giveUp(message) {
+  process.stderr.write(`\nkotodama: ${message}\n`);
+  process.stderr.write('  The package is installed, but it cannot train until the engine is built.\n');
+  process.stderr.write('  Afterwards run: npm rebuild kotodama --foreground-scripts   (in a clone: npm install)\n\n');
+  process.exitCode = mode === 'strict' ? 1 : 0;
+}
+
+function main() {
+  if (mode === 'skip' || (mode !== 'force' && addonLoads())) return;
+  const missing = missingTools();
+  if (missing.length > 0) {
+    const names = missing.map((tool) => tool[0]).join(' and ');
+    giveUp(
+      `the native engine needs ${names}, not found on this machine. Install with:\n    ${installCommand(missing)}`,
+    );
+  } else if (!build()) {
+    giveUp('the native engine did not compile; the compiler messages are above.');
+  } else if (!addonLoads()) {
+    giveUp('the native engine compiled but does not load; `npx kotodama doctor` says why.');
+  }
+}
+
+main();

@@ -1,0 +1,30 @@
+// Reads a TAP file and prints, as the last line, `N passed, N failed` (and how many were skipped), counting assertions.
+
+import { createReadStream } from 'node:fs';
+import { Parser } from 'tap-parser';
+
+const counts = { passed: 0, failed: 0, skipped: 0 };
+
+/** Subtests are summed up by their own assertions, not by the line that closes them. */
+function count(parser) {
+  const children = new Set();
+  parser.on('child', (child) => {
+    children.add(child.name);
+    count(child);
+  });
+  parser.on('assert', (result) => {
+    if (children.has(result.name) && result.ok) return;
+    if (result.skip || result.todo) counts.skipped += 1;
+    else if (result.ok) counts.passed += 1;
+    else counts.failed += 1;
+  });
+}
+
+const root = new Parser(() => {
+  const failed = Math.max(counts.failed, root.ok ? 0 : 1);
+  const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
+  process.stdout.write(`${counts.passed} passed, ${failed} failed${skipped}\n`);
+  process.exitCode = failed > 0 || counts.passed === 0 ? 1 : 0;
+});
+count(root);
+createReadStream(process.argv[2]).pipe(root);
