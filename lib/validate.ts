@@ -1,0 +1,246 @@
+import { KotodamaError } from './errors.js';
+
+/** One thing that is wrong with some options. */
+export interface Problem {
+  /** The option, e.g. `nHead`. */
+  name: string;
+  /** What would be right, e.g. `an integer of at least 1`. */
+  expected: string;
+  /** What was found; a string, already printable (see {@link describe}). */
+  received: string;
+  /** What to do about it. */
+  hint?: string;
+}
+
+/** Collects everything that is wrong before complaining once. */
+export class Problems {
+  readonly list: Problem[] = [];
+
+  add(name: string, expected: string, received: string, hint?: string): void {
+    this.list.push(hint === undefined ? { name, expected, received } : { name, expected, received, hint });
+  }
+
+  /** @throws KotodamaError `ERR_OPTIONS` that lists every problem under `title`, when there is one. */
+  throwIfAny(title: string): void {
+    const [first, ...others] = this.list;
+    if (first === undefined) return;
+    if (others.length === 0) {
+      throw new KotodamaError('ERR_OPTIONS', `${title}: ${first.name}`, first);
+    }
+    throw new KotodamaError('ERR_OPTIONS', `${title}: ${this.list.length} problems\n${this.list.map(line).join('\n')}`);
+  }
+}
+
+function line({ name, expected, received, hint }: Problem): string {
+  return `  ${name}: expected ${expected}, received ${received}${hint === undefined ? '' : ` (${hint})`}`;
+}
+
+/** Limits of a number; each is optional. */
+export interface Range {
+  /** Smallest value allowed. */
+  min?: number;
+  /** The value must be larger than this. */
+  above?: number;
+  /** Largest value allowed. */
+  max?: number;
+  /** The value must be smaller than this. */
+  below?: number;
+}
+
+/**
+ * Reads typed values out of an options object and notes what is wrong with them. Every check returns a value of the right
+ * type even after a problem, so that reading goes on; `finish` then throws. An absent value (`undefined`) is the fallback,
+ * or a problem when no fallback is given.
+ */
+export class OptionReader {
+  readonly problems = new Problems();
+  private readonly values: Readonly<Record<string, unknown>>;
+  private readonly label: (name: string) => string;
+
+  /** @param label how a name is shown to the person, e.g. `nLayer` as `--n-layer`. */
+  constructor(options: unknown, label: (name: string) => string = (name) => name) {
+    this.label = label;
+    this.values = isRecord(options) ? options : {};
+    if (!isRecord(options) && options !== undefined) this.problems.add('options', 'an object', describe(options));
+  }
+
+  /** Whether a value was given. */
+  has(name: string): boolean {
+    return this.values[name] !== undefined;
+  }
+
+  /** Notes every key that is not among `names`, with the nearest one. */
+  onlyKnown(names: readonly string[]): void {
+    for (const key of Object.keys(this.values)) {
+      if (names.includes(key) || this.values[key] === undefined) continue;
+      const close = nearest(key, names);
+      this.problems.add(
+        this.label(key),
+        close === undefined ? `one of ${names.map(this.label).join(', ')}` : `a known name`,
+        'an unknown name',
+        close === undefined ? undefined : `did you mean ${this.label(close)}?`,
+      );
+    }
+  }
+
+  integer(name: string, range: Range): number;
+  integer<F>(name: string, range: Range, fallback: F): number | F;
+  integer<F>(name: string, range: Range, ...fallback: F[]): number | F {
+    return this.read(name, `an integer${rangeText(range)}`, (value) => isInteger(value) && inside(value, range), {
+      placeholder: Number.NaN,
+      fallback,
+    });
+  }
+
+  /** A finite number. */
+  number(name: string, range: Range): number;
+  number<F>(name: string, range: Range, fallback: F): number | F;
+  number<F>(name: string, range: Range, ...fallback: F[]): number | F {
+    return this.read(name, `a number${rangeText(range)}`, (value) => isFiniteNumber(value) && inside(value, range), {
+      placeholder: Number.NaN,
+      fallback,
+    });
+  }
+
+  boolean(name: string): boolean;
+  boolean<F>(name: string, fallback: F): boolean | F;
+  boolean<F>(name: string, ...fallback: F[]): boolean | F {
+    return this.read(name, 'true or false', (value) => typeof value === 'boolean', { placeholder: false, fallback });
+  }
+
+  /** A string that is not empty. */
+  string(name: string): string;
+  string<F>(name: string, fallback: F): string | F;
+  string<F>(name: string, ...fallback: F[]): string | F {
+    const holds = (value: unknown) => typeof value === 'string' && value.length > 0;
+    return this.read(name, 'a string that is not empty', holds, { placeholder: '', fallback });
+  }
+
+  /** One of a few strings. */
+  choice<C extends string>(name: string, choices: readonly [C, ...C[]]): C;
+  choice<C extends string, F>(name: string, choices: readonly [C, ...C[]], fallback: F): C | F;
+  choice<C extends string, F>(name: string, choices: readonly [C, ...C[]], ...fallback: F[]): C | F {
+    const holds = (value: unknown) => typeof value === 'string' && (choices as readonly string[]).includes(value);
+    const value = this.values[name];
+    const close = typeof value === 'string' ? nearest(value, choices) : undefined;
+    return this.read(name, alternatives(choices.map((choice) => `'${choice}'`)), holds, {
+      placeholder: choices[0],
+      fallback,
+      hint: close === undefined ? undefined : `did you mean '${close}'?`,
+    });
+  }
+
+  /** Notes a problem that the simple checks cannot see. */
+  problem(name: string, expected: string, received: unknown, hint?: string): void {
+    this.problems.add(this.label(name), expected, describe(received), hint);
+  }
+
+  /** @throws KotodamaError `ERR_OPTIONS` with every problem found. */
+  finish(title: string): void {
+    this.problems.throwIfAny(title);
+  }
+
+  private read<T, F>(
+    name: string,
+    expected: string,
+    holds: (value: unknown) => boolean,
+    rest: { placeholder: T; fallback: F[]; hint?: string | undefined },
+  ): T | F {
+    const value = this.values[name];
+    if (value === undefined && rest.fallback.length > 0) return rest.fallback[0] as F;
+    if (holds(value)) return value as T;
+    this.problems.add(this.label(name), expected, value === undefined ? 'nothing' : describe(value), rest.hint);
+    return rest.placeholder;
+  }
+}
+
+/** A value as a message shows it: short, and unmistakable about its type. */
+export function describe(value: unknown): string {
+  if (typeof value === 'string') return value.length > 60 ? `'${value.slice(0, 57)}...'` : `'${value}'`;
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (ArrayBuffer.isView(value)) return `a ${value.constructor.name} of ${value.byteLength} bytes`;
+  if (typeof value === 'function') return 'a function';
+  if (typeof value === 'object' && value !== null) return 'an object';
+  return String(value);
+}
+
+/** The candidate that `word` is probably a misspelling of, if any. */
+export function nearest<C extends string>(word: string, candidates: readonly C[]): C | undefined {
+  let best: C | undefined;
+  // A third of the letters may be wrong; more is a different word.
+  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(plain(word), plain(candidate));
+    if (distance < bestDistance) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+/** `--n_Layer`, `n-layer` and `nLayer` are the same word to a person. */
+function plain(word: string): string {
+  return word.toLowerCase().replaceAll(/[-_]/g, '');
+}
+
+/** Damerau-Levenshtein distance (adjacent transpositions count once), by dynamic programming over three rows. */
+export function editDistance(a: string, b: string): number {
+  let before: number[] = [];
+  let above = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1];
+      let distance = Math.min(at(above, j) + 1, at(row, j - 1) + 1, at(above, j - 1) + (same ? 0 : 1));
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        distance = Math.min(distance, at(before, j - 2) + 1);
+      }
+      row.push(distance);
+    }
+    before = above;
+    above = row;
+  }
+  return at(above, b.length);
+}
+
+function at(row: number[], column: number): number {
+  return row[column] as number;
+}
+
+/** `a, b or c` */
+export function alternatives(words: readonly string[]): string {
+  return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isFiniteNumber(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value);
+}
+
+function isInteger(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value);
+}
+
+function inside(value: number, { min, above, max, below }: Range): boolean {
+  return (
+    (min === undefined || value >= min) &&
+    (above === undefined || value > above) &&
+    (max === undefined || value <= max) &&
+    (below === undefined || value < below)
+  );
+}
+
+function rangeText({ min, above, max, below }: Range): string {
+  if (min !== undefined && max !== undefined) return ` from ${min} to ${max}`;
+  const limits = [
+    min === undefined ? '' : `of at least ${min}`,
+    above === undefined ? '' : `above ${above}`,
+    max === undefined ? '' : `of at most ${max}`,
+    below === undefined ? '' : `below ${below}`,
+  ].filter(Boolean);
+  return limits.length === 0 ? '' : ` ${limits.join(' and ')}`;
+}
