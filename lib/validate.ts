@@ -116,6 +116,15 @@ export class OptionReader {
     return this.read(name, 'a string that is not empty', holds, { placeholder: '', fallback });
   }
 
+  /** A list of at least one string, none of them empty. */
+  strings(name: string): string[];
+  strings<F>(name: string, fallback: F): string[] | F;
+  strings<F>(name: string, ...fallback: F[]): string[] | F {
+    const holds = (value: unknown) =>
+      Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'string' && item.length > 0);
+    return this.read(name, 'a list of strings that are not empty', holds, { placeholder: [] as string[], fallback });
+  }
+
   /** One of a few strings. */
   choice<C extends string>(name: string, choices: readonly [C, ...C[]]): C;
   choice<C extends string, F>(name: string, choices: readonly [C, ...C[]], fallback: F): C | F;
