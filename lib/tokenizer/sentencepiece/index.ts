@@ -1,0 +1,6 @@
+export {
+  loadSentencePiece,
+  type SentencePieceOptions,
+  SentencePieceTokenizer,
+  type SpecialTokens,
+} from './tokenizer.js';

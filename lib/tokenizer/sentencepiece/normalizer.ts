@@ -1,0 +1,189 @@
+import { KotodamaError } from '../../errors.js';
+import { Charsmap, codePointAt } from './charsmap.js';
+import type { NormalizerSpec } from './model-proto.js';
+import type { PieceTrie } from './piece-trie.js';
+
+/** U+2581, which stands for a space in pieces. */
+export const SPACE_SYMBOL = 0x2581;
+
+const SPACE = 0x20;
+
+/** Longest normalized text in UTF-16 units. */
+const MAX_UNITS = 2 ** 29;
+
+/** Scratch memory above this many units is given back after use. */
+const KEPT_UNITS = 2 ** 21;
+
+const UTF16 = new TextDecoder('utf-16le', { ignoreBOM: true });
+
+// What the table knows of a UTF-16 unit. Numbers from `replaced` on are places in the list of replacements.
+const unseen = 0;
+const copied = 1;
+const general = 2;
+const replaced = 3;
+
+/**
+ * Text normalization as `normalizer::Normalizer` of SentencePiece does it: character rules with the longest match
+ * first, user-defined symbols left alone, extra spaces removed, a dummy space added, spaces written as U+2581.
+ *
+ * The result lies in {@link units} until the next call. Time and memory are linear in the text.
+ */
+export class Normalizer {
+  /** UTF-16 units of the last result, well-formed; only the first `normalize(...)` ones count. */
+  units = new Uint16Array(1024);
+
+  private readonly charsmap: Charsmap | undefined;
+  private readonly actions = new Uint32Array(65536);
+  private readonly continuations = new Int32Array(65536);
+  private readonly replacements: string[] = [];
+  /** Position behind what {@link prefix} consumed. */
+  private end = 0;
+
+  /**
+   * @param spec rules and whitespace handling
+   * @param symbols user-defined symbols, which the rules do not touch
+   * @param spaceAsSuffix whether the dummy space comes last instead of first
+   */
+  constructor(
+    private readonly spec: NormalizerSpec,
+    private readonly symbols: PieceTrie | undefined,
+    private readonly spaceAsSuffix: boolean,
+  ) {
+    if (spec.charsmap.length > 0) this.charsmap = new Charsmap(spec.charsmap);
+  }
+
+  /** Normalizes `text` into {@link units} and returns their number. Lone surrogates count as U+FFFD. */
+  normalize(text: string): number {
+    const { addDummyPrefix, removeExtraWhitespaces, escapeWhitespaces } = this.spec;
+    const space = escapeWhitespaces ? SPACE_SYMBOL : SPACE;
+    const { actions, continuations } = this;
+    const length = text.length;
+    let position = 0;
+    if (removeExtraWhitespaces) {
+      while (position < length && this.prefix(text, position) === ' ') position = this.end;
+    }
+    if (position === length) return 0;
+    if (this.units.length > KEPT_UNITS) this.units = new Uint16Array(1024);
+    this.reserve(length + 2);
+    let units = this.units;
+    let count = 0;
+    if (addDummyPrefix && !this.spaceAsSuffix) units[count++] = space;
+    let afterSpace = removeExtraWhitespaces;
+    while (position < length) {
+      const unit = text.charCodeAt(position);
+      const action = actions[unit]!;
+      if (action === copied && count < units.length) {
+        // The one hot case: a unit that stays as it is, unless the next one makes it part of a longer rule.
+        if (continuations[unit]! < 0 || !this.mayContinue(unit, text, position + 1)) {
+          units[count++] = unit;
+          afterSpace = false;
+          position++;
+          continue;
+        }
+      }
+      const piece = this.prefix(text, position);
+      position = this.end;
+      this.reserve(count + piece.length + 1);
+      units = this.units;
+      let skipped = 0;
+      if (afterSpace) while (skipped < piece.length && piece.charCodeAt(skipped) === SPACE) skipped++;
+      if (skipped === piece.length) continue;
+      for (let i = skipped; i < piece.length; i++) {
+        const code = piece.charCodeAt(i);
+        units[count++] = code === SPACE ? space : code;
+      }
+      afterSpace = removeExtraWhitespaces && piece.charCodeAt(piece.length - 1) === SPACE;
+    }
+    if (removeExtraWhitespaces) while (count > 0 && units[count - 1] === space) count--;
+    if (addDummyPrefix && this.spaceAsSuffix) {
+      this.reserve(count + 1);
+      this.units[count++] = space;
+    }
+    return count;
+  }
+
+  /** The same as a string. */
+  normalizeToString(text: string): string {
+    const count = this.normalize(text);
+    return UTF16.decode(this.units.subarray(0, count));
+  }
+
+  /** What the start of `text` from `position` on becomes; sets {@link end}. */
+  private prefix(text: string, position: number): string {
+    const unit = text.charCodeAt(position);
+    let action = this.actions[unit]!;
+    if (action === unseen) action = this.classify(unit);
+    if (action !== general) {
+      if (!this.mayContinue(unit, text, position + 1)) {
+        this.end = position + 1;
+        return action === copied ? text.charAt(position) : this.replacements[action - replaced]!;
+      }
+    }
+    const symbol = this.symbolAt(text, position);
+    if (symbol > position) {
+      this.end = symbol;
+      return text.slice(position, symbol);
+    }
+    const match = this.charsmap?.longestMatch(text, position);
+    if (match !== undefined) {
+      this.end = match[1];
+      return match[0];
+    }
+    const codePoint = codePointAt(text, position);
+    this.end = position + (codePoint > 0xffff ? 2 : 1);
+    return String.fromCodePoint(codePoint);
+  }
+
+  /** Whether some rule may match `unit` and the character of `text` at `next`. */
+  private mayContinue(unit: number, text: string, next: number): boolean {
+    const place = this.continuations[unit]!;
+    return place >= 0 && next < text.length && this.charsmap!.continues(place, codePointAt(text, next));
+  }
+
+  /** End of the user-defined symbol at `position`; `position` if there is none. */
+  private symbolAt(text: string, position: number): number {
+    const trie = this.symbols;
+    if (trie === undefined) return position;
+    let longest = position;
+    let node = trie.first[text.charCodeAt(position)]!;
+    for (let i = position + 1; node !== 0; i++) {
+      if (trie.ids[node]! >= 0) longest = i;
+      if (i >= text.length) break;
+      node = trie.child(node, text.charCodeAt(i));
+    }
+    return longest;
+  }
+
+  /** Fills the table for one unit. Spaces, surrogates and starts of user-defined symbols take the general way. */
+  private classify(unit: number): number {
+    let action = general;
+    let place = -1;
+    if ((unit & 0xf800) !== 0xd800 && (this.symbols === undefined || this.symbols.first[unit] === 0)) {
+      const replacement = this.charsmap?.single(unit);
+      if (replacement !== undefined) {
+        action = replaced + this.replacements.length;
+        this.replacements.push(replacement);
+      } else if (unit !== SPACE) {
+        action = copied;
+      }
+      place = this.charsmap?.continuation(unit) ?? -1;
+    }
+    this.continuations[unit] = place;
+    this.actions[unit] = action;
+    return action;
+  }
+
+  private reserve(count: number): void {
+    if (count <= this.units.length) return;
+    if (count > MAX_UNITS) {
+      throw new KotodamaError('ERR_DATA', 'a text is too long to be tokenized at once', {
+        expected: `at most ${MAX_UNITS} UTF-16 units after normalization`,
+        received: `${count} or more`,
+        hint: 'cut the text into lines',
+      });
+    }
+    const grown = new Uint16Array(Math.max(count, 2 * this.units.length));
+    grown.set(this.units);
+    this.units = grown;
+  }
+}

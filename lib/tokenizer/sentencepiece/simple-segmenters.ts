@@ -1,0 +1,60 @@
+import { isReserved, type ModelProto } from './model-proto.js';
+import { SPACE_SYMBOL } from './normalizer.js';
+import type { IdBuffer, Segmenter } from './output.js';
+import { PieceTrie } from './piece-trie.js';
+
+function ordinaryPieces(model: ModelProto): PieceTrie {
+  const entries = model.pieces.map((piece, id) => [piece, id] as const);
+  return new PieceTrie(entries.filter(([, id]) => !isReserved(model.types[id]!)));
+}
+
+/** One piece per character or user-defined symbol (`character::Model` of SentencePiece). */
+export class CharSegmenter implements Segmenter {
+  private readonly trie: PieceTrie;
+
+  constructor(
+    model: ModelProto,
+    private readonly symbols: PieceTrie | undefined,
+    private readonly unkId: number,
+  ) {
+    this.trie = ordinaryPieces(model);
+  }
+
+  segment(units: Uint16Array, count: number, output: IdBuffer): void {
+    let start = 0;
+    while (start < count) {
+      const symbolEnd = this.symbols?.longestPrefix(units, start, count) ?? start;
+      const isPair = (units[start]! & 0xfc00) === 0xd800 && start + 1 < count;
+      const end = symbolEnd > start ? symbolEnd : start + (isPair ? 2 : 1);
+      output.push(idOf(this.trie, units, start, end, this.unkId), units, start, end);
+      start = end;
+    }
+  }
+}
+
+/** One piece per word, each word starting with the space before it (`word::Model` of SentencePiece). */
+export class WordSegmenter implements Segmenter {
+  private readonly trie: PieceTrie;
+
+  constructor(
+    model: ModelProto,
+    private readonly unkId: number,
+  ) {
+    this.trie = ordinaryPieces(model);
+  }
+
+  segment(units: Uint16Array, count: number, output: IdBuffer): void {
+    let start = 0;
+    for (let end = 1; end <= count; end++) {
+      if (end < count && units[end] !== SPACE_SYMBOL) continue;
+      output.push(idOf(this.trie, units, start, end, this.unkId), units, start, end);
+      start = end;
+    }
+  }
+}
+
+function idOf(trie: PieceTrie, units: Uint16Array, start: number, end: number, unkId: number): number {
+  const node = trie.walk(trie.first[units[start]!]!, units, start + 1, end);
+  const id = trie.ids[node]!;
+  return id < 0 ? unkId : id;
+}

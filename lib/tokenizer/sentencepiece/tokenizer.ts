@@ -1,0 +1,184 @@
+import { readFile, stat } from 'node:fs/promises';
+import { KotodamaError, messageOf } from '../../errors.js';
+import type { TokenizerModel } from '../types.js';
+import { BpeSegmenter } from './bpe.js';
+import { Decoder } from './decoder.js';
+import {
+  byteOfPiece,
+  isReserved,
+  MAX_MODEL_BYTES,
+  type ModelProto,
+  ModelType,
+  PieceType,
+  readModelProto,
+} from './model-proto.js';
+import { Normalizer } from './normalizer.js';
+import { IdBuffer, type Segmenter } from './output.js';
+import { PieceTrie } from './piece-trie.js';
+import { CharSegmenter, WordSegmenter } from './simple-segmenters.js';
+import { UnigramSegmenter } from './unigram.js';
+
+/** Pieces that are to serve as special tokens, where the model's own choice is not wanted. */
+export interface SpecialTokens {
+  /** Beginning of a text, e.g. `<s>`. */
+  bos?: string;
+  /** End of a text, e.g. `</s>`. */
+  eos?: string;
+  /** Padding, e.g. `<pad>`. */
+  pad?: string;
+  /** Unknown text, e.g. `<unk>`. */
+  unk?: string;
+}
+
+/** Options of {@link SentencePieceTokenizer} and {@link loadSentencePiece}. */
+export interface SentencePieceOptions {
+  /** Special tokens by name, as special_tokens_map.json gives them. Default: what the model file says. */
+  specialTokens?: SpecialTokens;
+}
+
+/**
+ * A SentencePiece tokenizer: unigram, BPE, word or character model.
+ *
+ * `encode` gives the ids that SentencePiece itself gives. Nothing is added before or after them, and the text of
+ * control pieces such as `<s>` is ordinary text. Lone surrogates count as U+FFFD.
+ */
+export class SentencePieceTokenizer implements TokenizerModel {
+  readonly vocabSize: number;
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenId: number | undefined;
+  readonly padTokenId: number | undefined;
+  readonly unkTokenId: number;
+
+  private readonly model: ModelProto;
+  private readonly idsByPiece: ReadonlyMap<string, number>;
+  private readonly normalizer: Normalizer;
+  private readonly segmenter: Segmenter;
+  private readonly output: IdBuffer;
+  private readonly decoder: Decoder;
+
+  /**
+   * @param data content of a `.model` file; it must not change afterwards
+   * @throws KotodamaError ERR_TOKENIZER if the file is damaged, or a special token is not in it
+   */
+  constructor(data: Uint8Array, options: SentencePieceOptions = {}) {
+    const model = readModelProto(data);
+    const symbols = userDefinedSymbols(model);
+    const unkId = model.types.indexOf(PieceType.unknown);
+    this.model = model;
+    this.vocabSize = model.pieces.length;
+    this.idsByPiece = idsByPiece(model);
+    this.normalizer = new Normalizer(model.normalizer, symbols, model.treatWhitespaceAsSuffix);
+    this.segmenter = createSegmenter(model, symbols, unkId);
+    this.output = new IdBuffer(unkId, model.byteFallback ? idsOfBytes(model) : undefined);
+    this.decoder = new Decoder(model);
+    const special = options.specialTokens ?? {};
+    this.bosTokenId = this.specialId('bos', special.bos, model.bosPiece);
+    this.eosTokenId = this.specialId('eos', special.eos, model.eosPiece);
+    this.padTokenId = this.specialId('pad', special.pad, model.padPiece);
+    this.unkTokenId = this.specialId('unk', special.unk, model.pieces[unkId]!) ?? unkId;
+  }
+
+  encode(text: string): number[] {
+    const count = this.normalizer.normalize(text);
+    if (count > 0) this.segmenter.segment(this.normalizer.units, count, this.output);
+    return this.output.take();
+  }
+
+  /**
+   * Text of `ids`. Unknown pieces become ` ⁇ ` (or what the model file says). Control pieces such as `<s>` appear as
+   * their text, or not at all when `skipSpecialTokens` is true, which is what SentencePiece does.
+   *
+   * @throws KotodamaError ERR_TOKENIZER if an id is not in the vocabulary
+   */
+  decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    return this.decoder.decode(ids, options.skipSpecialTokens !== true);
+  }
+
+  /** `text` as the model sees it, spaces written as U+2581. */
+  normalize(text: string): string {
+    return this.normalizer.normalizeToString(text);
+  }
+
+  /** The piece with this id; undefined if there is none. */
+  idToPiece(id: number): string | undefined {
+    return this.model.pieces[id];
+  }
+
+  /** The id of exactly this piece; undefined if there is none. */
+  pieceToId(piece: string): number | undefined {
+    return this.idsByPiece.get(piece);
+  }
+
+  private specialId(name: keyof SpecialTokens, wanted: string | undefined, usual: string): number | undefined {
+    const id = this.idsByPiece.get(wanted ?? usual);
+    if (wanted === undefined) return id !== undefined && this.model.types[id] === PieceType.control ? id : undefined;
+    if (id === undefined) {
+      throw new KotodamaError(
+        'ERR_TOKENIZER',
+        `the ${name} token ${JSON.stringify(wanted)} is not in the SentencePiece model`,
+        {
+          hint: 'the tokenizer files do not belong together; take all of them from one place',
+        },
+      );
+    }
+    return id;
+  }
+}
+
+/**
+ * Loads a SentencePiece tokenizer from a `.model` file or its content.
+ *
+ * ```ts
+ * const tokenizer = await loadSentencePiece('spiece.model');
+ * tokenizer.encode('吾輩は猫である。');
+ * ```
+ *
+ * @throws KotodamaError ERR_IO if the file cannot be read, ERR_TOKENIZER if it cannot be used
+ */
+export async function loadSentencePiece(
+  source: string | URL | Uint8Array,
+  options: SentencePieceOptions = {},
+): Promise<SentencePieceTokenizer> {
+  return new SentencePieceTokenizer(source instanceof Uint8Array ? source : await readModelFile(source), options);
+}
+
+async function readModelFile(path: string | URL): Promise<Uint8Array> {
+  try {
+    // Files that are too large are refused by their first bytes, without reading the rest.
+    const { size } = await stat(path);
+    if (size <= MAX_MODEL_BYTES) return await readFile(path);
+  } catch (cause) {
+    throw new KotodamaError('ERR_IO', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
+  throw new KotodamaError('ERR_TOKENIZER', `${path} is too large for a SentencePiece model`, {
+    expected: `at most ${MAX_MODEL_BYTES} bytes`,
+  });
+}
+
+/** Reserved pieces win over ordinary ones of the same text. */
+function idsByPiece(model: ModelProto): Map<string, number> {
+  const ids = new Map(model.pieces.map((piece, id) => [piece, id]));
+  for (const [id, piece] of model.pieces.entries()) if (isReserved(model.types[id]!)) ids.set(piece, id);
+  return ids;
+}
+
+function userDefinedSymbols(model: ModelProto): PieceTrie | undefined {
+  const entries = model.pieces.map((piece, id) => [piece, id] as const);
+  const symbols = entries.filter(([, id]) => model.types[id] === PieceType.userDefined);
+  return symbols.length === 0 ? undefined : new PieceTrie(symbols);
+}
+
+function createSegmenter(model: ModelProto, symbols: PieceTrie | undefined, unkId: number): Segmenter {
+  if (model.modelType === ModelType.unigram) return new UnigramSegmenter(model, unkId);
+  if (model.modelType === ModelType.bpe) return new BpeSegmenter(model, symbols, unkId);
+  if (model.modelType === ModelType.char) return new CharSegmenter(model, symbols, unkId);
+  return new WordSegmenter(model, unkId);
+}
+
+function idsOfBytes(model: ModelProto): Int32Array {
+  const ids = new Int32Array(256);
+  for (const [id, piece] of model.pieces.entries()) {
+    if (model.types[id] === PieceType.byte) ids[byteOfPiece(piece)] = id;
+  }
+  return ids;
+}
