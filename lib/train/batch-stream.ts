@@ -1,0 +1,106 @@
+import type { Batch, Json } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
+
+/** A restartable stream of batches, such as a `DataLoader`: each `for await` is one epoch. */
+export interface BatchSource extends AsyncIterable<Batch> {
+  /** B, of every batch but perhaps an epoch's last. */
+  readonly batchSize: number;
+  /** T */
+  readonly blockSize: number;
+  /** Where the current pass stands, taken between two batches: it names the next one. */
+  state(): Json;
+  /** The next pass continues from `state`. */
+  restore(state: Json): void;
+}
+
+/** Where a stream stands, as plain JSON. */
+export interface StreamPosition {
+  /** Counted from 1. */
+  epoch: number;
+  /** Blocks read in this epoch. */
+  blocks: number;
+  source: Json;
+}
+
+/** The epochs of a source as one stream of batches that can be saved between any two of them. */
+export class BatchStream {
+  /** Epoch of the last batch, counted from 1. */
+  epoch = 1;
+  /** Blocks read in this epoch. */
+  blocks = 0;
+  /** Seconds spent waiting for batches so far. */
+  waitedSeconds = 0;
+  private readonly source: BatchSource;
+  private readonly epochs: number;
+  private pass: AsyncIterator<Batch> | undefined;
+
+  /** @param epochs passes over the source; `Infinity` repeats it for ever. */
+  constructor(source: BatchSource, epochs: number) {
+    this.source = source;
+    this.epochs = epochs;
+  }
+
+  /** The next batch, or undefined after the last epoch. */
+  async next(): Promise<Batch | undefined> {
+    const start = performance.now();
+    try {
+      while (this.epoch <= this.epochs) {
+        this.pass ??= this.source[Symbol.asyncIterator]();
+        const { done, value } = await this.pass.next();
+        if (done !== true) {
+          this.blocks += value.inputIds.shape[0];
+          return value;
+        }
+        if (this.blocks === 0) throw noBatch();
+        this.pass = undefined;
+        this.epoch++;
+        this.blocks = 0;
+      }
+      return undefined;
+    } finally {
+      this.waitedSeconds += (performance.now() - start) / 1000;
+    }
+  }
+
+  position(): StreamPosition {
+    return { epoch: this.epoch, blocks: this.blocks, source: this.source.state() };
+  }
+
+  /** Continues from `position`; before the first `next`. */
+  restore(position: StreamPosition): void {
+    this.source.restore(position.source);
+    this.epoch = position.epoch;
+    this.blocks = position.blocks;
+  }
+
+  /** Ends the current pass and what works for it. */
+  async close(): Promise<void> {
+    await this.pass?.return?.();
+    this.pass = undefined;
+  }
+}
+
+/**
+ * Counts the batches of one epoch by reading it, and puts the source back to where it was.
+ *
+ * @throws KotodamaError `ERR_ABORTED` when `signal` aborts first.
+ */
+export async function countBatches(source: BatchSource, signal?: AbortSignal): Promise<number> {
+  const start = source.state();
+  let count = 0;
+  for await (const _ of source) {
+    if (signal?.aborted === true) throw new KotodamaError('ERR_ABORTED', 'The run was aborted before its first step');
+    count++;
+  }
+  source.restore(start);
+  if (count === 0) throw noBatch();
+  return count;
+}
+
+function noBatch(): KotodamaError {
+  return new KotodamaError('ERR_DATA', 'The training data gave no batch', {
+    expected: 'at least one block of text',
+    received: 'an empty pass',
+    hint: 'give more text, a shorter block, a smaller batch, or dropLast: false',
+  });
+}

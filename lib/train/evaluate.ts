@@ -1,0 +1,50 @@
+import type { Batch } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
+import type { GPT2 } from '../model/gpt2.js';
+
+/** What an evaluation adds up. */
+export interface Evaluation {
+  /** Sum of the losses in nats. */
+  lossSum: number;
+  /** Labels that are not ignored. */
+  tokens: number;
+  /** False when `signal` ended it early. */
+  whole: boolean;
+}
+
+/**
+ * Measures a model on batches, without touching gradients.
+ *
+ * @param options.limit batches to read; default all of them.
+ * @param options.onBatch called after each batch with the number of batches so far.
+ * @throws KotodamaError `ERR_DATA` when the batches hold no label.
+ */
+export async function evaluate(
+  model: GPT2,
+  batches: AsyncIterable<Batch>,
+  options: {
+    limit?: number | undefined;
+    signal?: AbortSignal | undefined;
+    onBatch?: ((count: number) => void) | undefined;
+  } = {},
+): Promise<Evaluation> {
+  const { limit = Number.POSITIVE_INFINITY, signal, onBatch } = options;
+  const total: Evaluation = { lossSum: 0, tokens: 0, whole: true };
+  let count = 0;
+  for await (const batch of batches) {
+    const { lossSum, tokens } = await model.evaluate(batch);
+    total.lossSum += lossSum;
+    total.tokens += tokens;
+    onBatch?.(++count);
+    if (signal?.aborted === true) return { ...total, whole: false };
+    if (count >= limit) break;
+  }
+  if (total.tokens === 0) {
+    throw new KotodamaError('ERR_DATA', 'The evaluation data holds no token to predict', {
+      expected: 'at least two tokens of text',
+      received: 'none',
+      hint: 'give more text',
+    });
+  }
+  return total;
+}

@@ -1,0 +1,110 @@
+import type { Json } from '../data/types.js';
+
+/** The run begins, or continues: everything that was derived before the first step. */
+export interface StartEvent {
+  type: 'start';
+  /** Steps done before this start; 0 for a fresh run. */
+  step: number;
+  /** Seconds since 1970. */
+  time: number;
+  /** The checkpoint that the run continues from, or null. */
+  resumedFrom: string | null;
+  /** The run's folder. */
+  out: string;
+  device: { device: string; name: string; detail: string };
+  precision: string;
+  parameters: number;
+  batchSize: number;
+  blockSize: number;
+  gradAccum: number;
+  /** batchSize * blockSize * gradAccum */
+  tokensPerStep: number;
+  /** Known when the blocks were counted. */
+  stepsPerEpoch: number | null;
+  /** Steps of the whole run; null when it ends with its last epoch and nobody counted. */
+  totalSteps: number | null;
+  /** Bytes. */
+  memory: { parameters: number; gradients: number; moments: number; activations: number; total: number; free: number };
+  /** Every training option with its resolved value, and what the caller recorded beside them. */
+  configuration: { [key: string]: Json };
+}
+
+/** One optimizer step was applied. */
+export interface StepEvent {
+  type: 'step';
+  /** Counts from 1. */
+  step: number;
+  /** Mean over all labels of the step, in nats. */
+  loss: number;
+  /** What this step was taken with. */
+  learningRate: number;
+  /** Global norm before clipping. */
+  gradNorm: number;
+  tokensPerSecond: number;
+  /** Tokens read since the run began, over all its resumptions. */
+  tokens: number;
+  /** Epoch of the step's last block, counted from 1. */
+  epoch: number;
+  /** Part of the step's time that was spent waiting for data, 0 to 1. */
+  dataWaitShare: number;
+  stepSeconds: number;
+}
+
+/** The validation set was measured. */
+export interface EvalEvent {
+  type: 'eval';
+  step: number;
+  /** Mean over the labels, in nats. */
+  loss: number;
+  /** exp(loss) */
+  perplexity: number;
+  /** Labels that were counted. */
+  tokens: number;
+  seconds: number;
+}
+
+/** Text that the model wrote. */
+export interface SampleEvent {
+  type: 'sample';
+  step: number;
+  prompt: string;
+  /** What follows the prompt. */
+  text: string;
+}
+
+/** A checkpoint is on disk, whole and synced. */
+export interface CheckpointEvent {
+  type: 'checkpoint';
+  step: number;
+  path: string;
+  bytes: number;
+  seconds: number;
+}
+
+/** Something went wrong and the run goes on. */
+export interface WarningEvent {
+  type: 'warning';
+  step: number;
+  /** A `KotodamaError` code. */
+  code: string;
+  message: string;
+}
+
+/** The run is over. */
+export interface EndEvent {
+  type: 'end';
+  step: number;
+  reason: 'completed' | 'aborted';
+  /** Loss of the last step; null when no step was taken. */
+  loss: number | null;
+  /** The last validation loss, or null. */
+  evalLoss: number | null;
+  tokens: number;
+  /** Of this start, without those before a resumption. */
+  seconds: number;
+  /** The newest checkpoint, or null. */
+  checkpoint: string | null;
+}
+
+/** What a training run tells: plain JSON, one line each in `metrics.jsonl`. */
+export type TrainEvent = StartEvent | StepEvent | EvalEvent | SampleEvent | CheckpointEvent | WarningEvent | EndEvent;

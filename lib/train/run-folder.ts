@@ -1,0 +1,54 @@
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Json } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
+import { ioError, readJsonFile, writeJsonFile } from '../model/files.js';
+import { checkpointsFolder, removeLeftovers } from './checkpoint.js';
+
+/** Names inside a run's folder. */
+export const RUN_FILE = 'run.json';
+export const METRICS_FILE = 'metrics.jsonl';
+
+/** True when the folder holds a run, finished or not. */
+export function holdsRun(out: string): boolean {
+  return existsSync(join(out, RUN_FILE)) || existsSync(checkpointsFolder(out)) || existsSync(join(out, METRICS_FILE));
+}
+
+/**
+ * Makes a run's folder ready: creates it for a fresh run, cleans up after a crash for a resumed one.
+ *
+ * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another, or a resumed one is not there.
+ */
+export async function openRunFolder(out: string, resume: boolean): Promise<void> {
+  if (!resume && holdsRun(out)) {
+    throw new KotodamaError('ERR_CHECKPOINT', `${out} holds another run`, {
+      hint: 'continue it with --resume (API: resume: true), or choose another folder',
+    });
+  }
+  if (resume && !holdsRun(out)) {
+    throw new KotodamaError('ERR_CHECKPOINT', `${out} holds no run to continue`, {
+      hint: 'check the path, or leave --resume (API: resume: true) out to begin a new run',
+    });
+  }
+  try {
+    await mkdir(checkpointsFolder(out), { recursive: true });
+    await removeLeftovers(out);
+  } catch (cause) {
+    throw ioError(cause, `${out} cannot be used as a run's folder`);
+  }
+}
+
+/** Writes `run.json`: the whole resolved configuration of a run. */
+export async function writeRunFile(out: string, configuration: { [key: string]: Json }): Promise<void> {
+  await writeJsonFile(join(out, RUN_FILE), configuration);
+}
+
+/** Reads `run.json`, or gives undefined when the run was killed before it was written. */
+export async function readRunFile(out: string): Promise<{ [key: string]: Json } | undefined> {
+  const path = join(out, RUN_FILE);
+  if (!existsSync(path)) return undefined;
+  const value = await readJsonFile(path, 'ERR_CHECKPOINT');
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as { [key: string]: Json };
+  throw new KotodamaError('ERR_CHECKPOINT', `${path} is damaged`, { expected: 'a JSON object' });
+}

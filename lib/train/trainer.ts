@@ -1,0 +1,401 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Batch, Json } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
+import type { GPT2, SavedTokenizer } from '../model/gpt2.js';
+import { OptionReader } from '../validate.js';
+import { type BatchSource, BatchStream, countBatches } from './batch-stream.js';
+import { newestCheckpoint, STATE_VERSION, saveCheckpoint, type TrainerState } from './checkpoint.js';
+import { evaluate } from './evaluate.js';
+import type {
+  CheckpointEvent,
+  EvalEvent,
+  SampleEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+  WarningEvent,
+} from './events.js';
+import { readCheckpointTensors, writeOptimizer } from './optimizer-file.js';
+import { needsCounting, readTrainingOptions, TRAINING_OPTIONS, type TrainingOptions, warmupOf } from './options.js';
+import { openRunFolder, writeRunFile } from './run-folder.js';
+import { learningRateAt, type Schedule } from './schedule.js';
+
+/** A tokenizer that can be saved and recognised again. */
+export type TrainerTokenizer = SavedTokenizer & { readonly fingerprint: string };
+
+/** What a {@link Trainer} needs, and what it may be told. */
+export interface TrainerOptions extends Partial<TrainingOptions> {
+  model: GPT2;
+  /** Saved with the weights; writes the samples. */
+  tokenizer: TrainerTokenizer;
+  /** Batches of an epoch, again and again: usually a `DataLoader`. */
+  train: BatchSource;
+  /** Validation batches, the same ones each time; without them there are no evaluations. */
+  valid?: AsyncIterable<Batch>;
+  /** The run's folder. */
+  out: string;
+  /** Continue the run that `out` holds. Default false. */
+  resume?: boolean;
+  /** Seeds the samples. Default 0. */
+  seed?: number;
+  /** Recorded in `run.json` beside the training options: where the data came from, for example. */
+  configuration?: { [key: string]: Json };
+}
+
+/** Models that are in training: a second trainer would mix its gradients into the first one's. */
+const inTraining = new WeakSet<GPT2>();
+
+/**
+ * Trains a model. A run is an async iterator of plain-JSON events; the folder `out` holds the newest weights, the
+ * checkpoints and `run.json`.
+ *
+ *     const trainer = new Trainer({ model, tokenizer, train, valid, out: 'runs/a', maxSteps: 1000 });
+ *     for await (const event of trainer.run({ signal })) console.log(JSON.stringify(event));
+ */
+export class Trainer {
+  readonly options: Readonly<TrainingOptions>;
+  private readonly given: TrainerOptions;
+
+  /**
+   * @throws KotodamaError `ERR_OPTIONS` that lists every problem: unknown names, values out of range, a tokenizer with
+   *   more ids than the model.
+   */
+  constructor(options: TrainerOptions) {
+    const { model, tokenizer, train, valid, out, resume, seed, configuration, ...training } = options;
+    const reader = new OptionReader(training);
+    reader.onlyKnown(Object.keys(TRAINING_OPTIONS));
+    this.options = readTrainingOptions(reader);
+    if (tokenizer.vocabSize > model.config.vocabSize) {
+      reader.problem('tokenizer', `at most ${model.config.vocabSize} ids, the model's vocabSize`, tokenizer.vocabSize);
+    }
+    reader.finish('The training options are not valid');
+    this.given = options;
+  }
+
+  /**
+   * Trains until the end, or until `signal` aborts: then the running step is finished, a checkpoint is saved and the last
+   * event has the reason `aborted`. Leaving the loop early ends the run without saving.
+   *
+   * @throws KotodamaError `ERR_BUSY` when the model is in training already, `ERR_CHECKPOINT` when `out` does not fit,
+   *   `ERR_NON_FINITE` when the loss or the gradient stops being a number, and what data, model and disk throw.
+   */
+  async *run({ signal }: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent, void, void> {
+    const { model } = this.given;
+    if (inTraining.has(model)) {
+      throw new KotodamaError('ERR_BUSY', 'The model is in training already', {
+        hint: 'wait for the other run to end, or train a second model',
+      });
+    }
+    inTraining.add(model);
+    const run = new Run(this.given, this.options, signal);
+    try {
+      yield* run.events();
+    } finally {
+      inTraining.delete(model);
+      await run.close();
+    }
+  }
+}
+
+/** One start of a run: the state between its steps. */
+class Run {
+  private step = 0;
+  private tokens = 0;
+  private loss: number | null = null;
+  private evaluation: { step: number; loss: number } | null = null;
+  private batchesPerEpoch: number | null = null;
+  /** Path of the newest checkpoint. */
+  private checkpoint: string | null = null;
+  private savedStep = 0;
+  /** Between the first micro-batch of a step and its update. */
+  private midStep = false;
+  private schedule: Schedule;
+  private readonly stream: BatchStream;
+  private readonly begun = performance.now();
+
+  constructor(
+    private readonly given: TrainerOptions,
+    private readonly options: TrainingOptions,
+    private readonly signal: AbortSignal | undefined,
+  ) {
+    this.stream = new BatchStream(given.train, options.epochs ?? Number.POSITIVE_INFINITY);
+    this.schedule = this.makeSchedule(null);
+  }
+
+  async *events(): AsyncGenerator<TrainEvent, void, void> {
+    const { options } = this;
+    yield* this.start();
+    const lastStep = options.maxSteps ?? Number.POSITIVE_INFINITY;
+    while (this.step < lastStep && !this.aborted) {
+      const event = await this.takeStep();
+      if (event === undefined) break;
+      yield event;
+      const due = (every: number) => every > 0 && this.step % every === 0 && !this.aborted;
+      if (due(options.evalEvery)) yield* this.evaluate();
+      if (due(options.sampleEvery)) yield await this.sample();
+      if (due(options.saveEvery)) yield await this.saveOrWarn();
+      // Lets signals and timers in even when data and engine always answer at once.
+      await nextTurn();
+    }
+    if (!this.aborted && this.evaluation?.step !== this.step) yield* this.evaluate();
+    if (this.savedStep !== this.step) yield await this.save();
+    yield {
+      type: 'end',
+      step: this.step,
+      reason: this.aborted ? 'aborted' : 'completed',
+      loss: this.loss,
+      evalLoss: this.evaluation?.loss ?? null,
+      tokens: this.tokens,
+      seconds: secondsSince(this.begun),
+      checkpoint: this.checkpoint,
+    };
+  }
+
+  /** Ends the data's workers, and leaves no half-accumulated gradient in the model. */
+  async close(): Promise<void> {
+    await this.stream.close();
+    if (this.midStep) await this.given.model.zeroGradients();
+  }
+
+  private get aborted(): boolean {
+    return this.signal?.aborted === true;
+  }
+
+  private async *start(): AsyncGenerator<StartEvent | WarningEvent, void, void> {
+    const { model, train, out, resume = false } = this.given;
+    const warnings: string[] = [];
+    await openRunFolder(out, resume);
+    const found = resume ? await newestCheckpoint(out, (problem) => warnings.push(problem)) : undefined;
+    if (found !== undefined) await this.restore(found.state, found.path);
+    else if (resume) warnings.push(`${out} holds no whole checkpoint: the run begins again at step 0`);
+    for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
+
+    if (needsCounting(this.options)) this.batchesPerEpoch ??= await countBatches(train, this.signal);
+    const totalSteps = this.totalSteps();
+    this.schedule = this.makeSchedule(totalSteps);
+    const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
+    const memory = model.memoryPlan(shape);
+    await model.reserve(shape);
+
+    const start: StartEvent = {
+      type: 'start',
+      step: this.step,
+      time: Date.now() / 1000,
+      resumedFrom: this.checkpoint,
+      out,
+      device: { device: model.device.device, name: model.device.name, detail: model.device.detail },
+      precision: model.precision,
+      parameters: model.parameterCount,
+      batchSize: train.batchSize,
+      blockSize: train.blockSize,
+      gradAccum: this.options.gradAccum,
+      tokensPerStep: train.batchSize * train.blockSize * this.options.gradAccum,
+      stepsPerEpoch: this.batchesPerEpoch === null ? null : Math.ceil(this.batchesPerEpoch / this.options.gradAccum),
+      totalSteps,
+      memory,
+      configuration: this.configuration(),
+    };
+    await writeRunFile(out, start.configuration);
+    yield start;
+  }
+
+  /** One optimizer step, or undefined when the data has ended. */
+  private async takeStep(): Promise<StepEvent | undefined> {
+    const { model } = this.given;
+    const start = performance.now();
+    const waitedBefore = this.stream.waitedSeconds;
+    const firstBlock = this.stream.blocks + 1;
+    const learningRate = learningRateAt(this.schedule, this.step);
+    let lossSum = 0;
+    let labels = 0;
+    let tokens = 0;
+    let micro = 0;
+    for (; micro < this.options.gradAccum; micro++) {
+      const batch = await this.stream.next();
+      if (batch === undefined) break;
+      this.midStep = true;
+      const result = await model.forwardBackward(batch);
+      if (!Number.isFinite(result.lossSum)) throw this.nonFinite('loss', result.lossSum, batch, firstBlock);
+      lossSum += result.lossSum;
+      labels += result.tokens;
+      tokens += batch.inputIds.data.length;
+    }
+    if (micro === 0) return undefined;
+    const { gradNorm, applied } = await model.step({
+      learningRate,
+      betas: [this.options.beta1, this.options.beta2],
+      eps: this.options.eps,
+      weightDecay: this.options.weightDecay,
+      maxGradNorm: this.options.gradClip,
+    });
+    if (!applied) throw this.nonFinite('gradient norm', gradNorm, undefined, firstBlock);
+    this.midStep = false;
+    this.step++;
+    this.tokens += tokens;
+    this.loss = lossSum / labels;
+    const stepSeconds = secondsSince(start);
+    return {
+      type: 'step',
+      step: this.step,
+      loss: this.loss,
+      learningRate,
+      gradNorm,
+      tokensPerSecond: tokens / stepSeconds,
+      tokens: this.tokens,
+      epoch: this.stream.epoch,
+      dataWaitShare: (this.stream.waitedSeconds - waitedBefore) / stepSeconds,
+      stepSeconds,
+    };
+  }
+
+  private nonFinite(what: string, value: number, batch: Batch | undefined, firstBlock: number): KotodamaError {
+    const { blocks, epoch } = this.stream;
+    const range = firstBlock < blocks ? `blocks ${firstBlock} to ${blocks}` : `block ${blocks}`;
+    const text = batch === undefined ? '' : this.given.tokenizer.decode(batch.inputIds.data.slice(0, 32)).slice(0, 60);
+    return new KotodamaError(
+      'ERR_NON_FINITE',
+      `Step ${this.step + 1}: the ${what} is ${value} in ${range} of epoch ${epoch}` +
+        (text === '' ? '' : `, which begin with ${JSON.stringify(text)}`),
+      {
+        hint: `${this.checkpoint === null ? 'there is no checkpoint yet' : `the last checkpoint, ${this.checkpoint}, is untouched`}; try a smaller --lr, more --warmup-steps or --grad-clip 1`,
+      },
+    );
+  }
+
+  private async *evaluate(): AsyncGenerator<EvalEvent, void, void> {
+    const { model, valid } = this.given;
+    if (valid === undefined) return;
+    const start = performance.now();
+    const limit = this.options.evalBatches === 0 ? Number.POSITIVE_INFINITY : this.options.evalBatches;
+    const { lossSum, tokens, whole } = await evaluate(model, valid, { limit, signal: this.signal });
+    if (!whole) return;
+    const loss = lossSum / tokens;
+    this.evaluation = { step: this.step, loss };
+    yield { type: 'eval', step: this.step, loss, perplexity: Math.exp(loss), tokens, seconds: secondsSince(start) };
+  }
+
+  private async sample(): Promise<SampleEvent> {
+    const { model, tokenizer, seed = 0 } = this.given;
+    const { samplePrompt: prompt, sampleTokens } = this.options;
+    let text = '';
+    const pieces = model.generate(prompt, {
+      tokenizer,
+      maxNewTokens: sampleTokens,
+      temperature: 0.8,
+      topK: 50,
+      seed: seed + this.step,
+    });
+    for await (const piece of pieces) text += piece;
+    return { type: 'sample', step: this.step, prompt, text };
+  }
+
+  /** A disk that is full now may have room again at the next checkpoint, so the run goes on. */
+  private async saveOrWarn(): Promise<CheckpointEvent | WarningEvent> {
+    try {
+      return await this.save();
+    } catch (error) {
+      if (error instanceof KotodamaError && error.code === 'ERR_IO') return this.warning(error.code, error.message);
+      throw error;
+    }
+  }
+
+  private async save(): Promise<CheckpointEvent> {
+    const { model, tokenizer, out } = this.given;
+    const start = performance.now();
+    const state: TrainerState = {
+      version: STATE_VERSION,
+      step: this.step,
+      tokens: this.tokens,
+      counters: model.counters,
+      position: this.stream.position(),
+      batchesPerEpoch: this.batchesPerEpoch,
+      loss: this.loss,
+      evaluation: this.evaluation,
+      options: plain(this.options),
+      identity: this.identity(),
+    };
+    const write = async (folder: string) => {
+      await model.savePretrained(folder, { tokenizer });
+      await writeOptimizer(model, folder);
+    };
+    const { path, bytes } = await saveCheckpoint(out, state, write, this.options.keep);
+    this.checkpoint = path;
+    this.savedStep = this.step;
+    return { type: 'checkpoint', step: this.step, path, bytes, seconds: secondsSince(start) };
+  }
+
+  private async restore(state: TrainerState, path: string): Promise<void> {
+    const { model } = this.given;
+    const identity = this.identity();
+    const different = Object.keys(identity).filter(
+      (key) => JSON.stringify(identity[key]) !== JSON.stringify(state.identity[key]),
+    );
+    if (different.length > 0) {
+      const lines = different.map((key) => `  ${key}: ${state.identity[key]} in the run, ${identity[key]} now`);
+      throw new KotodamaError('ERR_CHECKPOINT', `The run in ${this.given.out} is another one:\n${lines.join('\n')}`, {
+        hint: 'give the same values as before, or choose another folder',
+      });
+    }
+    await readCheckpointTensors(model, path);
+    model.counters = state.counters;
+    this.stream.restore(state.position);
+    this.step = state.step;
+    this.savedStep = state.step;
+    this.tokens = state.tokens;
+    this.loss = state.loss;
+    this.evaluation = state.evaluation;
+    this.batchesPerEpoch = state.batchesPerEpoch;
+    this.checkpoint = path;
+  }
+
+  /** What makes this run itself: a resumed one must have the same. */
+  private identity(): { [key: string]: Json } {
+    const { model, tokenizer, train } = this.given;
+    const { vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop } = model.config;
+    return {
+      ...{ vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop },
+      precision: model.precision,
+      batchSize: train.batchSize,
+      blockSize: train.blockSize,
+      gradAccum: this.options.gradAccum,
+      tokenizer: tokenizer.fingerprint,
+    };
+  }
+
+  private configuration(): { [key: string]: Json } {
+    const { model, seed = 0, configuration = {} } = this.given;
+    return {
+      ...configuration,
+      model: plain(model.config),
+      training: { ...plain(this.options), seed },
+    };
+  }
+
+  private makeSchedule(totalSteps: number | null): Schedule {
+    const { schedule: name, lr, minLr } = this.options;
+    return { name, lr, minLr, warmupSteps: warmupOf(this.options, totalSteps), totalSteps };
+  }
+
+  private totalSteps(): number | null {
+    const { maxSteps, epochs, gradAccum } = this.options;
+    const byEpochs =
+      epochs === undefined || this.batchesPerEpoch === null
+        ? Number.POSITIVE_INFINITY
+        : Math.ceil((this.batchesPerEpoch * epochs) / gradAccum);
+    const total = Math.min(maxSteps ?? Number.POSITIVE_INFINITY, byEpochs);
+    return Number.isFinite(total) ? total : null;
+  }
+
+  private warning(code: string, message: string): WarningEvent {
+    return { type: 'warning', step: this.step, code, message };
+  }
+}
+
+/** Without `undefined`, which JSON does not know. */
+function plain(value: object): { [key: string]: Json } {
+  return JSON.parse(JSON.stringify(value));
+}
+
+function secondsSince(start: number): number {
+  return (performance.now() - start) / 1000;
+}
