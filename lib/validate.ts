@@ -54,7 +54,8 @@ export interface Range {
  */
 export class OptionReader {
   readonly problems = new Problems();
-  private readonly values: Readonly<Record<string, unknown>>;
+  /** The options as given. */
+  readonly values: Readonly<Record<string, unknown>>;
   private readonly label: (name: string) => string;
 
   /** @param label how a name is shown to the person, e.g. `nLayer` as `--n-layer`. */

@@ -1,0 +1,24 @@
+export type { Batch, Block, BlockSource, Json, TokenTensor } from './data/types.js';
+export { IGNORED_LABEL } from './data/types.js';
+export { type ErrorCode, type ErrorDetails, KotodamaError } from './errors.js';
+export type { GPT2Config, GPT2ConfigInput } from './model/config.js';
+export { type DeviceInfo, listDevices } from './model/device.js';
+export type { GenerateIdsOptions, GenerateOptions } from './model/generate.js';
+export {
+  type BatchShape,
+  type FloatTensor,
+  GPT2,
+  type LabelledTokens,
+  type LossResult,
+  type MemoryPlan,
+  type ModelOptions,
+  type OptimizerState,
+  type Precision,
+  type PretrainedOptions,
+  type SavedTokenizer,
+  type StepOptions,
+  type StepResult,
+} from './model/gpt2.js';
+export type { SamplingOptions } from './model/sampler.js';
+export type { Tokens } from './model/tokens.js';
+export type { TokenizerModel } from './tokenizer/types.js';

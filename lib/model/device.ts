@@ -1,0 +1,36 @@
+import { KotodamaError } from '../errors.js';
+import { type NativeAddon, type NativeDevice, native } from '../native.js';
+import { alternatives, describe } from '../validate.js';
+import { callNativeSync } from './native-call.js';
+
+/** A device that works here. */
+export type DeviceInfo = NativeDevice;
+
+/** The devices that work on this machine; the CPU comes first. */
+export function listDevices(): DeviceInfo[] {
+  return callNativeSync(() => native().devices());
+}
+
+/**
+ * Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device's name. `auto` is the first CUDA device, or else the CPU.
+ *
+ * @throws KotodamaError `ERR_OPTIONS` for another word, `ERR_DEVICE` when the device is not there.
+ */
+export function resolveDevice(addon: NativeAddon, wish: unknown): string {
+  if (typeof wish !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(wish)) {
+    throw new KotodamaError('ERR_OPTIONS', 'device', {
+      expected: `'auto', 'cpu', 'cuda' or 'cuda:N'`,
+      received: describe(wish),
+    });
+  }
+  if (wish === 'cpu') return wish;
+  const names = callNativeSync(() => addon.devices()).map(({ device }) => device);
+  const found = names.find((name) => (wish.includes(':') ? name === wish : name.startsWith('cuda')));
+  if (found !== undefined) return found;
+  if (wish === 'auto') return 'cpu';
+  const problem = callNativeSync(() => addon.cudaProblem());
+  throw new KotodamaError('ERR_DEVICE', `device ${wish} cannot be used${problem === null ? '' : ` (${problem})`}`, {
+    expected: alternatives(names),
+    received: wish,
+  });
+}

@@ -1,0 +1,98 @@
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { type ErrorCode, KotodamaError, messageOf } from '../errors.js';
+
+/**
+ * Writes a file so that a crash at any moment leaves either the old content or the new: to a temporary name in the same
+ * folder, synced, renamed, and the folder synced.
+ *
+ * @throws KotodamaError `ERR_IO` when the system refuses; the old file is untouched then.
+ */
+export async function writeAtomically(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  try {
+    const file = await open(temporary, 'wx');
+    try {
+      await write(file);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+  } catch (cause) {
+    await rm(temporary, { force: true }).catch(() => {});
+    throw ioError(cause, `${path} could not be written`);
+  }
+}
+
+/** Makes renames inside a folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+/** Writes text as UTF-8, atomically. */
+export async function writeTextFile(path: string, text: string): Promise<void> {
+  await writeAtomically(path, (file) => file.writeFile(text, 'utf8'));
+}
+
+/** Writes indented JSON with a final newline, atomically. */
+export async function writeJsonFile(path: string, value: unknown): Promise<void> {
+  await writeTextFile(path, `${JSON.stringify(value, undefined, 2)}\n`);
+}
+
+/** Copies a file into a folder under its own name, atomically; a file of that name is replaced. */
+export async function copyIntoFolder(source: string, folder: string): Promise<void> {
+  const target = join(folder, basename(source));
+  if (resolve(target) === resolve(source)) return;
+  await writeAtomically(target, async (file) => file.writeFile(await readFile(source)));
+}
+
+/**
+ * Reads a JSON file.
+ *
+ * @param code the error's code when the text is not JSON.
+ * @throws KotodamaError `code`, or `ERR_IO` when the file cannot be read.
+ */
+export async function readJsonFile(path: string, code: ErrorCode): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw ioError(cause, `${path} could not be read`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new KotodamaError(code, `${path} is not JSON (${messageOf(cause)})`, { cause });
+  }
+}
+
+const HINTS: Record<string, string> = {
+  ENOENT: 'check the path',
+  EISDIR: 'give a file, not a folder',
+  ENOTDIR: 'a part of the path is a file, not a folder',
+  ENOSPC: 'the disk is full: free some space',
+  EDQUOT: 'the disk quota is used up: free some space',
+  EACCES: 'check the permissions',
+  EPERM: 'check the permissions',
+  EROFS: 'the file system is read-only: choose another folder',
+};
+
+/** An error of the operating system as `ERR_IO` with a hint; a KotodamaError stays what it is. */
+export function ioError(cause: unknown, message: string): KotodamaError {
+  if (cause instanceof KotodamaError) return cause;
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  const hint = code === undefined ? undefined : HINTS[code];
+  return new KotodamaError(
+    'ERR_IO',
+    `${message} (${messageOf(cause)})`,
+    hint === undefined ? { cause } : { hint, cause },
+  );
+}

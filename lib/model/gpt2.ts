@@ -1,0 +1,374 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KotodamaError } from '../errors.js';
+import {
+  type NativeCounters,
+  type NativeDevice,
+  type NativeLoss,
+  type NativeMemoryPlan,
+  type NativeModel,
+  type NativeStepResult,
+  native,
+  type TensorKind,
+} from '../native.js';
+import type { TokenizerModel } from '../tokenizer/types.js';
+import { nearest, OptionReader } from '../validate.js';
+import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
+import { resolveDevice } from './device.js';
+import { copyIntoFolder, ioError, writeJsonFile } from './files.js';
+import { type GenerateIdsOptions, type GenerateOptions, generateIds, generateText } from './generate.js';
+import { configToHuggingFace } from './hf-config.js';
+import { callNative, callNativeSync } from './native-call.js';
+import { readConfig, readWeights } from './pretrained.js';
+import { writeSafetensors } from './safetensors.js';
+import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
+
+export type Precision = 'fp32' | 'bf16';
+
+export interface ModelOptions {
+  /** `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:N` [auto]. */
+  device?: string;
+  /** Arithmetic of the matrix products; the weights and their moments are float32 in both [fp32]. */
+  precision?: Precision;
+  /** Seeds the initial weights and dropout [0]. */
+  seed?: number;
+  /** CPU threads [as many as there are cores]. */
+  threads?: number;
+}
+
+export interface PretrainedOptions extends ModelOptions {
+  /** Replaces all three dropout probabilities of config.json [keep them]. */
+  dropout?: number;
+}
+
+/** Ids and what should follow each of them. */
+export interface LabelledTokens {
+  /** (B, T) */
+  inputIds: Tokens;
+  /** (B, T), already shifted by one; -100 marks positions without loss. */
+  labels: Tokens;
+}
+
+export interface LossResult {
+  /** Mean loss in nats per label; NaN when every label is -100, as in PyTorch. */
+  loss: number;
+  /** Sum of the losses in nats. */
+  lossSum: number;
+  /** Labels that are not -100. */
+  tokens: number;
+}
+
+/** AdamW (Loshchilov and Hutter 2019) with the gradients' global norm clipped. */
+export interface StepOptions {
+  /** Required. */
+  learningRate: number;
+  /** Decay of the first and second moment [0.9, 0.95]. */
+  betas?: readonly [number, number];
+  /** [1e-8] */
+  eps?: number;
+  /** Of the matrices; biases and LayerNorms have none [0.1]. */
+  weightDecay?: number;
+  /** Longest gradient; 0 turns clipping off [1]. */
+  maxGradNorm?: number;
+}
+
+export type StepResult = NativeStepResult;
+export type MemoryPlan = NativeMemoryPlan;
+
+/** The shape of one micro-batch. */
+export interface BatchShape {
+  /** B */
+  batchSize: number;
+  /** T */
+  blockSize: number;
+}
+
+/** Numbers with their shape, row-major. */
+export interface FloatTensor {
+  data: Float32Array;
+  shape: number[];
+}
+
+/** AdamW's moments of one parameter, in the parameter's layout. */
+export interface OptimizerState {
+  expAvg: Float32Array;
+  expAvgSq: Float32Array;
+}
+
+/** A tokenizer whose files can be saved beside the model. */
+export type SavedTokenizer = TokenizerModel & { readonly files?: readonly string[] };
+
+/**
+ * A GPT-2 language model on one device: training, evaluation and generation.
+ *
+ * Work runs off the event loop, one call at a time: a second one before the first has ended is `ERR_BUSY`. After `dispose`
+ * every call is `ERR_DISPOSED`.
+ */
+export class GPT2 implements AsyncDisposable {
+  /** Name and shape of every parameter: Hugging Face's names, order and layout. */
+  readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
+  private busy = false;
+  private disposed = false;
+
+  private constructor(
+    private readonly model: NativeModel,
+    readonly config: Readonly<GPT2Config>,
+    readonly precision: Precision,
+  ) {
+    this.tensors = model.tensors();
+  }
+
+  /** Makes a model with new weights: N(0, initializerRange), residual projections divided by sqrt(2 * nLayer). */
+  static async create(config: GPT2ConfigInput, options: ModelOptions = {}): Promise<GPT2> {
+    return build(resolveConfig(config), options, (...parts) => new GPT2(...parts));
+  }
+
+  /**
+   * Loads config.json and model.safetensors from a folder in Hugging Face's layout.
+   *
+   * @throws KotodamaError `ERR_MODEL_FILE` when a file is malformed, `ERR_IO` when it cannot be read.
+   */
+  static async fromPretrained(folder: string, options: PretrainedOptions = {}): Promise<GPT2> {
+    const { dropout, ...modelOptions } = options;
+    const saved = await readConfig(folder);
+    const config =
+      dropout === undefined
+        ? saved
+        : resolveConfig({ ...saved, embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout });
+    const model = await GPT2.create(config, modelOptions);
+    try {
+      await readWeights(folder, config, (name, values) => model.writeTensor(name, values));
+    } catch (error) {
+      await model.dispose();
+      throw error;
+    }
+    return model;
+  }
+
+  /** The device that holds the model. */
+  get device(): NativeDevice {
+    return this.model.device;
+  }
+
+  /** Number of parameters; the tied head counts once. */
+  get parameterCount(): number {
+    return parameterCount(this.config);
+  }
+
+  /** What training on micro-batches of this shape takes, in bytes. Takes nothing. */
+  memoryPlan({ batchSize, blockSize }: BatchShape): MemoryPlan {
+    this.alive();
+    return callNativeSync(() => this.model.plan(batchSize, blockSize));
+  }
+
+  /** Takes the memory for micro-batches of this shape now. @throws KotodamaError `ERR_MEMORY` when it does not fit. */
+  async reserve({ batchSize, blockSize }: BatchShape): Promise<void> {
+    await this.run(() => this.model.reserve(batchSize, blockSize));
+  }
+
+  /** Adds the gradients of one micro-batch to those since the last step. */
+  async forwardBackward({ inputIds, labels }: LabelledTokens): Promise<LossResult> {
+    const ids = checkInputIds(inputIds, this.config);
+    const targets = checkLabels(labels, ids, this.config);
+    return toLoss(await this.run(() => this.model.forwardBackward(ids.data, targets.data, ...ids.shape)));
+  }
+
+  /**
+   * Updates the weights with the mean gradient over all labels since the last step, and forgets it. A norm that is not
+   * finite changes nothing: `applied` is false then.
+   */
+  async step(options: StepOptions): Promise<StepResult> {
+    const nativeOptions = readStepOptions(options);
+    return this.run(() => this.model.step(nativeOptions));
+  }
+
+  /** Forgets the gradients since the last step. */
+  async zeroGradients(): Promise<void> {
+    await this.run(() => this.model.zeroGradients());
+  }
+
+  /** The loss without dropout and without gradients. */
+  async evaluate({ inputIds, labels }: LabelledTokens): Promise<LossResult> {
+    const ids = checkInputIds(inputIds, this.config);
+    const targets = checkLabels(labels, ids, this.config);
+    return toLoss(await this.run(() => this.model.evaluate(ids.data, targets.data, ...ids.shape)));
+  }
+
+  /** The logits of every position, (B, T, V), without dropout. */
+  async forward({ inputIds }: { inputIds: Tokens }): Promise<{ logits: FloatTensor }> {
+    const ids = checkInputIds(inputIds, this.config);
+    const data = await this.run(() => this.model.forward(ids.data, ...ids.shape));
+    return { logits: { data, shape: [...ids.shape, this.config.vocabSize] } };
+  }
+
+  /** A copy of a parameter. */
+  async readTensor(name: string): Promise<Float32Array> {
+    return this.read('param', name);
+  }
+
+  /** Replaces a parameter's values. */
+  async writeTensor(name: string, values: Float32Array): Promise<void> {
+    await this.write('param', name, values);
+  }
+
+  /** A parameter's mean gradient over the labels since the last step. */
+  async readGradient(name: string): Promise<Float32Array> {
+    return this.read('grad', name);
+  }
+
+  /** AdamW's moments of a parameter, for checkpoints. */
+  async readOptimizerState(name: string): Promise<OptimizerState> {
+    return { expAvg: await this.read('exp_avg', name), expAvgSq: await this.read('exp_avg_sq', name) };
+  }
+
+  async writeOptimizerState(name: string, { expAvg, expAvgSq }: OptimizerState): Promise<void> {
+    await this.write('exp_avg', name, expAvg);
+    await this.write('exp_avg_sq', name, expAvgSq);
+  }
+
+  /** Steps and micro-steps so far, for checkpoints: bias correction and dropout depend on them. */
+  get counters(): NativeCounters {
+    this.alive();
+    return callNativeSync(() => this.model.counters());
+  }
+
+  set counters(counters: NativeCounters) {
+    this.alive();
+    callNativeSync(() => this.model.setCounters(counters));
+  }
+
+  /**
+   * Writes config.json and model.safetensors, and the tokenizer's files when one is given: a folder that Transformers
+   * opens. Each file is replaced atomically; the folder is made when it is missing.
+   */
+  async savePretrained(folder: string, { tokenizer }: { tokenizer?: SavedTokenizer } = {}): Promise<void> {
+    this.alive();
+    await mkdir(folder, { recursive: true }).catch((cause) => {
+      throw ioError(cause, `${folder} could not be made`);
+    });
+    for (const file of tokenizer?.files ?? []) await copyIntoFolder(file, folder);
+    const tensors = this.tensors.map(({ name, shape }) => ({ name, shape, read: () => this.readTensor(name) }));
+    await writeSafetensors(join(folder, 'model.safetensors'), tensors);
+    const config = { ...this.config };
+    config.bosTokenId ??= tokenizer?.bosTokenId;
+    config.eosTokenId ??= tokenizer?.eosTokenId;
+    config.padTokenId ??= tokenizer?.padTokenId;
+    await writeJsonFile(join(folder, 'config.json'), configToHuggingFace(config));
+  }
+
+  /**
+   * Continues a text, piece by piece; a piece never ends inside a character.
+   *
+   * Ends after `maxNewTokens`, at `eosTokenId` (the model's, else the tokenizer's) or at a `stop` string, neither of which
+   * is yielded. When the context is full, its older half is forgotten and generation goes on.
+   */
+  generate(prompt: string, options: GenerateOptions): AsyncGenerator<string, void, undefined> {
+    return generateText(this.decoding(), prompt, options);
+  }
+
+  /** Continues ids, one by one; what {@link generate} is made of. */
+  generateIds(prompt: ArrayLike<number>, options: GenerateIdsOptions = {}): AsyncGenerator<number, void, undefined> {
+    return generateIds(this.decoding(), prompt, options);
+  }
+
+  /** Frees the model's memory, after a running call has ended. May be called again. */
+  async dispose(): Promise<void> {
+    this.disposed = true;
+    await callNative(() => this.model.dispose());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  private decoding() {
+    return {
+      config: this.config,
+      createDecoder: (capacity: number) => this.run(() => this.model.createDecoder(1, capacity)),
+      call: <T>(work: () => Promise<T>) => this.run(work),
+    };
+  }
+
+  private async read(kind: TensorKind, name: string): Promise<Float32Array> {
+    this.shapeOf(name);
+    return this.run(() => this.model.readTensor(kind, name));
+  }
+
+  private async write(kind: TensorKind, name: string, values: Float32Array): Promise<void> {
+    const shape = this.shapeOf(name);
+    const length = shape.reduce((product, size) => product * size, 1);
+    if (!(values instanceof Float32Array) || values.length !== length) {
+      throw new KotodamaError('ERR_OPTIONS', `values of '${name}'`, {
+        expected: `a Float32Array of ${length}, [${shape.join(', ')}]`,
+        received: values instanceof Float32Array ? `one of ${values.length}` : typeof values,
+      });
+    }
+    await this.run(() => this.model.writeTensor(kind, name, values));
+  }
+
+  private shapeOf(name: string): readonly number[] {
+    const tensor = this.tensors.find((candidate) => candidate.name === name);
+    if (tensor !== undefined) return tensor.shape;
+    const names = this.tensors.map((candidate) => candidate.name);
+    const close = nearest(String(name), names);
+    throw new KotodamaError('ERR_OPTIONS', `there is no tensor '${name}'`, {
+      hint: close === undefined ? 'model.tensors lists them' : `did you mean '${close}'?`,
+    });
+  }
+
+  private alive(): void {
+    if (this.disposed) throw new KotodamaError('ERR_DISPOSED', 'the model was disposed', { hint: 'make a new one' });
+  }
+
+  private async run<T>(work: () => Promise<T>): Promise<T> {
+    this.alive();
+    if (this.busy) {
+      throw new KotodamaError('ERR_BUSY', 'the model is in use by another call', {
+        hint: 'await each call before the next one, or use a second model',
+      });
+    }
+    this.busy = true;
+    try {
+      return await callNative(work);
+    } finally {
+      this.busy = false;
+    }
+  }
+}
+
+async function build<M>(
+  config: GPT2Config,
+  options: ModelOptions,
+  wrap: (model: NativeModel, config: GPT2Config, precision: Precision) => M,
+): Promise<M> {
+  const read = new OptionReader(options);
+  read.onlyKnown(['device', 'precision', 'seed', 'threads']);
+  const precision = read.choice('precision', ['fp32', 'bf16'], 'fp32');
+  const seed = read.integer('seed', { min: 0 }, 0);
+  // 0 lets the engine choose.
+  const threads = read.integer('threads', { min: 1, max: 1024 }, 0);
+  read.finish('The model cannot be made with these options');
+  const addon = native();
+  const device = resolveDevice(addon, options.device ?? 'auto');
+  const model = await callNative(() => addon.createModel(config, { device, precision, seed, threads }));
+  return wrap(model, config, precision);
+}
+
+function readStepOptions(options: StepOptions) {
+  const read = new OptionReader(options);
+  read.onlyKnown(['learningRate', 'betas', 'eps', 'weightDecay', 'maxGradNorm']);
+  const learningRate = read.number('learningRate', { min: 0 });
+  const eps = read.number('eps', { min: 0 }, 1e-8);
+  const weightDecay = read.number('weightDecay', { min: 0 }, 0.1);
+  const maxGradNorm = read.number('maxGradNorm', { min: 0 }, 1);
+  const [beta1 = Number.NaN, beta2 = Number.NaN] = options.betas ?? [0.9, 0.95];
+  for (const beta of [beta1, beta2]) {
+    if (!(beta >= 0 && beta < 1)) read.problem('betas', 'two numbers of at least 0 and below 1', beta);
+  }
+  read.finish('The optimizer step has wrong options');
+  return { learningRate, beta1, beta2, eps, weightDecay, maxGradNorm };
+}
+
+function toLoss({ sum, count }: NativeLoss): LossResult {
+  return { loss: sum / count, lossSum: sum, tokens: count };
+}

@@ -1,0 +1,127 @@
+import { KotodamaError } from '../errors.js';
+import type { OptionReader } from '../validate.js';
+import { Random } from './random.js';
+
+/** How the next id is chosen; the same meaning and order as Transformers': temperature, then top-k, then top-p. */
+export interface SamplingOptions {
+  /** Divides the logits: below 1 is more certain, above 1 more varied; 0 always takes the likeliest id [1]. */
+  temperature?: number;
+  /** Only the k likeliest ids, and those as likely as the last of them [all]. */
+  topK?: number | undefined;
+  /** Only the likeliest ids that together reach this probability [1]. */
+  topP?: number | undefined;
+  /** Equal seeds choose equally [0]. */
+  seed?: number;
+}
+
+/** {@link SamplingOptions} with the defaults filled in. */
+export interface SamplingRules {
+  temperature: number;
+  topK: number | undefined;
+  topP: number;
+  seed: number;
+}
+
+/** The names of {@link SamplingOptions}. */
+export const SAMPLING_NAMES = ['temperature', 'topK', 'topP', 'seed'] as const;
+
+/** Reads sampling options with their limits. */
+export function readSampling(read: OptionReader): SamplingRules {
+  return {
+    temperature: read.number('temperature', { min: 0 }, 1),
+    topK: read.integer('topK', { min: 1 }, undefined),
+    topP: read.number('topP', { above: 0, max: 1 }, 1),
+    seed: read.integer('seed', { min: 0 }, 0),
+  };
+}
+
+/** Chooses ids from logits; holds the random stream. */
+export class Sampler {
+  private readonly random: Random;
+
+  constructor(private readonly rules: SamplingRules) {
+    this.random = new Random(rules.seed);
+  }
+
+  /** @param logits (V) @returns an id @throws KotodamaError `ERR_NON_FINITE` when a logit is NaN or infinite. */
+  pick(logits: Float32Array): number {
+    const probabilities = distribution(logits, this.rules);
+    let rest = this.random.next();
+    let last = 0;
+    for (let id = 0; id < probabilities.length; id++) {
+      const probability = probabilities[id] as number;
+      if (probability === 0) continue;
+      if (rest < probability) return id;
+      rest -= probability;
+      last = id;
+    }
+    // Rounding may leave a crumb after the last candidate.
+    return last;
+  }
+}
+
+/** The probability of every id under the rules; those that are filtered out have 0. */
+export function distribution(logits: Float32Array, { temperature, topK, topP }: SamplingRules): Float64Array {
+  const best = largest(logits);
+  const probabilities = new Float64Array(logits.length);
+  if (temperature === 0) {
+    probabilities[best] = 1;
+    return probabilities;
+  }
+  const floor = topK === undefined || topK >= logits.length ? -Infinity : kthLargest(logits, topK);
+  const top = logits[best] as number;
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id] as number;
+    if (logit >= floor) probabilities[id] = Math.exp((logit - top) / temperature);
+  }
+  normalize(probabilities);
+  if (topP < 1) {
+    keepNucleus(probabilities, topP);
+    normalize(probabilities);
+  }
+  return probabilities;
+}
+
+/** Index of the first largest logit. */
+function largest(logits: Float32Array): number {
+  let best = 0;
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id] as number;
+    if (!Number.isFinite(logit)) {
+      throw new KotodamaError('ERR_NON_FINITE', `the logit of id ${id} is ${logit}`, {
+        hint: 'the weights hold NaN or infinite values: go back to an earlier checkpoint',
+      });
+    }
+    if (logit > (logits[best] as number)) best = id;
+  }
+  return best;
+}
+
+/** Sorting typed arrays is native and numeric, which makes it faster here than a heap in JavaScript. */
+function kthLargest(values: Float32Array, k: number): number {
+  return values.slice().sort()[values.length - k] as number;
+}
+
+/** Clears all but the likeliest ids whose sum first reaches `mass` (Holtzman et al. 2020); among equals the lower ids stay. */
+function keepNucleus(probabilities: Float64Array, mass: number): void {
+  const sorted = probabilities.slice().sort();
+  let sum = 0;
+  let count = 0;
+  while (count < sorted.length && sum < mass) {
+    count++;
+    sum += sorted[sorted.length - count] as number;
+  }
+  const threshold = sorted[sorted.length - count] as number;
+  const above = sorted.length - 1 - sorted.lastIndexOf(threshold);
+  let equals = count - above;
+  for (let id = 0; id < probabilities.length; id++) {
+    const probability = probabilities[id] as number;
+    if (probability > threshold || (probability === threshold && equals-- > 0)) continue;
+    probabilities[id] = 0;
+  }
+}
+
+function normalize(probabilities: Float64Array): void {
+  const sum = probabilities.reduce((total, probability) => total + probability, 0);
+  for (let id = 0; id < probabilities.length; id++) probabilities[id] = (probabilities[id] as number) / sum;
+}

@@ -1,0 +1,103 @@
+import { IGNORED_LABEL, type TokenTensor } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
+import { describe } from '../validate.js';
+import type { GPT2Config } from './config.js';
+
+/** Token ids for the model: a tensor as the DataLoader yields it, or rows of equal length. */
+export type Tokens = TokenTensor | readonly (readonly number[] | Int32Array)[];
+
+/**
+ * Checks ids on their way to the engine: shape, block length and range.
+ *
+ * @throws KotodamaError `ERR_OPTIONS`
+ */
+export function checkInputIds(tokens: Tokens, config: GPT2Config): TokenTensor {
+  const tensor = toTensor('inputIds', tokens);
+  const [, blockSize] = tensor.shape;
+  if (blockSize > config.nPositions) {
+    throw new KotodamaError('ERR_OPTIONS', 'length of the blocks', {
+      expected: `at most ${config.nPositions} (nPositions)`,
+      received: `${blockSize}`,
+      hint: 'use shorter blocks or a model with a longer context',
+    });
+  }
+  const last = config.vocabSize - 1;
+  const bad = tensor.data.findIndex((id) => id < 0 || id > last);
+  if (bad >= 0) {
+    throw new KotodamaError('ERR_OPTIONS', `inputIds, ${place(tensor, bad)}`, {
+      expected: `an id from 0 to ${last}`,
+      received: `${tensor.data[bad]}`,
+      hint: 'the tokenizer and the model do not belong together',
+    });
+  }
+  return tensor;
+}
+
+/** The same for labels, which must have the shape of the ids. */
+export function checkLabels(tokens: Tokens, ids: TokenTensor, config: GPT2Config): TokenTensor {
+  const tensor = toTensor('labels', tokens);
+  if (`${tensor.shape}` !== `${ids.shape}`) {
+    throw new KotodamaError('ERR_OPTIONS', 'shape of labels', {
+      expected: `[${ids.shape.join(', ')}] as inputIds`,
+      received: `[${tensor.shape.join(', ')}]`,
+    });
+  }
+  const last = config.vocabSize - 1;
+  const bad = tensor.data.findIndex((label) => label > last || (label < 0 && label !== IGNORED_LABEL));
+  if (bad >= 0) {
+    throw new KotodamaError('ERR_OPTIONS', `labels, ${place(tensor, bad)}`, {
+      expected: `an id from 0 to ${last}, or ${IGNORED_LABEL} for no loss`,
+      received: `${tensor.data[bad]}`,
+    });
+  }
+  return tensor;
+}
+
+function place({ shape: [, columns] }: TokenTensor, index: number): string {
+  return `row ${Math.floor(index / columns)}, column ${index % columns}`;
+}
+
+function toTensor(name: string, tokens: Tokens): TokenTensor {
+  if (Array.isArray(tokens)) return fromRows(name, tokens);
+  const { data, shape } = (tokens ?? {}) as Partial<TokenTensor>;
+  if (!(data instanceof Int32Array) || !Array.isArray(shape) || shape.length !== 2) {
+    throw new KotodamaError('ERR_OPTIONS', name, {
+      expected: '{ data: Int32Array, shape: [B, T] } or an array of rows',
+      received: describe(tokens),
+    });
+  }
+  const positive = shape.every((size) => Number.isSafeInteger(size) && size >= 1);
+  if (!positive || data.length !== shape[0] * shape[1]) {
+    throw new KotodamaError('ERR_OPTIONS', `shape of ${name}`, {
+      expected: `[B, T] with B * T = ${data.length}, the number of ids`,
+      received: `[${shape.join(', ')}]`,
+    });
+  }
+  return { data, shape };
+}
+
+function fromRows(name: string, rows: readonly (readonly number[] | Int32Array)[]): TokenTensor {
+  const columns = rows[0]?.length ?? 0;
+  if (columns === 0) {
+    throw new KotodamaError('ERR_OPTIONS', name, { expected: 'at least one id', received: 'none' });
+  }
+  const data = new Int32Array(rows.length * columns);
+  rows.forEach((row, index) => {
+    if (row.length !== columns) {
+      throw new KotodamaError('ERR_OPTIONS', `${name}, row ${index}`, {
+        expected: `${columns} ids as in row 0`,
+        received: `${row.length}`,
+        hint: 'pad the shorter rows and give them the label -100 there',
+      });
+    }
+    const broken = Array.from(row).find((id) => !Number.isInteger(id));
+    if (broken !== undefined) {
+      throw new KotodamaError('ERR_OPTIONS', `${name}, row ${index}`, {
+        expected: 'integers',
+        received: describe(broken),
+      });
+    }
+    data.set(row, index * columns);
+  });
+  return { data, shape: [rows.length, columns] };
+}
