@@ -1,0 +1,80 @@
+#include "cuda/driver.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "error.h"
+
+namespace kotodama::cuda {
+namespace {
+
+constexpr int kOldestDriver = 11000;  // the first that knows compute capability 8.0
+
+std::string NameOf(const Driver& driver, CUresult result) {
+  const char* name = nullptr;
+  if (driver.error_name(result, &name) != kSuccess || name == nullptr) return "error " + std::to_string(result);
+  return name;
+}
+
+// Fills `driver` from an opened library; returns the first symbol that is missing, or null.
+const char* FindSymbols(void* library, Driver* driver) {
+#define KOTODAMA_CUDA_FIND(name, symbol, parameters)                                 \
+  driver->name = reinterpret_cast<decltype(driver->name)>(dlsym(library, #symbol)); \
+  if (driver->name == nullptr) return #symbol;
+  KOTODAMA_CUDA_FUNCTIONS(KOTODAMA_CUDA_FIND)
+#undef KOTODAMA_CUDA_FIND
+  return nullptr;
+}
+
+std::string Open(Driver* driver) {
+  const char* chosen = std::getenv("KOTODAMA_CUDA_DRIVER");
+  const bool is_chosen = chosen != nullptr && chosen[0] != '\0';
+  const std::string path = is_chosen ? chosen : "libcuda.so.1";
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char* reason = dlerror();
+    return "the CUDA driver library " + path + " cannot be opened (" + (reason ? reason : "no reason given") + "); " +
+           (is_chosen ? "KOTODAMA_CUDA_DRIVER must name a driver library, or be unset"
+                      : "install NVIDIA's driver, or use device 'cpu'");
+  }
+  if (const char* missing = FindSymbols(library, driver)) {
+    return path + " is not a CUDA driver, or one that is too old: it has no function " + missing +
+           "; install a newer NVIDIA driver (CUDA 11.4 or later)";
+  }
+  const CUresult result = driver->init(0);
+  if (result != kSuccess) {
+    return "the CUDA driver " + path + " does not start: " + NameOf(*driver, result) +
+           (result == kErrorNoDevice ? "; this machine has no CUDA device that can be used" : "");
+  }
+  if (driver->driver_version(&driver->version) != kSuccess || driver->version < kOldestDriver) {
+    return "the CUDA driver " + path + " has version " + std::to_string(driver->version) + ", expected at least " +
+           std::to_string(kOldestDriver) + "; install a newer NVIDIA driver";
+  }
+  return "";
+}
+
+}  // namespace
+
+const DriverState& GetDriver() {
+  // Never destroyed: threads may still use it while the process ends.
+  static const DriverState* const state = [] {
+    auto* fresh = new DriverState;
+    fresh->problem = Open(&fresh->driver);
+    return fresh;
+  }();
+  return *state;
+}
+
+void ThrowDriverError(CUresult result, const char* call, const char* file, int line) {
+  const Driver& driver = GetDriver().driver;
+  const char* text = nullptr;
+  if (driver.error_string(result, &text) != kSuccess || text == nullptr) text = "no description";
+  const char* base = std::strrchr(file, '/');
+  const std::string place = std::string(base ? base + 1 : file) + ":" + std::to_string(line);
+  const ErrorCode code = result == kErrorOutOfMemory ? ErrorCode::kMemory : ErrorCode::kDevice;
+  throw Error(code, "CUDA reports " + NameOf(driver, result) + " (" + text + ") at " + call + ", " + place);
+}
+
+}  // namespace kotodama::cuda
