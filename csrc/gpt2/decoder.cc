@@ -1,0 +1,157 @@
+#include "csrc/gpt2/decoder.h"
+
+#include <algorithm>
+
+#include "csrc/error.h"
+#include "csrc/gpt2/carver.h"
+
+namespace kotodama {
+namespace {
+
+constexpr int64_t kChunk = 128;
+
+}  // namespace
+
+Decoder::Decoder(const Model& model, int64_t batch_size, int64_t capacity)
+    : model_(model), batch_size_(batch_size), capacity_(capacity), chunk_(std::min(capacity, kChunk)) {
+  const int64_t most = model.config().n_positions;
+  if (batch_size < 1 || batch_size > (1 << 20)) {
+    throw Error(ErrorCode::kOptions,
+                "batchSize: expected an integer from 1 to 1048576, received " + std::to_string(batch_size));
+  }
+  if (capacity < 1 || capacity > most) {
+    throw Error(ErrorCode::kOptions, "capacity: expected an integer from 1 to nPositions " + std::to_string(most) +
+                                         ", received " + std::to_string(capacity));
+  }
+  Backend& backend = *model.network().backend;
+  const size_t bytes = LayOut(nullptr);
+  RequireFree(bytes, backend.Info().free_bytes,
+              "a decoder of " + std::to_string(batch_size) + " sequences, " + std::to_string(capacity) + " positions",
+              "use fewer sequences or a smaller capacity");
+  memory_ = DeviceBuffer(backend, bytes);
+  LayOut(memory_.data());
+}
+
+size_t Decoder::LayOut(void* base) {
+  const Config& config = model_.config();
+  const DType x = model_.network().compute_type;
+  const int64_t rows = batch_size_ * chunk_, c = config.n_embd;
+  Carver carver(base);
+  keys_.clear();
+  values_.clear();
+  for (int64_t l = 0; l < config.n_layer; ++l) {
+    keys_.push_back(carver.Take(x, {batch_size_, config.n_head, capacity_, config.head_size()}));
+    values_.push_back(carver.Take(x, {batch_size_, config.n_head, capacity_, config.head_size()}));
+  }
+  ids_ = carver.Take(DType::kI32, {batch_size_, chunk_});
+  residual_ = carver.Take(DType::kF32, {rows, c});
+  normed_ = carver.Take(x, {rows, c});
+  attention_ = carver.Take(x, {rows, c});
+  branch_ = carver.Take(x, {rows, c});
+  qkv_ = carver.Take(x, {rows, 3 * c});
+  gelu_ = carver.Take(x, {rows, config.n_inner});
+  pre_gelu_ = carver.Take(x, {rows, config.n_inner});
+  last_ = carver.Take(x, {batch_size_, c});
+  logits_ = carver.Take(DType::kF32, {batch_size_, config.padded_vocab()});
+  return carver.bytes();
+}
+
+void Decoder::Append(const int32_t* ids, size_t count, float* logits) {
+  if (count == 0 || count % static_cast<size_t>(batch_size_) != 0) {
+    throw Error(ErrorCode::kOptions, "inputIds: expected as many ids for each of the " + std::to_string(batch_size_) +
+                                         " sequences, at least one, received " + std::to_string(count) + " in all");
+  }
+  const int64_t n = static_cast<int64_t>(count) / batch_size_;
+  if (n > capacity_ - length_) {
+    throw Error(ErrorCode::kOptions, "the decoder holds " + std::to_string(length_) + " of " +
+                                         std::to_string(capacity_) + " positions: no room for " + std::to_string(n) +
+                                         " more");
+  }
+  model_.CheckIds(ids, count, n);
+
+  const int64_t before = length_;
+  try {
+    for (int64_t first = 0; first < n; first += chunk_) {
+      const int64_t part = std::min(chunk_, n - first);
+      std::vector<int32_t> part_ids(static_cast<size_t>(batch_size_ * part));
+      for (int64_t b = 0; b < batch_size_; ++b) std::copy_n(ids + b * n + first, part, part_ids.data() + b * part);
+      RunPositions(part_ids, part, first + part == n);
+      length_ += part;
+    }
+    const int64_t v = model_.config().vocab_size, vp = model_.config().padded_vocab();
+    std::vector<float> padded(static_cast<size_t>(batch_size_ * vp));
+    model_.network().backend->Download(padded.data(), logits_.data, logits_.bytes());
+    for (int64_t b = 0; b < batch_size_; ++b) std::copy_n(padded.data() + b * vp, v, logits + b * v);
+  } catch (...) {
+    length_ = before;
+    throw;
+  }
+}
+
+void Decoder::RunPositions(const std::vector<int32_t>& ids, int64_t n, bool last) {
+  const Network& network = model_.network();
+  const Config& config = network.config;
+  Backend& backend = *network.backend;
+  const int64_t rows = batch_size_ * n, c = config.n_embd;
+  const Tensor residual = residual_.rows(0, rows), normed = normed_.rows(0, rows), branch = branch_.rows(0, rows),
+               qkv = qkv_.rows(0, rows), attended = attention_.rows(0, rows), gelu = gelu_.rows(0, rows),
+               pre_gelu = pre_gelu_.rows(0, rows);
+
+  EmbeddingForward embedding;
+  embedding.ids = Tensor(ids_.data, DType::kI32, {batch_size_, n});
+  embedding.wte = network.master.wte;
+  embedding.wpe = network.master.wpe;
+  embedding.out = Tensor(residual.data, DType::kF32, {batch_size_, n, c});
+  embedding.position = length_;
+  backend.Upload(embedding.ids.data, ids.data(), embedding.ids.bytes());
+  backend.Run(embedding);
+
+  LayerNormForward norm;
+  norm.x = residual;
+  norm.sum = residual;
+  norm.out = normed;
+  norm.eps = config.layer_norm_epsilon;
+  for (int64_t l = 0; l < config.n_layer; ++l) {
+    const LayerWeights& master = network.master.layers[l];
+    const LayerWeights& compute = network.compute.layers[l];
+    norm.weight = master.ln_1_weight;
+    norm.bias = master.ln_1_bias;
+    backend.Run(norm);
+    Linear(network, normed, compute.c_attn_weight, master.c_attn_bias, qkv);
+    AttentionCached attention;
+    attention.b = batch_size_;
+    attention.n = n;
+    attention.h = config.n_head;
+    attention.d = config.head_size();
+    attention.past = length_;
+    attention.capacity = capacity_;
+    attention.qkv = qkv;
+    attention.keys = keys_[l];
+    attention.values = values_[l];
+    attention.out = attended;
+    backend.Run(attention);
+    Linear(network, attended, compute.c_proj_weight, master.c_proj_bias, branch);
+
+    norm.addend = branch;
+    norm.weight = master.ln_2_weight;
+    norm.bias = master.ln_2_bias;
+    backend.Run(norm);
+    Linear(network, normed, compute.c_fc_weight, master.c_fc_bias, gelu, Epilogue::kGelu, pre_gelu);
+    Linear(network, gelu, compute.mlp_proj_weight, master.mlp_proj_bias, branch);
+  }
+  if (!last) return;
+
+  norm.weight = network.master.ln_f_weight;
+  norm.bias = network.master.ln_f_bias;
+  for (int64_t b = 0; b < batch_size_; ++b) {
+    const int64_t row = b * n + n - 1;
+    norm.x = residual.rows(row, 1);
+    norm.sum = norm.x;
+    norm.addend = branch.rows(row, 1);
+    norm.out = last_.rows(b, 1);
+    backend.Run(norm);
+  }
+  RunHead(network, last_, logits_);
+}
+
+}  // namespace kotodama

@@ -1,0 +1,70 @@
+#include "csrc/gpt2/initialize.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <future>
+#include <thread>
+
+namespace kotodama {
+namespace {
+
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> counter, uint64_t key) {
+  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t{0xD2511F53} * counter[0], p1 = uint64_t{0xCD9E8D57} * counter[2];
+    counter = {static_cast<uint32_t>(p1 >> 32) ^ counter[1] ^ k0, static_cast<uint32_t>(p1),
+               static_cast<uint32_t>(p0 >> 32) ^ counter[3] ^ k1, static_cast<uint32_t>(p0)};
+    k0 += 0x9E3779B9;
+    k1 += 0xBB67AE85;
+  }
+  return counter;
+}
+
+// In (0, 1): the middle of one of 2^52 equal parts, so that its logarithm is finite.
+double Uniform(uint32_t high, uint32_t low) {
+  const uint64_t bits = (uint64_t{high} << 32 | low) >> 12;
+  return (static_cast<double>(bits) + 0.5) * 0x1p-52;
+}
+
+// Elements [2 first, 2 last): one draw of four words gives two of them (Box and Muller 1958).
+void FillNormal(std::vector<float>& values, size_t first, size_t last, double deviation, uint32_t index, uint64_t key) {
+  for (size_t pair = first; pair < last; ++pair) {
+    // Dropout draws with the same generator; another key keeps the two apart.
+    const auto words =
+        Philox({static_cast<uint32_t>(pair), static_cast<uint32_t>(uint64_t{pair} >> 32), index, 0}, key);
+    const double radius = deviation * std::sqrt(-2.0 * std::log(Uniform(words[0], words[1])));
+    const double angle = 2.0 * 3.14159265358979323846 * Uniform(words[2], words[3]);
+    values[2 * pair] = static_cast<float>(radius * std::cos(angle));
+    if (2 * pair + 1 < values.size()) values[2 * pair + 1] = static_cast<float>(radius * std::sin(angle));
+  }
+}
+
+}  // namespace
+
+std::vector<float> InitialValues(const Config& config, const Parameter& parameter, uint32_t index, uint64_t seed) {
+  std::vector<float> values(static_cast<size_t>(parameter.size));
+  if (parameter.initial == Initial::kOnes) std::fill(values.begin(), values.end(), 1.0f);
+  if (parameter.initial == Initial::kOnes || parameter.initial == Initial::kZeros) return values;
+  if (config.initializer_range == 0) return values;
+
+  double deviation = config.initializer_range;
+  if (parameter.initial == Initial::kNormalResidual) deviation /= std::sqrt(2.0 * static_cast<double>(config.n_layer));
+
+  const uint64_t key = seed ^ 0x696E697469616C73;
+  const size_t pairs = (values.size() + 1) / 2;
+  // GPT-2's 124 million draws take seconds on one thread.
+  const size_t parts = pairs < 100000 ? 1 : std::clamp<size_t>(std::thread::hardware_concurrency(), 1, 16);
+  std::vector<std::future<void>> others;
+  for (size_t part = 1; part < parts; ++part) {
+    others.push_back(std::async(std::launch::async, [&, part] {
+      FillNormal(values, pairs * part / parts, pairs * (part + 1) / parts, deviation, index, key);
+    }));
+  }
+  FillNormal(values, 0, pairs / parts, deviation, index, key);
+  for (std::future<void>& other : others) other.get();
+  return values;
+}
+
+}  // namespace kotodama

@@ -1,0 +1,27 @@
+#include "csrc/gpt2/memory_plan.h"
+
+#include <cstdio>
+
+#include "csrc/error.h"
+
+namespace kotodama {
+
+std::string FormatBytes(size_t bytes) {
+  char text[32];
+  if (bytes >= size_t{1} << 30) {
+    std::snprintf(text, sizeof(text), "%.1f GiB", static_cast<double>(bytes) / (1 << 30));
+  } else if (bytes >= size_t{1} << 20) {
+    std::snprintf(text, sizeof(text), "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+  } else {
+    std::snprintf(text, sizeof(text), "%zu bytes", bytes);
+  }
+  return text;
+}
+
+void RequireFree(size_t needed, size_t free, const std::string& purpose, const std::string& hint) {
+  if (needed <= free) return;
+  throw Error(ErrorCode::kMemory,
+              purpose + " needs " + FormatBytes(needed) + ", " + FormatBytes(free) + " are free\n  hint: " + hint);
+}
+
+}  // namespace kotodama

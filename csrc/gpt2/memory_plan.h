@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace kotodama {
+
+// Bytes of device memory that training takes.
+struct MemoryPlan {
+  size_t parameters = 0;  // fp32 masters, and the bf16 copy of the matrices in bf16 precision
+  size_t gradients = 0;
+  size_t moments = 0;
+  size_t activations = 0;  // of one micro-step
+  size_t total = 0;
+  size_t free = 0;  // on the device now, beside what the model holds already
+};
+
+// "6.1 GiB", "12 MiB", "512 bytes".
+std::string FormatBytes(size_t bytes);
+
+// Throws Error(kMemory) when `needed` more bytes are not free: the numbers, what they are for, and what to do.
+void RequireFree(size_t needed, size_t free, const std::string& purpose, const std::string& hint);
+
+}  // namespace kotodama

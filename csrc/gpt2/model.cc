@@ -1,0 +1,300 @@
+#include "csrc/gpt2/model.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "csrc/error.h"
+#include "csrc/gpt2/initialize.h"
+
+namespace kotodama {
+namespace {
+
+const Config& Validated(const Config& config) {
+  Validate(config);
+  return config;
+}
+
+std::string Text(BatchShape shape) {
+  return "batch size " + std::to_string(shape.b) + ", block size " + std::to_string(shape.t);
+}
+
+}  // namespace
+
+Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& backend)
+    : table_(Validated(config)), precision_(precision) {
+  if (precision == Precision::kBF16 && !backend.SupportsBF16()) {
+    throw Error(ErrorCode::kDevice, "this device cannot compute in bf16; use precision fp32");
+  }
+  network_.config = config;
+  network_.backend = &backend;
+  network_.compute_type = precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
+  dropout_.seed = seed;
+
+  RequireFree(Plan({1, 1}).parameters, backend.Info().free_bytes,
+              "a model of " + std::to_string(table_.total) + " parameters", "use a smaller model");
+  state_ = DeviceBuffer(backend, sizeof(DeviceState));
+  network_.dropout_key = &state()->dropout;
+  parameters_ = DeviceBuffer(backend, static_cast<size_t>(table_.total) * sizeof(float));
+  network_.master = ViewOf(table_, config, parameters_.data(), DType::kF32, table_.total);
+  network_.compute = network_.master;
+  if (precision == Precision::kBF16) {
+    compute_ = DeviceBuffer(backend, static_cast<size_t>(table_.decayed) * SizeOf(DType::kBF16));
+    network_.compute = ViewOf(table_, config, compute_.data(), DType::kBF16, table_.decayed);
+  }
+  for (size_t i = 0; i < table_.list.size(); ++i) {
+    const Parameter& parameter = table_.list[i];
+    const std::vector<float> values = InitialValues(config, parameter, static_cast<uint32_t>(i), seed);
+    WriteTensor(TensorKind::kParam, parameter.name, values.data(), values.size());
+  }
+}
+
+size_t Model::held_bytes() const {
+  size_t bytes = 0;
+  for (const DeviceBuffer* buffer :
+       {&state_, &parameters_, &compute_, &gradients_, &exp_avg_, &exp_avg_sq_, &activations_}) {
+    bytes += buffer->bytes();
+  }
+  return bytes;
+}
+
+// ---- Memory ----
+
+MemoryPlan Model::Plan(BatchShape shape) const {
+  CheckShape(shape);
+  const size_t arena = static_cast<size_t>(table_.total) * sizeof(float);
+  MemoryPlan plan;
+  plan.parameters = arena;
+  if (precision_ == Precision::kBF16) plan.parameters += static_cast<size_t>(table_.decayed) * SizeOf(DType::kBF16);
+  plan.gradients = arena;
+  plan.moments = 2 * arena;
+  plan.activations = LayOut(network_.config, network_.compute_type, shape, true, nullptr, nullptr);
+  plan.total = plan.parameters + plan.gradients + plan.moments + plan.activations;
+  plan.free = network_.backend->Info().free_bytes;
+  return plan;
+}
+
+void Model::Reserve(BatchShape shape) {
+  const MemoryPlan plan = Plan(shape);
+  const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
+  const size_t activations = plan.activations > activations_.bytes() ? plan.activations : 0;
+  if (state + activations == 0) return;
+  RequireFree(state + activations, plan.free + (activations > 0 ? activations_.bytes() : 0),
+              "training with " + Text(shape) + " (activations " + FormatBytes(activations) +
+                  ", gradients and moments " + FormatBytes(state) + ")",
+              "try a smaller batch size with more gradient accumulation, or a smaller block size");
+  EnsureTrainingState();
+  EnsureActivations(plan.activations, shape);
+}
+
+void Model::EnsureTrainingState() {
+  if (gradients_) return;
+  const size_t arena = static_cast<size_t>(table_.total) * sizeof(float);
+  Backend& backend = *network_.backend;
+  RequireFree(3 * arena, backend.Info().free_bytes, "the training state of this model (gradients and moments)",
+              "use a smaller model");
+  DeviceBuffer gradients(backend, arena), exp_avg(backend, arena), exp_avg_sq(backend, arena);
+  gradients_ = std::move(gradients);
+  exp_avg_ = std::move(exp_avg);
+  exp_avg_sq_ = std::move(exp_avg_sq);
+  gradient_views_ = ViewOf(table_, network_.config, gradients_.data(), DType::kF32, table_.total);
+}
+
+void Model::EnsureActivations(size_t bytes, BatchShape shape) {
+  if (bytes <= activations_.bytes()) return;
+  Backend& backend = *network_.backend;
+  RequireFree(bytes, backend.Info().free_bytes + activations_.bytes(), "a batch (" + Text(shape) + ")",
+              "try a smaller batch size or block size");
+  // Recordings hold addresses of the old memory.
+  record_keys_.clear();
+  activations_ = DeviceBuffer();
+  activations_ = DeviceBuffer(backend, bytes);
+}
+
+uint64_t Model::RecordKey(Pass pass, BatchShape shape) {
+  const auto [entry, is_new] = record_keys_.try_emplace({pass, shape.b, shape.t}, next_record_key_);
+  if (is_new) ++next_record_key_;
+  return entry->second;
+}
+
+// ---- What comes from outside ----
+
+void Model::CheckShape(BatchShape shape) const {
+  constexpr int64_t kMostRows = 1 << 30;
+  if (shape.b < 1 || shape.b > kMostRows) {
+    throw Error(ErrorCode::kOptions, "batchSize: expected a positive integer, received " + std::to_string(shape.b));
+  }
+  if (shape.t < 1 || shape.t > config().n_positions) {
+    throw Error(ErrorCode::kOptions, "blockSize: expected an integer from 1 to nPositions " +
+                                         std::to_string(config().n_positions) + ", received " +
+                                         std::to_string(shape.t));
+  }
+  if (shape.rows() > kMostRows) {
+    throw Error(ErrorCode::kOptions, Text(shape) + ": a batch holds at most 2^30 tokens");
+  }
+}
+
+void Model::CheckIds(const int32_t* ids, size_t count, int64_t columns) const {
+  for (size_t i = 0; i < count; ++i) {
+    if (ids[i] >= 0 && ids[i] < config().vocab_size) continue;
+    throw Error(ErrorCode::kOptions, "inputIds: expected ids from 0 to " + std::to_string(config().vocab_size - 1) +
+                                         " (vocabSize " + std::to_string(config().vocab_size) + "), received " +
+                                         std::to_string(ids[i]) + " at sequence " +
+                                         std::to_string(i / static_cast<size_t>(columns)) + ", position " +
+                                         std::to_string(i % static_cast<size_t>(columns)));
+  }
+}
+
+void Model::CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape shape) const {
+  CheckShape(shape);
+  CheckIds(ids, static_cast<size_t>(shape.rows()), shape.t);
+  if (labels == nullptr) return;
+  for (int64_t i = 0; i < shape.rows(); ++i) {
+    if ((labels[i] >= 0 && labels[i] < config().vocab_size) || labels[i] == kIgnoredLabel) continue;
+    throw Error(ErrorCode::kOptions, "labels: expected ids from 0 to " + std::to_string(config().vocab_size - 1) +
+                                         ", or -100 for none, received " + std::to_string(labels[i]) + " at sequence " +
+                                         std::to_string(i / shape.t) + ", position " + std::to_string(i % shape.t));
+  }
+}
+
+Activations Model::Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training) {
+  const DType x = network_.compute_type;
+  EnsureActivations(LayOut(config(), x, shape, training, nullptr, nullptr), shape);
+  Activations activations;
+  LayOut(config(), x, shape, training, activations_.data(), &activations);
+  network_.backend->Upload(activations.ids.data, ids, activations.ids.bytes());
+  if (labels != nullptr) network_.backend->Upload(activations.labels.data, labels, activations.labels.bytes());
+  return activations;
+}
+
+// ---- Passes ----
+
+LossTotals Model::ForwardBackward(const int32_t* ids, const int32_t* labels, BatchShape shape) {
+  CheckBatch(ids, labels, shape);
+  Reserve(shape);
+  Backend& backend = *network_.backend;
+  const Activations activations = Prepare(ids, labels, shape, true);
+  dropout_.micro_step = static_cast<uint64_t>(counters_.micro_step);
+  backend.Upload(&state()->dropout, &dropout_, sizeof(dropout_));
+
+  const bool accumulate = gradient_passes_ > 0;
+  LossTotals totals;
+  try {
+    backend.Record(RecordKey(accumulate ? Pass::kTrainAccumulate : Pass::kTrain, shape), [&] {
+      RunForward(network_, activations, true);
+      RunLoss(network_, activations, &gradient_views_, accumulate);
+      RunBackward(network_, activations, gradient_views_, accumulate);
+      backend.ReduceLoss(activations.losses, activations.labels, &state()->totals);
+    });
+    backend.Download(&totals, &state()->totals, sizeof(totals));
+  } catch (...) {
+    ZeroGradients();  // they may be half written
+    throw;
+  }
+  ++counters_.micro_step;
+  ++gradient_passes_;
+  gradient_labels_ += totals.count;
+  return totals;
+}
+
+LossTotals Model::Evaluate(const int32_t* ids, const int32_t* labels, BatchShape shape) {
+  CheckBatch(ids, labels, shape);
+  Backend& backend = *network_.backend;
+  const Activations activations = Prepare(ids, labels, shape, false);
+  backend.Record(RecordKey(Pass::kEvaluate, shape), [&] {
+    RunForward(network_, activations, false);
+    RunLoss(network_, activations, nullptr, false);
+    backend.ReduceLoss(activations.losses, activations.labels, &state()->totals);
+  });
+  LossTotals totals;
+  backend.Download(&totals, &state()->totals, sizeof(totals));
+  return totals;
+}
+
+void Model::Forward(const int32_t* ids, BatchShape shape, float* logits) {
+  CheckBatch(ids, nullptr, shape);
+  Backend& backend = *network_.backend;
+  const Activations activations = Prepare(ids, nullptr, shape, false);
+  backend.Record(RecordKey(Pass::kForward, shape), [&] { RunForward(network_, activations, false); });
+
+  const int64_t n = shape.rows(), v = config().vocab_size, vp = config().padded_vocab();
+  const int64_t chunk = static_cast<int64_t>(activations.logits.bytes() / sizeof(float)) / vp;
+  std::vector<float> padded(static_cast<size_t>(std::min(chunk, n) * vp));
+  for (int64_t first = 0; first < n; first += chunk) {
+    const int64_t rows = std::min(chunk, n - first);
+    const Tensor out(activations.logits.data, DType::kF32, {rows, vp});
+    RunHead(network_, activations.normed.rows(first, rows), out);
+    backend.Download(padded.data(), out.data, out.bytes());
+    for (int64_t row = 0; row < rows; ++row) {
+      std::copy_n(padded.data() + row * vp, v, logits + (first + row) * v);
+    }
+  }
+}
+
+// ---- Tensors and counters ----
+
+float* Model::ArenaOf(TensorKind kind) {
+  switch (kind) {
+    case TensorKind::kParam:
+      return static_cast<float*>(parameters_.data());
+    case TensorKind::kGrad:
+      return static_cast<float*>(gradients_.data());
+    case TensorKind::kExpAvg:
+      return static_cast<float*>(exp_avg_.data());
+    case TensorKind::kExpAvgSq:
+      return static_cast<float*>(exp_avg_sq_.data());
+  }
+  return nullptr;
+}
+
+void Model::ReadTensor(TensorKind kind, const std::string& name, float* values) {
+  const Parameter& parameter = table_.Find(name);
+  if (kind == TensorKind::kGrad && gradient_passes_ == 0) {
+    throw Error(ErrorCode::kOptions, "there are no gradients: none were computed since the last step");
+  }
+  const float* arena = ArenaOf(kind);
+  if (arena == nullptr) {  // moments before the first use
+    std::fill_n(values, parameter.size, 0.0f);
+    return;
+  }
+  network_.backend->Download(values, arena + parameter.offset, static_cast<size_t>(parameter.size) * sizeof(float));
+  if (kind == TensorKind::kGrad && gradient_labels_ > 0) {
+    const float scale = static_cast<float>(1.0 / static_cast<double>(gradient_labels_));
+    for (int64_t i = 0; i < parameter.size; ++i) values[i] *= scale;
+  }
+}
+
+void Model::WriteTensor(TensorKind kind, const std::string& name, const float* values, size_t count) {
+  const Parameter& parameter = table_.Find(name);
+  if (count != static_cast<size_t>(parameter.size)) {
+    throw Error(ErrorCode::kOptions,
+                name + ": expected " + std::to_string(parameter.size) + " numbers, received " + std::to_string(count));
+  }
+  if (kind != TensorKind::kParam) EnsureTrainingState();
+  Backend& backend = *network_.backend;
+  std::vector<float> sums;
+  if (kind == TensorKind::kGrad) {
+    if (gradient_passes_ == 0) backend.Zero(gradients_.data(), gradients_.bytes());
+    gradient_passes_ = std::max<int64_t>(gradient_passes_, 1);
+    gradient_labels_ = std::max<int64_t>(gradient_labels_, 1);
+    sums.assign(values, values + count);
+    for (float& value : sums) value *= static_cast<float>(gradient_labels_);
+    values = sums.data();
+  }
+  float* target = ArenaOf(kind) + parameter.offset;
+  backend.Upload(target, values, count * sizeof(float));
+  if (kind != TensorKind::kParam) return;
+  ++network_.weight_version;
+  if (compute_ && parameter.decay) {
+    void* compute = static_cast<char*>(compute_.data()) + static_cast<size_t>(parameter.offset) * SizeOf(DType::kBF16);
+    backend.Cast(Tensor(compute, DType::kBF16, {parameter.size}), Tensor(target, DType::kF32, {parameter.size}));
+  }
+}
+
+void Model::set_counters(const Counters& counters) {
+  if (counters.step < 0 || counters.micro_step < 0) {
+    throw Error(ErrorCode::kOptions, "counters: expected step and microStep of at least 0");
+  }
+  counters_ = counters;
+}
+
+}  // namespace kotodama

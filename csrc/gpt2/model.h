@@ -1,0 +1,113 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <tuple>
+
+#include "csrc/backend.h"
+#include "csrc/gpt2/activations.h"
+#include "csrc/gpt2/config.h"
+#include "csrc/gpt2/device_buffer.h"
+#include "csrc/gpt2/memory_plan.h"
+#include "csrc/gpt2/network.h"
+#include "csrc/gpt2/parameters.h"
+
+namespace kotodama {
+
+enum class Precision : uint8_t { kF32, kBF16 };
+
+enum class TensorKind : uint8_t { kParam, kGrad, kExpAvg, kExpAvgSq };
+
+struct StepOptions {
+  double learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  double max_grad_norm = 0;  // 0: no clipping
+};
+
+struct StepResult {
+  double grad_norm = 0;
+  bool applied = false;  // false when the norm is not finite: then nothing was changed
+};
+
+// Restored on resume, so that bias correction and dropout masks go on where they stopped.
+struct Counters {
+  int64_t step = 0;        // optimizer steps applied
+  int64_t micro_step = 0;  // ForwardBackward calls
+};
+
+// One GPT-2 on one device: weights, gradients, AdamW's moments, and the calls that use them. Not thread-safe. A call
+// returns when its result is there; every failure is an Error. The backend must outlive the model.
+class Model {
+ public:
+  // Takes the parameters' memory and draws their starting values. `seed` also seeds dropout.
+  Model(const Config& config, Precision precision, uint64_t seed, Backend& backend);
+
+  const Config& config() const { return network_.config; }
+  const ParameterTable& table() const { return table_; }
+  const Network& network() const { return network_; }
+  // Device memory held now.
+  size_t held_bytes() const;
+
+  MemoryPlan Plan(BatchShape shape) const;
+  // Takes all memory that training on batches of up to this shape needs. Error(kMemory) when it does not fit.
+  void Reserve(BatchShape shape);
+
+  // One micro-step. Gradients are added to those of earlier calls since the last step, as sums over labels.
+  // ids and labels are (B, T); labels are already shifted, kIgnoredLabel where there is none.
+  LossTotals ForwardBackward(const int32_t* ids, const int32_t* labels, BatchShape shape);
+  // AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW) on the gradients' mean over the labels counted since the
+  // last step, clipped to a global norm. Decay on the 2-D tensors alone. The gradients are forgotten.
+  StepResult Step(const StepOptions& options);
+  void ZeroGradients();
+
+  LossTotals Evaluate(const int32_t* ids, const int32_t* labels, BatchShape shape);
+  // logits is (B, T, V).
+  void Forward(const int32_t* ids, BatchShape shape, float* logits);
+
+  // `values` has the tensor's size. Gradients are means over the labels counted since the last step.
+  void ReadTensor(TensorKind kind, const std::string& name, float* values);
+  void WriteTensor(TensorKind kind, const std::string& name, const float* values, size_t count);
+
+  Counters counters() const { return counters_; }
+  void set_counters(const Counters& counters);
+
+  // Throws Error(kOptions) that names the first id outside the vocabulary and its place; rows have `columns` ids.
+  void CheckIds(const int32_t* ids, size_t count, int64_t columns) const;
+
+ private:
+  // Values that operations read and write on the device.
+  struct DeviceState {
+    DropoutKey dropout;
+    OptimizerScalars scalars;
+    LossTotals totals;
+  };
+  enum class Pass : uint8_t { kTrain, kTrainAccumulate, kEvaluate, kForward, kStep };
+
+  DeviceState* state() const { return static_cast<DeviceState*>(state_.data()); }
+  float* ArenaOf(TensorKind kind);
+  void CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape shape) const;
+  void CheckShape(BatchShape shape) const;
+  void EnsureTrainingState();
+  void EnsureActivations(size_t bytes, BatchShape shape);
+  Activations Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training);
+  uint64_t RecordKey(Pass pass, BatchShape shape);
+
+  ParameterTable table_;
+  Network network_;
+  Precision precision_;
+  DropoutKey dropout_;
+  Counters counters_;
+  int64_t gradient_passes_ = 0;  // micro-steps and labels in the gradients
+  int64_t gradient_labels_ = 0;
+
+  DeviceBuffer state_;
+  DeviceBuffer parameters_;
+  DeviceBuffer compute_;                           // bf16 copy of the decayed span, in bf16 precision
+  DeviceBuffer gradients_, exp_avg_, exp_avg_sq_;  // taken by the first use
+  Weights gradient_views_;
+  DeviceBuffer activations_;
+  std::map<std::tuple<Pass, int64_t, int64_t>, uint64_t> record_keys_;
+  uint64_t next_record_key_ = 1;
+};
+
+}  // namespace kotodama

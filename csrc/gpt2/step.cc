@@ -1,0 +1,82 @@
+#include <cmath>
+
+#include "csrc/error.h"
+#include "csrc/gpt2/model.h"
+
+namespace kotodama {
+namespace {
+
+void Require(bool valid, const char* name, const char* expected, double value) {
+  if (valid && std::isfinite(value)) return;
+  throw Error(ErrorCode::kOptions,
+              std::string(name) + ": expected " + expected + ", received " + std::to_string(value));
+}
+
+void Validate(const StepOptions& options) {
+  Require(options.learning_rate >= 0, "learningRate", "a number of at least 0", options.learning_rate);
+  Require(options.beta1 >= 0 && options.beta1 < 1, "beta1", "a number of at least 0 and below 1", options.beta1);
+  Require(options.beta2 >= 0 && options.beta2 < 1, "beta2", "a number of at least 0 and below 1", options.beta2);
+  // In fp32: a number that becomes 0 there would divide 0 by 0 where a gradient was never seen.
+  Require(static_cast<float>(options.eps) > 0, "eps", "a positive number", options.eps);
+  Require(options.weight_decay >= 0, "weightDecay", "a number of at least 0", options.weight_decay);
+  Require(options.max_grad_norm >= 0, "maxGradNorm", "a number of at least 0 (0: no clipping)", options.max_grad_norm);
+}
+
+}  // namespace
+
+StepResult Model::Step(const StepOptions& options) {
+  Validate(options);
+  if (gradient_passes_ == 0) {
+    throw Error(ErrorCode::kOptions, "step: there are no gradients; call forwardBackward first");
+  }
+  if (gradient_labels_ == 0) {
+    throw Error(ErrorCode::kOptions, "step: no label was counted since the last step; all of them are -100");
+  }
+  Backend& backend = *network_.backend;
+  const double t = static_cast<double>(counters_.step + 1);
+  OptimizerScalars scalars;
+  scalars.learning_rate = static_cast<float>(options.learning_rate);
+  scalars.beta1 = static_cast<float>(options.beta1);
+  scalars.beta2 = static_cast<float>(options.beta2);
+  scalars.eps = static_cast<float>(options.eps);
+  scalars.weight_decay = static_cast<float>(options.weight_decay);
+  scalars.correction1 = static_cast<float>(1 - std::pow(options.beta1, t));
+  scalars.correction2 = static_cast<float>(1 - std::pow(options.beta2, t));
+  scalars.gradient_scale = static_cast<float>(1.0 / static_cast<double>(gradient_labels_));
+  scalars.max_grad_norm = static_cast<float>(options.max_grad_norm);
+  backend.Upload(&state()->scalars, &scalars, sizeof(scalars));
+
+  // From here on the gradients are used up, and parameters may change even if the device fails half-way.
+  ZeroGradients();
+  ++network_.weight_version;
+  backend.Record(RecordKey(Pass::kStep, {}), [&] {
+    backend.GlobalNorm(Tensor(gradients_.data(), DType::kF32, {table_.total}), &state()->scalars);
+    for (bool decay : {true, false}) {
+      const int64_t first = decay ? 0 : table_.decayed;
+      const int64_t count = decay ? table_.decayed : table_.total - table_.decayed;
+      const auto span = [&](const DeviceBuffer& arena) {
+        return Tensor(static_cast<float*>(arena.data()) + first, DType::kF32, {count});
+      };
+      AdamW update;
+      update.param = span(parameters_);
+      update.grad = span(gradients_);
+      update.exp_avg = span(exp_avg_);
+      update.exp_avg_sq = span(exp_avg_sq_);
+      if (decay && compute_) update.compute = Tensor(compute_.data(), DType::kBF16, {count});
+      update.decay = decay;
+      update.scalars = &state()->scalars;
+      backend.Run(update);
+    }
+  });
+  backend.Download(&scalars, &state()->scalars, sizeof(scalars));
+  const bool applied = scalars.applied != 0;
+  if (applied) ++counters_.step;
+  return {scalars.grad_norm, applied};
+}
+
+void Model::ZeroGradients() {
+  gradient_passes_ = 0;
+  gradient_labels_ = 0;
+}
+
+}  // namespace kotodama
