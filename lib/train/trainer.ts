@@ -168,7 +168,6 @@ class Run {
     const found = resume ? await newestCheckpoint(out, (problem) => warnings.push(problem)) : undefined;
     if (found !== undefined) await this.restore(found.state, found.path);
     else if (resume) warnings.push(`${out} holds no whole checkpoint: the run begins again at step 0`);
-    for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
 
     if (needsCounting(this.options)) this.batchesPerEpoch ??= await countBatches(train, this.signal);
     const totalSteps = this.totalSteps();
@@ -197,6 +196,7 @@ class Run {
     };
     await writeRunFile(out, start.configuration);
     yield start;
+    for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
   }
 
   /** One optimizer step, or undefined when the data has ended. */

@@ -1,0 +1,227 @@
+import { readFileSync, statSync } from 'node:fs';
+import { KotodamaError, messageOf } from '../errors.js';
+import { type OptionTable, readOption, TRAINING_OPTIONS } from '../train/options.js';
+import { OptionReader } from '../validate.js';
+
+/** Options by their API name, still unchecked. */
+export type RawOptions = { [name: string]: unknown };
+
+const TEXT_FILES = { kind: 'strings', placeholder: 'FILE...' } as const;
+
+const MODEL_FOLDER = { kind: 'string', placeholder: 'DIR', help: 'a model: a run, or a folder of the Hub' } as const;
+
+const ENGINE = {
+  device: { kind: 'string', placeholder: 'DEVICE', default: 'auto', help: 'auto, cpu, cuda or cuda:N' },
+  threads: { kind: 'integer', range: { min: 1, max: 1024 }, derived: 'all cores', help: 'CPU threads' },
+} as const satisfies OptionTable;
+
+const seed = { kind: 'integer', range: { min: 0 }, default: 0 } as const;
+const size = { min: 1 };
+
+/** `kotodama train`: flag, API option and key of a configuration file in one. */
+export const TRAIN_OPTIONS = {
+  train: { ...TEXT_FILES, fixed: true, help: 'texts to learn, UTF-8' },
+  valid: { ...TEXT_FILES, help: 'texts to measure the model on' },
+  tokenizer: { kind: 'string', placeholder: 'DIR', derived: 'that of --init-from', help: 'folder with tokenizer.json' },
+  out: { kind: 'string', placeholder: 'DIR', help: "the run's folder" },
+  config: { kind: 'string', placeholder: 'FILE', help: 'options as JSON; flags win' },
+  resume: { kind: 'boolean', default: false, help: 'continue the run in --out; other options may be left out' },
+  initFrom: { ...MODEL_FOLDER, fixed: true, help: 'begin with the weights of this model (fine-tuning)' },
+  nLayer: { kind: 'integer', range: size, derived: '12', fixed: true, help: 'layers' },
+  nHead: { kind: 'integer', range: size, derived: '12', fixed: true, help: 'attention heads per layer' },
+  nEmbd: { kind: 'integer', range: size, derived: '768', fixed: true, help: 'width' },
+  blockSize: {
+    kind: 'integer',
+    range: size,
+    derived: '1024, or the context of --init-from',
+    fixed: true,
+    help: 'tokens per block',
+  },
+  dropout: {
+    kind: 'number',
+    range: { min: 0, below: 1 },
+    derived: '0, or that of --init-from',
+    fixed: true,
+    help: 'dropout of embedding, attention and residual',
+  },
+  batchSize: { kind: 'integer', range: size, default: 3, fixed: true, help: 'blocks per micro-batch' },
+  ...TRAINING_OPTIONS,
+  shuffleBuffer: {
+    kind: 'integer',
+    range: { min: 0 },
+    default: 100,
+    fixed: true,
+    help: 'blocks that are shuffled among each other; 0: in order',
+  },
+  numWorkers: { kind: 'integer', range: { min: 0 }, default: 1, help: 'threads that tokenize; 0: the main one' },
+  prefetchFactor: { kind: 'integer', range: size, default: 10, help: 'batches each of them prepares ahead' },
+  precision: { kind: 'choice', choices: ['fp32', 'bf16'], default: 'fp32', fixed: true, help: 'arithmetic' },
+  ...ENGINE,
+  seed: { ...seed, fixed: true, help: 'seeds weights, dropout, shuffling and samples' },
+  json: { kind: 'boolean', default: false, help: 'events as JSON lines on stdout' },
+} as const satisfies OptionTable;
+
+/** `kotodama generate` */
+export const GENERATE_OPTIONS = {
+  model: MODEL_FOLDER,
+  prompt: { kind: 'string', placeholder: 'TEXT', derived: 'begin of text', help: 'what the text begins with' },
+  maxNewTokens: { kind: 'integer', range: size, default: 128, help: 'tokens to write' },
+  temperature: { kind: 'number', range: { min: 0 }, default: 0.8, help: 'randomness; 0 takes the likeliest token' },
+  topK: { kind: 'integer', range: { min: 0 }, default: 50, help: 'choose among the k likeliest tokens; 0: all' },
+  topP: { kind: 'number', range: { above: 0, max: 1 }, default: 1, help: 'choose among the likeliest of this mass' },
+  seed: { ...seed, help: 'seeds the choices' },
+  numSamples: { kind: 'integer', range: size, default: 1, help: 'texts to write' },
+  tokenizer: { kind: 'string', placeholder: 'DIR', derived: "the model's", help: 'folder with tokenizer.json' },
+  ...ENGINE,
+  json: { kind: 'boolean', default: false, help: 'one JSON object per text' },
+} as const satisfies OptionTable;
+
+/** `kotodama evaluate` */
+export const EVALUATE_OPTIONS = {
+  model: MODEL_FOLDER,
+  data: { ...TEXT_FILES, help: 'texts to measure the model on, UTF-8' },
+  blockSize: { kind: 'integer', range: size, derived: "the model's context", help: 'tokens per block' },
+  batchSize: { kind: 'integer', range: size, default: 3, help: 'blocks per batch' },
+  tokenizer: { kind: 'string', placeholder: 'DIR', derived: "the model's", help: 'folder with tokenizer.json' },
+  ...ENGINE,
+  json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
+} as const satisfies OptionTable;
+
+/** `kotodama doctor` */
+export const DOCTOR_OPTIONS = {
+  json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
+} as const satisfies OptionTable;
+
+/** `kotodama demo` */
+export const DEMO_OPTIONS = {
+  out: { kind: 'string', placeholder: 'DIR', derived: 'runs/demo, or the next free name', help: "the run's folder" },
+  maxSteps: {
+    kind: 'integer',
+    range: size,
+    derived: 'about two minutes on two cores',
+    help: 'end after this many steps',
+  },
+  ...ENGINE,
+} as const satisfies OptionTable;
+
+/** `nLayer` as `--n-layer` */
+export function flagOf(name: string): string {
+  return `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+/** `--n-layer` as `nLayer` */
+function nameOf(flag: string): string {
+  return flag.replace(/^--/, '').replaceAll(/-+(.)/g, (_, letter: string) => letter.toUpperCase());
+}
+
+/**
+ * Splits a command line into options: `--flag value`, `--flag=value`, `--switch`, `--switch=false`, `--files a b c`. Values
+ * are converted by the table; what does not convert stays a string, which the check then complains about. Unknown flags
+ * are kept for the same reason.
+ *
+ * @throws KotodamaError `ERR_OPTIONS` for words that belong to no flag and flags without their value.
+ */
+export function parseFlags(words: readonly string[], table: OptionTable): RawOptions {
+  const reader = new OptionReader({}, flagOf);
+  const options: RawOptions = {};
+  for (let index = 0; index < words.length; ) {
+    const word = words[index++] as string;
+    if (!word.startsWith('--')) {
+      reader.problem('arguments', 'only options such as --flag value', word, 'quote values that hold spaces');
+      continue;
+    }
+    const equals = word.indexOf('=');
+    const name = nameOf(equals < 0 ? word : word.slice(0, equals));
+    const values = equals < 0 ? [] : [word.slice(equals + 1)];
+    const kind = table[name]?.kind;
+    const most = equals >= 0 || kind === 'boolean' ? 0 : kind === 'strings' ? Number.POSITIVE_INFINITY : 1;
+    while (values.length < most && index < words.length && !(words[index] as string).startsWith('--')) {
+      values.push(words[index++] as string);
+    }
+    const [value] = values;
+    if (kind === 'strings') options[name] = [...((options[name] as string[] | undefined) ?? []), ...values];
+    else if (kind === 'boolean') options[name] = value === undefined || toBoolean(value);
+    else if (value === undefined && kind !== undefined) reader.problem(name, 'a value', undefined);
+    else options[name] = kind === 'integer' || kind === 'number' ? toNumber(value as string) : (value ?? true);
+  }
+  reader.finish('The command line is not valid');
+  return options;
+}
+
+function toBoolean(text: string): boolean | string {
+  return text === 'true' ? true : text === 'false' ? false : text;
+}
+
+function toNumber(text: string): number | string {
+  const number = Number(text);
+  return text.trim() === '' || (Number.isNaN(number) && text !== 'NaN') ? text : number;
+}
+
+/**
+ * Reads a file of options, `{ "nLayer": 6, "train": ["a.txt"] }`. One file name may stand without brackets.
+ *
+ * @throws KotodamaError `ERR_OPTIONS` when it is not a JSON object, `ERR_IO` when it cannot be read.
+ */
+export function readConfigFile(path: string, table: OptionTable): RawOptions {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new KotodamaError('ERR_IO', `${path} could not be read (${messageOf(cause)})`, {
+      hint: 'check --config',
+      cause,
+    });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new KotodamaError('ERR_OPTIONS', `${path} is not JSON (${messageOf(cause)})`, { cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new KotodamaError('ERR_OPTIONS', `${path} is not a list of options`, { expected: 'a JSON object' });
+  }
+  const entries = Object.entries(value as RawOptions);
+  return Object.fromEntries(
+    entries.map(([name, item]) => [name, table[name]?.kind === 'strings' && typeof item === 'string' ? [item] : item]),
+  );
+}
+
+/** Reads every option of a table; problems are noted in the reader. */
+export function readOptions(reader: OptionReader, table: OptionTable): { [name: string]: unknown } {
+  reader.onlyKnown(Object.keys(table));
+  return Object.fromEntries(Object.entries(table).map(([name, spec]) => [name, readOption(reader, name, spec)]));
+}
+
+/** Notes options that must be there and are not. */
+export function requireOptions(reader: OptionReader, table: OptionTable, names: readonly string[]): void {
+  for (const name of names) {
+    if (!reader.has(name)) reader.problem(name, table[name]?.placeholder ?? 'a value', undefined);
+  }
+}
+
+/** Notes texts that are missing, or no files. */
+export function requireFiles(reader: OptionReader, name: string, paths: readonly string[]): void {
+  for (const path of paths) {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) reader.problem(name, 'a file that exists', path);
+    else if (stat.isDirectory()) reader.problem(name, 'a file', `${path}, a folder`, `for example ${path}/*.txt`);
+  }
+}
+
+/** The lines of `--help` about a table. */
+export function describeOptions(table: OptionTable): string {
+  const rows = Object.entries(table).map(([name, spec]) => {
+    const number = spec.kind === 'integer' ? 'N' : spec.kind === 'number' ? 'X' : '';
+    const value = spec.kind === 'choice' ? spec.choices.join('|') : (spec.placeholder ?? number);
+    const fallback = spec.derived ?? (spec.default === false || spec.default === '' ? undefined : spec.default);
+    const help = spec.help + (fallback === undefined ? '' : ` [${fallback}]`);
+    return [`  ${flagOf(name)} ${value}`.trimEnd(), help] as const;
+  });
+  const width = Math.min(34, Math.max(...rows.map(([flag]) => flag.length)));
+  return rows
+    .map(([flag, help]) =>
+      (flag.length > width ? `${flag}\n${' '.repeat(width)}` : flag.padEnd(width)).concat(`  ${help}`),
+    )
+    .join('\n');
+}

@@ -1,0 +1,47 @@
+/** Numbers and times as people read them. */
+
+/** 1234567 as `1.2M`, 32100 as `32.1k`; three digits are enough. */
+export function count(value: number): string {
+  const units = ['', 'k', 'M', 'G', 'T'];
+  let index = 0;
+  let scaled = value;
+  while (Math.abs(scaled) >= 999.5 && index < units.length - 1) {
+    scaled /= 1000;
+    index++;
+  }
+  return `${index === 0 ? Math.round(scaled * 10) / 10 : digits(scaled)}${units[index]}`;
+}
+
+/** Bytes with a binary unit: `6.1 GiB`. */
+export function bytes(value: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let index = 0;
+  let scaled = value;
+  while (scaled >= 1023.5 && index < units.length - 1) {
+    scaled /= 1024;
+    index++;
+  }
+  return `${index === 0 ? scaled : digits(scaled)} ${units[index]}`;
+}
+
+/** Seconds as `42s`, `3m 05s`, `2h 07m`, `3d 04h`. */
+export function duration(seconds: number): string {
+  const two = (value: number) => String(value).padStart(2, '0');
+  const total = Math.max(0, Math.round(seconds));
+  if (total < 60) return `${total}s`;
+  const minutes = Math.floor(total / 60);
+  if (minutes < 60) return `${minutes}m ${two(total % 60)}s`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return `${hours}h ${two(minutes % 60)}m`;
+  return `${Math.floor(hours / 24)}d ${two(hours % 24)}h`;
+}
+
+/** A learning rate: `6.00e-4`. */
+export function rate(value: number): string {
+  return value.toExponential(2);
+}
+
+/** Three significant digits. */
+function digits(value: number): string {
+  return value >= 99.95 ? value.toFixed(0) : value.toFixed(1);
+}

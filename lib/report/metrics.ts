@@ -1,0 +1,87 @@
+import { createReadStream, existsSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import type { TrainEvent } from '../train/events.js';
+
+const NEWLINE = 0x0a;
+
+/** Writes a run's events to a file, one JSON object a line. */
+export class MetricsLog {
+  /** Lines that the disk refused so far. */
+  private waiting = '';
+
+  private constructor(
+    private readonly file: FileHandle,
+    private position: number,
+  ) {}
+
+  /**
+   * Opens the file for a run that stands at `step`. A resumed run repeats the steps after its checkpoint, so the lines
+   * from there on are cut and no step appears twice.
+   */
+  static async open(path: string, step: number): Promise<MetricsLog> {
+    const kept = step > 0 && existsSync(path) ? await lengthUntil(path, step) : 0;
+    const file = await open(path, kept > 0 ? 'r+' : 'w');
+    await file.truncate(kept);
+    return new MetricsLog(file, kept);
+  }
+
+  /**
+   * Appends one line. When the disk refuses, the line is kept, and written with the next one: at the same place, so that
+   * no half line stays.
+   */
+  async write(event: TrainEvent): Promise<void> {
+    this.waiting += `${JSON.stringify(event)}\n`;
+    const bytes = Buffer.from(this.waiting);
+    for (let done = 0; done < bytes.length; ) {
+      done += (await this.file.write(bytes, done, bytes.length - done, this.position + done)).bytesWritten;
+    }
+    this.position += bytes.length;
+    this.waiting = '';
+  }
+
+  async close(): Promise<void> {
+    await this.file.close();
+  }
+}
+
+/** Reads the events of a file up to the first line that is not whole: a crash may have cut the last one short. */
+export async function* readMetrics(path: string): AsyncGenerator<TrainEvent, void, void> {
+  for await (const { event } of readLines(path)) yield event;
+}
+
+/** Bytes of the lines that a run resumed at `step` keeps: those up to the checkpoint of that step. */
+async function lengthUntil(path: string, step: number): Promise<number> {
+  let kept = 0;
+  for await (const { event, end } of readLines(path)) {
+    if (event.step > step || (event.step === step && event.type === 'end')) break;
+    kept = end;
+    if (event.step === step && event.type === 'checkpoint') break;
+  }
+  return kept;
+}
+
+/** Each whole line with the position after it. Not `readline`, which also breaks lines at U+2028. */
+async function* readLines(path: string): AsyncGenerator<{ event: TrainEvent; end: number }, void, void> {
+  let rest = Buffer.alloc(0);
+  let end = 0;
+  for await (const chunk of createReadStream(path)) {
+    rest = Buffer.concat([rest, chunk as Buffer]);
+    let start = 0;
+    for (let next = rest.indexOf(NEWLINE); next >= 0; next = rest.indexOf(NEWLINE, start)) {
+      const event = parse(rest.toString('utf8', start, next));
+      if (event === undefined) return;
+      end += next + 1 - start;
+      start = next + 1;
+      yield { event, end };
+    }
+    rest = rest.subarray(start);
+  }
+}
+
+function parse(line: string): TrainEvent | undefined {
+  try {
+    return JSON.parse(line) as TrainEvent;
+  } catch {
+    return undefined;
+  }
+}
