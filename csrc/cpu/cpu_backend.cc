@@ -1,0 +1,87 @@
+#include "cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "cpu/machine.h"
+#include "cpu/memory.h"
+#include "cpu/plain.h"
+#include "cpu/thread_pool.h"
+#include "error.h"
+
+namespace kotodama {
+namespace {
+
+using cpu::Isa;
+
+// Operations run at once, on the threads of the pool: there is no queue, nothing to record and nothing to wait for.
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(int threads) : isa_(cpu::ChooseIsa()), pool_(threads), memory_(&pool_) {}
+
+  DeviceInfo Info() const override {
+    const cpu::MemoryState memory = cpu::ReadMemory();
+    DeviceInfo info;
+    info.type = "cpu";
+    info.name = cpu::ProcessorName();
+    info.detail = std::string(cpu::NameOf(isa_)) + ", " + std::to_string(pool_.threads()) +
+                  (pool_.threads() == 1 ? " thread" : " threads");
+    info.total_bytes = memory.total;
+    info.free_bytes = memory.free;
+    return info;
+  }
+
+  bool SupportsBF16() const override { return true; }
+
+  void* Allocate(size_t bytes) override { return memory_.Allocate(bytes); }
+  void Free(void* data) noexcept override { memory_.Free(data); }
+  void Upload(void* target, const void* source, size_t bytes) override { std::memcpy(target, source, bytes); }
+  void Download(void* target, const void* source, size_t bytes) override { std::memcpy(target, source, bytes); }
+  void Synchronize() override {}
+  void Record(uint64_t, const std::function<void()>& enqueue) override { enqueue(); }
+
+  void Zero(void* data, size_t bytes) override {
+    constexpr int64_t kPiece = 1 << 20;
+    const int64_t total = static_cast<int64_t>(bytes);
+    pool_.Run((total + kPiece - 1) / kPiece, [&](int64_t item, int) {
+      const int64_t begin = item * kPiece;
+      std::memset(static_cast<char*>(data) + begin, 0, std::min(kPiece, total - begin));
+    });
+  }
+
+  void Run(const EmbeddingForward& op) override { cpu::plain::Run(pool_, op); }
+  void Run(const EmbeddingBackward& op) override { cpu::plain::Run(pool_, op); }
+  void Run(const LayerNormForward& op) override { cpu::plain::Run(pool_, op); }
+  void Run(const LayerNormBackward& op) override { cpu::plain::Run(pool_, op); }
+  void Run(const Gemm& op) override { cpu::plain::Run(pool_, op); }
+  void Run(const AttentionForward& op) override { cpu::plain::Run(pool_, op); }
+  void Run(const AttentionBackward& op) override { cpu::plain::Run(pool_, op); }
+  void Run(const AttentionCached& op) override { cpu::plain::Run(pool_, op); }
+  void Run(const CrossEntropy& op) override { cpu::plain::Run(pool_, op); }
+  void Run(const AdamW& op) override { cpu::plain::Run(pool_, op); }
+  void Gelu(const Tensor& target, const Tensor& source) override { cpu::plain::Gelu(pool_, target, source); }
+  void Cast(const Tensor& target, const Tensor& source) override { cpu::plain::Cast(pool_, target, source); }
+  void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) override {
+    cpu::plain::ReduceLoss(losses, labels, totals);
+  }
+  void GlobalNorm(const Tensor& grads, OptimizerScalars* scalars) override {
+    cpu::plain::GlobalNorm(pool_, grads, scalars);
+  }
+
+ private:
+  const Isa isa_;
+  cpu::ThreadPool pool_;
+  cpu::Memory memory_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> MakeCpuBackend(int threads) {
+  if (threads < 0) {
+    throw Error(ErrorCode::kOptions, "threads: expected 0 (all cores) or more, found " + std::to_string(threads));
+  }
+  return std::make_unique<CpuBackend>(threads == 0 ? cpu::UsableCores() : threads);
+}
+
+}  // namespace kotodama

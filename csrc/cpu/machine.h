@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace kotodama::cpu {
+
+// Instruction sets that kernels are compiled for, lowest first.
+enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
+
+const char* NameOf(Isa isa);
+
+// The best instruction set of this machine, or the lower one that KOTODAMA_CPU_ISA names.
+// Throws Error(kOptions) when that variable holds an unknown name.
+Isa ChooseIsa();
+
+// Physical cores that this process may use: its affinity mask (hyper-threads of one core count once) within the CPU
+// limit of its control group. At least 1.
+int UsableCores();
+
+// Bytes of the machine's memory, and those that this process can still take, within its control group's limit.
+struct MemoryState {
+  size_t total = 0, free = 0;
+};
+MemoryState ReadMemory();
+
+std::string ProcessorName();
+
+}  // namespace kotodama::cpu

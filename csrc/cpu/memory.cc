@@ -1,0 +1,74 @@
+#include "cpu/memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "cpu/machine.h"
+#include "error.h"
+
+namespace kotodama::cpu {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kPage = 4096;
+
+std::string Gibibytes(size_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.2f GiB", static_cast<double>(bytes) / (size_t{1} << 30));
+  return text;
+}
+
+[[noreturn]] void ThrowNoMemory(size_t bytes) {
+  throw Error(ErrorCode::kMemory, "this needs " + Gibibytes(bytes) + " (" + std::to_string(bytes) + " bytes), " +
+                                      Gibibytes(ReadMemory().free) +
+                                      " are free; use a smaller batch, block or model, or recompute activations");
+}
+
+}  // namespace
+
+Memory::~Memory() {
+  for (const auto& piece : mapped_) munmap(piece.first, piece.second);
+}
+
+void* Memory::Allocate(size_t bytes) {
+  const size_t unit = bytes >= kHugePage ? kHugePage : kPage;
+  if (bytes > SIZE_MAX - 2 * kHugePage) ThrowNoMemory(bytes);
+  const size_t length = std::max<size_t>(1, (bytes + unit - 1) / unit) * unit;
+  if (length >= kHugePage && length > ReadMemory().free) ThrowNoMemory(bytes);
+
+  // One huge page more than needed, so that the piece can start at a multiple of one.
+  const size_t slack = length >= kHugePage ? kHugePage : 0;
+  void* mapping = mmap(nullptr, length + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) ThrowNoMemory(bytes);
+  char* begin = static_cast<char*>(mapping);
+  if (slack != 0) {
+    const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+    if (before != 0) munmap(begin, before);
+    if (slack != before) munmap(begin + before + length, slack - before);
+    begin += before;
+#ifdef MADV_HUGEPAGE
+    madvise(begin, length, MADV_HUGEPAGE);
+#endif
+    pool_->Run(static_cast<int64_t>(length / kHugePage),
+               [&](int64_t item, int) { std::memset(begin + item * kHugePage, 0, kHugePage); });
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  mapped_[begin] = length;
+  return begin;
+}
+
+void Memory::Free(void* data) noexcept {
+  if (data == nullptr) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto piece = mapped_.find(data);
+  if (piece == mapped_.end()) return;
+  munmap(piece->first, piece->second);
+  mapped_.erase(piece);
+}
+
+}  // namespace kotodama::cpu

@@ -1,0 +1,140 @@
+#include "cpu/thread_pool.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace kotodama::cpu {
+namespace {
+
+constexpr uint64_t kOpen = 1u << 16;
+constexpr uint64_t kJoinedMask = kOpen - 1;
+constexpr int kJobShift = 17;
+constexpr auto kSpinTime = std::chrono::microseconds(200);
+
+inline void Pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Spins until `done` or until the time is over; the clock is read rarely.
+template <typename Done>
+bool SpinUntil(Done done) {
+  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (done()) return true;
+      Pause();
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
+  return done();
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)), shares_(new Share[threads_]) {}
+
+ThreadPool::~ThreadPool() {
+  if (workers_.empty()) return;
+  if (owner_process_ != getpid()) {
+    // The threads belong to the parent process; there is nothing here to join.
+    new std::vector<std::thread>(std::move(workers_));
+    return;
+  }
+  {
+    std::lock_guard<std::mutex> lock(sleep_mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::Start() {
+  owner_process_ = getpid();
+  workers_.reserve(threads_ - 1);
+  for (int worker = 1; worker < threads_; ++worker) workers_.emplace_back([this, worker] { WorkerLoop(worker); });
+}
+
+bool ThreadPool::TryJoin(uint64_t* seen) {
+  uint64_t gate = gate_.load(std::memory_order_acquire);
+  while ((gate & kOpen) && gate >> kJobShift != *seen) {
+    if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) {
+      *seen = gate >> kJobShift;
+      return true;
+    }
+  }
+  return false;
+}
+
+void ThreadPool::WorkerLoop(int worker) {
+  uint64_t seen = 0;
+  for (;;) {
+    bool joined = SpinUntil([&] { return stop_.load(std::memory_order_relaxed) || TryJoin(&seen); });
+    if (stop_) return;
+    if (!joined) {
+      std::unique_lock<std::mutex> lock(sleep_mutex_);
+      sleepers_.fetch_add(1);
+      wake_.wait(lock, [&] { return stop_ || TryJoin(&seen); });
+      sleepers_.fetch_sub(1);
+      if (stop_) return;
+    }
+    Work(worker);
+    left_.fetch_add(1, std::memory_order_release);
+  }
+}
+
+void ThreadPool::Work(int worker) {
+  try {
+    for (int turn = 0; turn < threads_; ++turn) {
+      Share& share = shares_[(worker + turn) % threads_];
+      while (!failed_.load(std::memory_order_relaxed)) {
+        const int64_t item = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (item >= share.end) break;
+        (*task_)(item, worker);
+      }
+    }
+  } catch (...) {
+    std::lock_guard<std::mutex> lock(error_mutex_);
+    if (!error_) error_ = std::current_exception();
+    failed_ = true;
+  }
+}
+
+void ThreadPool::Run(int64_t count, const std::function<void(int64_t, int)>& task) {
+  if (count <= 0) return;
+  const bool alone = threads_ == 1 || count == 1 || (owner_process_ != 0 && owner_process_ != getpid());
+  if (alone) {
+    for (int64_t item = 0; item < count; ++item) task(item, 0);
+    return;
+  }
+  if (workers_.empty()) Start();
+
+  task_ = &task;
+  for (int worker = 0; worker < threads_; ++worker) {
+    shares_[worker].next.store(count * worker / threads_, std::memory_order_relaxed);
+    shares_[worker].end = count * (worker + 1) / threads_;
+  }
+  left_.store(0, std::memory_order_relaxed);
+  failed_.store(false, std::memory_order_relaxed);
+  const uint64_t job = (gate_.load(std::memory_order_relaxed) >> kJobShift) + 1;
+  gate_.store(job << kJobShift | kOpen);
+  if (sleepers_.load() > 0) {
+    std::lock_guard<std::mutex> lock(sleep_mutex_);
+    wake_.notify_all();
+  }
+  Work(0);
+  const int joined = static_cast<int>(gate_.fetch_and(~kOpen) & kJoinedMask);
+  const auto all_left = [&] { return left_.load(std::memory_order_acquire) == joined; };
+  while (!SpinUntil(all_left)) std::this_thread::yield();
+  if (failed_) {
+    std::exception_ptr error;
+    std::swap(error, error_);
+    std::rethrow_exception(error);
+  }
+}
+
+}  // namespace kotodama::cpu
