@@ -204,8 +204,9 @@ export function requireOptions(reader: OptionReader, table: OptionTable, names: 
 export function requireFiles(reader: OptionReader, name: string, paths: readonly string[]): void {
   for (const path of paths) {
     const stat = statSync(path, { throwIfNoEntry: false });
-    if (stat === undefined) reader.problem(name, 'a file that exists', path);
-    else if (stat.isDirectory()) reader.problem(name, 'a file', `${path}, a folder`, `for example ${path}/*.txt`);
+    // The whole path, however long: its end is what tells files apart.
+    if (stat === undefined) reader.problems.add(flagOf(name), 'a file that exists', path);
+    else if (stat.isDirectory()) reader.problems.add(flagOf(name), 'a file', `${path}, a folder`, 'try its *.txt');
   }
 }
 

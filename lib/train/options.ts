@@ -54,7 +54,7 @@ export interface TrainingOptions {
   /** Steps between two text samples; 0: none. Default 0. */
   sampleEvery: number;
   /** What a sample begins with. Default: the tokenizer's begin-of-text. */
-  samplePrompt: string;
+  samplePrompt: string | undefined;
   /** Tokens per sample. Default 64. */
   sampleTokens: number;
   /** Steps between two checkpoints; 0 saves at the end alone. Default 500. */
@@ -95,7 +95,7 @@ export const TRAINING_OPTIONS = {
   },
   evalBatches: { kind: 'integer', range: { min: 0 }, default: 50, help: 'batches per evaluation; 0: the whole set' },
   sampleEvery: { kind: 'integer', range: { min: 0 }, default: 0, help: 'steps between text samples; 0: none' },
-  samplePrompt: { kind: 'string', default: '', placeholder: 'TEXT', help: 'what a sample begins with' },
+  samplePrompt: { kind: 'string', placeholder: 'TEXT', derived: 'begin of text', help: 'what a sample begins with' },
   sampleTokens: { kind: 'integer', range: { min: 1 }, default: 64, help: 'tokens per sample' },
   saveEvery: {
     kind: 'integer',

@@ -53,7 +53,10 @@ const inTraining = new WeakSet<GPT2>();
  *     for await (const event of trainer.run({ signal })) console.log(JSON.stringify(event));
  */
 export class Trainer {
+  /** Every option, resolved. */
   readonly options: Readonly<TrainingOptions>;
+  /** The run's folder. */
+  readonly out: string;
   private readonly given: TrainerOptions;
 
   /**
@@ -70,6 +73,7 @@ export class Trainer {
     }
     reader.finish('The training options are not valid');
     this.given = options;
+    this.out = out;
   }
 
   /**
@@ -276,7 +280,7 @@ class Run {
 
   private async sample(): Promise<SampleEvent> {
     const { model, tokenizer, seed = 0 } = this.given;
-    const { samplePrompt: prompt, sampleTokens } = this.options;
+    const { samplePrompt: prompt = '', sampleTokens } = this.options;
     let text = '';
     const pieces = model.generate(prompt, {
       tokenizer,

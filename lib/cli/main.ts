@@ -1,0 +1,63 @@
+#!/usr/bin/env node
+import { KotodamaError, messageOf } from '../errors.js';
+import { nearest } from '../validate.js';
+import { type Command, EXIT_INTERRUPTED } from './command.js';
+import { demo } from './demo.js';
+import { doctor } from './doctor.js';
+import { evaluate } from './evaluate.js';
+import { generate } from './generate.js';
+import { describeOptions } from './options.js';
+import { train } from './train.js';
+import { packageVersion } from './version.js';
+
+const COMMANDS: Readonly<Record<string, Command>> = { train, generate, evaluate, doctor, demo };
+
+/** Bad usage, as most programs have it. */
+const EXIT_USAGE = 2;
+
+async function main(words: readonly string[]): Promise<number> {
+  const [name, ...rest] = words;
+  if (name === '--version' || name === '-v') return print(packageVersion());
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') return print(overview());
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) {
+    const close = nearest(name, Object.keys(COMMANDS));
+    throw new KotodamaError('ERR_OPTIONS', `There is no command '${name}'`, {
+      expected: Object.keys(COMMANDS).join(', '),
+      hint: close === undefined ? 'kotodama --help shows what each one does' : `did you mean '${close}'?`,
+    });
+  }
+  if (rest.includes('--help') || rest.includes('-h')) return print(help(command));
+  return command.run(rest);
+}
+
+function overview(): string {
+  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  kotodama ${name.padEnd(10)}${summary}`);
+  return `kotodama trains GPT-2 language models.\n\n${lines.join('\n')}\n\nkotodama COMMAND --help shows a command's options.`;
+}
+
+function help({ summary, usage, options, examples }: Command): string {
+  const shown = examples.length === 0 ? '' : `\n\nExamples:\n${examples.map((example) => `  ${example}`).join('\n')}`;
+  return `kotodama ${usage}\n\n${summary}\n\nOptions [default]:\n${describeOptions(options)}${shown}`;
+}
+
+function print(text: string): number {
+  process.stdout.write(`${text}\n`);
+  return 0;
+}
+
+/** A person needs the message; whoever looks for a fault in kotodama sets KOTODAMA_DEBUG for the stack. */
+function report(error: unknown): number {
+  const debug = process.env.KOTODAMA_DEBUG === '1' || !(error instanceof KotodamaError);
+  const text = debug && error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
+  process.stderr.write(`${error instanceof KotodamaError ? `error ${error.code}: ` : ''}${text}\n`);
+  if (!(error instanceof KotodamaError)) return 1;
+  return error.code === 'ERR_ABORTED' ? EXIT_INTERRUPTED : error.code === 'ERR_OPTIONS' ? EXIT_USAGE : 1;
+}
+
+// `kotodama ... | head` closes the pipe early; that is no fault.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+process.exitCode = await main(process.argv.slice(2)).catch(report);

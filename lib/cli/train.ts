@@ -1,0 +1,180 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Json } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
+import type { GPT2Config } from '../model/config.js';
+import { GPT2, type ModelOptions, type Precision } from '../model/gpt2.js';
+import { readConfig } from '../model/pretrained.js';
+import { Tokenizer } from '../tokenizer/tokenizer.js';
+import { type OptionTable, readTrainingOptions, type TrainingOptions } from '../train/options.js';
+import { holdsRun, readRunFile } from '../train/run-folder.js';
+import { Trainer } from '../train/trainer.js';
+import { OptionReader } from '../validate.js';
+import { type Command, EXIT_INTERRUPTED } from './command.js';
+import { trainLoader, validLoader } from './data.js';
+import {
+  flagOf,
+  parseFlags,
+  type RawOptions,
+  readConfigFile,
+  readOptions,
+  requireFiles,
+  requireOptions,
+  TRAIN_OPTIONS,
+} from './options.js';
+import { runTrainer } from './session.js';
+import { packageVersion } from './version.js';
+
+/** The options of `kotodama train`, checked. */
+interface TrainArguments {
+  train: string[];
+  valid?: string[];
+  tokenizer: string;
+  out: string;
+  config?: string;
+  resume: boolean;
+  initFrom?: string;
+  nLayer?: number;
+  nHead?: number;
+  nEmbd?: number;
+  blockSize?: number;
+  dropout?: number;
+  batchSize: number;
+  shuffleBuffer: number;
+  numWorkers: number;
+  prefetchFactor: number;
+  precision: Precision;
+  device: string;
+  threads?: number;
+  seed: number;
+  json: boolean;
+  training: TrainingOptions;
+}
+
+export const train: Command = {
+  summary: 'trains a model on your text',
+  usage: 'train --train FILE... --tokenizer DIR --out DIR [options]',
+  options: TRAIN_OPTIONS,
+  examples: [
+    'kotodama train --train data/train.txt --valid data/valid.txt --tokenizer DIR --out runs/a',
+    'kotodama train --resume --out runs/a',
+    'kotodama train --train data/train.txt --init-from DIR --out runs/b --lr 5e-5',
+  ],
+  async run(words) {
+    const options = await readArguments(words);
+    const tokenizer = await Tokenizer.fromPretrained(options.tokenizer);
+    const model = await makeModel(options, tokenizer);
+    try {
+      const end = await runTrainer(makeTrainer(options, model, tokenizer), options);
+      if (!options.json) process.stderr.write(`next: kotodama generate --model ${options.out} --prompt "..."\n`);
+      return end.reason === 'aborted' ? EXIT_INTERRUPTED : 0;
+    } finally {
+      await model.dispose();
+    }
+  },
+};
+
+/** Flags win over the configuration file, and that over what a resumed run was begun with. */
+async function readArguments(words: readonly string[]): Promise<TrainArguments> {
+  const table: OptionTable = TRAIN_OPTIONS;
+  const flags = parseFlags(words, table);
+  const file = typeof flags.config === 'string' ? readConfigFile(flags.config, table) : {};
+  const given = { ...file, ...flags };
+  const before = given.resume === true && typeof given.out === 'string' ? await optionsBefore(given.out) : {};
+  checkUnchanged(given, before, table);
+  const values: RawOptions = { ...before, ...given };
+  values.tokenizer ??= values.initFrom;
+
+  const reader = new OptionReader(values, flagOf);
+  const read = readOptions(reader, table) as unknown as TrainArguments;
+  requireOptions(reader, table, ['train', 'tokenizer', 'out']);
+  requireFiles(reader, 'train', read.train ?? []);
+  requireFiles(reader, 'valid', read.valid ?? []);
+  for (const name of ['nLayer', 'nHead', 'nEmbd'] as const) {
+    if (read.initFrom !== undefined && read[name] !== undefined) {
+      reader.problem(name, 'nothing, since --init-from decides it', read[name]);
+    }
+  }
+  const training = readTrainingOptions(reader);
+  reader.finish('The options of kotodama train are not valid');
+  return { ...read, training };
+}
+
+/** What a run was begun with, from its `run.json`; nothing when it was killed before that was written. */
+async function optionsBefore(out: string): Promise<RawOptions> {
+  if (!holdsRun(out)) return {};
+  const { options } = (await readRunFile(out)) ?? {};
+  return typeof options === 'object' && options !== null ? (options as RawOptions) : {};
+}
+
+function checkUnchanged(given: RawOptions, before: RawOptions, table: OptionTable): void {
+  const changed = Object.keys(given).filter(
+    (name) =>
+      table[name]?.fixed === true &&
+      Object.keys(before).length > 0 &&
+      JSON.stringify(given[name]) !== JSON.stringify(before[name]),
+  );
+  if (changed.length === 0) return;
+  const lines = changed.map((name) => `  ${flagOf(name)}: ${show(before[name])} in the run, ${show(given[name])} now`);
+  throw new KotodamaError('ERR_CHECKPOINT', `The run in ${given.out} was begun differently:\n${lines.join('\n')}`, {
+    hint: 'leave these options out to continue it, or begin another run with another --out',
+  });
+}
+
+function show(value: unknown): string {
+  return value === undefined ? 'nothing' : JSON.stringify(value);
+}
+
+async function makeModel(options: TrainArguments, tokenizer: Tokenizer): Promise<GPT2> {
+  const { initFrom, out, dropout = 0, precision, device, threads, seed } = options;
+  const engine: ModelOptions = { precision, device, seed, ...(threads !== undefined && { threads }) };
+  // The trainer restores the weights of a resumed run, so only its shape is needed here.
+  if (options.resume && existsSync(join(out, 'config.json'))) return GPT2.create(await readConfig(out), engine);
+  if (initFrom !== undefined) {
+    checkVocabulary(await readConfig(initFrom), tokenizer);
+    return GPT2.fromPretrained(initFrom, { ...engine, ...(options.dropout !== undefined && { dropout }) });
+  }
+  const { nLayer = 12, nHead = 12, nEmbd = 768, blockSize: nPositions = 1024 } = options;
+  const { vocabSize, bosTokenId, eosTokenId, padTokenId } = tokenizer;
+  const dropouts = { embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout };
+  return GPT2.create(
+    { ...{ vocabSize, nPositions, nLayer, nHead, nEmbd, ...dropouts }, bosTokenId, eosTokenId, padTokenId },
+    engine,
+  );
+}
+
+function checkVocabulary(config: GPT2Config, tokenizer: Tokenizer): void {
+  if (tokenizer.vocabSize <= config.vocabSize) return;
+  throw new KotodamaError('ERR_OPTIONS', 'The tokenizer does not fit the model of --init-from', {
+    expected: `at most ${config.vocabSize} ids`,
+    received: `${tokenizer.vocabSize}`,
+    hint: "use the model's own tokenizer",
+  });
+}
+
+function makeTrainer(options: TrainArguments, model: GPT2, tokenizer: Tokenizer): Trainer {
+  const { train, valid, out, resume, seed, training } = options;
+  const blockSize = options.blockSize ?? model.config.nPositions;
+  const data = { ...options, tokenizer, blockSize };
+  return new Trainer({
+    ...training,
+    model,
+    tokenizer,
+    train: trainLoader(train, data),
+    ...(valid !== undefined && { valid: validLoader(valid, data) }),
+    out,
+    resume,
+    seed,
+    configuration: {
+      kotodama: packageVersion(),
+      node: process.version,
+      options: recordOf({ ...options, blockSize }, model.config),
+    },
+  });
+}
+
+/** The options as a later `--resume` reads them back, with the model's sizes spelled out. */
+function recordOf(options: TrainArguments, { nLayer, nHead, nEmbd }: Readonly<GPT2Config>): { [key: string]: Json } {
+  const { training: _, resume: __, config: ___, json: ____, ...kept } = options;
+  return JSON.parse(JSON.stringify(kept.initFrom === undefined ? { ...kept, nLayer, nHead, nEmbd } : kept));
+}
