@@ -1,0 +1,87 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { StopFilter, TextStream } from '../../dist/model/text-stream.js';
+
+/** One id per byte, plus 256: a special token. */
+const bytes = {
+  vocabSize: 257,
+  bosTokenId: undefined,
+  eosTokenId: 256,
+  padTokenId: undefined,
+  unkTokenId: undefined,
+  encode: (text: string) => [...Buffer.from(text)],
+  decode: (ids: ArrayLike<number>) => Buffer.from(Array.from(ids).filter((id) => id < 256)).toString('utf8'),
+};
+
+/** Words with a mark for the space before them, which decoding drops at the beginning, as SentencePiece does. */
+const WORDS = ['▁a', '▁b', 'c'];
+const words = {
+  ...bytes,
+  decode: (ids: ArrayLike<number>) =>
+    Array.from(ids, (id) => WORDS[id])
+      .join('')
+      .replaceAll('▁', ' ')
+      .replace(/^ /, ''),
+};
+
+function pieces(tokenizer: typeof bytes, prompt: number[], ids: number[]): string[] {
+  const stream = new TextStream(tokenizer, prompt);
+  return [...ids.map((id) => stream.push(id)), stream.end()];
+}
+
+t.test('whole characters only, whatever the bytes', async (t) => {
+  const property = fc.property(fc.string({ unit: 'binary' }), fc.string({ unit: 'binary' }), (prompt, text) => {
+    // A real U+FFFD looks like a broken character; it is held until more text comes, and lost at the very end.
+    fc.pre(!prompt.includes('\uFFFD') && !text.includes('\uFFFD'));
+    const found = pieces(bytes, bytes.encode(prompt), bytes.encode(text));
+    return found.join('') === text && found.every((piece) => [...piece].every((c) => !/[\uD800-\uDFFF]/u.test(c)));
+  });
+  t.doesNotThrow(() => fc.assert(property));
+});
+
+t.test('an incomplete character at the end is left out, a broken one in the middle is shown', async (t) => {
+  const [first, second, third] = bytes.encode('魂');
+  t.same(pieces(bytes, [], [65, first, second]), ['A', '', '', '']);
+  t.same(pieces(bytes, [], [first, second, third, 65]), ['', '', '魂', 'A', '']);
+  t.equal(pieces(bytes, [], [first, 65, 66]).join(''), '\uFFFDAB');
+});
+
+t.test('the space before the first word is kept after a prompt', async (t) => {
+  t.same(pieces(words, [0], [1, 2, 0]), [' b', 'c', ' a', '']);
+  t.same(pieces(words, [], [1, 0]), ['b', ' a', '']);
+  const many = Array.from({ length: 100 }, (_, index) => index % 3);
+  t.equal(pieces(words, [0], many).join(''), words.decode([0, ...many]).slice(1));
+});
+
+t.test('stop strings end the text wherever the pieces are cut', async (t) => {
+  const letters = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 20 });
+  const stops = fc.array(fc.string({ unit: fc.constantFrom('a', 'b'), minLength: 1, maxLength: 4 }), { maxLength: 3 });
+  const property = fc.property(letters, stops, fc.array(fc.nat(5)), (text, words, cuts) => {
+    const filter = new StopFilter(words);
+    let found = '';
+    let position = 0;
+    for (const cut of [...cuts, text.length]) {
+      if (filter.stopped) break;
+      found += filter.push(text.slice(position, position + cut));
+      position += cut;
+    }
+    found += filter.end();
+    // The stop string that is complete first wins: cutting letter by letter tells which that is.
+    const ends = words.filter((word) => text.includes(word)).map((word) => text.indexOf(word));
+    const expected = ends.length === 0 ? text : text.slice(0, Math.min(...ends));
+    return filter.stopped
+      ? ends.length > 0 && text.startsWith(found) && found.length >= expected.length
+      : found === text;
+  });
+  t.doesNotThrow(() => fc.assert(property));
+});
+
+t.test('text that only resembles a stop string comes out in the end', async (t) => {
+  const filter = new StopFilter(['END']);
+  t.equal(filter.push('xE'), 'x');
+  t.equal(filter.push('N'), '');
+  t.equal(filter.push('x'), 'ENx');
+  t.equal(filter.push('yEND!'), 'y');
+  t.equal(filter.stopped, true);
+  t.equal(filter.end(), '');
+});

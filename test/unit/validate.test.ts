@@ -1,0 +1,100 @@
+import t from 'tap';
+import { describe, editDistance, nearest, OptionReader, Problems } from '../../dist/validate.js';
+
+t.test('reads values, fallbacks and required values', async (t) => {
+  const read = new OptionReader({ a: 1, b: 0.5, c: true, d: 'text', e: 'two', g: undefined });
+  t.equal(read.integer('a', { min: 1, max: 1 }), 1);
+  t.equal(read.number('b', { above: 0, below: 1 }), 0.5);
+  t.equal(read.boolean('c'), true);
+  t.equal(read.string('d'), 'text');
+  t.equal(read.choice('e', ['one', 'two']), 'two');
+  t.equal(read.integer('g', {}, 7), 7, 'undefined is absent');
+  t.equal(read.string('h', undefined), undefined);
+  t.equal(read.has('g'), false);
+  read.onlyKnown(['a', 'b', 'c', 'd', 'e']);
+  read.finish('Nothing is wrong');
+  t.same(read.problems.list, []);
+});
+
+t.test('a single problem is one line with its parts', async (t) => {
+  const read = new OptionReader({ nLayer: 0 }, (name) => `--${name}`);
+  read.integer('nLayer', { min: 1 });
+  t.throws(() => read.finish('Wrong options'), {
+    code: 'ERR_OPTIONS',
+    message: 'Wrong options: --nLayer: expected an integer of at least 1, received 0',
+    expected: 'an integer of at least 1',
+    received: '0',
+  });
+});
+
+t.test('several problems are listed together', async (t) => {
+  const read = new OptionReader({ rate: Number.NaN, big: 2 ** 53, flag: 'yes', kind: 'cosin', text: '', laern: 1 });
+  read.number('rate', { min: 0, max: 1 });
+  read.integer('big', {});
+  read.boolean('flag');
+  read.choice('kind', ['cosine', 'linear', 'constant']);
+  read.string('text');
+  read.integer('steps', { min: 1 });
+  read.onlyKnown(['rate', 'big', 'flag', 'kind', 'text', 'learn']);
+  const message = [
+    'Wrong options: 7 problems',
+    '  rate: expected a number from 0 to 1, received NaN',
+    '  big: expected an integer, received 9007199254740992',
+    "  flag: expected true or false, received 'yes'",
+    "  kind: expected 'cosine', 'linear' or 'constant', received 'cosin' (did you mean 'cosine'?)",
+    "  text: expected a string that is not empty, received ''",
+    '  steps: expected an integer of at least 1, received nothing',
+    '  laern: expected a known name, received an unknown name (did you mean learn?)',
+  ].join('\n');
+  t.throws(() => read.finish('Wrong options'), { code: 'ERR_OPTIONS', message });
+});
+
+t.test('options that are no object are a problem', async (t) => {
+  for (const options of [null, 3, 'x', []]) {
+    t.throws(() => new OptionReader(options).finish('Wrong'), { code: 'ERR_OPTIONS', message: /an object/ });
+  }
+  new OptionReader(undefined).finish('Absent options are fine');
+  new Problems().throwIfAny('Nothing');
+});
+
+t.test('edit distance', async (t) => {
+  const cases: [string, string, number][] = [
+    ['', '', 0],
+    ['', 'abc', 3],
+    ['abc', '', 3],
+    ['kitten', 'sitting', 3],
+    ['ab', 'ba', 1],
+    ['learning', 'laerning', 1],
+    ['flaw', 'lawn', 2],
+  ];
+  for (const [a, b, distance] of cases) {
+    t.equal(editDistance(a, b), distance, `${a} ${b}`);
+    t.equal(editDistance(b, a), distance, `${b} ${a}`);
+  }
+});
+
+t.test('the nearest name is a likely one or none', async (t) => {
+  const names = ['nLayer', 'nHead', 'learningRate', 'batchSize'];
+  t.equal(nearest('n-layers', names), 'nLayer');
+  t.equal(nearest('lerningrate', names), 'learningRate');
+  t.equal(nearest('batch_size', names), 'batchSize');
+  t.equal(nearest('temperature', names), undefined);
+  t.equal(nearest('x', names), undefined);
+});
+
+t.test('describes values of any type', async (t) => {
+  const cases: [unknown, string][] = [
+    ['3', "'3'"],
+    [3, '3'],
+    [null, 'null'],
+    [undefined, 'undefined'],
+    [[1, 2], 'an array of 2'],
+    [{}, 'an object'],
+    [() => 1, 'a function'],
+    [new Int32Array(2), 'Int32Array of 8 bytes'],
+    ['x'.repeat(100), `'${'x'.repeat(57)}...'`],
+    [5n, '5'],
+    [Symbol('s'), 'Symbol(s)'],
+  ];
+  for (const [value, text] of cases) t.equal(describe(value), text);
+});
