@@ -1,0 +1,77 @@
+#include <cfloat>
+
+#include "common.cuh"
+
+// Attention from new positions against the cache of keys and values, and the copy of the new ones into it.
+
+namespace kotodama::kernels {
+
+constexpr int kDecodeThreads = 128;
+
+template <typename X>
+__device__ __forceinline__ void AppendToCache(const AttentionDecodeParams& p) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= static_cast<int64_t>(p.b) * p.n * p.h * p.d) return;
+  const int d = i % p.d, h = i / p.d % p.h, n = i / p.d / p.h % p.n;
+  const int64_t b = i / p.d / p.h / p.n;
+  const X* source = static_cast<const X*>(p.qkv) + (b * p.n + n) * 3 * p.h * p.d + h * p.d + d;
+  const int64_t target = ((b * p.h + h) * p.capacity + p.past + n) * p.d + d;
+  static_cast<X*>(p.keys)[target] = source[p.h * p.d];
+  static_cast<X*>(p.values)[target] = source[2 * p.h * p.d];
+}
+
+// Grid (n, B * H): a block answers one query. A thread scores a key of each chunk of 128, then owns dimensions of the
+// output. Shared memory: (2 D + 128) floats.
+template <typename X>
+__device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) {
+  extern __shared__ float shared_floats[];
+  __shared__ float scratch[kDecodeThreads / kWarp], scratch_max[kDecodeThreads / kWarp];
+  float *query = shared_floats, *sums = query + p.d, *weights = sums + p.d;
+  const int b = blockIdx.y / p.h, h = blockIdx.y % p.h, n = blockIdx.x, thread = threadIdx.x;
+  const int64_t row = static_cast<int64_t>(b) * p.n + n;
+  const X* q = static_cast<const X*>(p.qkv) + row * 3 * p.h * p.d + h * p.d;
+  const X* keys = static_cast<const X*>(p.keys) + static_cast<int64_t>(blockIdx.y) * p.capacity * p.d;
+  const X* values = static_cast<const X*>(p.values) + static_cast<int64_t>(blockIdx.y) * p.capacity * p.d;
+  for (int d = thread; d < p.d; d += kDecodeThreads) {
+    query[d] = ToFloat(q[d]) * p.scale;
+    sums[d] = 0;
+  }
+  __syncthreads();
+  float max = -FLT_MAX, total = 0;
+  const int count = p.past + n + 1;
+  for (int first = 0; first < count; first += kDecodeThreads) {
+    const int key = first + thread, here = min(kDecodeThreads, count - first);
+    float score = -FLT_MAX;
+    if (thread < here) {
+      score = 0;
+      const X* k = keys + static_cast<int64_t>(key) * p.d;
+      for (int d = 0; d < p.d; ++d) score += query[d] * ToFloat(k[d]);
+    }
+    const float warp_max = WarpMax(score);
+    if (thread % kWarp == 0) scratch_max[thread / kWarp] = warp_max;
+    __syncthreads();
+    float top = max;
+    for (int w = 0; w < kDecodeThreads / kWarp; ++w) top = fmaxf(top, scratch_max[w]);
+    const float weight = thread < here ? Exp<X>(score - top) : 0.0f, shrink = Exp<X>(max - top);
+    weights[thread] = weight;
+    total = total * shrink + BlockSum(weight, scratch);
+    max = top;
+    for (int d = thread; d < p.d; d += kDecodeThreads) {
+      float sum = sums[d] * shrink;
+      for (int j = 0; j < here; ++j) sum += weights[j] * ToFloat(values[static_cast<int64_t>(first + j) * p.d + d]);
+      sums[d] = sum;
+    }
+    __syncthreads();
+  }
+  X* out = static_cast<X*>(p.out) + row * p.h * p.d + h * p.d;
+  for (int d = thread; d < p.d; d += kDecodeThreads) out[d] = FromFloat<X>(sums[d] / total);
+}
+
+}  // namespace kotodama::kernels
+
+using namespace kotodama::kernels;
+
+extern "C" __global__ void append_to_cache_f32(const AttentionDecodeParams p) { AppendToCache<float>(p); }
+extern "C" __global__ void append_to_cache_bf16(const AttentionDecodeParams p) { AppendToCache<bf16>(p); }
+extern "C" __global__ void attention_decode_f32(const AttentionDecodeParams p) { AttentionDecode<float>(p); }
+extern "C" __global__ void attention_decode_bf16(const AttentionDecodeParams p) { AttentionDecode<bf16>(p); }

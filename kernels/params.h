@@ -1,0 +1,158 @@
+#pragma once
+
+#include <cstdint>
+
+// What the host passes to each kernel: one plain struct a kernel, the same bytes on both sides. Pointers are addresses
+// on the device; `void*` is an array of the compute type X (float or bf16) of the kernel's name. Shapes in comments.
+
+namespace kotodama::kernels {
+
+struct DropoutParams {
+  const uint64_t* key;  // seed, micro step; not read when threshold is 0
+  uint32_t threshold;   // an element is dropped when its random word is below this; 0: no dropout
+  uint32_t site;
+  float scale;  // of the elements that stay
+};
+
+struct EmbeddingForwardParams {
+  const int32_t* ids;  // (B, T)
+  const float* wte;    // (V, C)
+  const float* wpe;    // (positions, C), from the first position used
+  float* out;          // (B, T, C)
+  int32_t b, t, c;
+  DropoutParams dropout;
+};
+
+// One pass of the stable radix sort of (id, position) pairs that precedes the embedding's backward pass.
+struct SortParams {
+  const int32_t *ids_in, *positions_in;  // (N); positions_in null: 0, 1, 2 ...
+  int32_t *ids_out, *positions_out;      // (N)
+  int32_t* counts;                       // (256, tiles): how often a tile has a digit, then where the first one goes
+  int32_t n, tiles, shift;
+};
+
+struct EmbeddingBackwardParams {
+  const int32_t *ids, *positions;  // (N), sorted by id and then by position
+  const float* dout;               // (B, T, C)
+  float* dwte;                     // (V, C)
+  float* dwpe;                     // (positions, C)
+  int32_t b, t, c;
+  DropoutParams dropout;
+};
+
+struct LayerNormForwardParams {
+  const float* x;      // (N, C)
+  const void* addend;  // (N, C), or null
+  float* sum;          // (N, C), null without addend
+  const float *weight, *bias;
+  void* out;           // (N, C)
+  float *mean, *rstd;  // (N), or null
+  int32_t n, c, rows_per_block;
+  float eps;
+  DropoutParams dropout;
+};
+
+struct LayerNormBackwardParams {
+  const void* dout;  // (N, C)
+  const float* x;    // (N, C)
+  const float *weight, *mean, *rstd;
+  float* dx;        // (N, C)
+  void* daddend;    // (N, C), or null
+  float* partials;  // (blocks, 2, C): each block's sums for dweight and dbias
+  int32_t n, c, rows_per_block;
+  int32_t accumulate_dx;
+  DropoutParams dropout;
+};
+
+// target[c] = (accumulate ? target[c] : 0) + the sum over r of partials[r, c]; columns from `split` on go to `second`.
+struct SumRowsParams {
+  const float* partials;  // (rows, columns)
+  float *target, *second;
+  int32_t rows, columns, split;
+  int32_t accumulate;
+};
+
+// Sums over chunks of the rows of an X matrix: partials[chunk, column].
+struct ColumnSumsParams {
+  const void* source;  // (rows, columns), `stride` elements from row to row
+  float* partials;     // (chunks, columns)
+  int64_t stride;
+  int32_t rows, columns, rows_per_chunk;
+};
+
+struct GemmParams {
+  const void *a, *b;
+  void* c;
+  const float* bias;  // (N), or null
+  void* aux;          // (M, N), with the GELU epilogues
+  float* partials;    // (splits, M, N) when the sum over K is split, else null
+  int64_t lda, ldb, ldc;
+  int32_t m, n, k;
+  int32_t k_per_split;
+  int32_t tiles_m, tiles_n;
+  int32_t epilogue;    // Epilogue of csrc/backend.h
+  int32_t c_is_float;  // else c is X
+  int32_t accumulate;
+  int32_t transpose_a, transpose_b;  // read by the plain kernel alone
+};
+
+struct AttentionParams {
+  const void* qkv;   // (B, T, 3, H, D)
+  void* out;         // (B, T, H, D)
+  float* lse;        // (B, H, T)
+  const void* dout;  // (B, T, H, D), in the backward pass
+  void* dqkv;        // (B, T, 3, H, D)
+  float* delta;      // (B, H, T): sums over D of dout * out
+  int32_t b, t, h, d;
+  float scale;  // of the scores
+  DropoutParams dropout;
+};
+
+struct AttentionDecodeParams {
+  const void* qkv;      // (B, n, 3, H, D)
+  void *keys, *values;  // (B, H, capacity, D)
+  void* out;            // (B, n, H, D)
+  int32_t b, n, h, d, past, capacity;
+  float scale;
+};
+
+struct CrossEntropyParams {
+  void* logits;           // (R, Vp)
+  const int32_t* labels;  // (R)
+  float* losses;          // (R)
+  int32_t v, vp;
+  int32_t staged;  // how many elements of a row fit into shared memory
+  int32_t gradient;
+};
+
+struct AdamWParams {
+  float *param, *exp_avg, *exp_avg_sq;
+  const float* grad;
+  uint16_t* compute;    // bf16, or null
+  const void* scalars;  // OptimizerScalars of csrc/backend.h
+  int64_t n;
+  int32_t decay;
+};
+
+struct GlobalNormParams {
+  const float* grads;
+  double* partials;  // (blocks)
+  void* scalars;     // OptimizerScalars
+  int64_t n;
+  int32_t blocks;
+};
+
+struct ReduceLossParams {
+  const float* losses;
+  const int32_t* labels;
+  void* totals;  // LossTotals of csrc/backend.h
+  int64_t n;
+};
+
+struct ElementwiseParams {
+  const void* source;
+  void* target;
+  int64_t n;
+};
+
+}  // namespace kotodama::kernels
