@@ -1,0 +1,84 @@
+import { createHash } from 'node:crypto';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { KotodamaError, messageOf } from '../errors.js';
+import type { JsonObject } from './tokenizer-json.js';
+
+/** The files of a tokenizer's folder that matter, by their paths. */
+export interface TokenizerFiles {
+  /** tokenizer.json, or a SentencePiece model. */
+  model: string;
+  kind: 'json' | 'sentencepiece';
+  /** tokenizer_config.json */
+  config: string | undefined;
+  /** special_tokens_map.json */
+  specialTokens: string | undefined;
+}
+
+/** Names under which SentencePiece models are published, the likeliest first. */
+const SENTENCEPIECE_NAMES = ['spiece.model', 'tokenizer.model', 'sentencepiece.model', 'sentencepiece.bpe.model'];
+
+/**
+ * Finds the tokenizer in a folder.
+ *
+ * @throws KotodamaError `ERR_TOKENIZER` when the folder is missing or holds no tokenizer
+ */
+export async function findTokenizerFiles(folder: string): Promise<TokenizerFiles> {
+  const names = await listFolder(folder);
+  const pathOf = (name: string) => (names.includes(name) ? join(folder, name) : undefined);
+  const rest = { config: pathOf('tokenizer_config.json'), specialTokens: pathOf('special_tokens_map.json') };
+  const json = pathOf('tokenizer.json');
+  if (json !== undefined) return { model: json, kind: 'json', ...rest };
+  const models = names.filter((name) => name.endsWith('.model'));
+  const name = SENTENCEPIECE_NAMES.find((usual) => models.includes(usual)) ?? models[0];
+  if (name !== undefined) return { model: join(folder, name), kind: 'sentencepiece', ...rest };
+  throw new KotodamaError('ERR_TOKENIZER', `There is no tokenizer in ${folder}`, {
+    expected: 'tokenizer.json, or a SentencePiece model such as spiece.model',
+    received: names.length === 0 ? 'an empty folder' : `only ${names.slice(0, 8).join(', ')}`,
+  });
+}
+
+async function listFolder(folder: string): Promise<string[]> {
+  try {
+    if (!(await stat(folder)).isDirectory()) {
+      throw new KotodamaError('ERR_TOKENIZER', `${folder} is not a folder`, {
+        hint: 'give the folder that holds tokenizer.json or the SentencePiece model, not the file itself',
+      });
+    }
+    return (await readdir(folder)).sort();
+  } catch (cause) {
+    if (cause instanceof KotodamaError) throw cause;
+    const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+    const reason = missing ? 'was not found' : `cannot be read (${messageOf(cause)})`;
+    throw new KotodamaError('ERR_TOKENIZER', `The tokenizer's folder ${folder} ${reason}`, {
+      expected: 'a folder with tokenizer.json and tokenizer_config.json, or with a SentencePiece model',
+      hint: "a model's name on a hub is not fetched: download its tokenizer files and give the folder they are in",
+      cause,
+    });
+  }
+}
+
+/** @throws KotodamaError `ERR_TOKENIZER` naming the file, when it is not readable or not a JSON object */
+export async function readJsonObject(path: string): Promise<JsonObject> {
+  let value: unknown;
+  try {
+    value = JSON.parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    throw new KotodamaError('ERR_TOKENIZER', `${path} cannot be read (${messageOf(cause)})`, { cause });
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
+  throw new KotodamaError('ERR_TOKENIZER', `${path} does not hold a tokenizer`, {
+    expected: 'a JSON object',
+    received: Array.isArray(value) ? 'an array' : `${value}`,
+  });
+}
+
+/** sha256 over names and contents, in hexadecimal. */
+export async function fingerprintOf(paths: readonly string[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const path of paths) {
+    const content = await readFile(path);
+    hash.update(`${basename(path)} ${content.length}\n`).update(content);
+  }
+  return hash.digest('hex');
+}

@@ -1,0 +1,181 @@
+import * as huggingFace from '@huggingface/tokenizers';
+import { KotodamaError, messageOf } from '../errors.js';
+import { PreTokenEncoder } from './pre-token-encoder.js';
+import type { TokenizerModel } from './types.js';
+
+/** A parsed JSON object. */
+export type JsonObject = { [key: string]: unknown };
+
+/** What we use of `Tokenizer` of @huggingface/tokenizers, whose own types are lost under `module: nodenext`. */
+export interface HuggingFaceTokenizer {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
+  /** `ids` must be a plain array that is not empty. */
+  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
+  token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
+  get_vocab(): Map<string, number>;
+}
+
+/** One entry of `added_tokens` in tokenizer.json. */
+interface AddedToken {
+  content: string;
+  lstrip?: boolean;
+  rstrip?: boolean;
+}
+
+const Library = huggingFace.Tokenizer as unknown as new (json: JsonObject, config: JsonObject) => HuggingFaceTokenizer;
+
+/** Keys that tokenizer.json must hold; all but the model may be null. */
+const PARTS = ['normalizer', 'pre_tokenizer', 'post_processor', 'decoder'];
+
+/**
+ * Longest text, in UTF-16 units, that the library gets in one call: its unigram model passes one argument per token to a
+ * function, which overflows the stack somewhere above 100,000 of them.
+ */
+const LONGEST_TEXT = 50_000;
+
+/** A tokenizer described by tokenizer.json and tokenizer_config.json. */
+export class JsonTokenizer implements TokenizerModel {
+  readonly vocabSize: number;
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenId: number | undefined;
+  readonly padTokenId: number | undefined;
+  readonly unkTokenId: number | undefined;
+  private readonly library: HuggingFaceTokenizer;
+  private readonly fast: PreTokenEncoder | undefined;
+
+  /**
+   * @param json content of tokenizer.json
+   * @param config content of tokenizer_config.json; names the special tokens
+   * @throws KotodamaError `ERR_TOKENIZER` when a part is missing or of an unknown kind
+   */
+  constructor(json: JsonObject, config: JsonObject = {}) {
+    const model = asObject(json.model);
+    if (model === undefined) {
+      throw new KotodamaError('ERR_TOKENIZER', 'This is not a tokenizer.json', {
+        expected: 'an object with the key "model"',
+        received: `the keys ${Object.keys(json).slice(0, 8).join(', ') || '(none)'}`,
+      });
+    }
+    const added = (json.added_tokens ?? []) as AddedToken[];
+    try {
+      const absent = Object.fromEntries(PARTS.map((part) => [part, null]));
+      this.library = new Library({ ...absent, ...json, added_tokens: added }, config);
+      this.vocabSize = largest(this.library.get_vocab().values()) + 1;
+    } catch (cause) {
+      throw new KotodamaError('ERR_TOKENIZER', `tokenizer.json cannot be used (${messageOf(cause)})`, { cause });
+    }
+    if (this.vocabSize === 0) throw new KotodamaError('ERR_TOKENIZER', 'tokenizer.json has an empty vocabulary');
+    const idOf = (token: string | undefined) => (token === undefined ? undefined : this.library.token_to_id(token));
+    this.bosTokenId = idOf(specialToken(config, 'bos_token'));
+    this.eosTokenId = idOf(specialToken(config, 'eos_token'));
+    this.padTokenId = idOf(specialToken(config, 'pad_token'));
+    this.unkTokenId = idOf(specialToken(config, 'unk_token') ?? unknownToken(model));
+    this.fast = isPlainByteLevel(json, config, added)
+      ? new PreTokenEncoder(
+          added.map(({ content }) => [content, idOf(content) as number]),
+          (preToken) => this.encodeWhole(preToken),
+        )
+      : undefined;
+  }
+
+  encode(text: string): number[] {
+    if (this.fast !== undefined) return this.fast.encode(text);
+    if (text.length <= LONGEST_TEXT) return this.encodeWhole(text);
+    return cutText(text, LONGEST_TEXT).flatMap((part) => this.encodeWhole(part));
+  }
+
+  decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    const list = Array.from(ids);
+    if (list.length === 0) return '';
+    for (const id of list) {
+      if (this.library.id_to_token(id) !== undefined) continue;
+      throw new KotodamaError('ERR_TOKENIZER', 'There is no token with this id', {
+        expected: `ids from 0 to ${this.vocabSize - 1} that the vocabulary holds`,
+        received: String(id),
+      });
+    }
+    return this.library.decode(list, {
+      skip_special_tokens: options.skipSpecialTokens === true,
+      clean_up_tokenization_spaces: false,
+    });
+  }
+
+  private encodeWhole(text: string): number[] {
+    const { ids } = this.library.encode(text, { add_special_tokens: false });
+    if (ids.includes(undefined)) {
+      throw new KotodamaError('ERR_TOKENIZER', `The vocabulary has no token for a part of ${quoted(text)}`, {
+        hint: 'a tokenizer without an unknown token must be able to encode every character; a byte-level one can',
+      });
+    }
+    return ids as number[];
+  }
+}
+
+/** The largest of some ids, or -1. */
+function largest(ids: Iterable<number>): number {
+  let result = -1;
+  for (const id of ids) result = Math.max(result, id);
+  return result;
+}
+
+/** Pieces of `text` of at most `longest` units, cut before a space where there is one, never inside a character. */
+export function cutText(text: string, longest: number): string[] {
+  const parts: string[] = [];
+  let start = 0;
+  while (text.length - start > longest) {
+    let end = text.lastIndexOf(' ', start + longest - 1);
+    if (end <= start) end = text.lastIndexOf('。', start + longest - 1) + 1;
+    if (end <= start) end = start + longest;
+    if (isLowSurrogate(text.charCodeAt(end)) && end - start > 1) end--;
+    parts.push(text.slice(start, end));
+    start = end;
+  }
+  parts.push(text.slice(start));
+  return parts;
+}
+
+function isLowSurrogate(unit: number): boolean {
+  return unit >= 0xdc00 && unit <= 0xdfff;
+}
+
+/** A special token's text: tokenizer_config.json gives it as a string or as an object. */
+export function specialToken(config: JsonObject, key: string): string | undefined {
+  const value = config[key];
+  const text = asObject(value)?.content ?? value;
+  return typeof text === 'string' ? text : undefined;
+}
+
+function unknownToken(model: JsonObject): string | undefined {
+  if (typeof model.unk_token === 'string') return model.unk_token;
+  // Unigram models name it by its place in the list of [piece, score].
+  const pieces = model.vocab;
+  const entry: unknown = Array.isArray(pieces) && typeof model.unk_id === 'number' ? pieces[model.unk_id] : undefined;
+  return Array.isArray(entry) && typeof entry[0] === 'string' ? entry[0] : undefined;
+}
+
+/** Whether the tokenizer is GPT-2's kind: text is cut by GPT-2's pattern, and every piece becomes ids on its own. */
+function isPlainByteLevel(json: JsonObject, config: JsonObject, added: readonly AddedToken[]): boolean {
+  const cutter = asObject(json.pre_tokenizer);
+  const after = asObject(json.post_processor);
+  return (
+    asObject(json.model)?.type === 'BPE' &&
+    asObject(json.model)?.fuse_unk !== true &&
+    cutter?.type === 'ByteLevel' &&
+    cutter.use_regex !== false &&
+    cutter.add_prefix_space === false &&
+    (json.normalizer ?? null) === null &&
+    (after === undefined || after.type === 'ByteLevel' || after.type === 'TemplateProcessing') &&
+    config.remove_space !== true &&
+    config.do_lowercase_and_remove_accent !== true &&
+    added.every(({ lstrip, rstrip }) => lstrip !== true && rstrip !== true)
+  );
+}
+
+function asObject(value: unknown): JsonObject | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as JsonObject) : undefined;
+}
+
+function quoted(text: string): string {
+  return JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}...` : text);
+}

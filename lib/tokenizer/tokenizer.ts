@@ -1,0 +1,118 @@
+import { createHash } from 'node:crypto';
+import { resolve } from 'node:path';
+import { KotodamaError } from '../errors.js';
+import { loadSentencePiece, type SpecialTokens } from './sentencepiece/index.js';
+import { findTokenizerFiles, fingerprintOf, readJsonObject } from './tokenizer-files.js';
+import { type JsonObject, JsonTokenizer, specialToken } from './tokenizer-json.js';
+import type { TokenizerModel } from './types.js';
+
+/** Enough to build the same tokenizer in another thread. Survives `structuredClone`. */
+export interface TokenizerSource {
+  /** The folder that it was loaded from. */
+  dir: string;
+  /** What {@link Tokenizer.fingerprint} has to be. */
+  fingerprint: string;
+}
+
+/**
+ * Turns text into token ids and back.
+ *
+ *     const tokenizer = await Tokenizer.fromPretrained('path/to/folder');
+ *     tokenizer.decode(tokenizer.encode('言語モデル')); // '言語モデル'
+ */
+export class Tokenizer implements TokenizerModel {
+  /** The files that it came from, for copies beside a model; none for {@link Tokenizer.fromJson}. */
+  readonly files: readonly string[];
+  /** sha256 over those files: equal for equal tokenizers. */
+  readonly fingerprint: string;
+  /** Undefined for a tokenizer that was built in memory. */
+  readonly source: TokenizerSource | undefined;
+  private readonly model: TokenizerModel;
+
+  private constructor(model: TokenizerModel, files: readonly string[], fingerprint: string, dir?: string) {
+    this.model = model;
+    this.files = files;
+    this.fingerprint = fingerprint;
+    this.source = dir === undefined ? undefined : { dir, fingerprint };
+  }
+
+  /**
+   * Loads a tokenizer from a folder: tokenizer.json, or a SentencePiece `.model`; tokenizer_config.json and
+   * special_tokens_map.json name the special tokens.
+   *
+   * @throws KotodamaError `ERR_TOKENIZER` when there is none, or when a file is malformed (the message names it)
+   */
+  static async fromPretrained(dir: string): Promise<Tokenizer> {
+    const found = await findTokenizerFiles(dir);
+    const config: JsonObject = {};
+    // tokenizer_config.json is the younger of the two and wins.
+    for (const path of [found.specialTokens, found.config]) {
+      if (path !== undefined) Object.assign(config, await readJsonObject(path));
+    }
+    const files = [found.model, found.config, found.specialTokens].filter((path) => path !== undefined);
+    const model = await loadModel(found.model, found.kind, config);
+    return new Tokenizer(model, files, await fingerprintOf(files), resolve(dir));
+  }
+
+  /**
+   * Builds a tokenizer from the parsed content of tokenizer.json and tokenizer_config.json. Data loading encodes with it
+   * in the main thread, since a worker could not load it again.
+   */
+  static fromJson(json: JsonObject, config: JsonObject = {}): Tokenizer {
+    const fingerprint = createHash('sha256')
+      .update(JSON.stringify([json, config]))
+      .digest('hex');
+    return new Tokenizer(new JsonTokenizer(json, config), [], fingerprint);
+  }
+
+  get vocabSize(): number {
+    return this.model.vocabSize;
+  }
+
+  get bosTokenId(): number | undefined {
+    return this.model.bosTokenId;
+  }
+
+  get eosTokenId(): number | undefined {
+    return this.model.eosTokenId;
+  }
+
+  get padTokenId(): number | undefined {
+    return this.model.padTokenId;
+  }
+
+  get unkTokenId(): number | undefined {
+    return this.model.unkTokenId;
+  }
+
+  /**
+   * Ids of `text`; nothing is added before or after. Lines of any length take time in proportion to it. A text of more
+   * than 50,000 characters is cut at a space before a tokenizer.json of another kind than GPT-2's sees it.
+   */
+  encode(text: string): number[] {
+    return this.model.encode(text);
+  }
+
+  /** @throws KotodamaError `ERR_TOKENIZER` for an id that is not in the vocabulary */
+  decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    return this.model.decode(ids, options);
+  }
+}
+
+async function loadModel(path: string, kind: 'json' | 'sentencepiece', config: JsonObject): Promise<TokenizerModel> {
+  if (kind === 'sentencepiece') return loadSentencePiece(path, { specialTokens: specialTokensOf(config) });
+  const json = await readJsonObject(path);
+  try {
+    return new JsonTokenizer(json, config);
+  } catch (cause) {
+    if (!(cause instanceof KotodamaError)) throw cause;
+    throw new KotodamaError(cause.code, `${path}: ${cause.message}`, { cause });
+  }
+}
+
+function specialTokensOf(config: JsonObject): SpecialTokens {
+  const names = ['bos', 'eos', 'pad', 'unk'] as const;
+  return Object.fromEntries(
+    names.map((name) => [name, specialToken(config, `${name}_token`)]).filter(([, token]) => token !== undefined),
+  );
+}
