@@ -1,8 +1,8 @@
-#include "csrc/gpt2/activations.h"
+#include "gpt2/activations.h"
 
 #include <algorithm>
 
-#include "csrc/gpt2/carver.h"
+#include "gpt2/carver.h"
 
 namespace kotodama {
 namespace {

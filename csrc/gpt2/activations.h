@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "csrc/gpt2/config.h"
-#include "csrc/tensor.h"
+#include "gpt2/config.h"
+#include "tensor.h"
 
 namespace kotodama {
 

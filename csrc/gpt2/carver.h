@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <initializer_list>
 
-#include "csrc/tensor.h"
+#include "tensor.h"
 
 namespace kotodama {
 

@@ -1,9 +1,9 @@
-#include "csrc/gpt2/config.h"
+#include "gpt2/config.h"
 
 #include <cmath>
 #include <string>
 
-#include "csrc/error.h"
+#include "error.h"
 
 namespace kotodama {
 namespace {

@@ -1,9 +1,9 @@
-#include "csrc/gpt2/decoder.h"
+#include "gpt2/decoder.h"
 
 #include <algorithm>
 
-#include "csrc/error.h"
-#include "csrc/gpt2/carver.h"
+#include "error.h"
+#include "gpt2/carver.h"
 
 namespace kotodama {
 namespace {

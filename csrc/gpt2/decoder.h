@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "csrc/gpt2/activations.h"
-#include "csrc/gpt2/device_buffer.h"
-#include "csrc/gpt2/model.h"
+#include "gpt2/activations.h"
+#include "gpt2/device_buffer.h"
+#include "gpt2/model.h"
 
 namespace kotodama {
 

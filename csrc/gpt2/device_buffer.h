@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "csrc/backend.h"
+#include "backend.h"
 
 namespace kotodama {
 

@@ -1,4 +1,4 @@
-#include "csrc/gpt2/network.h"
+#include "gpt2/network.h"
 
 namespace kotodama {
 

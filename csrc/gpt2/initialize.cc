@@ -1,4 +1,4 @@
-#include "csrc/gpt2/initialize.h"
+#include "gpt2/initialize.h"
 
 #include <algorithm>
 #include <array>

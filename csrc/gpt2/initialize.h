@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "csrc/gpt2/config.h"
-#include "csrc/gpt2/parameters.h"
+#include "gpt2/config.h"
+#include "gpt2/parameters.h"
 
 namespace kotodama {
 

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "csrc/gpt2/network.h"
+#include "gpt2/network.h"
 
 namespace kotodama {
 

@@ -1,8 +1,8 @@
-#include "csrc/gpt2/memory_plan.h"
+#include "gpt2/memory_plan.h"
 
 #include <cstdio>
 
-#include "csrc/error.h"
+#include "error.h"
 
 namespace kotodama {
 

@@ -1,10 +1,10 @@
-#include "csrc/gpt2/model.h"
+#include "gpt2/model.h"
 
 #include <algorithm>
 #include <vector>
 
-#include "csrc/error.h"
-#include "csrc/gpt2/initialize.h"
+#include "error.h"
+#include "gpt2/initialize.h"
 
 namespace kotodama {
 namespace {

@@ -5,13 +5,13 @@
 #include <string>
 #include <tuple>
 
-#include "csrc/backend.h"
-#include "csrc/gpt2/activations.h"
-#include "csrc/gpt2/config.h"
-#include "csrc/gpt2/device_buffer.h"
-#include "csrc/gpt2/memory_plan.h"
-#include "csrc/gpt2/network.h"
-#include "csrc/gpt2/parameters.h"
+#include "backend.h"
+#include "gpt2/activations.h"
+#include "gpt2/config.h"
+#include "gpt2/device_buffer.h"
+#include "gpt2/memory_plan.h"
+#include "gpt2/network.h"
+#include "gpt2/parameters.h"
 
 namespace kotodama {
 
@@ -71,6 +71,8 @@ class Model {
   Counters counters() const { return counters_; }
   void set_counters(const Counters& counters);
 
+  // Throws Error(kOptions) when batch or block size cannot be.
+  void CheckShape(BatchShape shape) const;
   // Throws Error(kOptions) that names the first id outside the vocabulary and its place; rows have `columns` ids.
   void CheckIds(const int32_t* ids, size_t count, int64_t columns) const;
 
@@ -86,7 +88,6 @@ class Model {
   DeviceState* state() const { return static_cast<DeviceState*>(state_.data()); }
   float* ArenaOf(TensorKind kind);
   void CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape shape) const;
-  void CheckShape(BatchShape shape) const;
   void EnsureTrainingState();
   void EnsureActivations(size_t bytes, BatchShape shape);
   Activations Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training);

@@ -2,10 +2,10 @@
 
 #include <cstdint>
 
-#include "csrc/backend.h"
-#include "csrc/gpt2/activations.h"
-#include "csrc/gpt2/config.h"
-#include "csrc/gpt2/parameters.h"
+#include "backend.h"
+#include "gpt2/activations.h"
+#include "gpt2/config.h"
+#include "gpt2/parameters.h"
 
 // GPT-2 as Hugging Face's GPT2LMHeadModel defines it (pre-LN, tanh GELU, learned positions, tied head), as sequences of
 // device operations. Nothing here waits or allocates.

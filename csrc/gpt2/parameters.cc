@@ -1,6 +1,6 @@
-#include "csrc/gpt2/parameters.h"
+#include "gpt2/parameters.h"
 
-#include "csrc/error.h"
+#include "error.h"
 
 namespace kotodama {
 namespace {

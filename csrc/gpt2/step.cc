@@ -1,7 +1,7 @@
 #include <cmath>
 
-#include "csrc/error.h"
-#include "csrc/gpt2/model.h"
+#include "error.h"
+#include "gpt2/model.h"
 
 namespace kotodama {
 namespace {

@@ -1,0 +1,96 @@
+#include "addon/arguments.h"
+
+#include <cmath>
+
+#include "error.h"
+
+namespace kotodama {
+namespace {
+
+// "the number 1.5", "the string 'abc'", "undefined".
+std::string Describe(const Napi::Value& value) {
+  switch (value.Type()) {
+    case napi_undefined:
+      return "undefined";
+    case napi_null:
+      return "null";
+    case napi_boolean:
+      return value.As<Napi::Boolean>().Value() ? "true" : "false";
+    case napi_number:
+      return "the number " + value.ToString().Utf8Value();
+    case napi_string:
+      return "the string '" + value.As<Napi::String>().Utf8Value() + "'";
+    case napi_symbol:
+      return "a symbol";
+    case napi_function:
+      return "a function";
+    case napi_bigint:
+      return "a bigint";
+    default:
+      return value.IsArray() ? "an array" : value.IsTypedArray() ? "a typed array of another type" : "an object";
+  }
+}
+
+[[noreturn]] void Refuse(const std::string& name, const std::string& expected, const Napi::Value& value) {
+  throw Error(ErrorCode::kOptions, name + ": expected " + expected + ", received " + Describe(value));
+}
+
+template <typename Array>
+Array RequireTypedArray(const Napi::Value& value, const std::string& name, napi_typedarray_type type,
+                        const char* expected) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) Refuse(name, expected, value);
+  return value.As<Array>();
+}
+
+}  // namespace
+
+Napi::Object RequireObject(const Napi::Value& value, const std::string& name) {
+  if (!value.IsObject() || value.IsFunction() || value.IsArray() || value.IsTypedArray()) {
+    Refuse(name, "an object", value);
+  }
+  return value.As<Napi::Object>();
+}
+
+double RequireNumber(const Napi::Value& value, const std::string& name) {
+  if (!value.IsNumber()) Refuse(name, "a number", value);
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+int64_t RequireInteger(const Napi::Value& value, const std::string& name, int64_t least, int64_t most) {
+  const std::string expected = "an integer from " + std::to_string(least) + " to " + std::to_string(most);
+  if (!value.IsNumber()) Refuse(name, expected, value);
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!(number >= static_cast<double>(least) && number <= static_cast<double>(most)) || std::floor(number) != number) {
+    Refuse(name, expected, value);
+  }
+  return static_cast<int64_t>(number);
+}
+
+std::string RequireString(const Napi::Value& value, const std::string& name) {
+  if (!value.IsString()) Refuse(name, "a string", value);
+  return value.As<Napi::String>().Utf8Value();
+}
+
+std::vector<int32_t> RequireIds(const Napi::Value& value, const std::string& name) {
+  const auto array = RequireTypedArray<Napi::Int32Array>(value, name, napi_int32_array, "an Int32Array");
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+std::vector<float> RequireFloats(const Napi::Value& value, const std::string& name) {
+  const auto array = RequireTypedArray<Napi::Float32Array>(value, name, napi_float32_array, "a Float32Array");
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+double NumberIn(const Napi::Object& object, const std::string& name, const char* key) {
+  return RequireNumber(object.Get(key), name + "." + key);
+}
+
+int64_t IntegerIn(const Napi::Object& object, const std::string& name, const char* key, int64_t least, int64_t most) {
+  return RequireInteger(object.Get(key), name + "." + key, least, most);
+}
+
+std::string StringIn(const Napi::Object& object, const std::string& name, const char* key) {
+  return RequireString(object.Get(key), name + "." + key);
+}
+
+}  // namespace kotodama

@@ -1,0 +1,362 @@
+#include "addon/model_object.h"
+
+#include <utility>
+#include <vector>
+
+#include "addon/arguments.h"
+#include "addon/decoder_object.h"
+#include "addon/errors.h"
+#include "addon/instance_data.h"
+#include "addon/job.h"
+#include "error.h"
+
+namespace kotodama {
+namespace {
+
+constexpr int64_t kMostInt32 = (int64_t{1} << 31) - 1;
+
+Config RequireConfig(const Napi::Value& value) {
+  const std::string name = "config";
+  const Napi::Object object = RequireObject(value, name);
+  const auto integer = [&](const char* key) { return IntegerIn(object, name, key, 0, kMostInt32); };
+  const auto number = [&](const char* key) { return NumberIn(object, name, key); };
+  Config config;
+  config.vocab_size = integer("vocabSize");
+  config.n_positions = integer("nPositions");
+  config.n_embd = integer("nEmbd");
+  config.n_layer = integer("nLayer");
+  config.n_head = integer("nHead");
+  config.n_inner = integer("nInner");
+  config.layer_norm_epsilon = static_cast<float>(number("layerNormEpsilon"));
+  config.initializer_range = number("initializerRange");
+  config.embd_pdrop = static_cast<float>(number("embdPdrop"));
+  config.attn_pdrop = static_cast<float>(number("attnPdrop"));
+  config.resid_pdrop = static_cast<float>(number("residPdrop"));
+  return config;
+}
+
+Precision RequirePrecision(const std::string& text) {
+  if (text == "fp32") return Precision::kF32;
+  if (text == "bf16") return Precision::kBF16;
+  throw Error(ErrorCode::kOptions, "options.precision: expected 'fp32' or 'bf16', received '" + text + "'");
+}
+
+TensorKind RequireKind(const Napi::Value& value) {
+  const std::string text = RequireString(value, "kind");
+  if (text == "param") return TensorKind::kParam;
+  if (text == "grad") return TensorKind::kGrad;
+  if (text == "exp_avg") return TensorKind::kExpAvg;
+  if (text == "exp_avg_sq") return TensorKind::kExpAvgSq;
+  throw Error(ErrorCode::kOptions,
+              "kind: expected 'param', 'grad', 'exp_avg' or 'exp_avg_sq', received '" + text + "'");
+}
+
+BatchShape RequireShape(const Napi::Value& batch_size, const Napi::Value& block_size) {
+  return {RequireInteger(batch_size, "batchSize", 1, kMostInt32),
+          RequireInteger(block_size, "blockSize", 1, kMostInt32)};
+}
+
+std::vector<int32_t> RequireBatch(const Napi::Value& value, const std::string& name, BatchShape shape) {
+  std::vector<int32_t> ids = RequireIds(value, name);
+  if (ids.size() != static_cast<size_t>(shape.rows())) {
+    throw Error(ErrorCode::kOptions, name + ": expected batchSize x blockSize = " + std::to_string(shape.b) + " x " +
+                                         std::to_string(shape.t) + " ids, received " + std::to_string(ids.size()));
+  }
+  return ids;
+}
+
+StepOptions RequireStepOptions(const Napi::Value& value) {
+  const std::string name = "options";
+  const Napi::Object object = RequireObject(value, name);
+  StepOptions options;
+  options.learning_rate = NumberIn(object, name, "learningRate");
+  options.beta1 = NumberIn(object, name, "beta1");
+  options.beta2 = NumberIn(object, name, "beta2");
+  options.eps = NumberIn(object, name, "eps");
+  options.weight_decay = NumberIn(object, name, "weightDecay");
+  options.max_grad_norm = NumberIn(object, name, "maxGradNorm");
+  return options;
+}
+
+Napi::Value NumberOf(Napi::Env env, size_t value) {
+  return Napi::Number::New(env, static_cast<double>(value));
+}
+
+Napi::Value LossToObject(const Napi::Object& owner, const LossTotals& totals) {
+  auto object = Napi::Object::New(owner.Env());
+  object.Set("sum", totals.sum);
+  object.Set("count", static_cast<double>(totals.count));
+  return object;
+}
+
+}  // namespace
+
+Napi::Object DeviceToObject(Napi::Env env, const NamedDevice& device) {
+  auto object = Napi::Object::New(env);
+  object.Set("device", device.device);
+  object.Set("name", device.info.name);
+  object.Set("detail", device.info.detail);
+  object.Set("totalBytes", NumberOf(env, device.info.total_bytes));
+  object.Set("freeBytes", NumberOf(env, device.info.free_bytes));
+  return object;
+}
+
+Napi::Function ModelObject::Define(Napi::Env env) {
+  return DefineClass(
+      env, "NativeModel",
+      {InstanceAccessor<&ModelObject::Device>("device"), InstanceMethod<&ModelObject::Tensors>("tensors"),
+       InstanceMethod<&ModelObject::Plan>("plan"), InstanceMethod<&ModelObject::Reserve>("reserve"),
+       InstanceMethod<&ModelObject::ForwardBackward>("forwardBackward"), InstanceMethod<&ModelObject::Step>("step"),
+       InstanceMethod<&ModelObject::ZeroGradients>("zeroGradients"), InstanceMethod<&ModelObject::Evaluate>("evaluate"),
+       InstanceMethod<&ModelObject::Forward>("forward"), InstanceMethod<&ModelObject::ReadTensor>("readTensor"),
+       InstanceMethod<&ModelObject::WriteTensor>("writeTensor"), InstanceMethod<&ModelObject::GetCounters>("counters"),
+       InstanceMethod<&ModelObject::SetCounters>("setCounters"),
+       InstanceMethod<&ModelObject::CreateDecoder>("createDecoder"), InstanceMethod<&ModelObject::Dispose>("dispose")});
+}
+
+Napi::Value ModelObject::Create(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const Config config = RequireConfig(info[0]);
+    const Napi::Object options = RequireObject(info[1], "options");
+    const std::string device = StringIn(options, "options", "device");
+    const Precision precision = RequirePrecision(StringIn(options, "options", "precision"));
+    const int threads = static_cast<int>(IntegerIn(options, "options", "threads", 0, 1024));
+    const auto seed = static_cast<uint64_t>(IntegerIn(options, "options", "seed", 0, kMaxSafeInteger));
+    auto session = env.GetInstanceData<InstanceData>()->NewSession(env);
+    return StartJob(
+        env, session, options,
+        [session = session.get(), config, precision, seed, device, threads] {
+          session->Open(config, precision, seed, device, threads);
+          return Nothing();
+        },
+        [session](const Napi::Object& owner, const Nothing&) -> Napi::Value {
+          auto shared = session;
+          return owner.Env().GetInstanceData<InstanceData>()->model_class.New(
+              {Napi::External<std::shared_ptr<Session>>::New(owner.Env(), &shared)});
+        });
+  });
+}
+
+ModelObject::ModelObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "use createModel()");
+  session_ = *info[0].As<Napi::External<std::shared_ptr<Session>>>().Data();
+}
+
+Napi::Value ModelObject::Device(const Napi::CallbackInfo& info) {
+  return DeviceToObject(info.Env(), session_->device());
+}
+
+Napi::Value ModelObject::Tensors(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Sync(env, [&]() -> Napi::Value {
+    session_->RequireIdle();
+    const std::vector<Parameter>& list = session_->model().table().list;
+    auto array = Napi::Array::New(env, list.size());
+    for (uint32_t i = 0; i < list.size(); ++i) {
+      const Napi::HandleScope scope(env);
+      auto shape = Napi::Array::New(env, list[i].shape.size());
+      for (uint32_t d = 0; d < list[i].shape.size(); ++d) shape.Set(d, static_cast<double>(list[i].shape[d]));
+      auto tensor = Napi::Object::New(env);
+      tensor.Set("name", list[i].name);
+      tensor.Set("shape", shape);
+      array.Set(i, tensor);
+    }
+    return array;
+  });
+}
+
+Napi::Value ModelObject::Plan(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Sync(env, [&]() -> Napi::Value {
+    const BatchShape shape = RequireShape(info[0], info[1]);
+    session_->RequireIdle();
+    const MemoryPlan plan = session_->model().Plan(shape);
+    auto object = Napi::Object::New(env);
+    object.Set("parameters", NumberOf(env, plan.parameters));
+    object.Set("gradients", NumberOf(env, plan.gradients));
+    object.Set("moments", NumberOf(env, plan.moments));
+    object.Set("activations", NumberOf(env, plan.activations));
+    object.Set("total", NumberOf(env, plan.total));
+    object.Set("free", NumberOf(env, plan.free));
+    return object;
+  });
+}
+
+Napi::Value ModelObject::Reserve(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const BatchShape shape = RequireShape(info[0], info[1]);
+    return StartJob(
+        env, session_, This(),
+        [session = session_.get(), shape] {
+          session->model().Reserve(shape);
+          return Nothing();
+        },
+        ToUndefined);
+  });
+}
+
+Napi::Value ModelObject::ForwardBackward(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const BatchShape shape = RequireShape(info[2], info[3]);
+    auto ids = RequireBatch(info[0], "inputIds", shape), labels = RequireBatch(info[1], "labels", shape);
+    return StartJob(
+        env, session_, This(),
+        [session = session_.get(), ids = std::move(ids), labels = std::move(labels), shape] {
+          return session->model().ForwardBackward(ids.data(), labels.data(), shape);
+        },
+        LossToObject);
+  });
+}
+
+Napi::Value ModelObject::Step(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const StepOptions options = RequireStepOptions(info[0]);
+    return StartJob(
+        env, session_, This(), [session = session_.get(), options] { return session->model().Step(options); },
+        [](const Napi::Object& owner, const StepResult& result) -> Napi::Value {
+          auto object = Napi::Object::New(owner.Env());
+          object.Set("gradNorm", result.grad_norm);
+          object.Set("applied", result.applied);
+          return object;
+        });
+  });
+}
+
+Napi::Value ModelObject::ZeroGradients(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    return StartJob(
+        env, session_, This(),
+        [session = session_.get()] {
+          session->model().ZeroGradients();
+          return Nothing();
+        },
+        ToUndefined);
+  });
+}
+
+Napi::Value ModelObject::Evaluate(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const BatchShape shape = RequireShape(info[2], info[3]);
+    auto ids = RequireBatch(info[0], "inputIds", shape), labels = RequireBatch(info[1], "labels", shape);
+    return StartJob(
+        env, session_, This(),
+        [session = session_.get(), ids = std::move(ids), labels = std::move(labels), shape] {
+          return session->model().Evaluate(ids.data(), labels.data(), shape);
+        },
+        LossToObject);
+  });
+}
+
+Napi::Value ModelObject::Forward(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const BatchShape shape = RequireShape(info[1], info[2]);
+    auto ids = RequireBatch(info[0], "inputIds", shape);
+    session_->RequireIdle();
+    session_->model().CheckShape(shape);
+    const int64_t size = shape.rows() * session_->model().config().vocab_size;
+    if (size > kMostInt32 / 2) {
+      throw Error(ErrorCode::kOptions, "forward: the logits would be " + std::to_string(size) +
+                                           " numbers, more than one array holds; use a smaller batch");
+    }
+    auto logits = Napi::Float32Array::New(env, static_cast<size_t>(size));
+    return StartJob(
+        env, session_, logits,
+        [session = session_.get(), ids = std::move(ids), shape, target = logits.Data()] {
+          session->model().Forward(ids.data(), shape, target);
+          return Nothing();
+        },
+        ToOwner);
+  });
+}
+
+Napi::Value ModelObject::ReadTensor(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const TensorKind kind = RequireKind(info[0]);
+    const std::string name = RequireString(info[1], "name");
+    session_->RequireIdle();
+    auto values = Napi::Float32Array::New(env, static_cast<size_t>(session_->model().table().Find(name).size));
+    return StartJob(
+        env, session_, values,
+        [session = session_.get(), kind, name, target = values.Data()] {
+          session->model().ReadTensor(kind, name, target);
+          return Nothing();
+        },
+        ToOwner);
+  });
+}
+
+Napi::Value ModelObject::WriteTensor(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const TensorKind kind = RequireKind(info[0]);
+    const std::string name = RequireString(info[1], "name");
+    auto values = RequireFloats(info[2], "data");
+    return StartJob(
+        env, session_, This(),
+        [session = session_.get(), kind, name, values = std::move(values)] {
+          session->model().WriteTensor(kind, name, values.data(), values.size());
+          return Nothing();
+        },
+        ToUndefined);
+  });
+}
+
+Napi::Value ModelObject::GetCounters(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Sync(env, [&]() -> Napi::Value {
+    session_->RequireIdle();
+    const Counters counters = session_->model().counters();
+    auto object = Napi::Object::New(env);
+    object.Set("step", static_cast<double>(counters.step));
+    object.Set("microStep", static_cast<double>(counters.micro_step));
+    return object;
+  });
+}
+
+void ModelObject::SetCounters(const Napi::CallbackInfo& info) {
+  Sync(info.Env(), [&] {
+    const Napi::Object object = RequireObject(info[0], "counters");
+    session_->RequireIdle();
+    session_->model().set_counters({IntegerIn(object, "counters", "step", 0, kMaxSafeInteger),
+                                    IntegerIn(object, "counters", "microStep", 0, kMaxSafeInteger)});
+  });
+}
+
+Napi::Value ModelObject::CreateDecoder(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const int64_t batch_size = RequireInteger(info[0], "batchSize", 1, kMostInt32);
+    const int64_t capacity = RequireInteger(info[1], "capacity", 1, kMostInt32);
+    return StartJob(
+        env, session_, This(),
+        [session = session_.get(), batch_size, capacity] { return session->OpenDecoder(batch_size, capacity); },
+        [session = session_](const Napi::Object& owner, uint32_t id) {
+          return DecoderObject::New(owner.Env(), session, id);
+        });
+  });
+}
+
+Napi::Value ModelObject::Dispose(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  session_->MarkDisposed();
+  session_->WhenIdle([session = session_, deferred, env] {
+    // Giving gigabytes back takes a while: off the event loop.
+    const auto close = [session = session.get()] {
+      session->Close();
+      return Nothing();
+    };
+    deferred.Resolve(QueueJob(env, session, Napi::Object::New(env), close, ToUndefined));
+  });
+  return deferred.Promise();
+}
+
+}  // namespace kotodama

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "addon/devices.h"
+#include "backend.h"
+#include "gpt2/decoder.h"
+#include "gpt2/model.h"
+
+namespace kotodama {
+
+// One model on one device with its decoders, shared by the JavaScript objects and the running job. Its state flags
+// belong to the JavaScript thread; the engine itself belongs to whoever holds the mutex.
+class Session {
+ public:
+  explicit Session(Napi::Env env) : env_(env) {}
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // On the thread of the work, which holds the mutex.
+  void Open(const Config& config, Precision precision, uint64_t seed, const std::string& device, int threads);
+  uint32_t OpenDecoder(int64_t batch_size, int64_t capacity);
+  // Frees the model and its decoders.
+  void Close();
+  Model& model() { return *model_; }
+
+  // On the JavaScript thread.
+  bool busy() const { return busy_; }
+  bool disposed() const { return disposed_; }
+  void MarkDisposed() { disposed_ = true; }
+  const NamedDevice& device() const { return device_; }
+  // Throws Error(kDisposed) or Error(kBusy): no call may begin now.
+  void RequireIdle() const;
+  // nullptr when it was disposed.
+  Decoder* decoder(uint32_t id);
+  void CloseDecoder(uint32_t id) { decoders_.erase(id); }
+  void Begin() { busy_ = true; }
+  // Ends a call, tells the garbage collector what memory is held, and runs what waited.
+  void End();
+  // Runs `task` now, or once the running call has ended.
+  void WhenIdle(std::function<void()> task);
+
+  std::mutex& mutex() { return mutex_; }
+
+ private:
+  void ReportMemory(int64_t bytes);
+
+  const napi_env env_;
+  bool busy_ = false;
+  bool disposed_ = false;
+  std::deque<std::function<void()>> waiting_;
+  int64_t reported_bytes_ = 0;
+  NamedDevice device_;
+
+  std::mutex mutex_;
+  // Decoders use the model, and both the backend: the order of these members is the order of their lives.
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Model> model_;
+  std::map<uint32_t, std::unique_ptr<Decoder>> decoders_;
+  uint32_t next_decoder_ = 0;
+};
+
+}  // namespace kotodama
