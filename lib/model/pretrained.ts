@@ -3,9 +3,8 @@ import { KotodamaError } from '../errors.js';
 import { type GPT2Config, parameterShapes } from './config.js';
 import { readJsonFile } from './files.js';
 import { configFromHuggingFace } from './hf-config.js';
-import { SafetensorsFile, type TensorEntry } from './safetensors.js';
-
-const WEIGHTS = 'model.safetensors';
+import type { TensorEntry } from './safetensors.js';
+import { WeightFiles } from './weight-files.js';
 
 /** Causal masks that old Transformers versions saved as if they were weights. */
 const BUFFERS = /\.attn\.(bias|masked_bias)$/;
@@ -33,13 +32,13 @@ export async function readWeights(
   config: GPT2Config,
   write: (name: string, values: Float32Array) => Promise<void>,
 ): Promise<void> {
-  const file = await SafetensorsFile.open(join(folder, WEIGHTS));
+  const files = await WeightFiles.open(folder);
   try {
-    const entries = matchTensors(file, config);
-    await checkHead(file, entries);
-    for (const { name } of parameterShapes(config)) await write(name, await file.read(entry(entries, name).name));
+    const entries = matchTensors(files, config);
+    await checkHead(files, entries);
+    for (const { name } of parameterShapes(config)) await write(name, await files.read(entry(entries, name).name));
   } finally {
-    await file.close();
+    await files.close();
   }
 }
 
@@ -47,19 +46,19 @@ const HEAD = 'lm_head.weight';
 const EMBEDDING = 'transformer.wte.weight';
 
 /** The file's tensors by our names. */
-function matchTensors(file: SafetensorsFile, config: GPT2Config): Map<string, TensorEntry> {
+function matchTensors(files: WeightFiles, config: GPT2Config): Map<string, TensorEntry> {
   const shapes = new Map(parameterShapes(config).map(({ name, shape }) => [name, shape]));
   shapes.set(HEAD, shapes.get(EMBEDDING) as number[]);
   const entries = new Map<string, TensorEntry>();
-  for (const found of file.tensors.values()) {
+  for (const found of files.tensors.values()) {
     if (BUFFERS.test(found.name)) continue;
     const bare = found.name.replace(PREFIX, '');
     const name = bare === HEAD ? HEAD : `transformer.${bare}`;
     const shape = shapes.get(name);
-    if (shape === undefined) fail(file, `tensor '${found.name}' is not part of this model`, 'compare config.json');
-    if (entries.has(name)) fail(file, `tensor '${found.name}' is there twice, also as '${entry(entries, name).name}'`);
+    if (shape === undefined) fail(files, `tensor '${found.name}' is not part of this model`, 'compare config.json');
+    if (entries.has(name)) fail(files, `tensor '${found.name}' is there twice, also as '${entry(entries, name).name}'`);
     if (`${shape}` !== `${found.shape}`) {
-      throw new KotodamaError('ERR_MODEL_FILE', `${file.path}: shape of tensor '${found.name}'`, {
+      throw new KotodamaError('ERR_MODEL_FILE', `${files.path}: shape of tensor '${found.name}'`, {
         expected: `[${shape.join(', ')}]`,
         received: `[${found.shape.join(', ')}]`,
         hint: 'the sizes in config.json and the weights do not belong together',
@@ -68,20 +67,20 @@ function matchTensors(file: SafetensorsFile, config: GPT2Config): Map<string, Te
     entries.set(name, found);
   }
   for (const name of shapes.keys()) {
-    if (name !== HEAD && !entries.has(name)) fail(file, `tensor '${name}' is missing`);
+    if (name !== HEAD && !entries.has(name)) fail(files, `tensor '${name}' is missing`);
   }
   return entries;
 }
 
-async function checkHead(file: SafetensorsFile, entries: Map<string, TensorEntry>): Promise<void> {
+async function checkHead(files: WeightFiles, entries: Map<string, TensorEntry>): Promise<void> {
   const head = entries.get(HEAD);
   if (head === undefined) return;
-  const ours = await file.read(head.name);
-  const embedding = await file.read(entry(entries, EMBEDDING).name);
+  const ours = await files.read(head.name);
+  const embedding = await files.read(entry(entries, EMBEDDING).name);
   const different = ours.findIndex((value, index) => !Object.is(value, embedding[index]));
   if (different >= 0) {
     fail(
-      file,
+      files,
       `tensor '${head.name}' differs from the token embedding (first at element ${different})`,
       'only models whose head is tied to the embedding can be loaded',
     );
@@ -92,6 +91,6 @@ function entry(entries: Map<string, TensorEntry>, name: string): TensorEntry {
   return entries.get(name) as TensorEntry;
 }
 
-function fail(file: SafetensorsFile, message: string, hint?: string): never {
-  throw new KotodamaError('ERR_MODEL_FILE', `${file.path}: ${message}`, hint === undefined ? {} : { hint });
+function fail(files: WeightFiles, message: string, hint?: string): never {
+  throw new KotodamaError('ERR_MODEL_FILE', `${files.path}: ${message}`, hint === undefined ? {} : { hint });
 }
