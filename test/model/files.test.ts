@@ -45,7 +45,7 @@ t.test('every way in which the names are written', async (t) => {
       rename((name) => name.replace('transformer.', 'model.')),
     ),
     await changed('head', (tensors) => {
-      const wte = tensors.find(({ name }) => name === WTE);
+      const wte = tensors.find(({ name }) => name === WTE)!;
       return [...tensors, { ...wte, name: 'lm_head.weight' }];
     }),
     await changed('masks', (tensors) => [
@@ -76,7 +76,7 @@ t.test('files that do not fit are refused with the name of what is wrong', async
     tensors.map((tensor) => (tensor.name.includes('c_attn.weight') ? { ...tensor, shape: [36, 12] } : tensor)),
   );
   const head = await changed('other-head', (tensors) => {
-    const wte = tensors.find(({ name }) => name === WTE);
+    const wte = tensors.find(({ name }) => name === WTE)!;
     const read = async () => (await wte.read()).map((value, index) => (index === 5 ? value + 1 : value));
     return [...tensors, { ...wte, name: 'lm_head.weight', read }];
   });

@@ -1,0 +1,131 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { GPT2 } from '../../dist/index.js';
+
+const fixtures = 'test/unit/fixtures/model-files';
+const expected: { prompt: number[]; greedy: number[] } = JSON.parse(
+  await readFile(join(fixtures, 'expected.json'), 'utf8'),
+);
+const model = await GPT2.fromPretrained(join(fixtures, 'hf'), { device: 'cpu' });
+t.teardown(() => model.dispose());
+
+/** UTF-8 bytes of three characters as ids: most texts are broken characters, as those of an untrained model are. */
+const ALPHABET = [...Buffer.from('a魂')];
+const tokenizer = {
+  ...{ vocabSize: 61, bosTokenId: 1, eosTokenId: undefined, padTokenId: undefined, unkTokenId: undefined },
+  encode: (text: string) => [...Buffer.from(text)].map((byte) => 3 + ALPHABET.indexOf(byte)),
+  decode: (ids: ArrayLike<number>) =>
+    Buffer.from(Array.from(ids).flatMap((id) => (id < 3 ? [] : [ALPHABET[(id - 3) % ALPHABET.length]]))).toString(),
+};
+
+async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}
+
+/** The likeliest next id by a full forward pass. */
+async function next(ids: number[]): Promise<number> {
+  const { logits } = await model.forward({ inputIds: [ids] });
+  const last = logits.data.subarray(logits.data.length - 61);
+  return last.indexOf(last.reduce((a, b) => Math.max(a, b)));
+}
+
+t.test("greedy ids are Transformers' own, up to the end of the context", async (t) => {
+  const options = { temperature: 0, maxNewTokens: expected.greedy.length };
+  t.same(await collect(model.generateIds(expected.prompt, options)), expected.greedy);
+  t.same(await collect(model.generateIds(Int32Array.from(expected.prompt), options)), expected.greedy);
+});
+
+t.test('beyond the context the newer half stays', async (t) => {
+  const found = await collect(
+    model.generateIds(expected.prompt, { temperature: 0, maxNewTokens: 60, eosTokenId: null }),
+  );
+  t.equal(found.length, 60);
+  let context = [...expected.prompt];
+  for (const [index, id] of found.entries()) {
+    t.equal(id, await next(context), `id ${index}`);
+    context.push(id);
+    if (context.length > 24) context = context.slice(-12);
+  }
+});
+
+t.test('a prompt longer than the context counts by its end', async (t) => {
+  const long = Array.from({ length: 40 }, (_, index) => (index * 7) % 61);
+  const [id] = await collect(model.generateIds(long, { temperature: 0, maxNewTokens: 1, eosTokenId: null }));
+  t.equal(id, await next(long.slice(-24)));
+});
+
+t.test('equal seeds give equal ids', async (t) => {
+  const draw = (seed: number) =>
+    collect(model.generateIds(expected.prompt, { seed, temperature: 1.5, topK: 40, topP: 0.95, eosTokenId: null }));
+  const first = await draw(3);
+  t.equal(first.length, 64);
+  t.same(await draw(3), first);
+  t.notSame(await draw(4), first);
+});
+
+t.test('ends at the end id, which is not yielded', async (t) => {
+  const end = expected.greedy[2];
+  const before = expected.greedy.slice(0, expected.greedy.indexOf(end));
+  t.same(await collect(model.generateIds(expected.prompt, { temperature: 0, eosTokenId: end })), before);
+  t.same(await collect(model.generateIds(expected.prompt, { temperature: 0, maxNewTokens: 0 })), []);
+});
+
+t.test('an empty prompt begins with the id that begins a text', async (t) => {
+  const options = { temperature: 0, maxNewTokens: 5 };
+  t.same(await collect(model.generateIds([], options)), await collect(model.generateIds([1], options)));
+  const bare = await GPT2.create({ vocabSize: 8, nEmbd: 4, nHead: 1, nLayer: 1, nPositions: 4 }, { device: 'cpu' });
+  await t.rejects(collect(bare.generateIds([])), { code: 'ERR_OPTIONS', message: /prompt is empty/ });
+  await bare.dispose();
+});
+
+t.test('text comes in whole characters and equals the decoded ids', async (t) => {
+  const options = { tokenizer, seed: 5, maxNewTokens: 200, temperature: 2, eosTokenId: null };
+  const pieces = await collect(model.generate('a魂', options));
+  const ids = await collect(model.generateIds(tokenizer.encode('a魂'), { ...options, tokenizer: undefined } as object));
+  t.ok(pieces.length > 10, `${pieces.length} pieces`);
+  t.notOk(pieces.some((piece) => piece.endsWith('\uFFFD')));
+  t.equal(pieces.join(''), tokenizer.decode(ids).replace(/\uFFFD+$/, ''));
+});
+
+t.test('stop strings', async (t) => {
+  const options = { tokenizer, seed: 5, maxNewTokens: 200, temperature: 2, eosTokenId: null };
+  const text = (await collect(model.generate('a', options))).join('');
+  const stop = text.slice(10, 13);
+  const stopped = (await collect(model.generate('a', { ...options, stop: [stop] }))).join('');
+  t.equal(stopped, text.slice(0, text.indexOf(stop)));
+});
+
+t.test('an AbortSignal ends it, and the model goes on', async (t) => {
+  const abort = new AbortController();
+  const seen: number[] = [];
+  const run = async () => {
+    for await (const id of model.generateIds(expected.prompt, { signal: abort.signal, temperature: 0 })) {
+      seen.push(id);
+      if (seen.length === 3) abort.abort();
+    }
+  };
+  await t.rejects(run(), { code: 'ERR_ABORTED' });
+  t.same(seen, expected.greedy.slice(0, 3));
+  await t.rejects(collect(model.generateIds([3], { signal: AbortSignal.abort() })), { code: 'ERR_ABORTED' });
+  for await (const id of model.generateIds(expected.prompt, { temperature: 0 })) {
+    t.equal(id, expected.greedy[0]);
+    break;
+  }
+  t.equal(await next(expected.prompt), expected.greedy[0]);
+});
+
+t.test('wrong options are named together', async (t) => {
+  const wrong = { temperature: -1, topk: 3, topP: 0, maxNewTokens: 1.5, signal: 3 };
+  const patterns = [/5 problems/, /temperature/, /did you mean topK/, /topP/, /maxNewTokens/, /signal/];
+  for (const message of patterns) {
+    await t.rejects(collect(model.generateIds([3], wrong as never)), { code: 'ERR_OPTIONS', message });
+  }
+  await t.rejects(collect(model.generateIds([61])), { code: 'ERR_OPTIONS', message: /id from 0 to 60, received 61/ });
+  await t.rejects(collect(model.generate('a', {} as never)), { code: 'ERR_OPTIONS', message: /tokenizer/ });
+  await t.rejects(collect(model.generate('a', undefined as never)), { code: 'ERR_OPTIONS', message: /tokenizer/ });
+  await t.rejects(collect(model.generate(3 as never, { tokenizer })), { code: 'ERR_OPTIONS', message: /prompt/ });
+  await t.rejects(collect(model.generate('a', { tokenizer, stop: [''] })), { code: 'ERR_OPTIONS', message: /stop/ });
+});

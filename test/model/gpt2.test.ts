@@ -1,0 +1,211 @@
+import { isDeepStrictEqual } from 'node:util';
+import t from 'tap';
+import { GPT2, KotodamaError, listDevices } from '../../dist/index.js';
+
+const TINY = { vocabSize: 13, nEmbd: 8, nHead: 2, nLayer: 2, nPositions: 6 };
+const CPU = { device: 'cpu', threads: 1 } as const;
+const INPUT = { inputIds: [[1, 2, 3, 4]], labels: [[2, 3, 4, -100]] };
+
+t.test('what a model says about itself', async (t) => {
+  const model = await GPT2.create(TINY, { device: 'cpu' });
+  t.equal(model.device.device, 'cpu');
+  t.equal(model.precision, 'fp32');
+  const elements = model.tensors.map(({ shape }) => shape.reduce((a, b) => a * b, 1));
+  t.equal(
+    model.parameterCount,
+    elements.reduce((a, b) => a + b, 0),
+  );
+  t.same(model.tensors[0], { name: 'transformer.wte.weight', shape: [13, 8] });
+  t.equal(model.tensors.length, 2 + 2 * 12 + 2);
+  const plan = model.memoryPlan({ batchSize: 2, blockSize: 6 });
+  t.equal(plan.parameters >= 4 * model.parameterCount, true);
+  t.equal(plan.total, plan.parameters + plan.gradients + plan.moments + plan.activations);
+  await model.reserve({ batchSize: 2, blockSize: 6 });
+  t.equal(listDevices()[0].device, 'cpu');
+  await model.dispose();
+});
+
+t.test('the seed decides the weights', async (t) => {
+  const read = async (seed: number) => {
+    const model = await GPT2.create({ ...TINY, nEmbd: 64 }, { ...CPU, seed });
+    const values = await model.readTensor('transformer.h.0.attn.c_attn.weight');
+    await model.dispose();
+    return values;
+  };
+  const values = await read(1);
+  t.ok(isDeepStrictEqual(await read(1), values));
+  t.notOk(isDeepStrictEqual(await read(2), values));
+  const deviation = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
+  t.ok(Math.abs(deviation - 0.02) < 0.001, `standard deviation ${deviation} of ${values.length}`);
+});
+
+t.test('a training step', async (t) => {
+  const model = await GPT2.create(TINY, CPU);
+  const before = await model.evaluate(INPUT);
+  t.equal(before.tokens, 3);
+  t.ok(Math.abs(before.loss - before.lossSum / 3) < 1e-12);
+  t.ok(Math.abs(before.loss - Math.log(13)) < 0.1, 'a new model knows nothing');
+  const trained = await model.forwardBackward(INPUT);
+  t.ok(Math.abs(trained.loss - before.loss) < 1e-6, 'no dropout: the same loss');
+  const name = 'transformer.wte.weight';
+  const gradient = await model.readGradient(name);
+  t.ok(gradient.some((value) => value !== 0));
+  // The same micro-batch twice has the same mean gradient.
+  await model.forwardBackward(INPUT);
+  const twice = await model.readGradient(name);
+  t.ok(twice.every((value, index) => Math.abs(value - gradient[index]) < 1e-6));
+
+  const weights = await model.readTensor(name);
+  t.same(model.counters, { step: 0, microStep: 2 });
+  const result = await model.step({ learningRate: 1e-2 });
+  t.match(result, { applied: true });
+  t.ok(result.gradNorm > 0);
+  t.equal(model.counters.step, 1);
+  t.notSame(await model.readTensor(name), weights);
+  t.ok((await model.evaluate(INPUT)).loss < before.loss);
+
+  await model.forwardBackward(INPUT);
+  await model.zeroGradients();
+  await model.forwardBackward(INPUT);
+  t.match(await model.step({ learningRate: 0, betas: [0, 0], eps: 1, weightDecay: 0, maxGradNorm: 0 }), {
+    applied: true,
+  });
+  await model.dispose();
+});
+
+t.test('state that is read and written back continues with the same bits', async (t) => {
+  const config = { ...TINY, embdPdrop: 0.2, attnPdrop: 0.2, residPdrop: 0.2 };
+  const first = await GPT2.create(config, { ...CPU, seed: 9 });
+  const train = async (model: GPT2, steps: number) => {
+    const losses: number[] = [];
+    for (let i = 0; i < steps; i++) {
+      losses.push((await model.forwardBackward(INPUT)).lossSum);
+      await model.step({ learningRate: 1e-2 });
+    }
+    return losses;
+  };
+  await train(first, 3);
+  const second = await GPT2.create(config, { ...CPU, seed: 9 });
+  for (const { name } of first.tensors) {
+    await second.writeTensor(name, await first.readTensor(name));
+    await second.writeOptimizerState(name, await first.readOptimizerState(name));
+  }
+  second.counters = first.counters;
+  t.same(await train(second, 3), await train(first, 3));
+  await first.dispose();
+  await second.dispose();
+});
+
+t.test('wrong options of a model', async (t) => {
+  const cases: [object, RegExp][] = [
+    [{ device: 'gpu' }, /device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', received 'gpu'/],
+    [{ device: 3 }, /device/],
+    [{ precision: 'fp16' }, /precision: expected 'fp32' or 'bf16'.*fp16/],
+    [{ seed: -1 }, /seed/],
+    [{ threads: 0 }, /threads/],
+    [{ thread: 1 }, /did you mean threads/],
+  ];
+  for (const [options, message] of cases) {
+    await t.rejects(GPT2.create(TINY, options as never), { code: 'ERR_OPTIONS', message });
+  }
+  await t.rejects(GPT2.create({ ...TINY, nHead: 3 }), { code: 'ERR_OPTIONS', message: /nHead.*divisor/ });
+  await t.rejects(GPT2.create(TINY, { device: 'cuda:99' }), { code: 'ERR_DEVICE', message: /cuda:99/ });
+});
+
+t.test('wrong ids and labels', async (t) => {
+  const model = await GPT2.create(TINY, CPU);
+  const data = Int32Array.of(1, 2, 3, 4);
+  const cases: [unknown, unknown, RegExp][] = [
+    [[[1, 13]], [[1, 1]], /inputIds, row 0, column 1: expected an id from 0 to 12, received 13/],
+    [
+      [
+        [1, 1],
+        [1, -1],
+      ],
+      [
+        [1, 1],
+        [1, 1],
+      ],
+      /inputIds, row 1, column 1.*received -1/,
+    ],
+    [[[1, 1]], [[1, 13]], /labels, row 0, column 1.*or -100/],
+    [[[1, 1]], [[-1, 1]], /labels, row 0, column 0/],
+    [[[1, 1]], [[1]], /shape of labels: expected \[1, 2\].*received \[1, 1\]/],
+    [[[1, 2, 3, 4, 5, 6, 7]], [[1, 2, 3, 4, 5, 6, 7]], /length of the blocks: expected at most 6.*received 7/],
+    [[[1, 2], [1]], [[1, 2], [1]], /inputIds, row 1: expected 2 ids.*received 1/],
+    [[[1, 0.5]], [[1, 1]], /integers, received 0.5/],
+    [[], [], /at least one id/],
+    [[[]], [[]], /at least one id/],
+    [{ data, shape: [1, 3] }, { data, shape: [1, 3] }, /B \* T = 4.*received \[1, 3\]/],
+    [{ data, shape: [4] }, { data, shape: [4] }, /inputIds/],
+    [{ data: [1, 2], shape: [1, 2] }, { data, shape: [1, 4] }, /Int32Array/],
+    [{ data, shape: [-2, -2] }, { data, shape: [-2, -2] }, /shape of inputIds/],
+    [undefined, undefined, /inputIds.*received undefined/],
+    ['1 2 3', '1 2 3', /inputIds/],
+  ];
+  for (const [inputIds, labels, message] of cases) {
+    const input = { inputIds, labels } as never;
+    await t.rejects(model.forwardBackward(input), { code: 'ERR_OPTIONS', message });
+    await t.rejects(model.evaluate(input), { code: 'ERR_OPTIONS', message });
+  }
+  const tensor = { data, shape: [2, 2] as [number, number] };
+  t.equal((await model.evaluate({ inputIds: tensor, labels: tensor })).tokens, 4);
+  t.ok(Number.isNaN((await model.evaluate({ inputIds: [[1]], labels: [[-100]] })).loss));
+  await model.dispose();
+});
+
+t.test('wrong steps and tensors', async (t) => {
+  const model = await GPT2.create(TINY, CPU);
+  const wrong = { learningRate: Number.NaN, betas: [1, 0.9], eps: -1, wightDecay: 1 };
+  for (const message of [/4 problems/, /learningRate.*NaN/, /betas.*received 1/, /eps/, /did you mean weightDecay/]) {
+    await t.rejects(model.step(wrong as never), { code: 'ERR_OPTIONS', message });
+  }
+  await t.rejects(model.step({} as never), { code: 'ERR_OPTIONS', message: /learningRate.*nothing/ });
+  await t.rejects(model.readTensor('transformer.wte.wieght'), { message: /did you mean 'transformer.wte.weight'/ });
+  await t.rejects(model.readGradient('lm_head'), { code: 'ERR_OPTIONS', message: /no tensor 'lm_head'/ });
+  await t.rejects(model.writeTensor('transformer.wte.weight', new Float32Array(3)), {
+    code: 'ERR_OPTIONS',
+    message: /Float32Array of 104, \[13, 8\], received one of 3/,
+  });
+  await model.dispose();
+});
+
+t.test('two calls at once: the second one is refused, the first one goes on', async (t) => {
+  const model = await GPT2.create(TINY, CPU);
+  const first = model.forwardBackward(INPUT);
+  await t.rejects(model.forwardBackward(INPUT), { code: 'ERR_BUSY' });
+  await t.rejects(model.step({ learningRate: 1 }), { code: 'ERR_BUSY' });
+  t.equal((await first).tokens, 3);
+  t.match(await model.step({ learningRate: 1e-3 }), { applied: true });
+  await model.dispose();
+});
+
+t.test('a disposed model says so', async (t) => {
+  const model = await GPT2.create(TINY, CPU);
+  const running = model.forwardBackward(INPUT);
+  await model.dispose();
+  t.equal((await running).tokens, 3, 'a running call ends first');
+  await model.dispose();
+  const disposed = { code: 'ERR_DISPOSED' };
+  await t.rejects(model.forwardBackward(INPUT), disposed);
+  await t.rejects(model.evaluate(INPUT), disposed);
+  await t.rejects(model.forward({ inputIds: [[1]] }), disposed);
+  await t.rejects(model.step({ learningRate: 1 }), disposed);
+  await t.rejects(model.readTensor('transformer.wte.weight'), disposed);
+  await t.rejects(model.savePretrained('/nowhere'), disposed);
+  await t.rejects(model.generateIds([1]).next(), disposed);
+  t.throws(() => model.memoryPlan({ batchSize: 1, blockSize: 1 }), disposed);
+  t.throws(() => model.counters, disposed);
+  await (await GPT2.create(TINY, CPU))[Symbol.asyncDispose]();
+});
+
+t.test('a plan that no machine can hold is an error with numbers', async (t) => {
+  const model = await GPT2.create({ ...TINY, nPositions: 1000 }, CPU);
+  const shape = { batchSize: 1_000_000, blockSize: 1000 };
+  t.ok(model.memoryPlan(shape).total > model.memoryPlan(shape).free);
+  const error = await model.reserve(shape).catch((thrown) => thrown);
+  t.ok(error instanceof KotodamaError);
+  t.match(error, { code: 'ERR_MEMORY', message: /GiB.*GiB/s });
+  t.equal((await model.evaluate(INPUT)).tokens, 3, 'the model still works');
+  await model.dispose();
+});

@@ -1,0 +1,33 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { GPT2 } from '../../dist/index.js';
+
+const fixtures = 'test/unit/fixtures/model-files';
+const expected: { inputIds: number[][]; logits: Record<string, number[]> } = JSON.parse(
+  await readFile(join(fixtures, 'expected.json'), 'utf8'),
+);
+
+for (const folder of ['hf', 'hf-f16', 'hf-bf16']) {
+  t.test(`logits of a model that Transformers saved: ${folder}`, async (t) => {
+    const model = await GPT2.fromPretrained(join(fixtures, folder), { device: 'cpu' });
+    const { logits } = await model.forward({ inputIds: expected.inputIds });
+    t.same(logits.shape, [2, 7, 61]);
+    const reference = expected.logits[folder];
+    const scale = Math.max(...reference.map(Math.abs));
+    const error = Math.max(...reference.map((value, index) => Math.abs(value - logits.data[index])));
+    t.ok(error <= 1e-5 * scale, `largest difference ${error}, largest logit ${scale}`);
+    await model.dispose();
+  });
+}
+
+t.test('dropout comes from config.json or from the options', async (t) => {
+  const model = await GPT2.fromPretrained(join(fixtures, 'hf'), { device: 'cpu' });
+  t.match(model.config, { embdPdrop: 0.1, attnPdrop: 0.2, residPdrop: 0.05 });
+  await model.dispose();
+  const plain = await GPT2.fromPretrained(join(fixtures, 'hf'), { device: 'cpu', dropout: 0 });
+  t.match(plain.config, { embdPdrop: 0, attnPdrop: 0, residPdrop: 0 });
+  await plain.dispose();
+  const wrong = GPT2.fromPretrained(join(fixtures, 'hf'), { device: 'cpu', dropout: 1 });
+  await t.rejects(wrong, { code: 'ERR_OPTIONS', message: /Pdrop/ });
+});
