@@ -1,5 +1,17 @@
-export type { Batch, Block, BlockSource, Json, TokenTensor } from './data/types.js';
-export { IGNORED_LABEL } from './data/types.js';
+export {
+  type Batch,
+  type Block,
+  BlockDataset,
+  type BlockDatasetOptions,
+  type BlockSource,
+  BufferedShuffleDataset,
+  type BufferedShuffleOptions,
+  DataLoader,
+  type DataLoaderOptions,
+  IGNORED_LABEL,
+  type Json,
+  type TokenTensor,
+} from './data/index.js';
 export { type ErrorCode, type ErrorDetails, KotodamaError } from './errors.js';
 export type { GPT2Config, GPT2ConfigInput } from './model/config.js';
 export { type DeviceInfo, listDevices } from './model/device.js';
@@ -21,4 +33,7 @@ export {
 } from './model/gpt2.js';
 export type { SamplingOptions } from './model/sampler.js';
 export type { Tokens } from './model/tokens.js';
-export type { TokenizerModel } from './tokenizer/types.js';
+export { Tokenizer, type TokenizerModel, type TokenizerSource } from './tokenizer/index.js';
+export type { TrainEvent } from './train/events.js';
+export type { TrainingOptions } from './train/options.js';
+export { Trainer, type TrainerOptions } from './train/trainer.js';

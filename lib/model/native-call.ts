@@ -24,5 +24,6 @@ export function callNativeSync<T>(call: () => T): T {
 function fromNative(cause: unknown): unknown {
   const code = (cause as { code?: unknown } | undefined)?.code;
   if (cause instanceof KotodamaError || typeof code !== 'string' || !code.startsWith('ERR_')) return cause;
-  return new KotodamaError(code as ErrorCode, messageOf(cause), { cause });
+  const [message = '', hint] = messageOf(cause).split('\n  hint: ', 2);
+  return new KotodamaError(code as ErrorCode, message, hint === undefined ? { cause } : { hint, cause });
 }

@@ -1,6 +1,6 @@
+import { CounterRandom } from '../data/random.js';
 import { KotodamaError } from '../errors.js';
 import type { OptionReader } from '../validate.js';
-import { Random } from './random.js';
 
 /** How the next id is chosen; the same meaning and order as Transformers': temperature, then top-k, then top-p. */
 export interface SamplingOptions {
@@ -35,18 +35,21 @@ export function readSampling(read: OptionReader): SamplingRules {
   };
 }
 
+/** Keeps sampling apart from other users of the same seed. */
+const STREAM = 0x73616d70;
+
 /** Chooses ids from logits; holds the random stream. */
 export class Sampler {
-  private readonly random: Random;
+  private readonly random: CounterRandom;
 
   constructor(private readonly rules: SamplingRules) {
-    this.random = new Random(rules.seed);
+    this.random = new CounterRandom(rules.seed, STREAM);
   }
 
   /** @param logits (V) @returns an id @throws KotodamaError `ERR_NON_FINITE` when a logit is NaN or infinite. */
   pick(logits: Float32Array): number {
     const probabilities = distribution(logits, this.rules);
-    let rest = this.random.next();
+    let rest = this.uniform();
     let last = 0;
     for (let id = 0; id < probabilities.length; id++) {
       const probability = probabilities[id] as number;
@@ -57,6 +60,11 @@ export class Sampler {
     }
     // Rounding may leave a crumb after the last candidate.
     return last;
+  }
+
+  /** A number from 0 to below 1 with 53 random bits. */
+  private uniform(): number {
+    return (this.random.below(2 ** 26) * 2 ** 27 + this.random.below(2 ** 27)) / 2 ** 53;
   }
 }
 
