@@ -24,15 +24,17 @@ export interface StreamPosition {
 
 /** The epochs of a source as one stream of batches that can be saved between any two of them. */
 export class BatchStream {
-  /** Epoch of the last batch, counted from 1. */
-  epoch = 1;
-  /** Blocks read in this epoch. */
-  blocks = 0;
+  /** The last batch: its epoch, counted from 1, and the blocks of that epoch up to its end. */
+  last = { epoch: 1, blocks: 0 };
   /** Seconds spent waiting for batches so far. */
   waitedSeconds = 0;
   private readonly source: BatchSource;
   private readonly epochs: number;
   private pass: AsyncIterator<Batch> | undefined;
+  /** Where the current pass stands. */
+  private now = { epoch: 1, blocks: 0 };
+  /** Until the first pass after `restore` has ended: it may be empty, when its epoch was saved at its end. */
+  private restored = false;
 
   /** @param epochs passes over the source; `Infinity` repeats it for ever. */
   constructor(source: BatchSource, epochs: number) {
@@ -44,17 +46,15 @@ export class BatchStream {
   async next(): Promise<Batch | undefined> {
     const start = performance.now();
     try {
-      while (this.epoch <= this.epochs) {
+      while (this.now.epoch <= this.epochs) {
         this.pass ??= this.source[Symbol.asyncIterator]();
         const { done, value } = await this.pass.next();
         if (done !== true) {
-          this.blocks += value.inputIds.shape[0];
+          this.now.blocks += value.inputIds.shape[0];
+          this.last = { ...this.now };
           return value;
         }
-        if (this.blocks === 0) throw noBatch();
-        this.pass = undefined;
-        this.epoch++;
-        this.blocks = 0;
+        this.endPass();
       }
       return undefined;
     } finally {
@@ -63,14 +63,22 @@ export class BatchStream {
   }
 
   position(): StreamPosition {
-    return { epoch: this.epoch, blocks: this.blocks, source: this.source.state() };
+    return { ...this.now, source: this.source.state() };
   }
 
   /** Continues from `position`; before the first `next`. */
-  restore(position: StreamPosition): void {
-    this.source.restore(position.source);
-    this.epoch = position.epoch;
-    this.blocks = position.blocks;
+  restore({ source, epoch, blocks }: StreamPosition): void {
+    this.source.restore(source);
+    this.now = { epoch, blocks };
+    this.last = { epoch, blocks };
+    this.restored = true;
+  }
+
+  private endPass(): void {
+    this.pass = undefined;
+    if (this.now.blocks > 0) this.now = { epoch: this.now.epoch + 1, blocks: 0 };
+    else if (!this.restored) throw noBatch();
+    this.restored = false;
   }
 
   /** Ends the current pass and what works for it. */

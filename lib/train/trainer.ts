@@ -208,7 +208,7 @@ class Run {
     const { model } = this.given;
     const start = performance.now();
     const waitedBefore = this.stream.waitedSeconds;
-    const firstBlock = this.stream.blocks + 1;
+    const before = this.stream.last;
     const learningRate = learningRateAt(this.schedule, this.step);
     let lossSum = 0;
     let labels = 0;
@@ -219,7 +219,7 @@ class Run {
       if (batch === undefined) break;
       this.midStep = true;
       const result = await model.forwardBackward(batch);
-      if (!Number.isFinite(result.lossSum)) throw this.nonFinite('loss', result.lossSum, batch, firstBlock);
+      if (!Number.isFinite(result.lossSum)) throw this.nonFinite('loss', result.lossSum, batch, before);
       lossSum += result.lossSum;
       labels += result.tokens;
       tokens += batch.inputIds.data.length;
@@ -232,7 +232,7 @@ class Run {
       weightDecay: this.options.weightDecay,
       maxGradNorm: this.options.gradClip,
     });
-    if (!applied) throw this.nonFinite('gradient norm', gradNorm, undefined, firstBlock);
+    if (!applied) throw this.nonFinite('gradient norm', gradNorm, undefined, before);
     this.midStep = false;
     this.step++;
     this.tokens += tokens;
@@ -246,15 +246,21 @@ class Run {
       gradNorm,
       tokensPerSecond: tokens / stepSeconds,
       tokens: this.tokens,
-      epoch: this.stream.epoch,
+      epoch: this.stream.last.epoch,
       dataWaitShare: (this.stream.waitedSeconds - waitedBefore) / stepSeconds,
       stepSeconds,
     };
   }
 
-  private nonFinite(what: string, value: number, batch: Batch | undefined, firstBlock: number): KotodamaError {
-    const { blocks, epoch } = this.stream;
-    const range = firstBlock < blocks ? `blocks ${firstBlock} to ${blocks}` : `block ${blocks}`;
+  private nonFinite(
+    what: string,
+    value: number,
+    batch: Batch | undefined,
+    before: { epoch: number; blocks: number },
+  ): KotodamaError {
+    const { blocks, epoch } = this.stream.last;
+    const first = before.epoch === epoch ? before.blocks + 1 : 1;
+    const range = first < blocks ? `blocks ${first} to ${blocks}` : `block ${blocks}`;
     const text = batch === undefined ? '' : this.given.tokenizer.decode(batch.inputIds.data.slice(0, 32)).slice(0, 60);
     return new KotodamaError(
       'ERR_NON_FINITE',
