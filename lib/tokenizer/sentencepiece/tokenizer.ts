@@ -78,7 +78,14 @@ export class SentencePieceTokenizer implements TokenizerModel {
     this.unkTokenId = this.specialId('unk', special.unk, model.pieces[unkId]!) ?? unkId;
   }
 
+  /** @throws KotodamaError ERR_DATA if `text` is no string or has more than 2^29 UTF-16 units */
   encode(text: string): number[] {
+    if (typeof text !== 'string') {
+      throw new KotodamaError('ERR_DATA', 'only text can be tokenized', {
+        expected: 'a string',
+        received: typeof text,
+      });
+    }
     const count = this.normalizer.normalize(text);
     if (count > 0) this.segmenter.segment(this.normalizer.units, count, this.output);
     return this.output.take();
