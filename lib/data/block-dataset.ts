@@ -1,0 +1,184 @@
+import { KotodamaError } from '../errors.js';
+import type { TokenizerModel } from '../tokenizer/types.js';
+import { OptionReader } from '../validate.js';
+import type { EncodedSource } from './encoded-source.js';
+import { type Encoder, InlineEncoder } from './encoder.js';
+import { FileSource } from './file-source.js';
+import { type IdPosition, IdQueue } from './id-queue.js';
+import { IterableSource, type Texts } from './iterable-source.js';
+import { readAhead } from './read-ahead.js';
+import { badState, readCount, readState } from './state.js';
+import type { TextSource } from './text-source.js';
+import { type Block, IGNORED_LABEL, type Json } from './types.js';
+
+/** Where a whole pass begins. */
+const FIRST_ID: IdPosition = { file: 0, offset: 0, skip: 0 };
+
+/** How texts become blocks. */
+export interface BlockDatasetOptions {
+  /** Encodes the texts. One from `Tokenizer.fromPretrained` can work in a DataLoader's workers; others stay in this thread. */
+  tokenizer: TokenizerModel;
+  /** T, the length of a block. */
+  blockSize: number;
+  /** Whether ids that fill no whole block at the end are dropped (default) or padded, with labels of -100. */
+  dropLast?: boolean;
+}
+
+/**
+ * Cuts text into blocks of T ids. The texts are encoded one by one and their ids joined; block k has the ids kT to kT + T
+ * as inputs and the ids kT + 1 to kT + T + 1 as labels. Each `for await` is a new pass from the beginning.
+ *
+ *     const dataset = BlockDataset.fromFile('train.txt', { tokenizer, blockSize: 1024 });
+ *     for await (const { inputIds, labels } of dataset) ...
+ *
+ * A pass fails with `ERR_DATA` when the text is too short for one block, or is not valid UTF-8 (file and byte are named).
+ */
+export class BlockDataset implements EncodedSource {
+  readonly blockSize: number;
+  readonly tokenizer: TokenizerModel;
+  private readonly source: TextSource;
+  private readonly dropLast: boolean;
+  /** Where the next pass begins. */
+  private start = FIRST_ID;
+  /** The pass that was begun last, or the one that will be next. Passes that were left do not write here. */
+  private pass: { next: IdPosition } = { next: this.start };
+
+  private constructor(source: TextSource, options: BlockDatasetOptions) {
+    const reader = new OptionReader(options);
+    reader.onlyKnown(['tokenizer', 'blockSize', 'dropLast']);
+    if (typeof options?.tokenizer?.encode !== 'function') {
+      reader.problem('tokenizer', 'a tokenizer, e.g. from Tokenizer.fromPretrained', options?.tokenizer);
+    }
+    this.blockSize = reader.integer('blockSize', { min: 1 });
+    this.dropLast = reader.boolean('dropLast', true);
+    reader.finish('These options cannot make a BlockDataset');
+    this.tokenizer = options.tokenizer;
+    this.source = source;
+  }
+
+  /**
+   * The lines of one or more UTF-8 files, in order. Files are streamed, and a saved state continues at its byte offset.
+   *
+   * @throws KotodamaError `ERR_IO` or `ERR_DATA` when a file is missing, not a file, or empty
+   */
+  static fromFile(path: string | readonly string[], options: BlockDatasetOptions): BlockDataset {
+    const paths = typeof path === 'string' ? [path] : path;
+    if (!Array.isArray(paths) || paths.length === 0 || !paths.every((name) => typeof name === 'string')) {
+      throw new KotodamaError('ERR_OPTIONS', 'There is no file to read', { expected: 'a path, or a list of paths' });
+    }
+    return new BlockDataset(new FileSource([...paths]), options);
+  }
+
+  /**
+   * Texts from an iterable or async iterable, or from a function that returns one: a generator can be read only once,
+   * a function for every pass.
+   */
+  static fromTexts(texts: Texts | (() => Texts), options: BlockDatasetOptions): BlockDataset {
+    return new BlockDataset(new IterableSource(texts), options);
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
+    return this.blocks(undefined);
+  }
+
+  /** For the DataLoader; see EncodedSource. */
+  blocks(encoder: Encoder | undefined): AsyncGenerator<Block, void> {
+    const start = this.start;
+    const pass = { next: start };
+    this.start = FIRST_ID;
+    this.pass = pass;
+    return this.cut(start, pass, encoder ?? new InlineEncoder(this.tokenizer));
+  }
+
+  state(): Json {
+    return this.snapshot()();
+  }
+
+  /** For the DataLoader; see EncodedSource. */
+  snapshot(): () => Json {
+    const { file, offset, skip } = this.pass.next;
+    return () => ({ kind: this.source.kind, file, offset, skip });
+  }
+
+  restore(state: Json): void {
+    const saved = readState(state, this.source.kind);
+    const start = {
+      file: readCount(saved, 'file'),
+      offset: readCount(saved, 'offset'),
+      skip: readCount(saved, 'skip'),
+    };
+    this.start = start.file + start.offset + start.skip === 0 ? FIRST_ID : start;
+    this.pass = { next: this.start };
+  }
+
+  /** One pass from `start`; `pass.next` always names the block after the last one yielded. */
+  private async *cut(start: IdPosition, pass: { next: IdPosition }, encoder: Encoder): AsyncGenerator<Block, void> {
+    let yielded = 0;
+    const ids = new IdQueue(start);
+    for await (const _ of this.fill(ids, start, encoder)) {
+      while (ids.length > this.blockSize) {
+        const block = this.wholeBlock(ids);
+        pass.next = ids.position();
+        yielded++;
+        yield block;
+      }
+    }
+    const rest = ids.length;
+    // A single id has no successor, so nothing could be learned from it.
+    if (!this.dropLast && rest > 1) {
+      const block = this.paddedBlock(ids);
+      pass.next = ids.position();
+      yielded++;
+      yield block;
+    }
+    if (yielded === 0 && start === FIRST_ID) throw this.tooShort(rest);
+    pass.next = FIRST_ID;
+  }
+
+  /** Puts the ids of the texts into the queue, a chunk at a time. */
+  private async *fill(ids: IdQueue, start: IdPosition, encoder: Encoder): AsyncGenerator<void, void> {
+    let skip = start.skip;
+    const chunks = readAhead(this.source.read(start), encoder.ahead, async (chunk) => ({
+      chunk,
+      encoded: await encoder.encode(chunk.texts),
+    }));
+    for await (const { chunk, encoded } of chunks) {
+      ids.push(chunk, encoded);
+      if (skip > (encoded.lengths[0] as number)) {
+        throw badState(`a text with at least ${skip} ids at offset ${start.offset}`, `${encoded.lengths[0]} ids`);
+      }
+      ids.drop(skip);
+      skip = 0;
+      yield;
+    }
+    if (skip > 0) throw badState(`a text with at least ${skip} ids at offset ${start.offset}`, 'the end of the text');
+  }
+
+  private wholeBlock(ids: IdQueue): Block {
+    const both = new Int32Array(this.blockSize + 1);
+    ids.peek(both);
+    ids.drop(this.blockSize);
+    return { inputIds: both.subarray(0, this.blockSize), labels: both.slice(1) };
+  }
+
+  private paddedBlock(ids: IdQueue): Block {
+    const count = ids.length;
+    const inputIds = new Int32Array(this.blockSize).fill(this.tokenizer.padTokenId ?? 0);
+    const labels = new Int32Array(this.blockSize).fill(IGNORED_LABEL);
+    const rest = new Int32Array(count);
+    ids.peek(rest);
+    ids.drop(count);
+    inputIds.set(rest);
+    labels.set(rest.subarray(1));
+    return { inputIds, labels };
+  }
+
+  private tooShort(count: number): KotodamaError {
+    const needed = this.dropLast ? this.blockSize + 1 : 2;
+    return new KotodamaError('ERR_DATA', 'The text is too short for one block', {
+      expected: `at least ${needed} tokens`,
+      received: `${count} ${count === 1 ? 'token' : 'tokens'}`,
+      hint: this.dropLast ? 'give more text, a shorter block, or dropLast: false' : 'give more text',
+    });
+  }
+}

@@ -1,0 +1,28 @@
+import { badState } from './state.js';
+import type { Block, Json } from './types.js';
+
+/**
+ * A block as a JSON string: base64 of little-endian int32. Usually T + 1 ids, the labels being the inputs moved by one;
+ * otherwise the T inputs and then the T labels.
+ */
+export function packBlock({ inputIds, labels }: Block): string {
+  const length = inputIds.length;
+  const shifted = labels.subarray(0, length - 1).every((label, i) => label === inputIds[i + 1]);
+  const numbers = shifted ? [inputIds, labels.subarray(length - 1)] : [inputIds, labels];
+  const bytes = Buffer.alloc(numbers.reduce((sum, part) => sum + part.length, 0) * 4);
+  let offset = 0;
+  for (const part of numbers) for (const value of part) offset = bytes.writeInt32LE(value, offset);
+  return bytes.toString('base64');
+}
+
+/** @throws KotodamaError `ERR_CHECKPOINT` when it is not a block of `blockSize` */
+export function unpackBlock(packed: Json, blockSize: number): Block {
+  if (typeof packed !== 'string') throw badState('a block as a base64 string', typeof packed);
+  const bytes = Buffer.from(packed, 'base64');
+  const numbers = Int32Array.from({ length: bytes.length >> 2 }, (_, i) => bytes.readInt32LE(i * 4));
+  if (numbers.length !== blockSize + 1 && numbers.length !== 2 * blockSize) {
+    throw badState(`blocks of ${blockSize} ids`, `one of ${numbers.length - 1}`);
+  }
+  const labels = numbers.length === blockSize + 1 ? numbers.subarray(1) : numbers.subarray(blockSize);
+  return { inputIds: numbers.subarray(0, blockSize), labels };
+}

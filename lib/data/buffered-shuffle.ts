@@ -1,0 +1,169 @@
+import { KotodamaError } from '../errors.js';
+import type { TokenizerModel } from '../tokenizer/types.js';
+import { OptionReader } from '../validate.js';
+import { packBlock, unpackBlock } from './block-json.js';
+import { blocksOf, type EncodedSource, snapshotOf, tokenizerOf } from './encoded-source.js';
+import type { Encoder } from './encoder.js';
+import { CounterRandom, type RandomIntegers } from './random.js';
+import { badState, readCount, readState, type StateObject } from './state.js';
+import type { Block, BlockSource, Json } from './types.js';
+
+export interface BufferedShuffleOptions {
+  /** Blocks held; a block comes out at most `bufferSize` - 1 places early. Default 100. */
+  bufferSize?: number;
+  /** From 0 to 2^53 - 1. Default 0. */
+  seed?: number;
+  /** Another source of random numbers, made anew for each epoch (counted from 0). */
+  random?: (epoch: number) => RandomIntegers;
+}
+
+/** A pass between two blocks; never changed once made. */
+interface PassState {
+  epoch: number;
+  random: Json;
+  buffer: readonly Block[];
+  /** Whether the source has ended and the buffer is in its final order. */
+  draining: boolean;
+  source: () => Json;
+}
+
+/**
+ * Shuffles blocks with a buffer, as torch 1.8's BufferedShuffleDataset does: the buffer is filled; then a random element
+ * is given out and the newcomer takes its place; at the end the buffer is shuffled and emptied from its end.
+ *
+ * The order depends on the seed and the epoch alone. `state()` holds the buffer.
+ */
+export class BufferedShuffleDataset implements EncodedSource {
+  readonly blockSize: number;
+  readonly tokenizer: TokenizerModel | undefined;
+  private readonly dataset: BlockSource;
+  private readonly bufferSize: number;
+  private readonly randomOf: (epoch: number) => RandomIntegers;
+  /** Where the next pass begins; undefined for the beginning of `epoch`. */
+  private start: PassState | undefined;
+  /** Of the next pass. */
+  private epoch = 0;
+  /** The pass that was begun last; undefined when `start` is to be the next. */
+  private pass: { now: () => PassState } | undefined;
+
+  constructor(dataset: BlockSource, options: BufferedShuffleOptions = {}) {
+    const reader = new OptionReader(options);
+    reader.onlyKnown(['bufferSize', 'seed', 'random']);
+    this.bufferSize = reader.integer('bufferSize', { min: 1 }, 100);
+    const seed = reader.integer('seed', { min: 0 }, 0);
+    reader.finish('These options cannot make a BufferedShuffleDataset');
+    this.dataset = dataset;
+    this.blockSize = dataset.blockSize;
+    this.tokenizer = tokenizerOf(dataset);
+    this.randomOf = options.random ?? ((epoch) => new CounterRandom(seed, epoch));
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
+    return this.blocks(undefined);
+  }
+
+  /** For the DataLoader; see EncodedSource. */
+  blocks(encoder: Encoder | undefined): AsyncGenerator<Block, void> {
+    const blocks = this.start?.draining === true ? undefined : blocksOf(this.dataset, encoder);
+    const start = this.start ?? this.beginning();
+    const pass = { now: () => start };
+    this.start = undefined;
+    this.epoch = start.epoch + 1;
+    this.pass = pass;
+    return this.mix(start, pass, blocks);
+  }
+
+  state(): Json {
+    return this.snapshot()();
+  }
+
+  /** For the DataLoader; see EncodedSource. */
+  snapshot(): () => Json {
+    const { epoch, random, buffer, draining, source } = this.pass?.now() ?? this.start ?? this.beginning();
+    return () => ({ kind: 'shuffle', epoch, random, draining, buffer: buffer.map(packBlock), source: source() });
+  }
+
+  restore(state: Json): void {
+    const saved = readState(state, 'shuffle');
+    const { draining, source = null, random = null } = saved;
+    if (typeof draining !== 'boolean') throw badState("true or false as 'draining'", String(draining));
+    const epoch = readCount(saved, 'epoch');
+    const buffer = this.readBuffer(saved);
+    checkRandom(this.randomOf(epoch), random);
+    this.dataset.restore(source);
+    this.start = { epoch, random, buffer, draining, source: () => source };
+    this.pass = undefined;
+  }
+
+  /**
+   * One pass from `start`; `pass.now` always tells how to go on after the last block yielded.
+   *
+   * @param blocks what the source still has; undefined when it has ended
+   */
+  private async *mix(
+    start: PassState,
+    pass: { now: () => PassState },
+    blocks: AsyncIterable<Block> | undefined,
+  ): AsyncGenerator<Block, void> {
+    const random = this.randomOf(start.epoch);
+    random.restore(start.random);
+    const buffer = [...start.buffer];
+    /** Notes what a run that begins again here would need. */
+    const note = (draining: boolean) => {
+      const { epoch } = start;
+      const [state, source] = [random.state(), snapshotOf(this.dataset)];
+      // The buffer changes only after the block has been taken; a snapshot copies it before that.
+      pass.now = () => ({ epoch, random: state, buffer: [...buffer], draining, source });
+    };
+
+    if (blocks !== undefined) {
+      for await (const block of blocks) {
+        if (buffer.length < this.bufferSize) {
+          buffer.push(block);
+          continue;
+        }
+        const index = random.below(buffer.length);
+        const chosen = buffer[index] as Block;
+        buffer[index] = block;
+        note(false);
+        yield chosen;
+      }
+      shuffle(buffer, random);
+    }
+    for (let block = buffer.pop(); block !== undefined; block = buffer.pop()) {
+      note(true);
+      yield block;
+    }
+    const next = this.beginning();
+    pass.now = () => next;
+  }
+
+  private beginning(): PassState {
+    const random = this.randomOf(this.epoch).state();
+    return { epoch: this.epoch, random, buffer: [], draining: false, source: snapshotOf(this.dataset) };
+  }
+
+  private readBuffer(saved: StateObject): Block[] {
+    if (!Array.isArray(saved.buffer)) throw badState("a list as 'buffer'", typeof saved.buffer);
+    if (saved.buffer.length > this.bufferSize) {
+      throw badState(`a buffer of at most ${this.bufferSize} blocks`, `${saved.buffer.length}`);
+    }
+    return saved.buffer.map((packed) => unpackBlock(packed, this.blockSize));
+  }
+}
+
+/** Fisher and Yates, from the end. */
+function shuffle(buffer: Block[], random: RandomIntegers): void {
+  for (let i = buffer.length - 1; i > 0; i--) {
+    const j = random.below(i + 1);
+    [buffer[i], buffer[j]] = [buffer[j] as Block, buffer[i] as Block];
+  }
+}
+
+function checkRandom(random: RandomIntegers, state: Json): void {
+  try {
+    random.restore(state);
+  } catch (cause) {
+    throw new KotodamaError('ERR_CHECKPOINT', 'The saved state of the random numbers does not fit', { cause });
+  }
+}

@@ -1,0 +1,34 @@
+import { KotodamaError } from '../errors.js';
+import type { Batch, Block, TokenTensor } from './types.js';
+
+/**
+ * Puts blocks on top of each other: B blocks of T ids become [B, T].
+ *
+ * @throws KotodamaError `ERR_DATA` when their lengths differ
+ */
+export function stackBlocks(blocks: readonly Block[]): Batch {
+  const length = blocks[0]?.inputIds.length ?? 0;
+  for (const { inputIds, labels } of blocks) {
+    if (inputIds.length === length && labels.length === length) continue;
+    throw new KotodamaError('ERR_DATA', 'The blocks of a batch must have the same length', {
+      expected: `${length} ids and ${length} labels, as in the first block`,
+      received: `${inputIds.length} ids and ${labels.length} labels`,
+    });
+  }
+  return {
+    inputIds: stack(
+      blocks.map(({ inputIds }) => inputIds),
+      length,
+    ),
+    labels: stack(
+      blocks.map(({ labels }) => labels),
+      length,
+    ),
+  };
+}
+
+function stack(rows: readonly Int32Array[], length: number): TokenTensor {
+  const data = new Int32Array(rows.length * length);
+  for (const [index, row] of rows.entries()) data.set(row, index * length);
+  return { data, shape: [rows.length, length] };
+}

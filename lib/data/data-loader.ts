@@ -1,0 +1,159 @@
+import { KotodamaError } from '../errors.js';
+import { Tokenizer } from '../tokenizer/index.js';
+import { OptionReader } from '../validate.js';
+import { stackBlocks } from './collate.js';
+import { blocksOf, snapshotOf, tokenizerOf } from './encoded-source.js';
+import { readAhead } from './read-ahead.js';
+import { readState } from './state.js';
+import type { Batch, Block, BlockSource, Json } from './types.js';
+import { WorkerPool } from './worker-pool.js';
+
+export interface DataLoaderOptions {
+  /** B: blocks in a batch. */
+  batchSize: number;
+  /** Batches made in advance, for each worker. Default 2. Without workers nothing is made in advance. */
+  prefetchFactor?: number;
+  /** Threads that tokenize; 0 tokenizes in this thread. Default 0. They change the speed and nothing else. */
+  numWorkers?: number;
+  /** Makes a batch of blocks. Default {@link stackBlocks}. */
+  collate?: (blocks: Block[]) => Batch;
+  /** Whether a last batch of fewer than B blocks is dropped. Default false. */
+  dropLast?: boolean;
+  /** Ends the pass with `ERR_ABORTED`, also while it waits for data. */
+  signal?: AbortSignal;
+}
+
+interface Prefetched {
+  batch: Batch;
+  /** State of the source after the batch. */
+  next: () => Json;
+}
+
+/**
+ * Makes batches of blocks. Each `for await` is one epoch; a shuffled dataset changes its order with each.
+ *
+ * Order and content of the batches depend on the dataset alone, never on workers, prefetching or timing. Workers take over
+ * the tokenization when the tokenizer came from `Tokenizer.fromPretrained`. They end with the pass, however it ends: at
+ * its end, by `break`, an error, or the signal.
+ *
+ * When reading fails, the whole batches before the failure come first.
+ */
+export class DataLoader implements AsyncIterable<Batch> {
+  readonly batchSize: number;
+  readonly blockSize: number;
+  private readonly dataset: BlockSource;
+  private readonly prefetchFactor: number;
+  private readonly numWorkers: number;
+  private readonly dropLast: boolean;
+  private readonly collate: (blocks: Block[]) => Batch;
+  private readonly signal: AbortSignal | undefined;
+  /** State of the source before the next batch; of the pass that was begun last. */
+  private position: { next: () => Json } | undefined;
+
+  constructor(dataset: BlockSource, options: DataLoaderOptions) {
+    const reader = new OptionReader(options);
+    reader.onlyKnown(['batchSize', 'prefetchFactor', 'numWorkers', 'collate', 'dropLast', 'signal']);
+    this.batchSize = reader.integer('batchSize', { min: 1 });
+    this.prefetchFactor = reader.integer('prefetchFactor', { min: 1 }, 2);
+    this.numWorkers = reader.integer('numWorkers', { min: 0, max: 1024 }, 0);
+    this.dropLast = reader.boolean('dropLast', false);
+    reader.finish('These options cannot make a DataLoader');
+    this.dataset = dataset;
+    this.blockSize = dataset.blockSize;
+    this.collate = options.collate ?? stackBlocks;
+    this.signal = options.signal;
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<Batch, void> {
+    const tokenizer = tokenizerOf(this.dataset);
+    const source = tokenizer instanceof Tokenizer ? tokenizer.source : undefined;
+    const pool = source === undefined || this.numWorkers === 0 ? undefined : new WorkerPool(source, this.numWorkers);
+    const blocks = blocksOf(this.dataset, pool);
+    const position = { next: snapshotOf(this.dataset) };
+    this.position = position;
+    return this.run(blocks, position, pool);
+  }
+
+  /** Where the current pass stands: names the batch after the last one that was taken, however many are prefetched. */
+  state(): Json {
+    return { kind: 'loader', source: (this.position?.next ?? snapshotOf(this.dataset))() };
+  }
+
+  /** The next pass continues from `state`. Throws `ERR_CHECKPOINT` when the state is not from a pipeline like this one. */
+  restore(state: Json): void {
+    const { source = null } = readState(state, 'loader');
+    this.dataset.restore(source);
+    this.position = undefined;
+  }
+
+  private async *run(
+    blocks: AsyncIterable<Block>,
+    position: { next: () => Json },
+    pool: WorkerPool | undefined,
+  ): AsyncGenerator<Batch, void> {
+    const abort = new Abort(this.signal, () => void pool?.close());
+    const ahead = Math.max(1, this.numWorkers * this.prefetchFactor);
+    const batches = readAhead(this.batches(blocks), ahead, (batch) => batch);
+    try {
+      for (;;) {
+        const next = await abort.orWait(batches.next());
+        if (next.done === true) break;
+        position.next = next.value.next;
+        yield next.value.batch;
+      }
+      position.next = snapshotOf(this.dataset);
+    } finally {
+      abort.release();
+      // Not awaited: a source that waits for something may never return.
+      batches.return().catch(() => {});
+      await pool?.close();
+    }
+  }
+
+  private async *batches(blocks: AsyncIterable<Block>): AsyncGenerator<Prefetched, void> {
+    let gathered: Block[] = [];
+    for await (const block of blocks) {
+      gathered.push(block);
+      if (gathered.length < this.batchSize) continue;
+      yield { batch: this.collate(gathered), next: snapshotOf(this.dataset) };
+      gathered = [];
+    }
+    if (gathered.length > 0 && !this.dropLast) {
+      yield { batch: this.collate(gathered), next: snapshotOf(this.dataset) };
+    }
+  }
+}
+
+/** An AbortSignal that interrupts waiting. */
+class Abort {
+  private readonly signal: AbortSignal | undefined;
+  private readonly onAbort: () => void;
+  private interrupt: ((error: KotodamaError) => void) | undefined;
+
+  /** @param clean called once when the signal aborts */
+  constructor(signal: AbortSignal | undefined, clean: () => void) {
+    this.signal = signal;
+    this.onAbort = () => {
+      clean();
+      this.interrupt?.(this.error());
+    };
+    signal?.addEventListener('abort', this.onAbort, { once: true });
+  }
+
+  /** The promise's value; rejects at once when the signal aborts. */
+  orWait<T>(promise: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.interrupt = reject;
+      promise.then(resolve, reject);
+      if (this.signal?.aborted === true) reject(this.error());
+    });
+  }
+
+  release(): void {
+    this.signal?.removeEventListener('abort', this.onAbort);
+  }
+
+  private error(): KotodamaError {
+    return new KotodamaError('ERR_ABORTED', 'Reading data was aborted', { cause: this.signal?.reason });
+  }
+}

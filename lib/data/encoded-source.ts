@@ -1,0 +1,34 @@
+import type { TokenizerModel } from '../tokenizer/types.js';
+import type { Encoder } from './encoder.js';
+import type { Block, BlockSource, Json } from './types.js';
+
+/** A {@link BlockSource} of this package: its tokenization can be done elsewhere, and its state costs nothing until read. */
+export interface EncodedSource extends BlockSource {
+  /** What its texts are encoded with; undefined when a source of another kind is underneath. */
+  readonly tokenizer: TokenizerModel | undefined;
+  /** One pass, encoded by `encoder`. */
+  blocks(encoder: Encoder | undefined): AsyncGenerator<Block, void>;
+  /** What `state()` would give now, made when it is asked for. */
+  snapshot(): () => Json;
+}
+
+function isEncodedSource(source: BlockSource): source is EncodedSource {
+  return 'snapshot' in source && 'blocks' in source;
+}
+
+/** The tokenizer under a source, when it can be known. */
+export function tokenizerOf(source: BlockSource): TokenizerModel | undefined {
+  return isEncodedSource(source) ? source.tokenizer : undefined;
+}
+
+/** One pass over any source. */
+export function blocksOf(source: BlockSource, encoder: Encoder | undefined): AsyncIterable<Block> {
+  return isEncodedSource(source) ? source.blocks(encoder) : source;
+}
+
+/** The state of any source, as cheaply as it can be had. */
+export function snapshotOf(source: BlockSource): () => Json {
+  if (isEncodedSource(source)) return source.snapshot();
+  const state = source.state();
+  return () => state;
+}

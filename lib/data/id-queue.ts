@@ -1,0 +1,88 @@
+import type { EncodedTexts } from './encoder.js';
+import type { TextChunk, TextPosition } from './text-source.js';
+
+/** A place among the ids: a text, and how many of its ids come before. */
+export interface IdPosition extends TextPosition {
+  skip: number;
+}
+
+interface Part {
+  ids: Int32Array;
+  lengths: Int32Array;
+  chunk: TextChunk;
+}
+
+/**
+ * Joins the ids of texts and takes them away in blocks. Knows the text that its first id came from. Every id is copied
+ * once, whatever the lengths of texts and blocks.
+ */
+export class IdQueue {
+  /** Ids held. */
+  length = 0;
+  private parts: Part[] = [];
+  /** Ids of the first part that are gone. */
+  private used = 0;
+  /** The text of the first part that the first id is in, and its ids that are gone. */
+  private text = 0;
+  private skip = 0;
+  private end: TextPosition;
+
+  /** @param start where the first text will begin */
+  constructor(start: TextPosition) {
+    this.end = { file: start.file, offset: start.offset };
+  }
+
+  push(chunk: TextChunk, { ids, lengths }: EncodedTexts): void {
+    this.parts.push({ chunk, ids, lengths });
+    this.length += ids.length;
+    this.end = { file: chunk.file, offset: chunk.end };
+  }
+
+  /** The first ids into the beginning of `target`, as many as fit; they stay in the queue. */
+  peek(target: Int32Array): void {
+    let filled = 0;
+    let from = this.used;
+    for (const { ids } of this.parts) {
+      if (filled === target.length) break;
+      const piece = ids.subarray(from, from + target.length - filled);
+      target.set(piece, filled);
+      filled += piece.length;
+      from = 0;
+    }
+  }
+
+  /** Forgets the first `count` ids. */
+  drop(count: number): void {
+    this.length -= count;
+    let left = count;
+    while (left > 0) {
+      const part = this.parts[0] as Part;
+      const rest = part.ids.length - this.used;
+      if (left >= rest) {
+        this.parts.shift();
+        left -= rest;
+        [this.used, this.text, this.skip] = [0, 0, 0];
+      } else {
+        this.used += left;
+        this.walk(part.lengths, left);
+        left = 0;
+      }
+    }
+  }
+
+  /** Where the first id comes from; with none, where the next text will begin. */
+  position(): IdPosition {
+    const part = this.parts[0];
+    if (this.length === 0 || part === undefined) return { ...this.end, skip: 0 };
+    return { file: part.chunk.file, offset: part.chunk.offsets[this.text] as number, skip: this.skip };
+  }
+
+  /** Moves over `count` ids, within one part. */
+  private walk(lengths: Int32Array, count: number): void {
+    this.skip += count;
+    while (this.skip >= (lengths[this.text] as number)) {
+      this.skip -= lengths[this.text] as number;
+      this.text++;
+    }
+  }
+}

@@ -1,0 +1,71 @@
+import { KotodamaError } from '../errors.js';
+import { describe } from '../validate.js';
+import { inChunks, type PlacedText, type TextChunk, type TextPosition, type TextSource } from './text-source.js';
+
+/** Texts in order, all at once or as they come. */
+export type Texts = Iterable<string> | AsyncIterable<string>;
+
+/** Texts from memory, or from anything that can be iterated. */
+export class IterableSource implements TextSource {
+  readonly kind = 'texts';
+  private readonly texts: Texts | (() => Texts);
+  private readBefore = false;
+
+  /** @param texts the texts, or a function that gives them anew for each pass */
+  constructor(texts: Texts | (() => Texts)) {
+    if (typeof texts === 'string' || !(typeof texts === 'function' || isIterable(texts))) {
+      throw new KotodamaError('ERR_OPTIONS', 'Texts cannot be read from this', {
+        expected: 'an iterable or async iterable of strings, or a function that returns one',
+        received: describe(texts),
+      });
+    }
+    this.texts = texts;
+  }
+
+  async *read(from: TextPosition): AsyncGenerator<TextChunk, void> {
+    yield* inChunks(0, this.readTexts(from.offset));
+  }
+
+  private async *readTexts(from: number): AsyncGenerator<PlacedText, void> {
+    let index = 0;
+    for await (const text of this.open()) {
+      if (typeof text !== 'string') {
+        throw new KotodamaError('ERR_DATA', `Text ${index} is not a string`, {
+          expected: 'a string',
+          received: describe(text),
+        });
+      }
+      if (index >= from) yield { text, offset: index, end: index + 1 };
+      index++;
+    }
+    if (index < from) {
+      throw new KotodamaError('ERR_CHECKPOINT', 'There are fewer texts than the saved state has read', {
+        expected: `at least ${from} texts`,
+        received: String(index),
+        hint: 'give the same texts as before, in the same order',
+      });
+    }
+  }
+
+  private open(): Texts {
+    const texts = typeof this.texts === 'function' ? this.texts() : this.texts;
+    if (isOneShot(texts)) {
+      if (this.readBefore && texts === this.texts) {
+        throw new KotodamaError('ERR_DATA', 'These texts can be read only once, and were', {
+          hint: 'give a function that returns a new generator for each pass: fromTexts(() => texts(), ...)',
+        });
+      }
+      this.readBefore = true;
+    }
+    return texts;
+  }
+}
+
+function isIterable(value: unknown): value is Texts {
+  return typeof value === 'object' && value !== null && (Symbol.iterator in value || Symbol.asyncIterator in value);
+}
+
+/** Generators are their own iterators: what they gave is gone. */
+function isOneShot(texts: Texts): boolean {
+  return 'next' in texts;
+}
