@@ -20,18 +20,18 @@ __device__ __forceinline__ void AppendToCache(const AttentionDecodeParams& p) {
   static_cast<X*>(p.values)[target] = source[2 * p.h * p.d];
 }
 
-// Grid (n, B * H): a block answers one query. A thread scores a key of each chunk of 128, then owns dimensions of the
+// Grid (B * H, n): a block answers one query. A thread scores a key of each chunk of 128, then owns dimensions of the
 // output. Shared memory: (2 D + 128) floats.
 template <typename X>
 __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) {
   extern __shared__ float shared_floats[];
   __shared__ float scratch[kDecodeThreads / kWarp], scratch_max[kDecodeThreads / kWarp];
   float *query = shared_floats, *sums = query + p.d, *weights = sums + p.d;
-  const int b = blockIdx.y / p.h, h = blockIdx.y % p.h, n = blockIdx.x, thread = threadIdx.x;
+  const int b = blockIdx.x / p.h, h = blockIdx.x % p.h, n = blockIdx.y, thread = threadIdx.x;
   const int64_t row = static_cast<int64_t>(b) * p.n + n;
   const X* q = static_cast<const X*>(p.qkv) + row * 3 * p.h * p.d + h * p.d;
-  const X* keys = static_cast<const X*>(p.keys) + static_cast<int64_t>(blockIdx.y) * p.capacity * p.d;
-  const X* values = static_cast<const X*>(p.values) + static_cast<int64_t>(blockIdx.y) * p.capacity * p.d;
+  const X* keys = static_cast<const X*>(p.keys) + static_cast<int64_t>(blockIdx.x) * p.capacity * p.d;
+  const X* values = static_cast<const X*>(p.values) + static_cast<int64_t>(blockIdx.x) * p.capacity * p.d;
   for (int d = thread; d < p.d; d += kDecodeThreads) {
     query[d] = ToFloat(q[d]) * p.scale;
     sums[d] = 0;

@@ -35,7 +35,7 @@ extern "C" __global__ void global_norm_finish(const GlobalNormParams p) {
   const double norm = sqrt(sum) * static_cast<double>(scalars.gradient_scale);
   const bool finite = norm <= static_cast<double>(FLT_MAX);
   const double limit = scalars.max_grad_norm;
-  const double clip = limit > 0 && norm > limit ? limit / (norm + 1e-6) : 1.0;
+  const double clip = limit > 0 ? fmin(1.0, limit / (norm + 1e-6)) : 1.0;
   scalars.grad_norm = static_cast<float>(norm);
   scalars.grad_clip = finite ? static_cast<float>(scalars.gradient_scale * clip) : 0.0f;
   scalars.applied = finite ? 1 : 0;

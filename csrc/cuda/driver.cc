@@ -1,11 +1,9 @@
-#include "cuda/driver.h"
+#include "csrc/cuda/driver.h"
 
 #include <dlfcn.h>
 
 #include <cstdlib>
 #include <cstring>
-
-#include "error.h"
 
 namespace kotodama::cuda {
 namespace {
@@ -20,7 +18,7 @@ std::string NameOf(const Driver& driver, CUresult result) {
 
 // Fills `driver` from an opened library; returns the first symbol that is missing, or null.
 const char* FindSymbols(void* library, Driver* driver) {
-#define KOTODAMA_CUDA_FIND(name, symbol, parameters)                                 \
+#define KOTODAMA_CUDA_FIND(name, symbol, parameters)                                \
   driver->name = reinterpret_cast<decltype(driver->name)>(dlsym(library, #symbol)); \
   if (driver->name == nullptr) return #symbol;
   KOTODAMA_CUDA_FUNCTIONS(KOTODAMA_CUDA_FIND)
@@ -74,7 +72,7 @@ void ThrowDriverError(CUresult result, const char* call, const char* file, int l
   const char* base = std::strrchr(file, '/');
   const std::string place = std::string(base ? base + 1 : file) + ":" + std::to_string(line);
   const ErrorCode code = result == kErrorOutOfMemory ? ErrorCode::kMemory : ErrorCode::kDevice;
-  throw Error(code, "CUDA reports " + NameOf(driver, result) + " (" + text + ") at " + call + ", " + place);
+  throw DriverError(code, "CUDA reports " + NameOf(driver, result) + " (" + text + ") at " + call + ", " + place);
 }
 
 }  // namespace kotodama::cuda

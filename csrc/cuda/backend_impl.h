@@ -1,0 +1,93 @@
+#pragma once
+
+#include <unordered_map>
+#include <utility>
+
+#include "csrc/backend.h"
+#include "csrc/cuda/context.h"
+#include "csrc/cuda/staging.h"
+#include "csrc/error.h"
+#include "kernels/params.h"
+
+namespace kotodama::cuda {
+
+// Fails the context when a driver call failed for another reason than memory: the device's state is unknown then.
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(int index) : context_(index), staging_(context_) {}
+  ~CudaBackend() override;
+
+  DeviceInfo Info() const override;
+  bool SupportsBF16() const override { return true; }
+
+  void* Allocate(size_t bytes) override;
+  void Free(void* data) noexcept override { context_.Free(data); }
+  void Upload(void* target, const void* source, size_t bytes) override;
+  void Download(void* target, const void* source, size_t bytes) override;
+  void Zero(void* data, size_t bytes) override;
+  void Synchronize() override;
+  // The first call with a key runs as it is, so that scratch memory exists; the second is captured as a CUDA graph, and
+  // later ones replay it.
+  void Record(uint64_t key, const std::function<void()>& enqueue) override;
+
+  void Run(const EmbeddingForward& op) override;
+  void Run(const EmbeddingBackward& op) override;
+  void Run(const LayerNormForward& op) override;
+  void Run(const LayerNormBackward& op) override;
+  void Run(const Gemm& op) override;
+  void Run(const AttentionForward& op) override;
+  void Run(const AttentionBackward& op) override;
+  void Run(const AttentionCached& op) override;
+  void Run(const CrossEntropy& op) override;
+  void Run(const AdamW& op) override;
+  void Gelu(const Tensor& target, const Tensor& source) override;
+  void Cast(const Tensor& target, const Tensor& source) override;
+  void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) override;
+  void GlobalNorm(const Tensor& grads, OptimizerScalars* scalars) override;
+
+ private:
+  template <typename F>
+  auto Guarded(F&& f) -> decltype(f());
+
+  void BiasGradient(const ::kotodama::Gemm& op);
+  void SortIds(const Tensor& ids, int32_t vocabulary, int32_t* sorted, int32_t* positions, int32_t* scratch);
+  void RequireOutsideRecording(const char* what) const;
+  void DropRecordings() noexcept;
+
+  Context context_;
+  Staging staging_;
+  std::unordered_map<uint64_t, CUgraphExec> recordings_;  // null: ran once
+  bool recording_ = false;
+};
+
+template <typename F>
+auto CudaBackend::Guarded(F&& f) -> decltype(f()) {
+  context_.Enter();
+  try {
+    return f();
+  } catch (const DriverError& error) {
+    if (error.code() != ErrorCode::kMemory) context_.Fail(error.what());
+    throw;
+  }
+}
+
+// ---- Small helpers for the launches ----
+
+constexpr unsigned kThreads = 256;
+
+inline unsigned Blocks(int64_t work, int64_t per_block) {
+  return static_cast<unsigned>((work + per_block - 1) / per_block);
+}
+
+inline bool IsAligned(const void* data, size_t bytes) {
+  return reinterpret_cast<uintptr_t>(data) % bytes == 0;
+}
+
+// The name of a kernel for a compute type.
+inline const char* ForType(DType type, const char* f32, const char* bf16) {
+  return type == DType::kBF16 ? bf16 : f32;
+}
+
+kernels::DropoutParams ToParams(const Dropout& dropout);
+
+}  // namespace kotodama::cuda

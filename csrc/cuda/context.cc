@@ -1,0 +1,145 @@
+#include "csrc/cuda/context.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "csrc/cuda/kernel_image.h"
+#include "csrc/error.h"
+
+namespace kotodama::cuda {
+namespace {
+
+constexpr size_t kDefaultShared = 48 * 1024;
+
+CUdeviceptr Address(const void* data) {
+  return reinterpret_cast<CUdeviceptr>(data);
+}
+
+int Attribute(int attribute, CUdevice device) {
+  int value = 0;
+  KOTODAMA_CUDA(device_attribute(&value, attribute, device));
+  return value;
+}
+
+}  // namespace
+
+Context::Context(int index) : index_(index), process_(getpid()) {
+  KOTODAMA_CUDA(device_get(&device_, index));
+  multiprocessors_ = std::max(1, Attribute(kAttributeMultiprocessors, device_));
+  max_shared_bytes_ = std::max<size_t>(kDefaultShared, Attribute(kAttributeMaxSharedOptin, device_));
+  KOTODAMA_CUDA(context_retain(&context_, device_));
+  try {
+    KOTODAMA_CUDA(context_set(context_));
+    KOTODAMA_CUDA(stream_create(&compute_, kStreamNonBlocking));
+    KOTODAMA_CUDA(stream_create(&copy_, kStreamNonBlocking));
+    LoadKernels();
+  } catch (...) {
+    Release();
+    throw;
+  }
+}
+
+Context::~Context() {
+  // A child of fork() has no CUDA state of its own to give back.
+  if (getpid() == process_) Release();
+}
+
+void Context::Release() noexcept {
+  const Driver& driver = GetDriver().driver;
+  if (driver.context_set(context_) == kSuccess) {
+    if (compute_ != nullptr) driver.stream_synchronize(compute_);
+    if (copy_ != nullptr) driver.stream_synchronize(copy_);
+    for (const auto& [data, bytes] : allocations_) driver.memory_free(Address(data));
+    if (module_ != nullptr) driver.module_unload(module_);
+    if (compute_ != nullptr) driver.stream_destroy(compute_);
+    if (copy_ != nullptr) driver.stream_destroy(copy_);
+    driver.context_set(nullptr);
+  }
+  driver.context_release(device_);
+}
+
+void Context::LoadKernels() {
+  const CUresult result = GetDriver().driver.module_load(&module_, KernelImage());
+  if (result == kErrorNoBinary || result == kErrorUnsupportedPtx || result == kErrorInvalidPtx ||
+      result == kErrorInvalidImage) {
+    const int version = GetDriver().driver.version;
+    throw Error(ErrorCode::kDevice, "the driver (CUDA " + std::to_string(version / 1000) + "." +
+                                        std::to_string(version % 1000 / 10) +
+                                        ") takes neither the machine code nor the PTX of the kernels; install a newer "
+                                        "NVIDIA driver, or build with the toolkit of that version");
+  }
+  Check(result, "cuda module_load", __FILE__, __LINE__);
+}
+
+void Context::Enter() const {
+  if (getpid() != process_) {
+    throw Error(ErrorCode::kDevice,
+                "CUDA cannot be used in a process forked from the one that opened the device; start a new process");
+  }
+  if (!failure_.empty()) {
+    throw Error(ErrorCode::kDevice, "the device failed before and cannot be used any more (" + failure_ +
+                                        "); dispose of the model and load the last checkpoint");
+  }
+  KOTODAMA_CUDA(context_set(context_));
+}
+
+void Context::Fail(const std::string& reason) {
+  if (failure_.empty()) failure_ = reason;
+}
+
+void* Context::Allocate(size_t bytes) {
+  CUdeviceptr pointer = 0;
+  const size_t wanted = std::max<size_t>(bytes, 256);
+  const CUresult result = GetDriver().driver.memory_allocate(&pointer, wanted);
+  if (result == kErrorOutOfMemory) {
+    size_t free_bytes = 0, total_bytes = 0;
+    KOTODAMA_CUDA(memory_info(&free_bytes, &total_bytes));
+    throw Error(ErrorCode::kMemory, "cuda:" + std::to_string(index_) + " is out of memory: needs " +
+                                        std::to_string(wanted) + " bytes, " + std::to_string(free_bytes) + " of " +
+                                        std::to_string(total_bytes) + " are free");
+  }
+  Check(result, "cuda memory_allocate", __FILE__, __LINE__);
+  void* data = reinterpret_cast<void*>(pointer);
+  allocations_[data] = wanted;
+  KOTODAMA_CUDA(fill_bytes(pointer, 0, wanted, compute_));
+  return data;
+}
+
+void Context::Free(void* data) noexcept {
+  const auto found = allocations_.find(data);
+  if (found == allocations_.end() || getpid() != process_) return;
+  const Driver& driver = GetDriver().driver;
+  if (driver.context_set(context_) == kSuccess) driver.memory_free(Address(data));
+  allocations_.erase(found);
+}
+
+void* Context::Workspace(size_t bytes) {
+  if (bytes > workspace_bytes_) {
+    const size_t grown = std::max({bytes, 2 * workspace_bytes_, static_cast<size_t>(1) << 20});
+    workspace_ = Allocate(grown);
+    workspace_bytes_ = grown;
+  }
+  return workspace_;
+}
+
+void Context::LaunchRaw(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes, const void* params) {
+  Kernel& kernel = kernels_[name];
+  if (kernel.function == nullptr) KOTODAMA_CUDA(module_function(&kernel.function, module_, name));
+  if (shared_bytes > kernel.shared_limit) {
+    if (shared_bytes > max_shared_bytes_) {
+      throw Error(ErrorCode::kOptions, std::string(name) + " needs " + std::to_string(shared_bytes) +
+                                           " bytes of shared memory, the device has " +
+                                           std::to_string(max_shared_bytes_) + " a block; use a smaller model width");
+    }
+    KOTODAMA_CUDA(function_set_attribute(kernel.function, kFunctionMaxDynamicShared, static_cast<int>(shared_bytes)));
+    kernel.shared_limit = shared_bytes;
+  }
+  void* arguments[] = {const_cast<void*>(params)};
+  const CUresult result = GetDriver().driver.launch(kernel.function, grid.x, grid.y, grid.z, block.x, block.y, block.z,
+                                                    static_cast<unsigned>(shared_bytes), compute_, arguments, nullptr);
+  if (result != kSuccess) ThrowDriverError(result, name, __FILE__, __LINE__);
+}
+
+}  // namespace kotodama::cuda

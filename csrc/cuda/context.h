@@ -1,0 +1,73 @@
+#pragma once
+
+#include <string>
+#include <unordered_map>
+
+#include "csrc/cuda/driver.h"
+
+namespace kotodama::cuda {
+
+struct Dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+// One backend's share of a device: the device's primary context, two streams, the kernels and the memory taken. Not
+// for two threads at once; several contexts may be used by several threads.
+class Context {
+ public:
+  explicit Context(int index);
+  // Waits for the device and gives everything back. Never throws: a device that failed has nothing to give back.
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  // Makes the context current on this thread. Throws Error(kDevice) after a failure and in a forked process.
+  void Enter() const;
+  // Remembers a failure after which the device's state is unknown.
+  void Fail(const std::string& reason);
+
+  void* Allocate(size_t bytes);
+  void Free(void* data) noexcept;
+  // Scratch memory for one operation, good until the next call. It may grow, and what it was stays valid for recorded
+  // graphs, so operations that ran once do not allocate again.
+  void* Workspace(size_t bytes);
+
+  template <typename Params>
+  void Launch(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes, const Params& params) {
+    LaunchRaw(kernel, grid, block, shared_bytes, &params);
+  }
+
+  int index() const { return index_; }
+  CUdevice device() const { return device_; }
+  CUstream compute() const { return compute_; }
+  CUstream copy() const { return copy_; }
+  int multiprocessors() const { return multiprocessors_; }
+  // The most shared memory that a block can have.
+  size_t max_shared_bytes() const { return max_shared_bytes_; }
+
+ private:
+  struct Kernel {
+    CUfunction function = nullptr;
+    size_t shared_limit = 48 * 1024;
+  };
+
+  void LaunchRaw(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes, const void* params);
+  void LoadKernels();
+  void Release() noexcept;
+
+  int index_;
+  long process_;
+  CUdevice device_ = 0;
+  CUcontext context_ = nullptr;
+  CUstream compute_ = nullptr, copy_ = nullptr;
+  CUmodule module_ = nullptr;
+  int multiprocessors_ = 1;
+  size_t max_shared_bytes_ = 48 * 1024;
+  std::unordered_map<std::string, Kernel> kernels_;
+  std::unordered_map<void*, size_t> allocations_;
+  void* workspace_ = nullptr;
+  size_t workspace_bytes_ = 0;
+  std::string failure_;
+};
+
+}  // namespace kotodama::cuda

@@ -1,0 +1,209 @@
+#include "csrc/cuda/cuda_backend.h"
+
+#include "csrc/cuda/backend_impl.h"
+#include "csrc/cuda/kernel_image.h"
+
+namespace kotodama {
+namespace cuda {
+namespace {
+
+// A model needs a few recordings (training, evaluation, a last smaller batch); many more mean that shapes never repeat.
+constexpr size_t kMostRecordings = 64;
+
+CUdeviceptr Address(const void* data) {
+  return reinterpret_cast<CUdeviceptr>(data);
+}
+
+struct Capability {
+  int major = 0, minor = 0;
+  std::string text() const { return std::to_string(major) + "." + std::to_string(minor); }
+};
+
+Capability CapabilityOf(CUdevice device) {
+  Capability capability;
+  KOTODAMA_CUDA(device_attribute(&capability.major, kAttributeComputeMajor, device));
+  KOTODAMA_CUDA(device_attribute(&capability.minor, kAttributeComputeMinor, device));
+  return capability;
+}
+
+DeviceInfo Describe(CUdevice device) {
+  DeviceInfo info;
+  info.type = "cuda";
+  char name[256] = "";
+  KOTODAMA_CUDA(device_name(name, sizeof(name), device));
+  info.name = name;
+  info.detail = "compute capability " + CapabilityOf(device).text();
+  KOTODAMA_CUDA(device_total_memory(&info.total_bytes, device));
+  return info;
+}
+
+// Free memory can be asked for only with a context on the device.
+size_t FreeBytes(CUdevice device) {
+  CUcontext context = nullptr;
+  KOTODAMA_CUDA(context_retain(&context, device));
+  const Driver& driver = GetDriver().driver;
+  size_t free_bytes = 0, total_bytes = 0;
+  if (driver.context_set(context) == kSuccess) {
+    if (driver.memory_info(&free_bytes, &total_bytes) != kSuccess) free_bytes = 0;
+    driver.context_set(nullptr);
+  }
+  driver.context_release(device);
+  return free_bytes;
+}
+
+int DeviceCount() {
+  int count = 0;
+  KOTODAMA_CUDA(device_count(&count));
+  return count;
+}
+
+}  // namespace
+
+CudaBackend::~CudaBackend() {
+  try {
+    context_.Enter();
+  } catch (const Error&) {
+    return;  // a failed device and a forked process have nothing to give back
+  }
+  DropRecordings();
+}
+
+void CudaBackend::DropRecordings() noexcept {
+  for (const auto& [key, recording] : recordings_) {
+    if (recording != nullptr) GetDriver().driver.graph_executable_destroy(recording);
+  }
+  recordings_.clear();
+}
+
+DeviceInfo CudaBackend::Info() const {
+  context_.Enter();
+  DeviceInfo info = Describe(context_.device());
+  size_t total_bytes = 0;
+  KOTODAMA_CUDA(memory_info(&info.free_bytes, &total_bytes));
+  return info;
+}
+
+void CudaBackend::RequireOutsideRecording(const char* what) const {
+  if (recording_) throw Error(ErrorCode::kDevice, std::string(what) + " cannot be part of a recording");
+}
+
+void* CudaBackend::Allocate(size_t bytes) {
+  RequireOutsideRecording("Allocate");
+  return Guarded([&] { return context_.Allocate(bytes); });
+}
+
+void CudaBackend::Upload(void* target, const void* source, size_t bytes) {
+  RequireOutsideRecording("Upload");
+  Guarded([&] { staging_.Upload(target, source, bytes); });
+}
+
+void CudaBackend::Download(void* target, const void* source, size_t bytes) {
+  RequireOutsideRecording("Download");
+  Guarded([&] { staging_.Download(target, source, bytes); });
+}
+
+void CudaBackend::Zero(void* data, size_t bytes) {
+  if (bytes == 0) return;
+  Guarded([&] { KOTODAMA_CUDA(fill_bytes(Address(data), 0, bytes, context_.compute())); });
+}
+
+void CudaBackend::Synchronize() {
+  RequireOutsideRecording("Synchronize");
+  Guarded([&] { KOTODAMA_CUDA(stream_synchronize(context_.compute())); });
+}
+
+void CudaBackend::Record(uint64_t key, const std::function<void()>& enqueue) {
+  RequireOutsideRecording("Record");
+  const auto found = recordings_.find(key);
+  if (found == recordings_.end()) {
+    enqueue();
+    if (recordings_.size() >= kMostRecordings) {
+      Synchronize();
+      DropRecordings();
+    }
+    recordings_[key] = nullptr;
+    return;
+  }
+  Guarded([&] {
+    if (found->second == nullptr) {
+      KOTODAMA_CUDA(stream_begin_capture(context_.compute(), kCaptureThreadLocal));
+      CUgraph graph = nullptr;
+      recording_ = true;
+      try {
+        enqueue();
+      } catch (...) {
+        recording_ = false;
+        if (GetDriver().driver.stream_end_capture(context_.compute(), &graph) == kSuccess && graph != nullptr) {
+          GetDriver().driver.graph_destroy(graph);
+        }
+        throw;
+      }
+      recording_ = false;
+      KOTODAMA_CUDA(stream_end_capture(context_.compute(), &graph));
+      const CUresult result = GetDriver().driver.graph_instantiate(&found->second, graph, 0);
+      GetDriver().driver.graph_destroy(graph);
+      Check(result, "cuda graph_instantiate", __FILE__, __LINE__);
+    }
+    KOTODAMA_CUDA(graph_launch(found->second, context_.compute()));
+  });
+}
+
+}  // namespace cuda
+
+std::string CudaProblem() {
+  try {
+    if (cuda::KernelImage() == nullptr) {
+      return "this build has no CUDA kernels, because nvcc was not found when it was installed; install the CUDA "
+             "toolkit "
+             "(11.8 or later), put nvcc on the PATH or set CUDA_PATH, and build again (npm rebuild kotodama)";
+    }
+    const cuda::DriverState& state = cuda::GetDriver();
+    if (!state.problem.empty()) return state.problem;
+    if (cuda::DeviceCount() == 0) return "the CUDA driver finds no device";
+    return "";
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+std::vector<DeviceInfo> CudaDevices() {
+  std::vector<DeviceInfo> devices;
+  if (!CudaProblem().empty()) return devices;
+  try {
+    const int count = cuda::DeviceCount();
+    for (int index = 0; index < count; ++index) {
+      cuda::CUdevice device = 0;
+      KOTODAMA_CUDA(device_get(&device, index));
+      DeviceInfo info = cuda::Describe(device);
+      try {
+        info.free_bytes = cuda::FreeBytes(device);
+      } catch (const Error& error) {
+        info.detail += std::string("; cannot be opened: ") + error.what();
+      }
+      devices.push_back(info);
+    }
+  } catch (const std::exception&) {
+    // A driver that cannot describe a device has none that could be used; opening it will say why.
+  }
+  return devices;
+}
+
+std::unique_ptr<Backend> MakeCudaBackend(int index) {
+  const std::string problem = CudaProblem();
+  if (!problem.empty()) throw Error(ErrorCode::kDevice, "CUDA cannot be used: " + problem);
+  const int count = cuda::DeviceCount();
+  if (index < 0 || index >= count) {
+    throw Error(ErrorCode::kDevice, "there is no device cuda:" + std::to_string(index) +
+                                        "; expected an index from 0 to " + std::to_string(count - 1));
+  }
+  cuda::CUdevice device = 0;
+  KOTODAMA_CUDA(device_get(&device, index));
+  const cuda::Capability capability = cuda::CapabilityOf(device);
+  if (capability.major < 8) {
+    throw Error(ErrorCode::kDevice, "cuda:" + std::to_string(index) + " has compute capability " + capability.text() +
+                                        ", the kernels need 8.0 or newer (an Ampere GPU); use device 'cpu'");
+  }
+  return std::make_unique<cuda::CudaBackend>(index);
+}
+
+}  // namespace kotodama

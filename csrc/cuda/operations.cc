@@ -1,0 +1,254 @@
+#include <algorithm>
+#include <cmath>
+
+#include "csrc/cuda/backend_impl.h"
+
+// Launches of every operation but the GEMM and attention.
+
+namespace kotodama::cuda {
+namespace {
+
+int32_t Narrow(int64_t value, const char* what) {
+  if (value < 0 || value > INT32_MAX) {
+    throw Error(ErrorCode::kOptions, std::string(what) + ": " + std::to_string(value) + " is too large for the device");
+  }
+  return static_cast<int32_t>(value);
+}
+
+int32_t Width(int64_t c) {
+  if (c % 4 != 0) {
+    throw Error(ErrorCode::kOptions,
+                "n_embd: expected a multiple of 4 on a CUDA device, received " + std::to_string(c));
+  }
+  return Narrow(c, "n_embd");
+}
+
+// A block per row of C floats: threads for four columns each.
+unsigned RowThreads(int32_t c) {
+  const unsigned vectors = static_cast<unsigned>(c) / 4;
+  return std::min(kThreads, (vectors + 31) / 32 * 32);
+}
+
+// Rows that a block takes: enough to spread what it reads once a block, few enough to fill the device.
+int32_t RowsPerBlock(int32_t n, int multiprocessors) {
+  return std::clamp(n / std::max(1, multiprocessors), 1, 32);
+}
+
+// Warps of a block so that `fixed + per_warp * warps` bytes of shared memory fit.
+unsigned Warps(size_t fixed, size_t per_warp, size_t limit) {
+  for (unsigned warps = 8; warps > 1; warps /= 2) {
+    if (fixed + per_warp * warps <= limit) return warps;
+  }
+  return 1;
+}
+
+}  // namespace
+
+kernels::DropoutParams ToParams(const Dropout& dropout) {
+  kernels::DropoutParams params = {};
+  if (dropout.p <= 0) return params;
+  params.key = reinterpret_cast<const uint64_t*>(dropout.key);
+  params.threshold = static_cast<uint32_t>(std::ceil(static_cast<double>(dropout.p) * 4294967296.0));
+  params.site = dropout.site;
+  params.scale = 1.0f / (1.0f - dropout.p);
+  return params;
+}
+
+void CudaBackend::Run(const EmbeddingForward& op) {
+  Guarded([&] {
+    kernels::EmbeddingForwardParams p = {};
+    p.c = Width(op.wte.shape[1]);
+    p.b = Narrow(op.ids.shape[0], "batch");
+    p.t = Narrow(op.ids.shape[1], "block length");
+    p.ids = op.ids.as<int32_t>();
+    p.wte = op.wte.as<float>();
+    p.wpe = op.wpe.as<float>() + op.position * p.c;
+    p.out = op.out.as<float>();
+    p.dropout = ToParams(op.dropout);
+    const unsigned threads = RowThreads(p.c);
+    context_.Launch("embedding_forward", {static_cast<unsigned>(p.t), Blocks(p.c / 4, threads)}, {threads}, 0, p);
+  });
+}
+
+// Sorts (id, position) by id, stable, eight bits a pass. `scratch` holds 2 N + 256 * tiles numbers.
+void CudaBackend::SortIds(const Tensor& ids, int32_t vocabulary, int32_t* sorted, int32_t* positions,
+                          int32_t* scratch) {
+  kernels::SortParams p = {};
+  p.n = Narrow(ids.size(), "batch");
+  p.tiles = static_cast<int32_t>(Blocks(p.n, 256));
+  p.counts = scratch + 2 * static_cast<int64_t>(p.n);
+  int passes = 1;
+  while (passes < 4 && (static_cast<int64_t>(1) << (8 * passes)) < vocabulary) ++passes;
+  p.ids_in = ids.as<int32_t>();
+  for (int pass = 0; pass < passes; ++pass) {
+    // The last pass ends in `sorted`.
+    const bool is_target = (passes - pass) % 2 == 1;
+    p.shift = 8 * pass;
+    p.ids_out = is_target ? sorted : scratch;
+    p.positions_out = is_target ? positions : scratch + p.n;
+    const unsigned tiles = static_cast<unsigned>(p.tiles);
+    context_.Launch("sort_count", {tiles}, {256}, 0, p);
+    context_.Launch("sort_scan", {1}, {256}, 0, p);
+    context_.Launch("sort_scatter", {tiles}, {256}, 0, p);
+    p.ids_in = p.ids_out;
+    p.positions_in = p.positions_out;
+  }
+}
+
+void CudaBackend::Run(const EmbeddingBackward& op) {
+  Guarded([&] {
+    kernels::EmbeddingBackwardParams p = {};
+    p.c = Width(op.dwte.shape[1]);
+    p.b = Narrow(op.ids.shape[0], "batch");
+    p.t = Narrow(op.ids.shape[1], "block length");
+    const int64_t n = op.ids.size();
+    auto* sorted = static_cast<int32_t*>(context_.Workspace((4 * n + 256 * Blocks(n, 256)) * sizeof(int32_t)));
+    SortIds(op.ids, Narrow(op.dwte.shape[0], "vocabulary"), sorted, sorted + n, sorted + 2 * n);
+    p.ids = sorted;
+    p.positions = sorted + n;
+    p.dout = op.dout.as<float>();
+    p.dwte = op.dwte.as<float>();
+    p.dwpe = op.dwpe.as<float>();
+    p.dropout = ToParams(op.dropout);
+    const unsigned threads = RowThreads(p.c), chunks = Blocks(p.c / 4, threads);
+    context_.Launch("embedding_backward_tokens", {static_cast<unsigned>(n), chunks}, {threads}, 0, p);
+    context_.Launch("embedding_backward_positions", {static_cast<unsigned>(p.t), chunks}, {threads}, 0, p);
+  });
+}
+
+void CudaBackend::Run(const LayerNormForward& op) {
+  Guarded([&] {
+    kernels::LayerNormForwardParams p = {};
+    p.c = Width(op.weight.shape[0]);
+    p.n = Narrow(op.x.size() / p.c, "rows");
+    p.x = op.x.as<float>();
+    p.addend = op.addend.data;
+    p.sum = op.addend ? op.sum.as<float>() : nullptr;
+    p.weight = op.weight.as<float>();
+    p.bias = op.bias.as<float>();
+    p.out = op.out.data;
+    p.mean = op.mean.as<float>();
+    p.rstd = op.rstd.as<float>();
+    p.eps = op.eps;
+    p.dropout = ToParams(op.dropout);
+    p.rows_per_block = RowsPerBlock(p.n, context_.multiprocessors());
+    const size_t row = static_cast<size_t>(p.c) * sizeof(float);
+    const unsigned warps = Warps(2 * row, row, context_.max_shared_bytes() / 2);
+    context_.Launch(ForType(op.out.dtype, "layernorm_forward_f32", "layernorm_forward_bf16"),
+                    {Blocks(p.n, p.rows_per_block)}, {32 * warps}, (2 + warps) * row, p);
+  });
+}
+
+void CudaBackend::Run(const LayerNormBackward& op) {
+  Guarded([&] {
+    kernels::LayerNormBackwardParams p = {};
+    p.c = Width(op.weight.shape[0]);
+    p.n = Narrow(op.x.size() / p.c, "rows");
+    p.rows_per_block = RowsPerBlock(p.n, context_.multiprocessors());
+    const unsigned blocks = Blocks(p.n, p.rows_per_block);
+    p.dout = op.dout.data;
+    p.x = op.x.as<float>();
+    p.weight = op.weight.as<float>();
+    p.mean = op.mean.as<float>();
+    p.rstd = op.rstd.as<float>();
+    p.dx = op.dx.as<float>();
+    p.daddend = op.daddend.data;
+    p.partials = static_cast<float*>(context_.Workspace(static_cast<size_t>(blocks) * 2 * p.c * sizeof(float)));
+    p.accumulate_dx = op.accumulate_dx;
+    p.dropout = ToParams(op.dropout);
+    const size_t row = static_cast<size_t>(p.c) * sizeof(float);
+    const unsigned warps = Warps(3 * row, 2 * row, context_.max_shared_bytes() / 2);
+    context_.Launch(ForType(op.dout.dtype, "layernorm_backward_f32", "layernorm_backward_bf16"), {blocks}, {32 * warps},
+                    (3 + 2 * warps) * row, p);
+
+    kernels::SumRowsParams sum = {};
+    sum.partials = p.partials;
+    sum.target = op.dweight.as<float>();
+    sum.second = op.dbias.as<float>();
+    sum.rows = static_cast<int32_t>(blocks);
+    sum.columns = 2 * p.c;
+    sum.split = p.c;
+    sum.accumulate = op.accumulate;
+    context_.Launch("sum_rows", {Blocks(sum.columns, 32)}, {32, 8}, 0, sum);
+  });
+}
+
+void CudaBackend::Run(const CrossEntropy& op) {
+  Guarded([&] {
+    kernels::CrossEntropyParams p = {};
+    const int64_t rows = op.labels.size();
+    p.vp = Narrow(op.logits.shape[1], "vocabulary");
+    if (p.vp % 8 != 0) throw Error(ErrorCode::kOptions, "padded vocabulary: expected a multiple of 8");
+    p.v = Narrow(op.v, "vocabulary");
+    p.logits = op.logits.data;
+    p.labels = op.labels.as<int32_t>();
+    p.losses = op.losses.as<float>();
+    p.gradient = op.gradient;
+    const size_t element = SizeOf(op.logits.dtype);
+    if (op.gradient) {
+      const size_t limit = context_.max_shared_bytes() - 512;  // the rest is for the sums of the warps
+      p.staged = static_cast<int32_t>(std::min<int64_t>(p.vp, limit / element / 8 * 8));
+    }
+    context_.Launch(ForType(op.logits.dtype, "cross_entropy_f32", "cross_entropy_bf16"), {static_cast<unsigned>(rows)},
+                    {512}, static_cast<size_t>(p.staged) * element, p);
+  });
+}
+
+void CudaBackend::Run(const AdamW& op) {
+  Guarded([&] {
+    kernels::AdamWParams p = {};
+    p.n = op.param.size();
+    if (p.n == 0) return;
+    p.param = op.param.as<float>();
+    p.grad = op.grad.as<float>();
+    p.exp_avg = op.exp_avg.as<float>();
+    p.exp_avg_sq = op.exp_avg_sq.as<float>();
+    p.compute = op.compute.as<uint16_t>();
+    p.scalars = op.scalars;
+    p.decay = op.decay;
+    context_.Launch("adamw", {Blocks(p.n, 4 * kThreads)}, {kThreads}, 0, p);
+  });
+}
+
+void CudaBackend::Gelu(const Tensor& target, const Tensor& source) {
+  Guarded([&] {
+    kernels::ElementwiseParams p = {source.data, target.data, source.size()};
+    context_.Launch(ForType(source.dtype, "gelu_f32", "gelu_bf16"), {Blocks(p.n, 4 * kThreads)}, {kThreads}, 0, p);
+  });
+}
+
+void CudaBackend::Cast(const Tensor& target, const Tensor& source) {
+  Guarded([&] {
+    if (target.dtype == source.dtype) {
+      KOTODAMA_CUDA(copy_on_device(reinterpret_cast<CUdeviceptr>(target.data),
+                                   reinterpret_cast<CUdeviceptr>(source.data), source.bytes(), context_.compute()));
+      return;
+    }
+    kernels::ElementwiseParams p = {source.data, target.data, source.size()};
+    context_.Launch(ForType(source.dtype, "cast_f32_to_bf16", "cast_bf16_to_f32"), {Blocks(p.n, 4 * kThreads)},
+                    {kThreads}, 0, p);
+  });
+}
+
+void CudaBackend::ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) {
+  Guarded([&] {
+    kernels::ReduceLossParams p = {losses.as<float>(), labels.as<int32_t>(), totals, losses.size()};
+    context_.Launch("reduce_loss", {1}, {1024}, 0, p);
+  });
+}
+
+void CudaBackend::GlobalNorm(const Tensor& grads, OptimizerScalars* scalars) {
+  Guarded([&] {
+    kernels::GlobalNormParams p = {};
+    p.grads = grads.as<float>();
+    p.scalars = scalars;
+    p.n = grads.size();
+    // Not from the device's size: the same bits on every device.
+    p.blocks = static_cast<int32_t>(std::clamp<int64_t>(p.n / (4 * kThreads), 1, 1024));
+    p.partials = static_cast<double*>(context_.Workspace(static_cast<size_t>(p.blocks) * sizeof(double)));
+    context_.Launch("global_norm_partial", {static_cast<unsigned>(p.blocks)}, {kThreads}, 0, p);
+    context_.Launch("global_norm_finish", {1}, {kThreads}, 0, p);
+  });
+}
+
+}  // namespace kotodama::cuda
