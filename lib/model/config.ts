@@ -38,6 +38,9 @@ export type GPT2ConfigInput = Pick<GPT2Config, 'vocabSize'> & Partial<Omit<GPT2C
 /** Largest number the engine's 32-bit ids and dimensions hold. */
 const MAX_DIMENSION = 2 ** 31 - 1;
 
+/** Deeper than any transformer that was ever trained; keeps a damaged config.json from making millions of tensors. */
+const MAX_LAYERS = 4096;
+
 const NAMES = [
   'vocabSize',
   'nPositions',
@@ -73,7 +76,7 @@ export function resolveConfig(input: GPT2ConfigInput): GPT2Config {
     vocabSize,
     nPositions: read.integer('nPositions', size, 1024),
     nEmbd,
-    nLayer: read.integer('nLayer', size, 12),
+    nLayer: read.integer('nLayer', { min: 1, max: MAX_LAYERS }, 12),
     nHead,
     nInner: read.integer('nInner', size, 4 * nEmbd),
     layerNormEpsilon: read.number('layerNormEpsilon', { above: 0 }, 1e-5),

@@ -57,6 +57,7 @@ t.test('names every problem in one error', async (t) => {
   }
   t.throws(() => resolveConfig({} as never), { code: 'ERR_OPTIONS', message: /vocabSize.*received nothing/ });
   t.throws(() => resolveConfig({ vocabSize: 10, eosTokenId: 10 }), { message: /eosTokenId.*from 0 to 9, received 10/ });
+  t.throws(() => resolveConfig({ vocabSize: 10, nLayer: 1e6 }), { message: /nLayer.*from 1 to 4096/ });
   t.throws(() => resolveConfig(undefined as never), { code: 'ERR_OPTIONS' });
   t.throws(() => resolveConfig([] as never), { code: 'ERR_OPTIONS', message: /an object/ });
 });
