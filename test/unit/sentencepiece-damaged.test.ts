@@ -109,8 +109,8 @@ t.test('what SentencePiece refuses, and what no file may hold', async (t) => {
 });
 
 t.test('a piece may lean on long chains of unused pieces', async (t) => {
-  const chain = Array.from({ length: 7000 }, (_, i) => piece('a'.repeat(i + 2), 5, -i));
-  const tokenizer = model(UNK, piece('a'), ...chain.slice(0, 1500), bytes(2, integer(3, 2)), bytes(3, integer(3, 0)));
+  const chain = Array.from({ length: 1500 }, (_, i) => piece('a'.repeat(i + 2), 5, -i));
+  const tokenizer = model(UNK, piece('a'), ...chain, bytes(2, integer(3, 2)), bytes(3, integer(3, 0)));
   t.same(tokenizer.encode('a'.repeat(1200)), new Array(1200).fill(1));
 });
 
@@ -124,46 +124,24 @@ t.test('a trie that goes in circles', async (t) => {
 
 const TEXT = `Ａｱ\u309bガか\u3099 ﷺ  ㈱\u200d\u{1f468}\u200d\u{1f469} e\u0301 <br>する\0the 権利 nnnnn ${'すべての人間は、\u3000自由であり'.repeat(5)}`;
 
-/** One way to spoil a file. */
-const damage = fc.oneof(
-  fc.record({ kind: fc.constant('cut'), at: fc.double({ min: 0, max: 1, noNaN: true }) }),
-  fc.record({
-    kind: fc.constant('set'),
-    at: fc.double({ min: 0, max: 1, noNaN: true }),
-    value: fc.integer({ min: 0, max: 255 }),
-  }),
-  fc.record({
-    kind: fc.constant('flip'),
-    at: fc.double({ min: 0, max: 1, noNaN: true }),
-    value: fc.integer({ min: 0, max: 7 }),
-  }),
-  fc.record({
-    kind: fc.constant('fill'),
-    at: fc.double({ min: 0, max: 1, noNaN: true }),
-    value: fc.constantFrom(0, 0x7f, 0x80, 0xff),
-  }),
-  fc.record({
-    kind: fc.constant('move'),
-    at: fc.double({ min: 0, max: 1, noNaN: true }),
-    value: fc.integer({ min: 0, max: 255 }),
-  }),
-);
+/** One way to spoil a file: at a place, with a value whose meaning depends on the kind. */
+const damage = fc.record({
+  kind: fc.constantFrom('flip', 'flip', 'set', 'fill', 'move', 'cut'),
+  place: fc.noBias(fc.nat()),
+  value: fc.integer({ min: 0, max: 255 }),
+});
 
-function spoil(data: Uint8Array, damages: { kind: string; at: number; value?: number }[]): Uint8Array {
+function spoil(data: Uint8Array, damages: { kind: string; place: number; value: number }[]): Uint8Array {
   let result = Uint8Array.from(data);
-  for (const { kind, at, value = 0 } of damages) {
-    const place = Math.floor(at * (result.length - 1));
-    if (kind === 'cut') result = result.slice(0, place);
-    else if (kind === 'set') result[place] = value;
-    else if (kind === 'flip') result[place]! ^= 1 << value;
-    else if (kind === 'fill') result.fill(value, place, place + 12);
-    else
-      result.copyWithin(
-        place,
-        Math.floor((value / 256) * result.length),
-        Math.floor((value / 256) * result.length) + 64,
-      );
-    if (result.length === 0) break;
+  for (const { kind, place, value } of damages) {
+    const at = place % Math.max(1, result.length);
+    if (kind === 'flip') result[at]! ^= 1 << (value % 8);
+    else if (kind === 'set') result[at] = value;
+    else if (kind === 'fill') result.fill([0, 0x7f, 0x80, 0xff][value % 4]!, at, at + 12);
+    else if (kind === 'move') {
+      const from = Math.floor((value / 256) * result.length);
+      result.copyWithin(at, from, from + 64);
+    } else result = result.slice(0, at);
   }
   return result;
 }
@@ -181,7 +159,7 @@ for (const [name, runs] of [
     const data = await readFile(new URL(`${name}.model`, FOLDER));
     let refused = 0;
     fc.assert(
-      fc.property(fc.array(damage, { minLength: 1, maxLength: 4 }), (damages) => {
+      fc.property(fc.array(damage, { minLength: 1, maxLength: 2 }), (damages) => {
         try {
           const tokenizer = new SentencePieceTokenizer(spoil(data, damages));
           const ids = tokenizer.encode(TEXT);
@@ -194,7 +172,7 @@ for (const [name, runs] of [
       }),
       { numRuns: runs },
     );
-    t.ok(refused > 0 && refused < runs, `${refused} of ${runs} were refused`);
+    t.ok(refused > 0 && refused < runs, `some were refused: ${refused} of ${runs}`);
   });
 }
 

@@ -123,7 +123,7 @@ t.test('byte pieces bring every text back', async (t) => {
     fc.pre(!text.includes('\u2581'));
     return tokenizer.decode(tokenizer.encode(text)) === kept(text);
   });
-  t.doesNotThrow(() => fc.assert(property, { numRuns: 2000 }));
+  t.doesNotThrow(() => fc.assert(property, { numRuns: 500 }));
 });
 
 t.test('pieces make up the normalized text', async (t) => {
