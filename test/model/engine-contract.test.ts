@@ -12,7 +12,11 @@ t.test('a second call at once is ERR_BUSY and harms nothing', async (t) => {
   const twin = await create();
   t.teardown(() => Promise.all([model.dispose(), twin.dispose()]));
   const running = forwardBackward(model, batch);
-  const refused = [forwardBackward(model, batch), model.step(stepOptions), model.createDecoder(1, 4)];
+  const refused: Promise<unknown>[] = [
+    forwardBackward(model, batch),
+    model.step(stepOptions),
+    model.createDecoder(1, 4),
+  ];
   for (const call of refused) await t.rejects(call, { code: 'ERR_BUSY' });
   t.same(await running, await forwardBackward(twin, batch));
   t.same(await forwardBackward(model, batch), await forwardBackward(twin, batch));
