@@ -1,0 +1,196 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { BlockDataset, BufferedShuffleDataset, type RandomIntegers } from '../../dist/data/index.js';
+import { collect, countingSource, NUMBERS, numbers, resumeProblem } from './helpers/blocks.js';
+
+/** CPython's `random`: MT19937 seeded by init_by_array, and `randint` by rejection on getrandbits. */
+class PythonRandom implements RandomIntegers {
+  private readonly words = new Uint32Array(624);
+  private index = 624;
+
+  constructor(seed: number) {
+    const mt = this.words;
+    mt[0] = 19650218;
+    for (let i = 1; i < 624; i++) mt[i] = Math.imul(1812433253, mt[i - 1] ^ (mt[i - 1] >>> 30)) + i;
+    let i = 1;
+    const wrap = () => {
+      if (++i < 624) return;
+      mt[0] = mt[623];
+      i = 1;
+    };
+    for (let k = 0; k < 624; k++) {
+      mt[i] = (mt[i] ^ Math.imul(mt[i - 1] ^ (mt[i - 1] >>> 30), 1664525)) + seed;
+      wrap();
+    }
+    for (let k = 0; k < 623; k++) {
+      mt[i] = (mt[i] ^ Math.imul(mt[i - 1] ^ (mt[i - 1] >>> 30), 1566083941)) - i;
+      wrap();
+    }
+    mt[0] = 0x80000000;
+  }
+
+  below(limit: number): number {
+    for (;;) {
+      const value = this.word() >>> Math.clz32(limit);
+      if (value < limit) return value;
+    }
+  }
+
+  state(): number[] {
+    return [this.index, ...this.words];
+  }
+
+  restore(state: unknown): void {
+    const [index, ...words] = state as number[];
+    this.index = index;
+    this.words.set(words);
+  }
+
+  private word(): number {
+    if (this.index === 624) {
+      const mt = this.words;
+      for (let i = 0; i < 624; i++) {
+        const y = (mt[i] & 0x80000000) | (mt[(i + 1) % 624] & 0x7fffffff);
+        mt[i] = mt[(i + 397) % 624] ^ (y >>> 1) ^ (y & 1 ? 0x9908b0df : 0);
+      }
+      this.index = 0;
+    }
+    let y = this.words[this.index++];
+    y ^= y >>> 11;
+    y ^= (y << 7) & 0x9d2c5680;
+    y ^= (y << 15) & 0xefc60000;
+    return (y ^ (y >>> 18)) >>> 0;
+  }
+}
+
+async function order(source: AsyncIterable<{ inputIds: Int32Array }>): Promise<number[]> {
+  const result = [];
+  for await (const { inputIds } of source) result.push(inputIds[0]);
+  return result;
+}
+
+t.test("torch 1.8's order, with CPython's random numbers: seed 1234, buffer 3, range(10)", async (t) => {
+  const random = () => new PythonRandom(1234);
+  const shuffled = new BufferedShuffleDataset(countingSource(10), { bufferSize: 3, random });
+  t.same(await order(shuffled), [1, 0, 4, 5, 2, 6, 7, 9, 8, 3]);
+  t.equal(
+    await resumeProblem(() => new BufferedShuffleDataset(countingSource(10), { bufferSize: 3, random })),
+    undefined,
+  );
+});
+
+t.test(
+  'a permutation in which nothing comes out more than a buffer early; new each epoch; the same for a seed',
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat(60),
+        fc.integer({ min: 1, max: 70 }),
+        fc.maxSafeNat(),
+        async (count, bufferSize, seed) => {
+          const make = () => new BufferedShuffleDataset(countingSource(count), { bufferSize, seed });
+          const shuffled = make();
+          const [first, second] = [await order(shuffled), await order(shuffled)];
+          const again = make();
+          const sorted = [...first].sort((a, b) => a - b);
+          return (
+            sorted.length === count &&
+            sorted.every((value, index) => value === index) &&
+            first.every((value, place) => value - place < bufferSize) &&
+            (bufferSize > 1 || first.every((value, place) => value === place)) &&
+            first.join() === (await order(again)).join() &&
+            second.join() === (await order(again)).join() &&
+            (Math.min(count, bufferSize) < 20 || first.join() !== second.join())
+          );
+        },
+      ),
+      { numRuns: 80 },
+    );
+  },
+);
+
+t.test('stopped anywhere, while filling, mixing or draining, it continues exactly', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 5, max: 40 }),
+      fc.integer({ min: 1, max: 12 }),
+      fc.nat(),
+      async (n, bufferSize, seed) => {
+        const make = () => {
+          const dataset = BlockDataset.fromTexts([numbers(0, n), numbers(n, n + 3)], {
+            tokenizer: NUMBERS,
+            blockSize: 3,
+            dropLast: false,
+          });
+          return new BufferedShuffleDataset(dataset, { bufferSize, seed });
+        };
+        const problem = await resumeProblem(make);
+        if (problem !== undefined) t.comment(problem);
+        return problem === undefined;
+      },
+    ),
+    { numRuns: 25 },
+  );
+});
+
+t.test('padded blocks and blocks of one id survive a saved buffer', async (t) => {
+  for (const blockSize of [1, 2, 5]) {
+    const options = { tokenizer: NUMBERS, blockSize, dropLast: false };
+    const make = () =>
+      new BufferedShuffleDataset(BlockDataset.fromTexts(['1 2 3 4 5 6 7 8'], options), { bufferSize: 100 });
+    t.equal(await resumeProblem(make), undefined, `block size ${blockSize}`);
+  }
+});
+
+t.test(
+  'a pass that is left: the next one is the next epoch, and its state is right before the first block',
+  async (t) => {
+    const texts = [numbers(0, 50)];
+    const make = () =>
+      new BufferedShuffleDataset(BlockDataset.fromTexts(texts, { tokenizer: NUMBERS, blockSize: 2 }), {
+        bufferSize: 5,
+      });
+    const whole = make();
+    await collect(whole);
+    const second = await collect(whole);
+    const left = make();
+    for await (const _ of left) break;
+    const pass = left[Symbol.asyncIterator]();
+    const state = left.state();
+    await pass.next();
+    const resumed = make();
+    resumed.restore(state);
+    t.same(await collect(resumed), second);
+  },
+);
+
+t.test('reading again from an older state, as one who counts the batches does', async (t) => {
+  const make = () => new BufferedShuffleDataset(countingSource(30), { bufferSize: 7, seed: 3 });
+  const shuffled = make();
+  const start = shuffled.state();
+  const first = await order(shuffled);
+  shuffled.restore(start);
+  t.same(await order(shuffled), first);
+});
+
+t.test('options and states that cannot be used', async (t) => {
+  const source = countingSource(3);
+  for (const options of [{ bufferSize: 0 }, { bufferSize: Number.NaN }, { seed: -1 }, { seed: 0.5 }, { buffer: 3 }]) {
+    t.throws(() => new BufferedShuffleDataset(source, options), { code: 'ERR_OPTIONS' });
+  }
+  const shuffled = new BufferedShuffleDataset(source, { bufferSize: 2 });
+  const good = shuffled.state() as { [key: string]: never };
+  shuffled.restore(good);
+  const bad = [
+    null,
+    { ...good, kind: 'files' },
+    { ...good, epoch: -1 },
+    { ...good, draining: 0 },
+    { ...good, random: 'x' },
+    { ...good, buffer: 'x' },
+    { ...good, buffer: ['AAAA'] },
+    { ...good, buffer: ['', '', ''] },
+    { ...good, buffer: [3] },
+  ];
+  for (const state of bad) t.throws(() => shuffled.restore(state), { code: 'ERR_CHECKPOINT' }, JSON.stringify(state));
+});
