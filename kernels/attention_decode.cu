@@ -71,7 +71,15 @@ __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) 
 
 using namespace kotodama::kernels;
 
-extern "C" __global__ void append_to_cache_f32(const AttentionDecodeParams p) { AppendToCache<float>(p); }
-extern "C" __global__ void append_to_cache_bf16(const AttentionDecodeParams p) { AppendToCache<bf16>(p); }
-extern "C" __global__ void attention_decode_f32(const AttentionDecodeParams p) { AttentionDecode<float>(p); }
-extern "C" __global__ void attention_decode_bf16(const AttentionDecodeParams p) { AttentionDecode<bf16>(p); }
+extern "C" __global__ void append_to_cache_f32(const AttentionDecodeParams p) {
+  AppendToCache<float>(p);
+}
+extern "C" __global__ void append_to_cache_bf16(const AttentionDecodeParams p) {
+  AppendToCache<bf16>(p);
+}
+extern "C" __global__ void attention_decode_f32(const AttentionDecodeParams p) {
+  AttentionDecode<float>(p);
+}
+extern "C" __global__ void attention_decode_bf16(const AttentionDecodeParams p) {
+  AttentionDecode<bf16>(p);
+}

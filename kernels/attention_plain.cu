@@ -163,8 +163,12 @@ __device__ __forceinline__ void AttentionPlainBackwardKeys(const AttentionParams
 
 using namespace kotodama::kernels;
 
-extern "C" __global__ void attention_plain_forward_f32(const AttentionParams p) { AttentionPlainForward<float>(p); }
-extern "C" __global__ void attention_plain_forward_bf16(const AttentionParams p) { AttentionPlainForward<bf16>(p); }
+extern "C" __global__ void attention_plain_forward_f32(const AttentionParams p) {
+  AttentionPlainForward<float>(p);
+}
+extern "C" __global__ void attention_plain_forward_bf16(const AttentionParams p) {
+  AttentionPlainForward<bf16>(p);
+}
 extern "C" __global__ void attention_plain_backward_queries_f32(const AttentionParams p) {
   AttentionPlainBackwardQueries<float>(p);
 }

@@ -18,8 +18,12 @@ struct bf16 {
   uint16_t bits;
 };
 
-__device__ __forceinline__ float ToFloat(float x) { return x; }
-__device__ __forceinline__ float ToFloat(bf16 x) { return __uint_as_float(static_cast<uint32_t>(x.bits) << 16); }
+__device__ __forceinline__ float ToFloat(float x) {
+  return x;
+}
+__device__ __forceinline__ float ToFloat(bf16 x) {
+  return __uint_as_float(static_cast<uint32_t>(x.bits) << 16);
+}
 
 // Two floats as a pair of bf16, `low` in the lower half, rounded to nearest even.
 __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
@@ -27,8 +31,12 @@ __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
-__device__ __forceinline__ float LowFloat(uint32_t pair) { return __uint_as_float(pair << 16); }
-__device__ __forceinline__ float HighFloat(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+__device__ __forceinline__ float LowFloat(uint32_t pair) {
+  return __uint_as_float(pair << 16);
+}
+__device__ __forceinline__ float HighFloat(uint32_t pair) {
+  return __uint_as_float(pair & 0xffff0000u);
+}
 
 template <typename X>
 __device__ __forceinline__ X FromFloat(float x);
@@ -43,17 +51,23 @@ __device__ __forceinline__ bf16 FromFloat<bf16>(float x) {
 
 // ---- Four elements at once; addresses are multiples of four elements ----
 
-__device__ __forceinline__ float4 Load4(const float* p) { return *reinterpret_cast<const float4*>(p); }
+__device__ __forceinline__ float4 Load4(const float* p) {
+  return *reinterpret_cast<const float4*>(p);
+}
 __device__ __forceinline__ float4 Load4(const bf16* p) {
   const uint2 v = *reinterpret_cast<const uint2*>(p);
   return make_float4(LowFloat(v.x), HighFloat(v.x), LowFloat(v.y), HighFloat(v.y));
 }
-__device__ __forceinline__ void Store4(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }
+__device__ __forceinline__ void Store4(float* p, float4 v) {
+  *reinterpret_cast<float4*>(p) = v;
+}
 __device__ __forceinline__ void Store4(bf16* p, float4 v) {
   *reinterpret_cast<uint2*>(p) = make_uint2(PackBf16(v.x, v.y), PackBf16(v.z, v.w));
 }
 
-__device__ __forceinline__ float& At(float4& v, int i) { return (&v.x)[i]; }
+__device__ __forceinline__ float& At(float4& v, int i) {
+  return (&v.x)[i];
+}
 
 // ---- Reductions, always in the same order ----
 

@@ -4,7 +4,8 @@
 
 // Cross-entropy fused with the gradient of softmax, in place. A block owns a row and keeps as much of it as fits in
 // shared memory, so that the logits are read once and written once (bf16 of GPT-2's vocabulary fits whole). Log-sum-exp
-// is found in one pass (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"). Vp is a multiple of 8.
+// is found in one pass (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"). Vp is a multiple
+// of 8.
 
 namespace kotodama::kernels {
 
@@ -12,7 +13,9 @@ struct Eight {
   float4 low, high;
 };
 
-__device__ __forceinline__ Eight Load8(const float* p) { return {Load4(p), Load4(p + 4)}; }
+__device__ __forceinline__ Eight Load8(const float* p) {
+  return {Load4(p), Load4(p + 4)};
+}
 __device__ __forceinline__ Eight Load8(const bf16* p) {
   const uint4 v = *reinterpret_cast<const uint4*>(p);
   return {make_float4(LowFloat(v.x), HighFloat(v.x), LowFloat(v.y), HighFloat(v.y)),
@@ -26,8 +29,12 @@ __device__ __forceinline__ void Store8(bf16* p, Eight v) {
   *reinterpret_cast<uint4*>(p) = make_uint4(PackBf16(v.low.x, v.low.y), PackBf16(v.low.z, v.low.w),
                                             PackBf16(v.high.x, v.high.y), PackBf16(v.high.z, v.high.w));
 }
-__device__ __forceinline__ float Element(const Eight& v, int i) { return i < 4 ? (&v.low.x)[i] : (&v.high.x)[i - 4]; }
-__device__ __forceinline__ void Set(Eight& v, int i, float x) { (i < 4 ? (&v.low.x)[i] : (&v.high.x)[i - 4]) = x; }
+__device__ __forceinline__ float Element(const Eight& v, int i) {
+  return i < 4 ? (&v.low.x)[i] : (&v.high.x)[i - 4];
+}
+__device__ __forceinline__ void Set(Eight& v, int i, float x) {
+  (i < 4 ? (&v.low.x)[i] : (&v.high.x)[i - 4]) = x;
+}
 
 // Block: 512 threads at most, whole warps.
 template <typename X>

@@ -53,7 +53,15 @@ __device__ __forceinline__ void GemmFinishSplits(const GemmParams& p) {
 
 using namespace kotodama::kernels;
 
-extern "C" __global__ void gemm_plain_f32(const GemmParams p) { GemmPlain<float>(p); }
-extern "C" __global__ void gemm_plain_bf16(const GemmParams p) { GemmPlain<bf16>(p); }
-extern "C" __global__ void gemm_finish_splits_f32(const GemmParams p) { GemmFinishSplits<float>(p); }
-extern "C" __global__ void gemm_finish_splits_bf16(const GemmParams p) { GemmFinishSplits<bf16>(p); }
+extern "C" __global__ void gemm_plain_f32(const GemmParams p) {
+  GemmPlain<float>(p);
+}
+extern "C" __global__ void gemm_plain_bf16(const GemmParams p) {
+  GemmPlain<bf16>(p);
+}
+extern "C" __global__ void gemm_finish_splits_f32(const GemmParams p) {
+  GemmFinishSplits<float>(p);
+}
+extern "C" __global__ void gemm_finish_splits_bf16(const GemmParams p) {
+  GemmFinishSplits<bf16>(p);
+}

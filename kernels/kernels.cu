@@ -6,6 +6,8 @@
 #include "cross_entropy.cu"
 #include "elementwise.cu"
 #include "embedding.cu"
+#include "gemm_bf16.cu"
+#include "gemm_f32.cu"
 #include "gemm_plain.cu"
 #include "global_norm.cu"
 #include "layernorm.cu"

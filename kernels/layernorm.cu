@@ -1,7 +1,8 @@
 #include "common.cuh"
 
 // LayerNorm, fused with the residual addition before it, and its backward pass (Ba et al. 2016). C is a multiple of 4.
-// A warp holds a row in shared memory, so that every byte crosses the bus once; weight and bias are staged once a block.
+// A warp holds a row in shared memory, so that every byte crosses the bus once; weight and bias are staged once a
+// block.
 
 namespace kotodama::kernels {
 
@@ -11,9 +12,9 @@ __device__ __forceinline__ void LayerNormForward(const LayerNormForwardParams& p
   extern __shared__ float4 shared[];
   const int vectors = p.c / 4;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  float4* weight = shared;                           // (C)
-  float4* bias = weight + vectors;                   // (C)
-  float4* row = bias + vectors + warp * vectors;     // (C)
+  float4* weight = shared;                        // (C)
+  float4* bias = weight + vectors;                // (C)
+  float4* row = bias + vectors + warp * vectors;  // (C)
   for (int i = threadIdx.x; i < vectors; i += blockDim.x) {
     weight[i] = Load4(p.weight + 4 * i);
     bias[i] = Load4(p.bias + 4 * i);
@@ -86,8 +87,8 @@ __device__ __forceinline__ void LayerNormBackward(const LayerNormBackwardParams&
       float sum = 0, sum_hat = 0;
       for (int i = lane; i < vectors; i += kWarp) {
         const float4 d = Load4(dout + 4 * i), x = Load4(p.x + offset + 4 * i), w = weight[i];
-        const float4 h = make_float4((x.x - mean) * rstd, (x.y - mean) * rstd, (x.z - mean) * rstd,
-                                     (x.w - mean) * rstd);
+        const float4 h =
+            make_float4((x.x - mean) * rstd, (x.y - mean) * rstd, (x.z - mean) * rstd, (x.w - mean) * rstd);
         dout_row[i] = d;
         hat_row[i] = h;
         sum += (d.x * w.x + d.y * w.y) + (d.z * w.z + d.w * w.w);
@@ -97,8 +98,9 @@ __device__ __forceinline__ void LayerNormBackward(const LayerNormBackwardParams&
       X* daddend = static_cast<X*>(p.daddend) + offset;
       for (int i = lane; i < vectors; i += kWarp) {
         const float4 d = dout_row[i], h = hat_row[i], w = weight[i];
-        float4 v = make_float4(rstd * (d.x * w.x - mean_g - h.x * mean_gh), rstd * (d.y * w.y - mean_g - h.y * mean_gh),
-                               rstd * (d.z * w.z - mean_g - h.z * mean_gh), rstd * (d.w * w.w - mean_g - h.w * mean_gh));
+        float4 v =
+            make_float4(rstd * (d.x * w.x - mean_g - h.x * mean_gh), rstd * (d.y * w.y - mean_g - h.y * mean_gh),
+                        rstd * (d.z * w.z - mean_g - h.z * mean_gh), rstd * (d.w * w.w - mean_g - h.w * mean_gh));
         float* dx = p.dx + offset + 4 * i;
         if (p.accumulate_dx) {
           const float4 before = Load4(dx);
@@ -136,7 +138,15 @@ __device__ __forceinline__ void LayerNormBackward(const LayerNormBackwardParams&
 
 using namespace kotodama::kernels;
 
-extern "C" __global__ void layernorm_forward_f32(const LayerNormForwardParams p) { LayerNormForward<float>(p); }
-extern "C" __global__ void layernorm_forward_bf16(const LayerNormForwardParams p) { LayerNormForward<bf16>(p); }
-extern "C" __global__ void layernorm_backward_f32(const LayerNormBackwardParams p) { LayerNormBackward<float>(p); }
-extern "C" __global__ void layernorm_backward_bf16(const LayerNormBackwardParams p) { LayerNormBackward<bf16>(p); }
+extern "C" __global__ void layernorm_forward_f32(const LayerNormForwardParams p) {
+  LayerNormForward<float>(p);
+}
+extern "C" __global__ void layernorm_forward_bf16(const LayerNormForwardParams p) {
+  LayerNormForward<bf16>(p);
+}
+extern "C" __global__ void layernorm_backward_f32(const LayerNormBackwardParams p) {
+  LayerNormBackward<float>(p);
+}
+extern "C" __global__ void layernorm_backward_bf16(const LayerNormBackwardParams p) {
+  LayerNormBackward<bf16>(p);
+}

@@ -22,8 +22,12 @@ __device__ __forceinline__ void ColumnSums(const ColumnSumsParams& p) {
 
 }  // namespace kotodama::kernels
 
-extern "C" __global__ void column_sums_f32(const ColumnSumsParams p) { ColumnSums<float>(p); }
-extern "C" __global__ void column_sums_bf16(const ColumnSumsParams p) { ColumnSums<bf16>(p); }
+extern "C" __global__ void column_sums_f32(const ColumnSumsParams p) {
+  ColumnSums<float>(p);
+}
+extern "C" __global__ void column_sums_bf16(const ColumnSumsParams p) {
+  ColumnSums<bf16>(p);
+}
 
 // Block (32, 8): a thread adds every eighth row of a column, then the eight sums are added in order.
 extern "C" __global__ void sum_rows(const SumRowsParams p) {

@@ -5,6 +5,49 @@
 // Which GEMM kernel takes a shape, and how the sum over K is split.
 
 namespace kotodama::cuda {
+namespace {
+
+// A tiled kernel: "nn", "nt" or "tn" by which of a and b are transposed, and the side of its tiles of c.
+struct TiledKernel {
+  const char* name;
+  int32_t side, step;  // step: what parts of K are multiples of
+  unsigned threads;
+  size_t shared_bytes;
+};
+
+constexpr size_t kBf16Shared = 3 * 2 * 128 * 32 * 2;  // three stages of a and b, 128 x 32 bf16
+constexpr int64_t kMostPartials = int64_t{1} << 24;   // elements of the partial sums of a split K
+
+TiledKernel ChooseKernel(const ::kotodama::Gemm& op, int multiprocessors) {
+  const int layout = op.transpose_a ? 2 : op.transpose_b ? 1 : 0;
+  if (op.a.dtype == DType::kBF16) {
+    constexpr const char* kNames[] = {"gemm_bf16_nn", "gemm_bf16_nt", "gemm_bf16_tn"};
+    return {kNames[layout], 128, 32, 128, kBf16Shared};
+  }
+  const int64_t large_tiles = static_cast<int64_t>(Blocks(op.m, 128)) * Blocks(op.n, 128);
+  if (large_tiles >= multiprocessors) {
+    constexpr const char* kNames[] = {"gemm_f32_nn_128x128", "gemm_f32_nt_128x128", "gemm_f32_tn_128x128"};
+    return {kNames[layout], 128, 8, 256, 0};
+  }
+  constexpr const char* kNames[] = {"gemm_f32_nn_64x64", "gemm_f32_nt_64x64", "gemm_f32_tn_64x64"};
+  return {kNames[layout], 64, 16, 256, 0};
+}
+
+// In how many parts K is summed, so that a small c still fills the device.
+int64_t ChooseSplits(const ::kotodama::Gemm& op, int64_t tiles, int multiprocessors) {
+  const int64_t by_device = 2 * multiprocessors / tiles, by_depth = op.k / 128;
+  const int64_t by_memory = kMostPartials / (op.m * op.n);
+  return std::max<int64_t>(1, std::min({by_device, by_depth, by_memory}));
+}
+
+// Four neighbours of c, aux, bias and the partial sums move at once where rows are multiples of four.
+bool CanTile(const ::kotodama::Gemm& op, const kernels::GemmParams& p) {
+  const int64_t piece = 16 / static_cast<int64_t>(SizeOf(op.a.dtype));
+  return !(op.transpose_a && op.transpose_b) && p.lda % piece == 0 && p.ldb % piece == 0 && IsAligned(p.a, 16) &&
+         IsAligned(p.b, 16) && IsAligned(p.c, 16) && IsAligned(p.aux, 16) && IsAligned(p.bias, 16) && p.k > 0;
+}
+
+}  // namespace
 
 // target = sums over K of op(b), by way of partial sums of chunks of rows.
 void CudaBackend::BiasGradient(const ::kotodama::Gemm& op) {
@@ -52,8 +95,25 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
     p.accumulate = op.accumulate;
     p.transpose_a = op.transpose_a;
     p.transpose_b = op.transpose_b;
-    context_.Launch(ForType(op.a.dtype, "gemm_plain_f32", "gemm_plain_bf16"), {Blocks(op.n, 16), Blocks(op.m, 16)},
-                    {16, 16}, 0, p);
+    if (!CanTile(op, p)) {
+      context_.Launch(ForType(op.a.dtype, "gemm_plain_f32", "gemm_plain_bf16"), {Blocks(op.n, 16), Blocks(op.m, 16)},
+                      {16, 16}, 0, p);
+      return;
+    }
+    const TiledKernel kernel = ChooseKernel(op, context_.multiprocessors());
+    p.tiles_m = static_cast<int32_t>(Blocks(op.m, kernel.side));
+    p.tiles_n = static_cast<int32_t>(Blocks(op.n, kernel.side));
+    const int64_t tiles = static_cast<int64_t>(p.tiles_m) * p.tiles_n;
+    const int64_t wanted = ChooseSplits(op, tiles, context_.multiprocessors());
+    p.k_per_split = static_cast<int32_t>(Blocks(op.k, wanted * kernel.step)) * kernel.step;
+    const unsigned splits = Blocks(op.k, p.k_per_split);
+    if (splits > 1) p.partials = static_cast<float*>(context_.Workspace(splits * sizeof(float) * op.m * op.n));
+    context_.Launch(kernel.name, {static_cast<unsigned>(tiles), splits}, {kernel.threads}, kernel.shared_bytes, p);
+    if (splits == 1) return;
+    p.k_per_split = static_cast<int32_t>(splits);
+    const int64_t width = op.n % 4 == 0 && p.ldc % 4 == 0 ? 4 : 1;
+    context_.Launch(ForType(op.a.dtype, "gemm_finish_splits_f32", "gemm_finish_splits_bf16"),
+                    {Blocks(op.m * op.n / width, kThreads)}, {kThreads}, 0, p);
   });
 }
 

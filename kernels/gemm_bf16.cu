@@ -1,0 +1,226 @@
+#include "gemm_epilogue.cuh"
+#include "gemm_tiles.cuh"
+#include "mma.cuh"
+
+// The bf16 GEMM on tensor cores. A block of four warps computes a tile of c in steps of 32 along K; copies run two
+// steps ahead of the arithmetic. Leading dimensions are multiples of 8, a and b aligned to 16 bytes.
+
+namespace kotodama::kernels {
+
+constexpr int kGemmK = 32;      // depth of a step
+constexpr int kGemmStages = 3;  // steps in shared memory
+constexpr int kGemmThreads = 128;
+
+// Copies one operand's tiles to shared memory: `Rows` along M or N by 32 along K.
+// K contiguous: a tile is (Rows, 32). Else it is (32, Rows), as stored.
+template <bool k_contiguous, int Rows>
+class OperandCopy {
+ public:
+  static constexpr int kChunks = k_contiguous ? kGemmK / 8 : Rows / 8;  // of 16 bytes in a tile's row
+  static constexpr int kCopies = Rows * kGemmK / 8 / kGemmThreads;      // of a thread
+  static constexpr int kRowStep = kGemmThreads / kChunks;               // tile rows between a thread's copies
+  static constexpr uint32_t kBytes = Rows * kGemmK * 2;
+
+  // `first` is the tile's first row of the operand along M or N, `extent` their number.
+  __device__ __forceinline__ OperandCopy(const void* data, int64_t stride, int first, int extent, int k)
+      : row_(threadIdx.x / kChunks), chunk_(threadIdx.x % kChunks) {
+    target_ = SwizzledOffset<kChunks>(row_, chunk_);
+    const bf16* base = static_cast<const bf16*>(data);
+    if (k_contiguous) {
+      source_ = base + first * stride + k + 8 * chunk_;
+      step_ = kGemmK;
+      // Rows beyond the operand repeat its last one: what they give is never stored.
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) {
+        offsets_[i] = static_cast<uint32_t>(2 * min(row_ + i * kRowStep, extent - 1 - first) * stride);
+      }
+      bytes_ = 16;
+    } else {
+      const int column = first + 8 * chunk_;
+      bytes_ = max(0, min(16, 2 * (extent - column)));
+      source_ = base + k * stride + (bytes_ > 0 ? column : 0);
+      step_ = kGemmK * stride;
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) offsets_[i] = static_cast<uint32_t>(2 * (row_ + i * kRowStep) * stride);
+    }
+  }
+
+  // Copies the next tile, all of whose 32 steps along K exist.
+  __device__ __forceinline__ void Next(uint32_t tile) {
+    tile += target_;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const uint32_t target = tile + i * (kRowStep * kChunks * 16);
+      if (k_contiguous) {
+        CopyAsync16(target, Source(i));
+      } else {
+        CopyAsync16(target, Source(i), bytes_);
+      }
+    }
+    source_ += step_;
+  }
+
+  // Copies the tile `ahead` of the next one, of which only `depth` steps along K exist, and fills it up with zeros.
+  __device__ __forceinline__ void Partial(uint32_t tile, int ahead, int depth) {
+    const bf16* const next = source_;
+    source_ += ahead * step_;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const int left = k_contiguous ? 2 * (depth - 8 * chunk_) : depth > row_ + i * kRowStep ? bytes_ : 0;
+      const int bytes = max(0, min(16, left));
+      // Where nothing is read, the address still is one of the operand.
+      CopyAsync16(tile + target_ + i * (kRowStep * kChunks * 16), bytes > 0 ? Source(i) : next, bytes);
+    }
+    source_ = next;
+  }
+
+ private:
+  // One instruction, where 64-bit addition takes two.
+  __device__ __forceinline__ const bf16* Source(int i) const {
+    const bf16* source;
+    asm("mad.wide.u32 %0, %1, 1, %2;" : "=l"(source) : "r"(offsets_[i]), "l"(source_));
+    return source;
+  }
+
+  int row_, chunk_;
+  uint32_t target_;
+  const bf16* source_;
+  int64_t step_;
+  uint32_t offsets_[kCopies];  // in bytes
+  int bytes_;
+};
+
+// Reads the fragments of 16 rows of A, or of 16 columns of B, from a tile.
+template <bool k_contiguous, int Rows, bool is_a>
+class OperandFragments {
+ public:
+  static constexpr int kChunks = OperandCopy<k_contiguous, Rows>::kChunks;
+
+  // `first`: the warp's first row within the tile.
+  __device__ __forceinline__ explicit OperandFragments(int first) {
+    const int lane = threadIdx.x % kWarp;
+    // The order of the four 8 x 8 matrices: A goes down M first, B goes down K first.
+    const bool m_first = is_a;
+    const int inner = lane % 8, low = lane / 8 % 2, high = lane / 16;
+    const int row = inner + 8 * (m_first ? low : high);  // along M or N
+    const int k = inner + 8 * (m_first ? high : low);    // along K, where that is the tile's row
+    offset_ = k_contiguous ? SwizzledOffset<kChunks>(first + row, m_first ? high : low)
+                           : SwizzledOffset<kChunks>(k, first / 8 + (m_first ? low : high));
+  }
+
+  // Fragment `index` of 16 rows each, at step `k` of 16 along K. Permuted pieces move by exclusive or.
+  __device__ __forceinline__ void Load(uint32_t (&r)[4], uint32_t tile, int index, int k) const {
+    if (k_contiguous) {
+      LoadMatrices(r, ((tile + offset_) ^ (k * 32)) + index * (16 * kChunks * 16));
+    } else {
+      LoadMatricesTransposed(r, ((tile + offset_) ^ (index * 32)) + k * (16 * kChunks * 16));
+    }
+  }
+
+ private:
+  uint32_t offset_;
+};
+
+// Warps are arranged 2 x 2.
+template <bool transpose_a, bool transpose_b, int BlockM, int BlockN>
+__device__ __forceinline__ void GemmBf16(const GemmParams& p) {
+  constexpr int kWarpM = BlockM / 2, kWarpN = BlockN / 2, kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
+  using CopyA = OperandCopy<!transpose_a, BlockM>;
+  using CopyB = OperandCopy<transpose_b, BlockN>;
+  constexpr uint32_t kStageBytes = CopyA::kBytes + CopyB::kBytes;
+  extern __shared__ __align__(1024) unsigned char shared_bytes[];
+  const uint32_t shared = SharedAddress(shared_bytes);
+
+  const GemmTile tile = TileOfBlock(p);
+  const int split = blockIdx.y, k_first = split * p.k_per_split, k_end = min(p.k, k_first + p.k_per_split);
+  const int full_steps = (k_end - k_first) / kGemmK, rest = (k_end - k_first) % kGemmK;
+  const int steps = full_steps + (rest > 0 ? 1 : 0);
+  CopyA copy_a(p.a, p.lda, tile.m * BlockM, p.m, k_first);
+  CopyB copy_b(p.b, p.ldb, tile.n * BlockN, p.n, k_first);
+  // A part of a step at the end of K comes first, so that the loop knows whole ones alone.
+  const auto copy = [&](uint32_t stage) {
+    copy_a.Next(stage);
+    copy_b.Next(stage + CopyA::kBytes);
+  };
+
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int warp_m = warp / 2 * kWarpM, warp_n = warp % 2 * kWarpN;
+  const OperandFragments<!transpose_a, BlockM, true> fragments_a(warp_m);
+  const OperandFragments<transpose_b, BlockN, false> fragments_b(warp_n);
+  float c[kTilesM][kTilesN][4] = {};
+
+  uint32_t write = shared, read = shared;
+  constexpr uint32_t kLast = (kGemmStages - 1) * kStageBytes;
+#pragma unroll
+  for (int step = 0; step < kGemmStages - 1; ++step) {
+    if (step == 0 && rest > 0) {
+      copy_a.Partial(write, full_steps, rest);
+      copy_b.Partial(write + CopyA::kBytes, full_steps, rest);
+    } else if (step < steps) {
+      copy(write);
+    }
+    CommitCopies();
+    write += kStageBytes;
+  }
+#pragma unroll 1
+  for (int step = 0; step < steps; ++step) {
+    WaitCopies<kGemmStages - 2>();
+    __syncthreads();
+    if (step + kGemmStages - 1 < steps) copy(write);
+    CommitCopies();
+    write = write == shared + kLast ? shared : write + kStageBytes;
+#pragma unroll
+    for (int k = 0; k < kGemmK / 16; ++k) {
+      uint32_t a[kTilesM][4], b[kTilesN / 2][4];
+#pragma unroll
+      for (int i = 0; i < kTilesM; ++i) fragments_a.Load(a[i], read, i, k);
+#pragma unroll
+      for (int j = 0; j < kTilesN / 2; ++j) fragments_b.Load(b[j], read + CopyA::kBytes, j, k);
+#pragma unroll
+      for (int i = 0; i < kTilesM; ++i) {
+#pragma unroll
+        for (int j = 0; j < kTilesN; ++j) Mma(c[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+      }
+    }
+    read = read == shared + kLast ? shared : read + kStageBytes;
+  }
+  WaitCopies<0>();
+  __syncthreads();
+
+  // Each warp passes 16 rows at a time through shared memory, so that it stores whole rows of its tile.
+  constexpr int kStride = kWarpN + 8;  // floats; eight rows start in different banks
+  float* staged = reinterpret_cast<float*>(shared_bytes) + warp * 16 * kStride;
+  constexpr int kLanesPerRow = kWarpN / 4;
+#pragma unroll
+  for (int i = 0; i < kTilesM; ++i) {
+#pragma unroll
+    for (int j = 0; j < kTilesN; ++j) {
+      float* target = staged + lane / 4 * kStride + 8 * j + lane % 4 * 2;
+      *reinterpret_cast<float2*>(target) = make_float2(c[i][j][0], c[i][j][1]);
+      *reinterpret_cast<float2*>(target + 8 * kStride) = make_float2(c[i][j][2], c[i][j][3]);
+    }
+    __syncwarp();
+#pragma unroll 1
+    for (int r = lane / kLanesPerRow; r < 16; r += kWarp / kLanesPerRow) {
+      const int column = lane % kLanesPerRow * 4;
+      StoreFour<bf16>(p, split, tile.m * BlockM + warp_m + 16 * i + r, tile.n * BlockN + warp_n + column,
+                      Load4(staged + r * kStride + column));
+    }
+    __syncwarp();
+  }
+}
+
+}  // namespace kotodama::kernels
+
+using namespace kotodama::kernels;
+
+// Names: whether a and b are as they are (n) or transposed (t).
+extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_nn(const GemmParams p) {
+  GemmBf16<false, false, 128, 128>(p);
+}
+extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_nt(const GemmParams p) {
+  GemmBf16<false, true, 128, 128>(p);
+}
+extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_tn(const GemmParams p) {
+  GemmBf16<true, false, 128, 128>(p);
+}
