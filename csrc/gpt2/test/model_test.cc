@@ -1,0 +1,248 @@
+#include "gpt2/model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cpu/cpu_backend.h"
+#include "error.h"
+#include "gpt2/decoder.h"
+#include "gpt2/test/float64_gpt2.h"
+#include "reference/reference_backend.h"
+
+namespace kotodama {
+namespace {
+
+int failures = 0;
+
+void Expect(bool condition, const std::string& what) {
+  if (condition) return;
+  ++failures;
+  std::printf("FAILED: %s\n", what.c_str());
+}
+
+std::string Text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.3g", value);
+  return text;
+}
+
+void ExpectBelow(double value, double limit, const std::string& what) {
+  Expect(value < limit, what + ": " + Text(value) + ", expected less than " + Text(limit));
+}
+
+template <typename Body>
+void ExpectError(ErrorCode code, Body&& body, const std::string& what) {
+  try {
+    body();
+    Expect(false, what + ": no error");
+  } catch (const Error& error) {
+    Expect(error.code() == code, what + ": " + error.what());
+  }
+}
+
+struct Batch {
+  BatchShape shape;
+  std::vector<int32_t> ids, labels;
+};
+
+Batch MakeBatch(const Config& config, BatchShape shape, uint32_t seed) {
+  std::mt19937 random(seed);
+  Batch batch{shape, {}, {}};
+  for (int64_t i = 0; i < shape.rows(); ++i) {
+    batch.ids.push_back(static_cast<int32_t>(random() % config.vocab_size));
+    batch.labels.push_back(random() % 5 == 0 ? kIgnoredLabel : static_cast<int32_t>(random() % config.vocab_size));
+  }
+  return batch;
+}
+
+Config SmallConfig() {
+  Config config;
+  config.vocab_size = 37;
+  config.n_positions = 12;
+  config.n_embd = 20;
+  config.n_layer = 2;
+  config.n_head = 5;
+  config.n_inner = 31;
+  config.initializer_range = 0.3;
+  return config;
+}
+
+// Biases and LayerNorm start at 0 and 1; noise makes their part of the network visible.
+void AddNoise(Model& model, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, 0.1f);
+  for (const Parameter& parameter : model.table().list) {
+    std::vector<float> values(static_cast<size_t>(parameter.size));
+    model.ReadTensor(TensorKind::kParam, parameter.name, values.data());
+    for (float& value : values) value += normal(random);
+    model.WriteTensor(TensorKind::kParam, parameter.name, values.data(), values.size());
+  }
+}
+
+std::vector<float> Read(Model& model, TensorKind kind, const Parameter& parameter) {
+  std::vector<float> values(static_cast<size_t>(parameter.size));
+  model.ReadTensor(kind, parameter.name, values.data());
+  return values;
+}
+
+double RelativeL2(const std::vector<float>& value, const std::vector<float>& truth) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    difference += std::pow(double{value[i]} - truth[i], 2);
+    norm += std::pow(double{truth[i]}, 2);
+  }
+  return std::sqrt(difference / std::max(norm, 1e-30));
+}
+
+LossTotals Train(Model& model, const Batch& batch) {
+  return model.ForwardBackward(batch.ids.data(), batch.labels.data(), batch.shape);
+}
+
+void TestGradientsAgainstFiniteDifferences() {
+  const Config config = SmallConfig();
+  const auto backend = MakeCpuBackend(2);
+  Model model(config, Precision::kF32, 3, *backend);
+  AddNoise(model, 4);
+  const Batch batch = MakeBatch(config, {3, 11}, 5);
+  const LossTotals totals = Train(model, batch);
+
+  Float64Weights start;
+  for (const Parameter& parameter : model.table().list) {
+    const std::vector<float> values = Read(model, TensorKind::kParam, parameter);
+    start[parameter.name].assign(values.begin(), values.end());
+  }
+  const auto loss = [&](const Float64Weights& weights) {
+    return Float64Loss(config, weights, batch.ids, batch.labels, batch.shape.b, batch.shape.t);
+  };
+  const double truth = loss(start);
+  ExpectBelow(std::abs(totals.sum / static_cast<double>(totals.count) - truth) / truth, 1e-6, "loss against float64");
+
+  std::mt19937 random(6);
+  std::normal_distribution<double> normal;
+  // One direction per tensor, then a few through all tensors at once.
+  for (size_t trial = 0; trial < model.table().list.size() + 4; ++trial) {
+    const bool all = trial >= model.table().list.size();
+    Float64Weights ahead = start, behind = start;
+    double slope = 0, gradient_norm = 0;
+    const double h = 1e-5;
+    for (size_t i = 0; i < model.table().list.size(); ++i) {
+      const Parameter& parameter = model.table().list[i];
+      if (!all && i != trial) continue;
+      const std::vector<float> gradient = Read(model, TensorKind::kGrad, parameter);
+      for (size_t j = 0; j < gradient.size(); ++j) {
+        const double direction = normal(random);
+        slope += direction * gradient[j];
+        gradient_norm += double{gradient[j]} * gradient[j];
+        ahead[parameter.name][j] += h * direction;
+        behind[parameter.name][j] -= h * direction;
+      }
+    }
+    const double difference = (loss(ahead) - loss(behind)) / (2 * h);
+    // Against the slope a random direction has on average: one direction's own slope can be 0 by chance.
+    ExpectBelow(std::abs(slope - difference) / std::sqrt(gradient_norm), 1e-5,
+                "slope along " + (all ? "all tensors" : model.table().list[trial].name));
+  }
+}
+
+// The float64 reference shares the statement of the masks with the CPU backend, and nothing else.
+void TestDropoutAgainstReference() {
+  Config config = SmallConfig();
+  config.embd_pdrop = 0.1f;
+  config.attn_pdrop = 0.2f;
+  config.resid_pdrop = 0.3f;
+  const auto cpu = MakeCpuBackend(2), reference = MakeReferenceBackend();
+  Model model(config, Precision::kF32, 3, *cpu), truth(config, Precision::kF32, 3, *reference);
+  AddNoise(model, 4);
+  AddNoise(truth, 4);
+  for (uint32_t micro = 0; micro < 2; ++micro) {
+    const Batch batch = MakeBatch(config, {2, 9}, micro);
+    const LossTotals a = Train(model, batch), b = Train(truth, batch);
+    ExpectBelow(std::abs(a.sum - b.sum) / b.sum, 1e-5, "loss with dropout");
+  }
+  for (const Parameter& parameter : model.table().list) {
+    ExpectBelow(RelativeL2(Read(model, TensorKind::kGrad, parameter), Read(truth, TensorKind::kGrad, parameter)), 1e-4,
+                "gradient with dropout of " + parameter.name);
+  }
+}
+
+void TestAccumulation() {
+  const Config config = SmallConfig();
+  const auto backend = MakeCpuBackend(2);
+  Model one(config, Precision::kF32, 3, *backend), parts(config, Precision::kF32, 3, *backend);
+  const Batch whole = MakeBatch(config, {4, 7}, 8);
+  Train(one, whole);
+  for (int64_t b = 0; b < 4; ++b) {
+    parts.ForwardBackward(whole.ids.data() + 7 * b, whole.labels.data() + 7 * b, {1, 7});
+  }
+  for (const Parameter& parameter : one.table().list) {
+    ExpectBelow(RelativeL2(Read(parts, TensorKind::kGrad, parameter), Read(one, TensorKind::kGrad, parameter)), 1e-5,
+                "accumulated gradient of " + parameter.name);
+  }
+  StepOptions options;
+  options.learning_rate = 1e-3;
+  options.weight_decay = 0.1;
+  options.max_grad_norm = 1;
+  const StepResult a = one.Step(options), b = parts.Step(options);
+  Expect(a.applied && b.applied, "both steps apply");
+  ExpectBelow(std::abs(a.grad_norm - b.grad_norm) / a.grad_norm, 1e-5, "norm of accumulated gradients");
+}
+
+// The padding of the vocabulary (37 to 64) must not reach the loss.
+void TestLogitsCoverTheVocabulary() {
+  const Config config = SmallConfig();
+  const auto backend = MakeCpuBackend(1);
+  Model model(config, Precision::kF32, 3, *backend);
+  const Batch batch = MakeBatch(config, {2, 5}, 9);
+  std::vector<float> logits(static_cast<size_t>(10 * config.vocab_size));
+  model.Forward(batch.ids.data(), batch.shape, logits.data());
+  double sum = 0;
+  for (size_t row = 0; row < 10; ++row) {
+    if (batch.labels[row] == kIgnoredLabel) continue;
+    double total = 0;
+    const float* at = logits.data() + row * static_cast<size_t>(config.vocab_size);
+    for (int64_t v = 0; v < config.vocab_size; ++v) total += std::exp(double{at[v]});
+    sum += std::log(total) - at[batch.labels[row]];
+  }
+  const LossTotals totals = model.Evaluate(batch.ids.data(), batch.labels.data(), batch.shape);
+  ExpectBelow(std::abs(totals.sum - sum) / sum, 1e-6, "loss of evaluate against its logits");
+}
+
+void TestErrors() {
+  Config config = SmallConfig();
+  const auto backend = MakeCpuBackend(1);
+  Model model(config, Precision::kF32, 3, *backend);
+  const Batch batch = MakeBatch(config, {1, 13}, 9);
+  ExpectError(
+      ErrorCode::kOptions, [&] { Train(model, batch); }, "block longer than n_positions");
+  ExpectError(
+      ErrorCode::kOptions, [&] { model.Step({}); }, "step without gradients");
+  ExpectError(
+      ErrorCode::kMemory,
+      [&] {
+        model.Reserve({1 << 26, 12});
+      },
+      "more memory than there is");
+  ExpectError(
+      ErrorCode::kOptions, [&] { Decoder(model, 1, 13); }, "decoder longer than n_positions");
+  config.n_head = 3;
+  ExpectError(
+      ErrorCode::kOptions, [&] { Model(config, Precision::kF32, 3, *backend); }, "heads that do not divide");
+}
+
+}  // namespace
+}  // namespace kotodama
+
+int main() {
+  kotodama::TestGradientsAgainstFiniteDifferences();
+  kotodama::TestDropoutAgainstReference();
+  kotodama::TestAccumulation();
+  kotodama::TestLogitsCoverTheVocabulary();
+  kotodama::TestErrors();
+  std::printf(kotodama::failures == 0 ? "gpt2: passed\n" : "gpt2: %d failed\n", kotodama::failures);
+  return kotodama::failures == 0 ? 0 : 1;
+}
