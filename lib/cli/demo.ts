@@ -4,10 +4,10 @@ import { GPT2 } from '../model/gpt2.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { holdsRun } from '../train/run-folder.js';
 import { OptionReader } from '../validate.js';
-import type { Command } from './command.js';
+import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { readDemoTexts } from './demo-text.js';
 import { DEMO_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
-import { train } from './train.js';
+import { runTrain } from './train.js';
 import { PACKAGE_ROOT } from './version.js';
 
 interface DemoArguments {
@@ -61,10 +61,10 @@ export const demo: Command = {
       ...(options.threads !== undefined && { threads: options.threads }),
     });
     say(`\nThe training is this command (Ctrl-C saves and stops):\n  kotodama train ${flags.join(' ')}\n`);
-    const code = await train.run(flags);
-    if (code !== 0) {
+    const { end } = await runTrain(flags);
+    if (end.reason === 'aborted') {
       say(`\nTo go on: npx kotodama train --resume --out ${out}`);
-      return code;
+      return EXIT_INTERRUPTED;
     }
     say('\nNow the same beginnings go on like this:');
     await showSamples(await GPT2.fromPretrained(out, engine(options)), tokenizerFolder);

@@ -136,7 +136,7 @@ export function parseFlags(words: readonly string[], table: OptionTable): RawOpt
     const [value] = values;
     if (kind === 'strings') options[name] = [...((options[name] as string[] | undefined) ?? []), ...values];
     else if (kind === 'boolean') options[name] = value === undefined || toBoolean(value);
-    else if (value === undefined && kind !== undefined) reader.problem(name, 'a value', undefined);
+    else if (value === undefined && kind !== undefined) reader.problems.add(flagOf(name), 'a value', 'nothing');
     else options[name] = kind === 'integer' || kind === 'number' ? toNumber(value as string) : (value ?? true);
   }
   reader.finish('The command line is not valid');
@@ -191,7 +191,7 @@ export function readOptions(reader: OptionReader, table: OptionTable): { [name: 
 /** Notes options that must be there and are not. */
 export function requireOptions(reader: OptionReader, table: OptionTable, names: readonly string[]): void {
   for (const name of names) {
-    if (!reader.has(name)) reader.problem(name, table[name]?.placeholder ?? 'a value', undefined);
+    if (!reader.has(name)) reader.problems.add(flagOf(name), table[name]?.placeholder ?? 'a value', 'nothing');
   }
 }
 

@@ -6,7 +6,13 @@ import type { GPT2Config } from '../model/config.js';
 import { GPT2, type ModelOptions, type Precision } from '../model/gpt2.js';
 import { readConfig } from '../model/pretrained.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
-import { type OptionTable, readTrainingOptions, type TrainingOptions } from '../train/options.js';
+import type { EndEvent } from '../train/events.js';
+import {
+  deriveTrainingOptions,
+  type OptionTable,
+  type ReadTrainingOptions,
+  type TrainingOptions,
+} from '../train/options.js';
 import { holdsRun, readRunFile } from '../train/run-folder.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
@@ -61,18 +67,24 @@ export const train: Command = {
     'kotodama train --train data/train.txt --init-from DIR --out runs/b --lr 5e-5',
   ],
   async run(words) {
-    const options = await readArguments(words);
-    const tokenizer = await Tokenizer.fromPretrained(options.tokenizer);
-    const model = await makeModel(options, tokenizer);
-    try {
-      const end = await runTrainer(makeTrainer(options, model, tokenizer), options);
-      if (!options.json) process.stderr.write(`next: kotodama generate --model ${options.out} --prompt "..."\n`);
-      return end.reason === 'aborted' ? EXIT_INTERRUPTED : 0;
-    } finally {
-      await model.dispose();
-    }
+    const { out, json, end } = await runTrain(words);
+    if (!json) process.stderr.write(`next: kotodama generate --model ${out} --prompt "..."\n`);
+    return end.reason === 'aborted' ? EXIT_INTERRUPTED : 0;
   },
 };
+
+/** Trains as the command line says. */
+export async function runTrain(words: readonly string[]): Promise<{ out: string; json: boolean; end: EndEvent }> {
+  const options = await readArguments(words);
+  const tokenizer = await Tokenizer.fromPretrained(options.tokenizer);
+  const model = await makeModel(options, tokenizer);
+  try {
+    const end = await runTrainer(makeTrainer(options, model, tokenizer), options);
+    return { out: options.out, json: options.json, end };
+  } finally {
+    await model.dispose();
+  }
+}
 
 /** Flags win over the configuration file, and that over what a resumed run was begun with. */
 async function readArguments(words: readonly string[]): Promise<TrainArguments> {
@@ -86,7 +98,7 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   values.tokenizer ??= values.initFrom;
 
   const reader = new OptionReader(values, flagOf);
-  const read = readOptions(reader, table) as unknown as TrainArguments;
+  const read = readOptions(reader, table) as unknown as TrainArguments & ReadTrainingOptions;
   requireOptions(reader, table, ['train', 'tokenizer', 'out']);
   requireFiles(reader, 'train', read.train ?? []);
   requireFiles(reader, 'valid', read.valid ?? []);
@@ -95,7 +107,7 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
       reader.problem(name, 'nothing, since --init-from decides it', read[name]);
     }
   }
-  const training = readTrainingOptions(reader);
+  const training = deriveTrainingOptions(reader, read);
   reader.finish('The options of kotodama train are not valid');
   return { ...read, training };
 }

@@ -88,8 +88,19 @@ export async function saveCheckpoint(
     return { path, bytes: Object.values(files).reduce((sum, size) => sum + size, 0) };
   } catch (cause) {
     await rm(temporary, { recursive: true, force: true }).catch(() => {});
-    throw ioError(cause, `The checkpoint of step ${state.step} could not be written to ${parent}`);
+    throw notSaved(state.step, ioError(cause, `${parent} could not be written`));
   }
+}
+
+function notSaved(step: number, cause: KotodamaError): KotodamaError {
+  if (cause.code !== 'ERR_IO') return cause;
+  const [reason] = cause.message.split('\n', 1);
+  const { hint } = cause;
+  return new KotodamaError(
+    'ERR_IO',
+    `The checkpoint of step ${step} could not be saved; the one before is untouched (${reason})`,
+    hint === undefined ? { cause } : { hint, cause },
+  );
 }
 
 /** Steps of the checkpoints in a run's folder, ascending; they may be damaged. */

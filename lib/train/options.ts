@@ -131,14 +131,23 @@ export function readTrainingOptions(reader: OptionReader): TrainingOptions {
     name,
     readOption(reader, name, spec),
   ]);
-  const options = Object.fromEntries(read) as Omit<TrainingOptions, 'minLr'> & { minLr: number | undefined };
-  const minLr = options.minLr ?? options.lr / 10;
-  if (minLr > options.lr) reader.problem('minLr', `at most the peak learning rate ${options.lr}`, minLr);
-  if (options.maxSteps !== undefined && (options.warmupSteps ?? 0) > options.maxSteps) {
-    reader.problem('warmupSteps', `at most the ${options.maxSteps} steps of the run`, options.warmupSteps);
+  return deriveTrainingOptions(reader, Object.fromEntries(read) as ReadTrainingOptions);
+}
+
+/** The training options one by one, before those that depend on others are found. */
+export type ReadTrainingOptions = Omit<TrainingOptions, 'minLr'> & { minLr: number | undefined };
+
+/** Fills in the options that depend on others, and checks those that must fit together. */
+export function deriveTrainingOptions(reader: OptionReader, read: ReadTrainingOptions): TrainingOptions {
+  const { lr, maxSteps, warmupSteps = 0 } = read;
+  const minLr = read.minLr ?? lr / 10;
+  if (minLr > lr) reader.problem('minLr', `at most the peak learning rate ${lr}`, minLr);
+  if (maxSteps !== undefined && warmupSteps > maxSteps) {
+    reader.problem('warmupSteps', `at most the ${maxSteps} steps of the run`, warmupSteps);
   }
-  const epochs = options.epochs ?? (options.maxSteps === undefined ? 1 : undefined);
-  return { ...options, minLr, epochs };
+  const names = Object.keys(TRAINING_OPTIONS) as (keyof TrainingOptions)[];
+  const kept = Object.fromEntries(names.map((name) => [name, read[name]])) as ReadTrainingOptions;
+  return { ...kept, minLr, epochs: read.epochs ?? (maxSteps === undefined ? 1 : undefined) };
 }
 
 /** True when the run's number of steps must be found by counting the batches of an epoch. */

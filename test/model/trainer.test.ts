@@ -155,8 +155,9 @@ t.test('abort: the running step ends, the checkpoint is saved, the last event sa
     if (event.type === 'step' && event.step === 3) setImmediate(() => controller.abort());
   }
   t.match(seen.at(-1), { type: 'end', reason: 'aborted' });
-  t.ok(seen.at(-1)?.step >= 3 && seen.at(-1)?.step < 6);
-  t.match(seen.at(-2), { type: 'checkpoint', step: seen.at(-1)?.step });
+  const last = seen.at(-1)?.step ?? 0;
+  t.ok(last >= 3 && last < 6, `${last}`);
+  t.match(seen.at(-2), { type: 'checkpoint', step: last });
   t.notOk(seen.some(({ type }) => type === 'eval'));
   t.equal(loader.open, 0);
 });
@@ -210,7 +211,7 @@ t.test('a loss that is no number stops the run, names the blocks and leaves the 
 t.test('a gradient that is no number stops the run before the weights change', async (t) => {
   const out = join(t.testdir(), 'run');
   const broken = await model(t);
-  const run = trainer({ model: broken, out }).run();
+  const run = trainer({ model: broken, out, gradAccum: 6 }).run();
   await run.next();
   // Logits of a common size from a huge and a tiny factor: the loss is finite, the tiny one's gradient is not.
   await broken.writeTensor('transformer.ln_f.weight', new Float32Array(16).fill(8e37));
@@ -223,7 +224,7 @@ t.test('a gradient that is no number stops the run before the weights change', a
     async () => {
       for await (const _ of run);
     },
-    { code: 'ERR_NON_FINITE', message: /^Step 1: the gradient norm is (Infinity|NaN) in blocks 1 to 2 of epoch 1/ },
+    { code: 'ERR_NON_FINITE', message: /^Step 1: the gradient norm is (Infinity|NaN) in blocks 1 to 12 of epoch 1/ },
   );
   t.same(await broken.readTensor('transformer.h.0.attn.c_attn.weight'), before);
 });

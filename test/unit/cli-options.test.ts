@@ -38,7 +38,7 @@ t.test('what is no number stays for the check to complain about', async (t) => {
 t.test('a flag without its value, and words without a flag', async (t) => {
   t.throws(() => parse('train.txt --lr --seed 1'), {
     code: 'ERR_OPTIONS',
-    message: /2 problems\n.*received 'train.txt'.*\n.*--lr: expected a value, received undefined/,
+    message: /2 problems\n.*received 'train.txt'.*\n.*--lr: expected a value, received nothing/,
   });
 });
 

@@ -1,0 +1,68 @@
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { kotodama, tinyTraining, workplace } from './program.js';
+
+t.test('what is wrong is said before any work, all of it at once', async (t) => {
+  const cwd = workplace(t);
+  const words = ['train', '--train', 'gone.txt', '--valid', '.', '--lr', 'NaN', '--n-hed', '3', '--schedule', 'cosin'];
+  const run = await kotodama(words, { cwd });
+  t.equal(run.code, 2);
+  t.equal(run.stdout, '');
+  for (const part of [
+    'options of kotodama train are not valid: 7 problems',
+    '--n-hed: expected a known name, received an unknown name (did you mean --n-head?)',
+    '--lr: expected a number above 0, received NaN',
+    `--schedule: expected 'cosine', 'linear', 'constant' or 'wsd', received 'cosin' (did you mean 'cosine'?)`,
+    '--tokenizer: expected DIR, received nothing',
+    '--out: expected DIR, received nothing',
+    '--train: expected a file that exists, received gone.txt',
+    '--valid: expected a file, received ., a folder',
+  ]) {
+    t.match(run.stderr, part);
+  }
+  t.notMatch(run.stderr, /^ +at /m, 'no stack');
+  t.same(readdirSync(cwd).sort(), ['train.txt', 'valid.txt']);
+});
+
+t.test('errors name what to do', async (t) => {
+  const cwd = workplace(t);
+  writeFileSync(join(cwd, 'short.txt'), 'too short');
+  writeFileSync(join(cwd, 'empty.txt'), '');
+  const fails = async (name: string, more: { [flag: string]: string | number }, ...patterns: (RegExp | string)[]) => {
+    const out = `runs/${name}`;
+    const run = await kotodama(tinyTraining(out, { 'max-steps': 1, ...more }), { cwd });
+    t.ok(run.code === 1 || run.code === 2, `${name}: ${run.code}`);
+    for (const pattern of patterns) t.match(run.stderr, pattern, name);
+    t.notMatch(run.stderr, /^ +at /m, name);
+  };
+  await fails('short', { train: 'short.txt' }, /^error ERR_DATA: /, /17/);
+  await fails('empty', { train: 'empty.txt' }, /^error ERR_DATA: /, 'empty');
+  await fails('heads', { 'n-head': 3 }, 'nHead: expected a divisor of nEmbd (16), received 3');
+  await fails('tokenizer', { tokenizer: cwd }, /^error ERR_TOKENIZER: /);
+  await fails('device', { device: 'cuda:99' }, /^error ERR_DEVICE: /);
+  await fails('init', { 'init-from': cwd }, /^error ERR_/);
+
+  await kotodama(tinyTraining('runs/a', { 'max-steps': 1 }), { cwd });
+  const metrics = readFileSync(join(cwd, 'runs/a/metrics.jsonl'), 'utf8');
+  await fails('a', {}, /^error ERR_CHECKPOINT: runs\/a holds another run/, 'continue it with --resume');
+  t.equal(readFileSync(join(cwd, 'runs/a/metrics.jsonl'), 'utf8'), metrics);
+  const changed = await kotodama(['train', '--resume', '--out', 'runs/a', '--batch-size', '4', '--seed', '7'], { cwd });
+  t.equal(changed.code, 1);
+  t.match(changed.stderr, /begun differently:\n {2}--batch-size: 2 in the run, 4 now\n {2}--seed: 0 in the run, 7 now/);
+  const nothing = await kotodama(['train', '--resume', ...tinyTraining('runs/none').slice(1)], { cwd });
+  t.match(nothing.stderr, /^error ERR_CHECKPOINT: runs\/none holds no run/);
+});
+
+t.test('a tokenizer with more ids than the model', async (t) => {
+  const cwd = workplace(t);
+  await kotodama(tinyTraining('runs/a', { 'max-steps': 1 }), { cwd });
+  const path = join(cwd, 'runs/a/config.json');
+  rmSync(join(cwd, 'runs/a/checkpoints'), { recursive: true });
+  writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), vocab_size: 100 }));
+  const flags = ['--init-from', 'runs/a', '--train', 'train.txt', '--out', 'runs/b', '--device', 'cpu'];
+  const run = await kotodama(['train', ...flags], { cwd });
+  t.equal(run.code, 2);
+  t.match(run.stderr, /The tokenizer does not fit the model of --init-from: expected at most 100 ids, received 2048/);
+  t.notOk(existsSync(join(cwd, 'runs/b')));
+});

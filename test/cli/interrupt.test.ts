@@ -1,0 +1,44 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
+
+t.test('Ctrl-C in the middle of a run: the step ends, a checkpoint is there, exit code 130', async (t) => {
+  const cwd = workplace(t);
+  let sent = false;
+  const run = await kotodama(tinyTraining('runs/a', { 'max-steps': 100_000 }), {
+    cwd,
+    onOutput: (stdout, child) => {
+      if (sent || !stdout.includes('"step":3,')) return;
+      sent = true;
+      child.kill('SIGINT');
+    },
+  });
+  t.equal(run.code, 130, run.stderr);
+  t.match(run.stderr, /finishing the step and saving/);
+  const end = parseEvents(run.stdout).at(-1);
+  t.match(end, { type: 'end', reason: 'aborted' });
+  const name = `step-${String(end?.step).padStart(8, '0')}`;
+  t.ok(existsSync(join(cwd, 'runs/a/checkpoints', name, 'trainer_state.json')));
+});
+
+t.test('Ctrl-C twice ends at once', async (t) => {
+  const cwd = workplace(t);
+  let signals = 0;
+  // Big enough that the step after the first Ctrl-C is still running at the second.
+  const slow = { 'max-steps': 100, 'n-layer': 2, 'n-embd': 256, 'batch-size': 32, 'grad-accum': 50, epochs: 1000 };
+  const run = kotodama(tinyTraining('runs/a', slow), {
+    cwd,
+    onOutput: (stdout, child) => {
+      if (signals > 0 || !stdout.includes('"start"')) return;
+      const timer = setInterval(() => {
+        child.kill('SIGINT');
+        if (++signals === 2) clearInterval(timer);
+      }, 100);
+    },
+  });
+  const { code, signal, stdout } = await run;
+  t.equal(code, null);
+  t.equal(signal, 'SIGINT');
+  t.notMatch(stdout, '"end"');
+});
