@@ -1,6 +1,6 @@
 import { type ModelProto, PieceType } from './model-proto.js';
-import type { IdBuffer, Segmenter } from './output.js';
 import { PieceTrie } from './piece-trie.js';
+import { characterEnd, type IdBuffer, type Segmenter, symbolEnd } from './segmenter.js';
 
 /** Room for longer texts than this is given back after use. */
 const KEPT_UNITS = 2 ** 20;
@@ -65,15 +65,14 @@ export class BpeSegmenter implements Segmenter {
     let index = 0;
     let start = 0;
     while (start < count) {
-      const symbolEnd = this.symbols?.longestPrefix(units, start, count) ?? start;
-      const isPair = (units[start]! & 0xfc00) === 0xd800 && start + 1 < count;
-      const end = symbolEnd > start ? symbolEnd : start + (isPair ? 2 : 1);
+      const frozenEnd = symbolEnd(this.symbols, units, start, count);
+      const end = frozenEnd > start ? frozenEnd : characterEnd(units, start, count);
       this.starts[index] = start;
       this.ends[index] = end;
       this.previous[index] = index - 1;
       this.following[index] = end < count ? index + 1 : -1;
       this.nodes[index] = this.nodeOf(units, start, end);
-      this.isFrozen[index] = symbolEnd > start ? 1 : 0;
+      this.isFrozen[index] = frozenEnd > start ? 1 : 0;
       index++;
       start = end;
     }

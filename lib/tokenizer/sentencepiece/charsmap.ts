@@ -1,5 +1,7 @@
 import { KotodamaError } from '../../errors.js';
 
+const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
+
 /** Rules are at most this many code points long; those of Unicode normalization have at most 18. */
 const MAX_RULE_CODE_POINTS = 64;
 
@@ -162,5 +164,3 @@ function labelOf(unit: number): number {
 function offsetOf(unit: number): number {
   return ((unit >>> 10) << ((unit & 0x200) >>> 6)) >>> 0;
 }
-
-const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });

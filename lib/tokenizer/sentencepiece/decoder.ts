@@ -2,6 +2,8 @@ import { KotodamaError } from '../../errors.js';
 import { byteOfPiece, type ModelProto, PieceType } from './model-proto.js';
 import { Normalizer } from './normalizer.js';
 
+const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
+
 /** Turns ids back into text as `SentencePieceProcessor::Decode` does. */
 export class Decoder {
   private readonly model: ModelProto;
@@ -103,5 +105,3 @@ function characterLength(bytes: readonly number[], start: number): number {
     (lead === 0xf4 && second > 0x8f); // above U+10FFFF
   return isOutside ? 0 : length;
 }
-
-const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });

@@ -8,8 +8,8 @@ export const SPACE_SYMBOL = 0x2581;
 
 const SPACE = 0x20;
 
-/** Longest normalized text in UTF-16 units. */
-const MAX_UNITS = 2 ** 29;
+/** Longest normalized text in UTF-16 units. Encoding takes about 15 bytes for each (unigram), or 60 (BPE). */
+const MAX_UNITS = 2 ** 26;
 
 /** Scratch memory above this many units is given back after use. */
 const KEPT_UNITS = 2 ** 21;
@@ -72,14 +72,13 @@ export class Normalizer {
     while (position < length) {
       const unit = text.charCodeAt(position);
       const action = actions[unit]!;
-      if (action === copied && count < units.length) {
-        // The one hot case: a unit that stays as it is, unless the next one makes it part of a longer rule.
-        if (continuations[unit]! < 0 || !this.mayContinue(unit, text, position + 1)) {
-          units[count++] = unit;
-          afterSpace = false;
-          position++;
-          continue;
-        }
+      // The one hot case: a unit that stays as it is, and with which no longer rule can start here.
+      const isCopied = action === copied && (continuations[unit]! < 0 || !this.mayContinue(unit, text, position + 1));
+      if (isCopied && count < units.length) {
+        units[count++] = unit;
+        afterSpace = false;
+        position++;
+        continue;
       }
       const piece = this.prefix(text, position);
       position = this.end;
@@ -113,11 +112,9 @@ export class Normalizer {
     const unit = text.charCodeAt(position);
     let action = this.actions[unit]!;
     if (action === unseen) action = this.classify(unit);
-    if (action !== general) {
-      if (!this.mayContinue(unit, text, position + 1)) {
-        this.end = position + 1;
-        return action === copied ? text.charAt(position) : this.replacements[action - replaced]!;
-      }
+    if (action !== general && !this.mayContinue(unit, text, position + 1)) {
+      this.end = position + 1;
+      return action === copied ? text.charAt(position) : this.replacements[action - replaced]!;
     }
     const symbol = this.symbolAt(text, position);
     if (symbol > position) {

@@ -1,4 +1,6 @@
-/** Initial value of the hash; any odd constants with well-spread bits do. */
+const ROOT = 1;
+
+// Factors of the hash of an edge: odd numbers with well-spread bits.
 const NODE_FACTOR = 0x9e3779b1;
 const UNIT_FACTOR = 0x85ebca6b;
 
@@ -94,5 +96,3 @@ export class PieceTrie {
     return node;
   }
 }
-
-const ROOT = 1;

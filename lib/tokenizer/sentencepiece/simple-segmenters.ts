@@ -1,7 +1,7 @@
 import { isReserved, type ModelProto } from './model-proto.js';
 import { SPACE_SYMBOL } from './normalizer.js';
-import type { IdBuffer, Segmenter } from './output.js';
 import { PieceTrie } from './piece-trie.js';
+import { characterEnd, type IdBuffer, type Segmenter, symbolEnd } from './segmenter.js';
 
 function ordinaryPieces(model: ModelProto): PieceTrie {
   const entries = model.pieces.map((piece, id) => [piece, id] as const);
@@ -23,9 +23,8 @@ export class CharSegmenter implements Segmenter {
   segment(units: Uint16Array, count: number, output: IdBuffer): void {
     let start = 0;
     while (start < count) {
-      const symbolEnd = this.symbols?.longestPrefix(units, start, count) ?? start;
-      const isPair = (units[start]! & 0xfc00) === 0xd800 && start + 1 < count;
-      const end = symbolEnd > start ? symbolEnd : start + (isPair ? 2 : 1);
+      const found = symbolEnd(this.symbols, units, start, count);
+      const end = found > start ? found : characterEnd(units, start, count);
       output.push(idOf(this.trie, units, start, end, this.unkId), units, start, end);
       start = end;
     }

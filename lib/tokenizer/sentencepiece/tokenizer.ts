@@ -13,8 +13,8 @@ import {
   readModelProto,
 } from './model-proto.js';
 import { Normalizer } from './normalizer.js';
-import { IdBuffer, type Segmenter } from './output.js';
 import { PieceTrie } from './piece-trie.js';
+import { IdBuffer, type Segmenter } from './segmenter.js';
 import { CharSegmenter, WordSegmenter } from './simple-segmenters.js';
 import { UnigramSegmenter } from './unigram.js';
 
@@ -78,7 +78,7 @@ export class SentencePieceTokenizer implements TokenizerModel {
     this.unkTokenId = this.specialId('unk', special.unk, model.pieces[unkId]!) ?? unkId;
   }
 
-  /** @throws KotodamaError ERR_DATA if `text` is no string or has more than 2^29 UTF-16 units */
+  /** @throws KotodamaError ERR_DATA if `text` is no string or has more than 2^26 UTF-16 units */
   encode(text: string): number[] {
     if (typeof text !== 'string') {
       throw new KotodamaError('ERR_DATA', 'only text can be tokenized', {

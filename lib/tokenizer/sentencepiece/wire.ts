@@ -1,5 +1,7 @@
 import { KotodamaError } from '../../errors.js';
 
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
 /**
  * Strict reader of the protocol buffer wire format (protobuf.dev/programming-guides/encoding) over one message.
  *
@@ -120,5 +122,3 @@ export class WireReader {
     );
   }
 }
-
-const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

@@ -1,4 +1,9 @@
-/** One piece of a segmentation: its id, and where it lies in the normalized text. */
+import type { PieceTrie } from './piece-trie.js';
+
+/** Room for more ids than this is given back after use. */
+const KEPT_IDS = 2 ** 21;
+
+/** Splits normalized text into pieces of a vocabulary. */
 export interface Segmenter {
   /**
    * Splits `units[0..count)`, a normalized text of at least one unit, into pieces and hands them to `output` in
@@ -44,7 +49,8 @@ export class IdBuffer {
 
   /** The ids so far; the buffer is empty afterwards. */
   take(): number[] {
-    const result = Array.from(this.ids.subarray(0, this.count));
+    const result = new Array<number>(this.count);
+    for (let i = 0; i < this.count; i++) result[i] = this.ids[i]!;
     this.count = 0;
     this.afterUnknown = false;
     if (this.ids.length > KEPT_IDS) this.ids = new Int32Array(1024);
@@ -80,5 +86,12 @@ export class IdBuffer {
   }
 }
 
-/** Room for more ids than this is given back after use. */
-const KEPT_IDS = 2 ** 21;
+/** End of the character that starts at `units[start]`: one unit, or two for a surrogate pair. */
+export function characterEnd(units: Uint16Array, start: number, count: number): number {
+  return start + ((units[start]! & 0xfc00) === 0xd800 && start + 1 < count ? 2 : 1);
+}
+
+/** End of the user-defined symbol that starts at `units[start]`; `start` if there is none. */
+export function symbolEnd(symbols: PieceTrie | undefined, units: Uint16Array, start: number, count: number): number {
+  return symbols === undefined ? start : symbols.longestPrefix(units, start, count);
+}
