@@ -112,15 +112,16 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   private async *batches(blocks: AsyncIterable<Block>): AsyncGenerator<Prefetched, void> {
     let gathered: Block[] = [];
+    // Taken with each block: once the source has ended, its state is that of the next epoch.
+    let next = snapshotOf(this.dataset);
     for await (const block of blocks) {
       gathered.push(block);
+      next = snapshotOf(this.dataset);
       if (gathered.length < this.batchSize) continue;
-      yield { batch: this.collate(gathered), next: snapshotOf(this.dataset) };
+      yield { batch: this.collate(gathered), next };
       gathered = [];
     }
-    if (gathered.length > 0 && !this.dropLast) {
-      yield { batch: this.collate(gathered), next: snapshotOf(this.dataset) };
-    }
+    if (gathered.length > 0 && !this.dropLast) yield { batch: this.collate(gathered), next };
   }
 }
 

@@ -45,9 +45,8 @@ export class PreTokenEncoder {
   }
 
   private encodeSection(text: string, ids: number[]): void {
-    const pattern = new RegExp(PRE_TOKEN);
-    for (let match = pattern.exec(text); match !== null; match = pattern.exec(text)) {
-      for (const id of this.lookUp(match[0])) ids.push(id);
+    for (const [preToken] of text.matchAll(PRE_TOKEN)) {
+      for (const id of this.lookUp(preToken)) ids.push(id);
     }
   }
 

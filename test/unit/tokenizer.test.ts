@@ -1,0 +1,214 @@
+import { copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import t from 'tap';
+import { type JsonObject, loadSentencePiece, Tokenizer } from '../../dist/tokenizer/index.js';
+import { cutText } from '../../dist/tokenizer/tokenizer-json.js';
+import { TOKENIZER_FOLDER } from './helpers/blocks.js';
+
+const CASES = JSON.parse(
+  readFileSync(new URL('./fixtures/tokenizer/byte-level-bpe.json', import.meta.url), 'utf8'),
+) as { text: string; ids: number[] }[];
+const BPE = readJson('tokenizer.json');
+const CONFIG = readJson('tokenizer_config.json');
+
+function readJson(name: string): JsonObject {
+  return JSON.parse(readFileSync(join(TOKENIZER_FOLDER, name), 'utf8'));
+}
+
+function temporaryFolder(files: { [name: string]: unknown }): string {
+  const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
+  for (const [name, content] of Object.entries(files)) {
+    writeFileSync(join(folder, name), typeof content === 'string' ? content : JSON.stringify(content));
+  }
+  return folder;
+}
+
+t.test("a byte-level BPE gives the ids of Python's tokenizers, and the text back", async (t) => {
+  const tokenizer = await Tokenizer.fromPretrained(TOKENIZER_FOLDER);
+  t.ok(CASES.length > 100);
+  for (const round of ['first', 'remembered']) {
+    const wrong = CASES.filter(({ text, ids }) => tokenizer.encode(text).join() !== ids.join());
+    t.same(wrong, [], `${round} encoding`);
+  }
+  const changed = CASES.filter(({ text, ids }) => tokenizer.decode(ids) !== text);
+  t.same(changed, [], 'decoding');
+});
+
+t.test('the memory of pre-tokens changes nothing', async () => {
+  const fast = Tokenizer.fromJson(BPE, CONFIG);
+  // The same tokenizer, described so that it does not qualify for the memory.
+  const slow = Tokenizer.fromJson({ ...BPE, pre_tokenizer: { type: 'Sequence', pretokenizers: [BPE.pre_tokenizer] } });
+  const piece = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 8 }),
+    fc.constantFrom(
+      '<|endoftext|>',
+      '<|',
+      "'s",
+      "'",
+      ' ',
+      '  ',
+      '\n',
+      '　',
+      'は',
+      'を',
+      'free ',
+      ' born',
+      '12',
+      '½',
+      '👍🏽',
+    ),
+  );
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
+      const text = pieces.join('').toWellFormed();
+      const ids = fast.encode(text);
+      return ids.join() === slow.encode(text).join() && fast.decode(ids) === text;
+    }),
+    { numRuns: 500 },
+  );
+});
+
+t.test('special ids, files, fingerprint', async (t) => {
+  const tokenizer = await Tokenizer.fromPretrained(TOKENIZER_FOLDER);
+  t.equal(tokenizer.vocabSize, 2048);
+  t.same([tokenizer.bosTokenId, tokenizer.eosTokenId, tokenizer.unkTokenId], [0, 0, 0]);
+  t.equal(tokenizer.padTokenId, undefined);
+  t.same(tokenizer.files, [join(TOKENIZER_FOLDER, 'tokenizer.json'), join(TOKENIZER_FOLDER, 'tokenizer_config.json')]);
+
+  const copy = mkdtempSync(join(tmpdir(), 'kotodama-'));
+  for (const file of tokenizer.files) copyFileSync(file, join(copy, file.slice(TOKENIZER_FOLDER.length + 1)));
+  t.equal((await Tokenizer.fromPretrained(copy)).fingerprint, tokenizer.fingerprint, 'a copy is the same tokenizer');
+  writeFileSync(join(copy, 'special_tokens_map.json'), '{"pad_token": {"content": "<|endoftext|>"}, "bos_token": "a"}');
+  const other = await Tokenizer.fromPretrained(copy);
+  t.not(other.fingerprint, tokenizer.fingerprint);
+  t.equal(other.padTokenId, 0, 'special_tokens_map.json may hold objects');
+  t.equal(other.bosTokenId, 0, 'tokenizer_config.json wins');
+  t.equal(other.files.length, 3);
+});
+
+t.test('decoding', async (t) => {
+  const tokenizer = await Tokenizer.fromPretrained(TOKENIZER_FOLDER);
+  const text = " Hello , world . don 't  do that !";
+  t.equal(tokenizer.decode(tokenizer.encode(text)), text, 'spaces are not cleaned up');
+  t.equal(tokenizer.decode([]), '');
+  t.equal(tokenizer.decode(Int32Array.from(tokenizer.encode(text))), text);
+  const ended = [...tokenizer.encode('end'), 0];
+  t.equal(tokenizer.decode(ended), 'end<|endoftext|>');
+  t.equal(tokenizer.decode(ended, { skipSpecialTokens: true }), 'end');
+  t.equal(tokenizer.decode([0], { skipSpecialTokens: true }), '');
+  for (const id of [2048, -1, 0.5, Number.NaN]) t.throws(() => tokenizer.decode([1, id]), { code: 'ERR_TOKENIZER' });
+});
+
+t.test('lone surrogates become U+FFFD', async (t) => {
+  const tokenizer = Tokenizer.fromJson(BPE, CONFIG);
+  t.equal(tokenizer.decode(tokenizer.encode('a\ud800b\udc00')), 'a\ufffdb\ufffd');
+});
+
+t.test('words, with an unknown token; a Unigram model with a long line', async (t) => {
+  const words = Tokenizer.fromJson(
+    {
+      model: {
+        type: 'WordPiece',
+        vocab: { '[UNK]': 0, '[PAD]': 1, ka: 2, '##na': 3, moji: 4 },
+        unk_token: '[UNK]',
+        continuing_subword_prefix: '##',
+        max_input_chars_per_word: 100,
+      },
+      pre_tokenizer: { type: 'Whitespace' },
+      decoder: { type: 'WordPiece', prefix: '##', cleanup: false },
+      added_tokens: [{ id: 1, content: '[PAD]', special: true }],
+    },
+    { pad_token: '[PAD]' },
+  );
+  t.same(words.encode('kana moji what'), [2, 3, 4, 0]);
+  t.equal(words.decode([2, 3, 4]), 'kana moji');
+  t.same([words.unkTokenId, words.padTokenId, words.eosTokenId, words.vocabSize], [0, 1, undefined, 5]);
+
+  const unigram = Tokenizer.fromJson({
+    model: {
+      type: 'Unigram',
+      unk_id: 0,
+      vocab: [
+        ['<unk>', 0],
+        ['▁', -2],
+        ['a', -1],
+        ['▁a', -1.5],
+      ],
+    },
+    pre_tokenizer: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: false },
+    decoder: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always' },
+  });
+  t.equal(unigram.unkTokenId, 0);
+  t.same(unigram.encode('a aa'), [3, 3, 2]);
+  const long = 'a '.repeat(150_000).trimEnd();
+  const ids = unigram.encode(long);
+  t.equal(ids.length, 150_000);
+  t.ok(ids.every((id) => id === 3));
+});
+
+t.test('a folder with a SentencePiece model and special_tokens_map.json', async (t) => {
+  const folder = temporaryFolder({ 'special_tokens_map.json': { eos_token: '</s>', pad_token: { content: '<unk>' } } });
+  copyFileSync(
+    new URL('./fixtures/sentencepiece/unigram-nmt-nfkc.model', import.meta.url),
+    join(folder, 'spiece.model'),
+  );
+  const tokenizer = await Tokenizer.fromPretrained(folder);
+  const model = await loadSentencePiece(join(folder, 'spiece.model'));
+  const text = 'すべての人間は、生まれながらにして自由であり';
+  t.same(tokenizer.encode(text), model.encode(text));
+  t.equal(tokenizer.decode(model.encode(text)), model.decode(model.encode(text)));
+  t.equal(tokenizer.eosTokenId, model.pieceToId('</s>'));
+  t.equal(tokenizer.padTokenId, model.pieceToId('<unk>'));
+  t.same(tokenizer.files, [join(folder, 'spiece.model'), join(folder, 'special_tokens_map.json')]);
+});
+
+t.test('cutting long texts', async () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme' }), fc.integer({ min: 2, max: 9 }), (text, longest) => {
+      const parts = cutText(text, longest);
+      return (
+        parts.join('') === text &&
+        parts.every((part) => part.length <= longest && part.isWellFormed()) &&
+        (text === '' || parts.every((part) => part.length > 0))
+      );
+    }),
+    { numRuns: 300 },
+  );
+});
+
+t.test('a text that the vocabulary cannot express', async (t) => {
+  const model = { type: 'WordPiece', vocab: { a: 0 }, continuing_subword_prefix: '##', max_input_chars_per_word: 100 };
+  const tokenizer = Tokenizer.fromJson({ model });
+  t.same(tokenizer.encode('a'), [0]);
+  t.throws(() => tokenizer.encode('b'), { code: 'ERR_TOKENIZER', message: /no token for a part of "b"/ });
+});
+
+t.test('files that cannot be used', async (t) => {
+  const reject = (folder: string, message: RegExp) =>
+    t.rejects(Tokenizer.fromPretrained(folder), { code: 'ERR_TOKENIZER', message }, String(message));
+  await reject('colorfulscoop/gpt2-small-ja', /gpt2-small-ja was not found.*download/s);
+  await reject(join(TOKENIZER_FOLDER, 'tokenizer.json'), /not a folder/);
+  await reject(temporaryFolder({}), /no tokenizer.*an empty folder/s);
+  await reject(temporaryFolder({ 'vocab.txt': '' }), /no tokenizer.*only vocab.txt/s);
+  await reject(temporaryFolder({ 'tokenizer.json': '{"model": ' }), /tokenizer\.json cannot be read/);
+  await reject(temporaryFolder({ 'tokenizer.json': [] }), /tokenizer\.json.*an array/s);
+  await reject(temporaryFolder({ 'tokenizer.json': {} }), /tokenizer\.json.*"model"/s);
+  await reject(temporaryFolder({ 'tokenizer.json': { model: { type: 'New' } } }), /tokenizer\.json cannot be used/);
+  await reject(temporaryFolder({ 'tokenizer.json': { model: { type: 'BPE' } } }), /tokenizer\.json cannot be used/);
+  await reject(
+    temporaryFolder({ 'tokenizer.json': { model: { type: 'BPE', vocab: {}, merges: [] } } }),
+    /tokenizer\.json.*empty vocabulary/s,
+  );
+  await reject(
+    temporaryFolder({ 'tokenizer.json': BPE, 'tokenizer_config.json': 'x' }),
+    /tokenizer_config\.json cannot be read/,
+  );
+  await reject(temporaryFolder({ 'spiece.model': 'not a model' }), /SentencePiece|spiece/);
+  const folder = temporaryFolder({});
+  cpSync(TOKENIZER_FOLDER, folder, { recursive: true });
+  rmSync(join(folder, 'tokenizer_config.json'));
+  const bare = await Tokenizer.fromPretrained(folder);
+  t.equal(bare.eosTokenId, undefined, 'without tokenizer_config.json there are no special ids');
+});
