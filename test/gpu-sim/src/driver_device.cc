@@ -1,0 +1,372 @@
+// Initialisation, devices, contexts, errors (CUDA Driver API, sections 6.2 to 6.8).
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include "state.h"
+
+using namespace gpusim;
+
+namespace {
+
+struct ErrorName {
+  int code;
+  const char* name;
+  const char* text;
+};
+constexpr ErrorName kErrors[] = {
+    {kSuccess, "CUDA_SUCCESS", "no error"},
+    {kInvalidValue, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
+    {kOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
+    {kNotInitialized, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
+    {kDeinitialized, "CUDA_ERROR_DEINITIALIZED", "driver shutting down"},
+    {kNoDevice, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
+    {kInvalidDevice, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {kInvalidImage, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
+    {kInvalidContext, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
+    {kNoBinaryForGpu, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
+    {kInvalidPtx, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
+    {kUnsupportedPtx, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+     "the provided PTX was compiled with an unsupported toolchain."},
+    {kInvalidHandle, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
+    {kNotFound, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
+    {kNotReady, "CUDA_ERROR_NOT_READY", "device not ready"},
+    {kIllegalAddress, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
+    {kLaunchOutOfResources, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
+    {kLaunchTimeout, "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"},
+    {kMisaligned, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
+    {kLaunchFailed, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {kNotPermitted, "CUDA_ERROR_NOT_PERMITTED", "operation not permitted"},
+    {kNotSupported, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+    {kCaptureUnsupported, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
+    {kCaptureInvalidated, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+     "operation failed due to a previous error during capture"},
+    {kCaptureUnmatched, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "capture was not ended in the same stream as it began"},
+    {kCaptureUnjoined, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "capturing stream has unjoined work"},
+    {kCaptureIsolation, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
+     "dependency created on uncaptured work in another stream"},
+    {kCaptureImplicit, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
+    {kCapturedEvent, "CUDA_ERROR_CAPTURED_EVENT",
+     "operation not permitted on an event last recorded in a capturing stream"},
+    {kUnknown, "CUDA_ERROR_UNKNOWN", "unknown error"}};
+
+void write_counters() {
+  State& s = state();
+  if (s.pid != getpid() || s.settings.counters_file.empty()) return;
+  std::ofstream(s.settings.counters_file) << s.counters.json() << "\n";
+}
+
+Device* find_device(CUdevice d) {
+  auto& v = state().devices;
+  return d >= 0 && static_cast<size_t>(d) < v.size() ? v[static_cast<size_t>(d)].get() : nullptr;
+}
+
+void destroy(Context& c) {
+  c.modules.clear();
+  c.streams.clear();
+  c.events.clear();
+  c.sticky = 0;
+  c.null_stream = Stream();
+  c.device->memory = std::make_unique<DeviceMemory>(state().settings.memory);
+}
+
+// Shared memory per block that a kernel may ask for, by compute capability (CUDA Programming Guide, table of technical
+// specifications): KiB per multiprocessor less 1.
+int shared_per_multiprocessor() {
+  const Settings& s = state().settings;
+  const int cc = s.capability_major * 10 + s.capability_minor;
+  return (cc >= 120 ? 100 : cc >= 90 ? 228 : cc == 80 || cc == 87 ? 164 : cc >= 86 ? 100 : cc == 75 ? 64 : 96) * 1024;
+}
+
+int attribute(int a, const Device& d) {
+  const Settings& s = state().settings;
+  const bool small = s.capability_major == 8 && s.capability_minor != 0;
+  switch (a) {
+    case 1:
+      return 1024;  // MAX_THREADS_PER_BLOCK
+    case 2:
+    case 3:
+      return 1024;  // MAX_BLOCK_DIM_X, Y
+    case 4:
+      return 64;
+    case 5:
+      return 2147483647;  // MAX_GRID_DIM_X
+    case 6:
+    case 7:
+      return 65535;
+    case 8:
+      return 48 * 1024;  // MAX_SHARED_MEMORY_PER_BLOCK
+    case 9:
+      return 64 * 1024;  // TOTAL_CONSTANT_MEMORY
+    case 10:
+      return 32;  // WARP_SIZE
+    case 11:
+      return 2147483647;  // MAX_PITCH
+    case 12:
+      return 65536;  // MAX_REGISTERS_PER_BLOCK
+    case 13:
+      return 1410000;  // CLOCK_RATE, kHz
+    case 16:
+      return 108;  // MULTIPROCESSOR_COUNT
+    case 18:
+      return 0;  // INTEGRATED
+    case 19:
+      return 1;  // CAN_MAP_HOST_MEMORY
+    case 31:
+      return 1;  // CONCURRENT_KERNELS
+    case 32:
+      return 1;  // ECC_ENABLED
+    case 33:
+      return d.index + 1;  // PCI_BUS_ID
+    case 36:
+      return 1215000;  // MEMORY_CLOCK_RATE, kHz
+    case 37:
+      return 5120;  // GLOBAL_MEMORY_BUS_WIDTH, bits
+    case 38:
+      return 40 << 20;  // L2_CACHE_SIZE
+    case 39:
+      return small ? 1536 : 2048;  // MAX_THREADS_PER_MULTIPROCESSOR
+    case 40:
+      return 3;  // ASYNC_ENGINE_COUNT
+    case 41:
+      return 1;  // UNIFIED_ADDRESSING
+    case 75:
+      return s.capability_major;
+    case 76:
+      return s.capability_minor;
+    case 78:
+      return 1;  // STREAM_PRIORITIES_SUPPORTED
+    case 81:
+      return shared_per_multiprocessor();
+    case 82:
+      return 65536;  // MAX_REGISTERS_PER_MULTIPROCESSOR
+    case 95:
+      return 1;  // COOPERATIVE_LAUNCH
+    case 97:
+      return shared_per_multiprocessor() - 1024;  // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    case 106:
+      return small ? 16 : 32;  // MAX_BLOCKS_PER_MULTIPROCESSOR
+    case 111:
+      return 1024;  // RESERVED_SHARED_MEMORY_PER_BLOCK
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
+
+GPUSIM_API CUresult cuInit(unsigned flags) {
+  State& s = state();
+  std::lock_guard<std::mutex> lock(s.mutex);
+  if (flags) return kInvalidValue;
+  if (s.initialized) return s.pid == getpid() ? kSuccess : kNotInitialized;
+  if (!read_settings(&s.settings)) return kInvalidValue;
+  if (s.settings.devices == 0) return kNoDevice;
+  try {
+    for (int i = 0; i < s.settings.devices; ++i) {
+      auto d = std::make_unique<Device>();
+      d->index = i;
+      d->memory = std::make_unique<DeviceMemory>(s.settings.memory);
+      d->primary.device = d.get();
+      s.devices.push_back(std::move(d));
+    }
+  } catch (const std::bad_alloc&) {
+    s.devices.clear();
+    return kOutOfMemory;
+  }
+  s.pid = getpid();
+  s.initialized = true;
+  std::atexit(write_counters);
+  return kSuccess;
+}
+
+GPUSIM_API CUresult cuDriverGetVersion(int* version) {
+  if (!version) return kInvalidValue;
+  *version = 13000;
+  return kSuccess;
+}
+
+GPUSIM_API CUresult cuDeviceGetCount(int* count) {
+  return with_driver([&] {
+    if (!count) return kInvalidValue;
+    *count = static_cast<int>(state().devices.size());
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuDeviceGet(CUdevice* device, int ordinal) {
+  return with_driver([&] {
+    if (!device) return kInvalidValue;
+    if (!find_device(ordinal)) return kInvalidDevice;
+    *device = ordinal;
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
+  return with_driver([&] {
+    if (!name || length <= 0) return kInvalidValue;
+    if (!find_device(device)) return kInvalidDevice;
+    std::snprintf(name, static_cast<size_t>(length), "Kotodama GPU simulator");
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuDeviceGetAttribute(int* value, int a, CUdevice device) {
+  return with_driver([&] {
+    if (!value || a < 1) return kInvalidValue;
+    Device* d = find_device(device);
+    if (!d) return kInvalidDevice;
+    *value = attribute(a, *d);
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
+  return with_driver([&] {
+    Device* d = find_device(device);
+    if (!d) return kInvalidDevice;
+    if (!bytes) return kInvalidValue;
+    *bytes = d->memory->capacity();
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
+  return with_driver([&] {
+    Device* d = find_device(device);
+    if (!d) return kInvalidDevice;
+    if (!context) return kInvalidValue;
+    ++d->primary.retained;
+    *context = reinterpret_cast<CUcontext>(&d->primary);
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
+  return with_driver([&] {
+    Device* d = find_device(device);
+    if (!d) return kInvalidDevice;
+    if (!d->primary.retained) return kInvalidContext;
+    if (--d->primary.retained == 0) destroy(d->primary);
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
+  return with_driver([&] {
+    Device* d = find_device(device);
+    if (!d) return kInvalidDevice;
+    destroy(d->primary);
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* active) {
+  return with_driver([&] {
+    Device* d = find_device(device);
+    if (!d) return kInvalidDevice;
+    if (flags) *flags = 0;
+    if (active) *active = d->primary.retained > 0;
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuCtxSetCurrent(CUcontext context) {
+  return with_driver([&] {
+    current_context() = reinterpret_cast<Context*>(context);
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuCtxGetCurrent(CUcontext* context) {
+  return with_driver([&] {
+    if (!context) return kInvalidValue;
+    *context = reinterpret_cast<CUcontext>(current_context());
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuCtxGetDevice(CUdevice* device) {
+  return with_context([&](Context& c) {
+    if (!device) return kInvalidValue;
+    *device = c.device->index;
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuCtxSynchronize() {
+  return with_context([&](Context& c) { return refuse_in_capture(c); });
+}
+
+GPUSIM_API CUresult cuGetErrorName(CUresult code, const char** name) {
+  for (const auto& e : kErrors) {
+    if (e.code == code && name) {
+      *name = e.name;
+      return kSuccess;
+    }
+  }
+  if (name) *name = nullptr;
+  return kInvalidValue;
+}
+
+GPUSIM_API CUresult cuGetErrorString(CUresult code, const char** text) {
+  for (const auto& e : kErrors) {
+    if (e.code == code && text) {
+      *text = e.text;
+      return kSuccess;
+    }
+  }
+  if (text) *text = nullptr;
+  return kInvalidValue;
+}
+
+GPUSIM_API CUresult cuGetProcAddress_v2(const char* name, void** function, int, uint64_t, int* status) {
+  if (!name || !function) return kInvalidValue;
+  *function = find_driver_function(name);
+  if (status) *status = *function ? 0 : 1;  // SUCCESS, SYMBOL_NOT_FOUND
+  return *function ? kSuccess : kNotFound;
+}
+
+GPUSIM_API CUresult cuGetProcAddress(const char* name, void** function, int version, uint64_t flags) {
+  return cuGetProcAddress_v2(name, function, version, flags, nullptr);
+}
+
+// Beyond the driver's interface.
+
+/// Text of the last failure: kernel, block, thread, PTX line, source line. Lives until the next failure of this
+/// process.
+GPUSIM_API const char* kotodama_sim_last_report() {
+  return state().last_report.c_str();
+}
+
+/// Counters of all kernels so far, as JSON. The caller's copy is valid until its thread calls again.
+GPUSIM_API const char* kotodama_sim_counters_json() {
+  static thread_local std::string text;
+  std::lock_guard<std::mutex> lock(state().mutex);
+  text = state().counters.json();
+  return text.c_str();
+}
+
+GPUSIM_API void kotodama_sim_reset_counters() {
+  std::lock_guard<std::mutex> lock(state().mutex);
+  state().counters.reset();
+}
+
+/// The n-th device allocation from now fails (1: the next); 0 none.
+GPUSIM_API void kotodama_sim_fail_allocation(uint64_t n) {
+  std::lock_guard<std::mutex> lock(state().mutex);
+  state().settings.fail_allocation = n;
+}
+
+/// Treats a piece of device memory as never written, for tests that reuse one allocation.
+GPUSIM_API CUresult kotodama_sim_forget(CUdeviceptr p, size_t bytes) {
+  return with_context([&](Context& c) {
+    if (!c.device->memory->find(p, bytes)) return kInvalidValue;
+    c.device->memory->mark(p, bytes, false);
+    return kSuccess;
+  });
+}

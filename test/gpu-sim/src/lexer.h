@@ -1,0 +1,23 @@
+// Splits PTX text into tokens (PTX ISA 4).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gpusim {
+
+enum class Tok : unsigned char { kWord, kNumber, kString, kPunct, kEnd };
+
+/// A word keeps its dots: "ld.global.v4.f32", ".reg" and "%tid.x" are one token each.
+struct Token {
+  Tok kind;
+  std::string_view text;
+  int line;
+  bool is(const char* s) const { return text == s && kind != Tok::kString; }
+};
+
+/// The tokens of `text`, ended by a kEnd token. The views point into `text`.
+std::vector<Token> tokenize(std::string_view text);
+
+}  // namespace gpusim

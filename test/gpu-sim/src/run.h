@@ -1,0 +1,23 @@
+// Runs a launch.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "warp.h"
+
+namespace gpusim {
+
+/// What a launch did, or how it failed.
+struct Outcome {
+  int code = 0;                     // CUresult
+  std::string report;               // why, if code is not 0
+  std::vector<uint64_t> executed;   // per instruction: warps that issued it
+  std::vector<uint64_t> conflicts;  // per instruction
+  MemoryCounters memory;
+};
+
+/// Executes all blocks on `threads` host threads.
+Outcome run_launch(const Launch& launch, int threads);
+
+}  // namespace gpusim

@@ -1,0 +1,119 @@
+#include "state.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <thread>
+
+namespace gpusim {
+
+// Never destroyed: other libraries' exit handlers may still call the driver.
+State& state() {
+  static State* s = new State;
+  return *s;
+}
+
+Context*& current_context() {
+  static thread_local Context* c = nullptr;
+  return c;
+}
+
+namespace {
+
+bool number(const char* name, uint64_t* out) {
+  const char* s = std::getenv(name);
+  if (!s || !*s) return true;
+  char* end = nullptr;
+  uint64_t v = std::strtoull(s, &end, 10);
+  switch (*end) {
+    case 'K':
+      v <<= 10;
+      ++end;
+      break;
+    case 'M':
+      v <<= 20;
+      ++end;
+      break;
+    case 'G':
+      v <<= 30;
+      ++end;
+      break;
+  }
+  if (end == s || *end) {
+    publish_report(std::string(name) + "='" + s + "' is not a number (K, M and G may follow it)");
+    return false;
+  }
+  *out = v;
+  return true;
+}
+
+std::string text(const char* name) {
+  const char* s = std::getenv(name);
+  return s ? s : "";
+}
+
+}  // namespace
+
+bool read_settings(Settings* out) {
+  out->report_file = text("KOTODAMA_SIM_REPORT");
+  out->counters_file = text("KOTODAMA_SIM_COUNTERS");
+  uint64_t devices = 1, threads = std::max(1u, std::thread::hardware_concurrency());
+  if (!number("KOTODAMA_SIM_DEVICES", &devices) || !number("KOTODAMA_SIM_MEMORY", &out->memory) ||
+      !number("KOTODAMA_SIM_THREADS", &threads) || !number("KOTODAMA_SIM_FAIL_ALLOC", &out->fail_allocation) ||
+      !number("KOTODAMA_SIM_INSTRUCTION_LIMIT", &out->instruction_limit)) {
+    return false;
+  }
+  out->devices = static_cast<int>(devices);
+  out->threads = std::max(1, static_cast<int>(threads));
+  std::string capability = text("KOTODAMA_SIM_CAPABILITY");
+  if (!capability.empty() &&
+      std::sscanf(capability.c_str(), "%d.%d", &out->capability_major, &out->capability_minor) != 2) {
+    publish_report("KOTODAMA_SIM_CAPABILITY='" + capability + "' is not of the form 8.0");
+    return false;
+  }
+  std::string checks = text("KOTODAMA_SIM_CHECKS");
+  if (checks == "none") {
+    out->checks = {false, false};
+  } else if (checks == "uninitialised") {
+    out->checks = {true, false};
+  } else if (checks == "races") {
+    out->checks = {false, true};
+  } else if (!checks.empty() && checks != "all") {
+    publish_report("KOTODAMA_SIM_CHECKS='" + checks + "' is none of all, none, uninitialised, races");
+    return false;
+  }
+  return true;
+}
+
+void publish_report(const std::string& report) {
+  State& s = state();
+  s.last_report = report;
+  const char* file = std::getenv("KOTODAMA_SIM_REPORT");
+  if (file && *file) {
+    std::ofstream(file, std::ios::app) << report << "\n";
+  } else {
+    std::cerr << "gpu-sim: " << report << std::endl;
+  }
+}
+
+CUresult enter_driver() {
+  State& s = state();
+  // As with the real driver, a forked child cannot use what its parent set up.
+  if (!s.initialized || s.pid != getpid()) return kNotInitialized;
+  return kSuccess;
+}
+
+CUresult enter(Context** out) {
+  CUresult r = enter_driver();
+  if (r) return r;
+  Context* c = current_context();
+  if (!c || !c->retained) return kInvalidContext;
+  if (c->sticky) return c->sticky;
+  *out = c;
+  return kSuccess;
+}
+
+}  // namespace gpusim

@@ -1,0 +1,156 @@
+// Everything the driver knows: devices, contexts, streams, events, graphs, settings.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "api.h"
+#include "counters.h"
+#include "module.h"
+
+namespace gpusim {
+
+/// From the environment, read at cuInit (README.md lists the names).
+struct Settings {
+  int devices = 1;
+  uint64_t memory = 40ull << 30;
+  int capability_major = 8, capability_minor = 0;
+  int threads = 1;
+  uint64_t fail_allocation = 0;  // the n-th allocation from now fails; 0: none
+  uint64_t instruction_limit = 1ull << 33;
+  Checks checks;
+  std::string report_file, counters_file;
+};
+
+struct Capture;
+
+struct Stream {
+  std::shared_ptr<Capture> capture;  // being captured
+  unsigned flags = 0;
+};
+
+/// Work recorded in submission order, which is one of the orders that the graph's edges allow.
+struct Capture {
+  Stream* origin = nullptr;
+  int mode = 0;
+  bool invalid = false;
+  std::vector<std::function<CUresult()>> work;
+  std::map<Stream*, size_t> last;                      // work items each stream has waited for or done
+  std::map<Stream*, std::map<Stream*, size_t>> knows;  // per stream: up to where it is ordered behind another
+};
+
+struct Event {
+  bool recorded = false;
+  std::chrono::steady_clock::time_point when;
+  std::shared_ptr<Capture> capture;  // recorded while capturing
+  std::map<Stream*, size_t> knows;
+};
+
+struct Graph {
+  std::vector<std::function<CUresult()>> work;
+};
+
+struct LoadedModule;
+
+struct LoadedFunction {
+  Kernel* kernel;
+  LoadedModule* module;
+};
+
+struct LoadedModule {
+  std::unique_ptr<Module> module;
+  std::map<std::string, std::unique_ptr<LoadedFunction>> functions;
+};
+
+struct Device;
+
+struct Context {
+  Device* device = nullptr;
+  int retained = 0;
+  int sticky = 0;  // the first kernel fault; every call returns it from then on
+  std::map<void*, std::unique_ptr<LoadedModule>> modules;
+  std::map<void*, std::unique_ptr<Stream>> streams;
+  std::map<void*, std::unique_ptr<Event>> events;
+  Stream null_stream;
+};
+
+struct Device {
+  int index = 0;
+  std::unique_ptr<DeviceMemory> memory;
+  Context primary;
+};
+
+struct State {
+  std::mutex mutex;
+  bool initialized = false;
+  int pid = 0;
+  Settings settings;
+  std::vector<std::unique_ptr<Device>> devices;
+  std::map<void*, std::unique_ptr<Graph>> graphs, executables;
+  std::set<void*> host_memory;
+  Counters counters;
+  std::string last_report;
+};
+
+State& state();
+
+/// Reads the environment. False if a value makes no sense (the report says which).
+bool read_settings(Settings* out);
+
+/// Keeps a report and writes it to KOTODAMA_SIM_REPORT or stderr.
+void publish_report(const std::string& text);
+
+/// The calling thread's current context.
+Context*& current_context();
+
+CUresult enter(Context** out);
+
+/// Runs one API call under the lock, after the checks that every call makes. `f` gets the current context.
+template <class F>
+CUresult with_context(F f) {
+  std::lock_guard<std::mutex> lock(state().mutex);
+  Context* c = nullptr;
+  CUresult r = enter(&c);
+  if (r) return r;
+  try {
+    return f(*c);
+  } catch (const std::bad_alloc&) {
+    return kOutOfMemory;
+  } catch (const std::exception& e) {
+    publish_report(e.what());
+    return kUnknown;
+  }
+}
+
+/// As above for calls that need cuInit but no context.
+CUresult enter_driver();
+template <class F>
+CUresult with_driver(F f) {
+  std::lock_guard<std::mutex> lock(state().mutex);
+  CUresult r = enter_driver();
+  if (r) return r;
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    return kOutOfMemory;
+  }
+}
+
+/// The stream behind a handle: null, legacy (1) and per-thread (2) handles mean the null stream. Null if unknown.
+Stream* find_stream(Context& c, CUstream h);
+/// Runs work now, or records it if the stream is being captured.
+CUresult submit(Context& c, CUstream stream, std::function<CUresult()> work);
+/// Calls that may not be made while any stream of the context is being captured in global mode (allocation, sync
+/// copies).
+CUresult refuse_in_capture(Context& c);
+
+/// Looks a driver function up by its name without version suffix; null if the simulator has none.
+void* find_driver_function(const std::string& name);
+
+}  // namespace gpusim
