@@ -15,10 +15,10 @@ const KEPT_UNITS = 2 ** 21;
 /**
  * The most probable segmentation under a unigram language model, by Viterbi's algorithm.
  *
- * Equal to `unigram::Model::EncodeOptimized` down to ties: path scores are kept as float32, a sum is compared before it
- * is rounded, and of equal paths the one found first wins, that is, the one whose last piece starts first. So do all
- * releases with this method up to 0.2.1; 0.2.2 rounds before it compares and so chooses another one of two equally
- * good paths in about one line of some thousand.
+ * Equal to `unigram::Model::EncodeOptimized` of SentencePiece 0.1.97 down to ties: path scores are kept as float32, a
+ * sum is compared before it is rounded, and of equal paths the one found first wins, that is, the one whose last piece
+ * starts first. Release 0.2.2 breaks ties differently: in about one line of several thousand it takes another one of
+ * two equally good paths.
  */
 export class UnigramSegmenter implements Segmenter {
   private readonly trie: PieceTrie;
