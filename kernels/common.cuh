@@ -131,6 +131,16 @@ __device__ __forceinline__ float DropoutFactor(const DropoutParams& dropout, uin
   return (index & 2 ? high : low) < dropout.threshold ? 0.0f : dropout.scale;
 }
 
+// Whether the elements `index` and `index` + 1 are dropped: bits 0 and 1.
+__device__ __forceinline__ uint32_t DroppedPair(const DropoutParams& dropout, uint64_t index) {
+  const uint4 words = DropoutWords(dropout, index / 4);
+  const uint32_t low = index & 1 ? words.y : words.x, high = index & 1 ? words.w : words.z;
+  const uint32_t first = index & 2 ? high : low;
+  uint32_t second = index & 1 ? words.z : index & 2 ? words.w : words.y;
+  if ((index & 3) == 3) second = DropoutWords(dropout, index / 4 + 1).x;
+  return (first < dropout.threshold ? 1u : 0u) | (second < dropout.threshold ? 2u : 0u);
+}
+
 // Four elements from `index`, a multiple of 4.
 __device__ __forceinline__ float4 ApplyDropout(const DropoutParams& dropout, uint64_t index, float4 v) {
   const uint4 words = DropoutWords(dropout, index / 4);

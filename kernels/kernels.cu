@@ -1,6 +1,7 @@
 // All kernels as one translation unit: one image for the driver, and one pass of the compiler's front end.
 
 #include "adamw.cu"
+#include "attention_bf16.cu"
 #include "attention_decode.cu"
 #include "attention_plain.cu"
 #include "cross_entropy.cu"

@@ -20,6 +20,10 @@ __device__ __forceinline__ void CopyAsync16(uint32_t target, const void* source)
 __device__ __forceinline__ void CopyAsync16(uint32_t target, const void* source, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
 }
+// Four bytes, or a zero.
+__device__ __forceinline__ void CopyAsync4(uint32_t target, const void* source, int bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
+}
 __device__ __forceinline__ void CommitCopies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }

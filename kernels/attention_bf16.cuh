@@ -1,0 +1,463 @@
+#pragma once
+
+#include <cmath>
+
+#include "mma.cuh"
+
+// Flash attention on tensor cores (Dao 2023, "FlashAttention-2"), forward and backward: tiles of 64 queries by 64 keys,
+// four warps of 16 rows each. D is the head size rounded up to a multiple of 32; the true one, p.d, is a multiple of 8.
+
+namespace kotodama::kernels {
+
+constexpr int kTile = 64;
+constexpr int kAttentionThreads = 128;
+
+// Where this block's sequence and head lie.
+struct Head {
+  int64_t index;   // b * H + h
+  int64_t stride;  // from one position to the next in qkv
+  int64_t qkv;     // first element of the queries; keys and values follow C and 2C later
+  int64_t out;     // first element in out and dout
+  int c;
+
+  __device__ __forceinline__ explicit Head(const AttentionParams& p) {
+    const int b = blockIdx.x / p.h, h = blockIdx.x % p.h;
+    c = p.h * p.d;
+    index = blockIdx.x;
+    stride = 3 * static_cast<int64_t>(c);
+    qkv = b * p.t * stride + h * p.d;
+    out = (static_cast<int64_t>(b) * p.t * p.h + h) * p.d;
+  }
+};
+
+// A tile of `Rows` positions by D in shared memory.
+template <int D, int Rows>
+struct Tile {
+  static constexpr int kChunks = D / 8;
+  static constexpr uint32_t kBytes = Rows * D * 2;
+
+  // Starts copying the positions from `first` on; those from `t` on and the columns from d on become zeros.
+  static __device__ __forceinline__ void Copy(uint32_t tile, const bf16* source, int64_t stride, int first, int t,
+                                              int d) {
+#pragma unroll
+    for (int i = 0; i < Rows * kChunks / kAttentionThreads; ++i) {
+      const int piece = threadIdx.x + i * kAttentionThreads, row = piece / kChunks, chunk = piece % kChunks;
+      const bool inside = first + row < t && 8 * chunk < d;
+      const bf16* from = source + (inside ? (first + row) * stride + 8 * chunk : 0);
+      CopyAsync16(tile + SwizzledOffset<kChunks>(row, chunk), from, inside ? 16 : 0);
+    }
+  }
+
+  // Stores this warp's 16 rows of results, staged in its rows of the tile, as rows of 16-byte pieces.
+  static __device__ __forceinline__ void StoreRows(const unsigned char* tile, bf16* target, int64_t stride, int first,
+                                                   int t, int d) {
+    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+#pragma unroll
+    for (int i = 0; i < 16 * kChunks / kWarp; ++i) {
+      const int piece = lane + i * kWarp, row = 16 * warp + piece / kChunks, chunk = piece % kChunks;
+      const uint4 v = *reinterpret_cast<const uint4*>(tile + SwizzledOffset<kChunks>(row, chunk));
+      if (first + row < t && 8 * chunk < d) {
+        *reinterpret_cast<uint4*>(target + (first + row) * stride + 8 * chunk) = v;
+      }
+    }
+  }
+
+  // Puts the accumulators of 16 rows by D, times the factors of rows g and g + 8, into this warp's rows of the tile.
+  static __device__ __forceinline__ void Stage(unsigned char* tile, const float (&c)[D / 8][4], float low, float high) {
+    const int lane = threadIdx.x % kWarp, row = 16 * (threadIdx.x / kWarp) + lane / 4;
+#pragma unroll
+    for (int j = 0; j < D / 8; ++j) {
+      const int inner = lane % 4 * 4;
+      *reinterpret_cast<uint32_t*>(tile + SwizzledOffset<kChunks>(row, j) + inner) =
+          PackBf16(c[j][0] * low, c[j][1] * low);
+      *reinterpret_cast<uint32_t*>(tile + SwizzledOffset<kChunks>(row + 8, j) + inner) =
+          PackBf16(c[j][2] * high, c[j][3] * high);
+    }
+  }
+};
+
+// Addresses for ldmatrix within tiles of D columns.
+template <int D>
+class FragmentReader {
+ public:
+  // `rows_first`: the matrices go down the tile's rows first (A, and B stored K by N), else along its columns first
+  // (B stored N by K).
+  __device__ __forceinline__ explicit FragmentReader(bool rows_first, int first_row = 0) {
+    const int lane = threadIdx.x % kWarp, low = lane / 8 % 2, high = lane / 16;
+    const int row = first_row + lane % 8 + 8 * (rows_first ? low : high);
+    rows_ = static_cast<uint32_t>(row * D * 2);
+    columns_ = static_cast<uint32_t>(Swizzle<D / 8>(row, rows_first ? high : low) * 16);
+  }
+
+  // The 16 x 16 block `row`, `column` of the tile.
+  __device__ __forceinline__ uint32_t At(uint32_t tile, int row, int column) const {
+    return tile + rows_ + (columns_ ^ (column * 32)) + row * (16 * D * 2);
+  }
+
+ private:
+  uint32_t rows_, columns_;
+};
+
+// c += a b^T: a's 16 rows of this warp and b's `Rows` rows, both D wide.
+template <int D, int Rows>
+__device__ __forceinline__ void MultiplyRows(float (&c)[Rows / 8][4], uint32_t a_tile,
+                                             const FragmentReader<D>& a_reader, uint32_t b_tile,
+                                             const FragmentReader<D>& b_reader) {
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) {
+    uint32_t a[4];
+    LoadMatrices(a, a_reader.At(a_tile, 0, k));
+#pragma unroll
+    for (int n = 0; n < Rows / 16; ++n) {
+      uint32_t b[4];
+      LoadMatrices(b, b_reader.At(b_tile, n, k));
+      Mma(c[2 * n], a, b[0], b[1]);
+      Mma(c[2 * n + 1], a, b[2], b[3]);
+    }
+  }
+}
+
+// c += w b: w is 16 rows by `Rows` in accumulators, rounded to bf16; b has `Rows` rows, D wide.
+template <int D, int Rows>
+__device__ __forceinline__ void MultiplyWeights(float (&c)[D / 8][4], const float (&w)[Rows / 8][4], uint32_t b_tile,
+                                                const FragmentReader<D>& b_reader) {
+#pragma unroll
+  for (int k = 0; k < Rows / 16; ++k) {
+    const uint32_t a[4] = {PackBf16(w[2 * k][0], w[2 * k][1]), PackBf16(w[2 * k][2], w[2 * k][3]),
+                           PackBf16(w[2 * k + 1][0], w[2 * k + 1][1]), PackBf16(w[2 * k + 1][2], w[2 * k + 1][3])};
+#pragma unroll
+    for (int n = 0; n < D / 16; ++n) {
+      uint32_t b[4];
+      LoadMatricesTransposed(b, b_reader.At(b_tile, k, n));
+      Mma(c[2 * n], a, b[0], b[1]);
+      Mma(c[2 * n + 1], a, b[2], b[3]);
+    }
+  }
+}
+
+// Sums and maxima over the four lanes that share a row of accumulators.
+__device__ __forceinline__ float QuadSum(float x) {
+  x += __shfl_xor_sync(kAllLanes, x, 1);
+  return x + __shfl_xor_sync(kAllLanes, x, 2);
+}
+__device__ __forceinline__ float QuadMax(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
+}
+
+// ---- Dropout of a lane's accumulators: bit 4 n + e stands for element [n][e]. The loops stay loops, since the random
+// numbers are long code that few runs use. ----
+
+// Accumulators whose rows are queries; `index` is of element [0][0].
+template <int Columns>
+__device__ __forceinline__ uint32_t DroppedOfRows(const AttentionParams& p, uint64_t index) {
+  uint32_t bits = 0;
+#pragma unroll 1
+  for (int n = 0; n < Columns / 8; ++n) {
+    const uint32_t low = DroppedPair(p.dropout, index + 8 * n);
+    const uint32_t high = DroppedPair(p.dropout, index + 8 * n + 8 * static_cast<uint64_t>(p.t));
+    bits |= (low | high << 2) << (4 * n);
+  }
+  return bits;
+}
+
+// Accumulators whose columns are queries.
+template <int Columns>
+__device__ __forceinline__ uint32_t DroppedOfColumns(const AttentionParams& p, uint64_t index) {
+  uint32_t bits = 0;
+#pragma unroll 1
+  for (int i = 0; i < Columns / 2; ++i) {
+    const uint64_t element = index + static_cast<uint64_t>(8 * (i / 4) + i % 2) * p.t + i % 4 / 2 * 8;
+    bits |= (DropoutFactor(p.dropout, element) == 0.0f ? 1u : 0u) << i;
+  }
+  return bits;
+}
+
+template <int Tiles>
+__device__ __forceinline__ void DropOut(float (&c)[Tiles][4], const DropoutParams& dropout, uint32_t bits) {
+#pragma unroll
+  for (int n = 0; n < Tiles; ++n) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) c[n][e] = bits >> (4 * n + e) & 1 ? 0.0f : c[n][e] * dropout.scale;
+  }
+}
+
+// ---- Forward ----
+
+template <int D>
+__device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
+  using T = Tile<D, kTile>;
+  extern __shared__ __align__(1024) unsigned char shared_bytes[];
+  const uint32_t q_tile = SharedAddress(shared_bytes), kv_tiles = q_tile + T::kBytes;
+  const Head head(p);
+  const bf16* q = static_cast<const bf16*>(p.qkv) + head.qkv;
+  // Later queries have more keys: they start first.
+  const int tile = gridDim.y - 1 - blockIdx.y, first = tile * kTile;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const auto copy_keys = [&](int j) {
+    const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
+    T::Copy(k_tile, q + head.c, head.stride, j * kTile, p.t, p.d);
+    T::Copy(k_tile + T::kBytes, q + 2 * head.c, head.stride, j * kTile, p.t, p.d);
+    CommitCopies();
+  };
+  T::Copy(q_tile, q, head.stride, first, p.t, p.d);
+  copy_keys(0);
+
+  const FragmentReader<D> query_reader(true, 16 * warp), key_reader(false), value_reader(true);
+  const float scale = p.scale * kLog2E;  // weights are powers of two
+  const int row = first + 16 * warp + lane / 4;
+  float out[D / 8][4] = {};
+  float max_low = -INFINITY, max_high = -INFINITY, sum_low = 0, sum_high = 0;
+#pragma unroll 1
+  for (int j = 0; j <= tile; ++j) {
+    WaitCopies<0>();
+    __syncthreads();
+    if (j < tile) copy_keys(j + 1);
+    const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
+    float s[kTile / 8][4] = {};
+    MultiplyRows<D, kTile>(s, q_tile, query_reader, k_tile, key_reader);
+    if (j == tile) {
+#pragma unroll
+      for (int n = 0; n < kTile / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if (first + 8 * n + lane % 4 * 2 + e % 2 > row + e / 2 * 8) s[n][e] = -INFINITY;
+        }
+      }
+    }
+    float top_low = max_low, top_high = max_high;
+#pragma unroll
+    for (int n = 0; n < kTile / 8; ++n) {
+      top_low = fmaxf(top_low, fmaxf(s[n][0], s[n][1]));
+      top_high = fmaxf(top_high, fmaxf(s[n][2], s[n][3]));
+    }
+    // Every query sees key 0 in the first tile, so the maxima are finite.
+    top_low = QuadMax(top_low);
+    top_high = QuadMax(top_high);
+    const float shrink_low = Exp2((max_low - top_low) * scale), shrink_high = Exp2((max_high - top_high) * scale);
+    max_low = top_low;
+    max_high = top_high;
+    const float shift_low = top_low * scale, shift_high = top_high * scale;
+    sum_low *= shrink_low;
+    sum_high *= shrink_high;
+#pragma unroll
+    for (int n = 0; n < kTile / 8; ++n) {
+      s[n][0] = Exp2(fmaf(s[n][0], scale, -shift_low));
+      s[n][1] = Exp2(fmaf(s[n][1], scale, -shift_low));
+      s[n][2] = Exp2(fmaf(s[n][2], scale, -shift_high));
+      s[n][3] = Exp2(fmaf(s[n][3], scale, -shift_high));
+      sum_low += s[n][0] + s[n][1];
+      sum_high += s[n][2] + s[n][3];
+    }
+#pragma unroll
+    for (int n = 0; n < D / 8; ++n) {
+      out[n][0] *= shrink_low;
+      out[n][1] *= shrink_low;
+      out[n][2] *= shrink_high;
+      out[n][3] *= shrink_high;
+    }
+    if (p.dropout.threshold != 0) {
+      const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + row) * p.t + j * kTile + lane % 4 * 2;
+      DropOut(s, p.dropout, DroppedOfRows<kTile>(p, index));
+    }
+    MultiplyWeights<D, kTile>(out, s, k_tile + T::kBytes, value_reader);
+  }
+
+  sum_low = QuadSum(sum_low);
+  sum_high = QuadSum(sum_high);
+  T::Stage(shared_bytes, out, 1.0f / sum_low, 1.0f / sum_high);
+  __syncwarp();
+  T::StoreRows(shared_bytes, static_cast<bf16*>(p.out) + head.out, head.c, first, p.t, p.d);
+  if (lane % 4 == 0) {
+    float* lse = p.lse + head.index * p.t;
+    if (row < p.t) lse[row] = max_low * p.scale + logf(sum_low);
+    if (row + 8 < p.t) lse[row + 8] = max_high * p.scale + logf(sum_high);
+  }
+}
+
+// ---- Backward. With P the probabilities, dP = dout V^T and delta = sum(dout * out): dS = P * (dP - delta),
+// dQ = dS K, dK = dS^T Q, dV = P^T dout. Two kernels, so that every sum has one owner and one order. ----
+
+// A block owns 64 queries. Also writes delta for the other kernel.
+template <int D>
+__device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionParams& p) {
+  using T = Tile<D, kTile>;
+  extern __shared__ __align__(1024) unsigned char shared_bytes[];
+  const uint32_t q_tile = SharedAddress(shared_bytes), dout_tile = q_tile + T::kBytes,
+                 kv_tiles = q_tile + 2 * T::kBytes;
+  const Head head(p);
+  const bf16* q = static_cast<const bf16*>(p.qkv) + head.qkv;
+  const bf16* dout = static_cast<const bf16*>(p.dout) + head.out;
+  const int tile = gridDim.y - 1 - blockIdx.y, first = tile * kTile;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const auto copy_keys = [&](int j) {
+    const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
+    T::Copy(k_tile, q + head.c, head.stride, j * kTile, p.t, p.d);
+    T::Copy(k_tile + T::kBytes, q + 2 * head.c, head.stride, j * kTile, p.t, p.d);
+    CommitCopies();
+  };
+  T::Copy(q_tile, q, head.stride, first, p.t, p.d);
+  T::Copy(dout_tile, dout, head.c, first, p.t, p.d);
+  copy_keys(0);
+
+  // Two lanes share a row of dout * out.
+  float delta = 0;
+  const int own = first + 16 * warp + lane / 2;
+  if (own < p.t) {
+    const bf16* a = dout + static_cast<int64_t>(own) * head.c;
+    const bf16* b = static_cast<const bf16*>(p.out) + head.out + static_cast<int64_t>(own) * head.c;
+    for (int d = lane % 2 * 8; d < p.d; d += 16) {
+      const uint4 x = *reinterpret_cast<const uint4*>(a + d), y = *reinterpret_cast<const uint4*>(b + d);
+      delta += LowFloat(x.x) * LowFloat(y.x) + HighFloat(x.x) * HighFloat(y.x);
+      delta += LowFloat(x.y) * LowFloat(y.y) + HighFloat(x.y) * HighFloat(y.y);
+      delta += LowFloat(x.z) * LowFloat(y.z) + HighFloat(x.z) * HighFloat(y.z);
+      delta += LowFloat(x.w) * LowFloat(y.w) + HighFloat(x.w) * HighFloat(y.w);
+    }
+  }
+  delta += __shfl_xor_sync(kAllLanes, delta, 1);
+  if (lane % 2 == 0 && own < p.t) p.delta[head.index * p.t + own] = delta;
+  const float delta_low = __shfl_sync(kAllLanes, delta, lane / 4 * 2);
+  const float delta_high = __shfl_sync(kAllLanes, delta, lane / 4 * 2 + 16);
+
+  const FragmentReader<D> query_reader(true, 16 * warp), row_reader(false), column_reader(true);
+  const int row = first + 16 * warp + lane / 4;
+  const float* lse = p.lse + head.index * p.t;
+  const float shift_low = row < p.t ? lse[row] * kLog2E : 0, shift_high = row + 8 < p.t ? lse[row + 8] * kLog2E : 0;
+  const float scale = p.scale * kLog2E;
+  float dq[D / 8][4] = {};
+#pragma unroll 1
+  for (int j = 0; j <= tile; ++j) {
+    WaitCopies<0>();
+    __syncthreads();
+    if (j < tile) copy_keys(j + 1);
+    const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
+    float s[kTile / 8][4] = {}, dp[kTile / 8][4] = {};
+    MultiplyRows<D, kTile>(s, q_tile, query_reader, k_tile, row_reader);
+    MultiplyRows<D, kTile>(dp, dout_tile, query_reader, k_tile + T::kBytes, row_reader);
+    if (p.dropout.threshold != 0) {
+      const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + row) * p.t + j * kTile + lane % 4 * 2;
+      DropOut(dp, p.dropout, DroppedOfRows<kTile>(p, index));
+    }
+#pragma unroll
+    for (int n = 0; n < kTile / 8; ++n) {
+      s[n][0] = Exp2(fmaf(s[n][0], scale, -shift_low)) * (dp[n][0] - delta_low);
+      s[n][1] = Exp2(fmaf(s[n][1], scale, -shift_low)) * (dp[n][1] - delta_low);
+      s[n][2] = Exp2(fmaf(s[n][2], scale, -shift_high)) * (dp[n][2] - delta_high);
+      s[n][3] = Exp2(fmaf(s[n][3], scale, -shift_high)) * (dp[n][3] - delta_high);
+    }
+    if (j == tile) {
+#pragma unroll
+      for (int n = 0; n < kTile / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if (first + 8 * n + lane % 4 * 2 + e % 2 > row + e / 2 * 8) s[n][e] = 0;
+        }
+      }
+    }
+    MultiplyWeights<D, kTile>(dq, s, k_tile, column_reader);
+  }
+  T::Stage(shared_bytes, dq, p.scale, p.scale);
+  __syncwarp();
+  T::StoreRows(shared_bytes, static_cast<bf16*>(p.dqkv) + head.qkv, head.stride, first, p.t, p.d);
+}
+
+// A block owns 64 keys and their values; wide heads take fewer queries at a time, to stay within the registers.
+template <int D>
+__device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams& p) {
+  constexpr int kQueries = D > 64 ? 32 : 64;
+  using T = Tile<D, kTile>;
+  using Q = Tile<D, kQueries>;
+  constexpr uint32_t kRowBytes = kQueries * sizeof(float), kStageBytes = 2 * Q::kBytes + 2 * kRowBytes;
+  extern __shared__ __align__(1024) unsigned char shared_bytes[];
+  const uint32_t k_tile = SharedAddress(shared_bytes), v_tile = k_tile + T::kBytes, stages = k_tile + 2 * T::kBytes;
+  const Head head(p);
+  const bf16* q = static_cast<const bf16*>(p.qkv) + head.qkv;
+  const bf16* dout = static_cast<const bf16*>(p.dout) + head.out;
+  const int first = blockIdx.y * kTile, steps = (p.t - first + kQueries - 1) / kQueries;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const auto copy_queries = [&](int i) {
+    const uint32_t stage = stages + i % 2 * kStageBytes;
+    const int query = first + i * kQueries;
+    Q::Copy(stage, q, head.stride, query, p.t, p.d);
+    Q::Copy(stage + Q::kBytes, dout, head.c, query, p.t, p.d);
+    if (threadIdx.x < kQueries) {
+      const bool inside = query + threadIdx.x < p.t;
+      const int64_t from = head.index * p.t + (inside ? query + threadIdx.x : 0);
+      const uint32_t to = stage + 2 * Q::kBytes + threadIdx.x * 4;
+      CopyAsync4(to, p.lse + from, inside ? 4 : 0);
+      CopyAsync4(to + kRowBytes, p.delta + from, inside ? 4 : 0);
+    }
+    CommitCopies();
+  };
+  T::Copy(k_tile, q + head.c, head.stride, first, p.t, p.d);
+  T::Copy(v_tile, q + 2 * head.c, head.stride, first, p.t, p.d);
+  copy_queries(0);
+
+  const FragmentReader<D> key_reader(true, 16 * warp), row_reader(false), column_reader(true);
+  const int key = first + 16 * warp + lane / 4;
+  const float scale = p.scale * kLog2E;
+  float dk[D / 8][4] = {}, dv[D / 8][4] = {};
+#pragma unroll 1
+  for (int i = 0; i < steps; ++i) {
+    WaitCopies<0>();
+    __syncthreads();
+    if (i + 1 < steps) copy_queries(i + 1);
+    const uint32_t q_tile = stages + i % 2 * kStageBytes, dout_tile = q_tile + Q::kBytes;
+    const float* rows =
+        reinterpret_cast<const float*>(shared_bytes + 2 * T::kBytes + i % 2 * kStageBytes + 2 * Q::kBytes);
+    const int query = first + i * kQueries + lane % 4 * 2;
+    float s[kQueries / 8][4] = {};
+    MultiplyRows<D, kQueries>(s, k_tile, key_reader, q_tile, row_reader);
+#pragma unroll
+    for (int n = 0; n < kQueries / 8; ++n) {
+      const float2 lse = *reinterpret_cast<const float2*>(rows + 8 * n + lane % 4 * 2);
+      s[n][0] = Exp2(fmaf(s[n][0], scale, -lse.x * kLog2E));
+      s[n][1] = Exp2(fmaf(s[n][1], scale, -lse.y * kLog2E));
+      s[n][2] = Exp2(fmaf(s[n][2], scale, -lse.x * kLog2E));
+      s[n][3] = Exp2(fmaf(s[n][3], scale, -lse.y * kLog2E));
+    }
+    if (i * kQueries < kTile) {
+#pragma unroll
+      for (int n = 0; n < kQueries / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if (key + e / 2 * 8 > query + 8 * n + e % 2) s[n][e] = 0;
+        }
+      }
+    }
+    float dp[kQueries / 8][4] = {};
+    MultiplyRows<D, kQueries>(dp, v_tile, key_reader, dout_tile, row_reader);
+    if (p.dropout.threshold == 0) {
+      MultiplyWeights<D, kQueries>(dv, s, dout_tile, column_reader);
+    } else {
+      const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + query) * p.t + key;
+      const uint32_t bits = DroppedOfColumns<kQueries>(p, index);
+      float dropped[kQueries / 8][4];
+#pragma unroll
+      for (int n = 0; n < kQueries / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) dropped[n][e] = s[n][e];
+      }
+      DropOut(dropped, p.dropout, bits);
+      DropOut(dp, p.dropout, bits);
+      MultiplyWeights<D, kQueries>(dv, dropped, dout_tile, column_reader);
+    }
+#pragma unroll
+    for (int n = 0; n < kQueries / 8; ++n) {
+      const float2 delta = *reinterpret_cast<const float2*>(rows + kQueries + 8 * n + lane % 4 * 2);
+      s[n][0] *= dp[n][0] - delta.x;
+      s[n][1] *= dp[n][1] - delta.y;
+      s[n][2] *= dp[n][2] - delta.x;
+      s[n][3] *= dp[n][3] - delta.y;
+    }
+    MultiplyWeights<D, kQueries>(dk, s, q_tile, column_reader);
+  }
+  T::Stage(shared_bytes, dk, p.scale, p.scale);
+  T::Stage(shared_bytes + T::kBytes, dv, 1.0f, 1.0f);
+  __syncwarp();
+  bf16* target = static_cast<bf16*>(p.dqkv) + head.qkv;
+  T::StoreRows(shared_bytes, target + head.c, head.stride, first, p.t, p.d);
+  T::StoreRows(shared_bytes + T::kBytes, target + 2 * head.c, head.stride, first, p.t, p.d);
+}
+
+}  // namespace kotodama::kernels
