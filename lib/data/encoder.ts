@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { TokenizerModel } from '../tokenizer/types.js';
 
 /** The ids of several texts, one text after the other. */
@@ -14,7 +15,7 @@ export interface Encoder {
   encode(texts: string[]): Promise<EncodedTexts>;
 }
 
-/** Encodes in this thread. */
+/** Encodes in this thread, letting other work in before each call. */
 export class InlineEncoder implements Encoder {
   readonly ahead = 1;
   private readonly tokenizer: TokenizerModel;
@@ -24,6 +25,7 @@ export class InlineEncoder implements Encoder {
   }
 
   async encode(texts: string[]): Promise<EncodedTexts> {
+    await setImmediate();
     return encodeTexts(this.tokenizer, texts);
   }
 }

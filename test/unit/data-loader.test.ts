@@ -12,6 +12,7 @@ import {
   BufferedShuffleDataset,
   DataLoader,
   type DataLoaderOptions,
+  type Json,
   stackBlocks,
 } from '../../dist/data/index.js';
 import { Tokenizer } from '../../dist/tokenizer/index.js';
@@ -290,7 +291,16 @@ t.test('options and states that cannot be used', async (t) => {
     t.throws(() => new DataLoader(source, options), { code: 'ERR_OPTIONS' }, JSON.stringify(options));
   }
   const loader = new DataLoader(shuffledText(), { batchSize: 1 });
-  for (const state of [null, 1, 'x', [], {}, { kind: 'loader' }, { kind: 'shuffle' }, { kind: 'loader', source: 3 }]) {
+  for (const state of [
+    null,
+    1,
+    'x',
+    [],
+    {},
+    { kind: 'loader' },
+    { kind: 'shuffle' },
+    { kind: 'loader', source: 3 },
+  ] as Json[]) {
     t.throws(() => loader.restore(state), { code: 'ERR_CHECKPOINT' }, JSON.stringify(state));
   }
 });

@@ -46,7 +46,7 @@ t.test('a line of 10 MB, with characters across all read boundaries', async (t) 
 });
 
 t.test('any text comes back line by line, from every line on', async () => {
-  const line = fc.string({ unit: 'binary' }).map((s) => s.replaceAll(/[\r\n]/g, '').toWellFormed());
+  const line = fc.string({ unit: 'binary' }).map((s) => s.replaceAll(/[\r\n]/g, ''));
   await fc.assert(
     fc.asyncProperty(fc.array(line, { minLength: 1, maxLength: 8 }), fc.boolean(), async (lines, carriage) => {
       const path = temporaryFile(lines.map((text) => text + (carriage ? '\r\n' : '\n')).join(''));

@@ -62,11 +62,11 @@ t.test('the memory of pre-tokens changes nothing', async () => {
   );
   fc.assert(
     fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
-      const text = pieces.join('').toWellFormed();
+      const text = pieces.join('');
       const ids = fast.encode(text);
       return ids.join() === slow.encode(text).join() && fast.decode(ids) === text;
     }),
-    { numRuns: 500 },
+    { numRuns: 200 },
   );
 });
 
@@ -170,7 +170,7 @@ t.test('cutting long texts', async () => {
       const parts = cutText(text, longest);
       return (
         parts.join('') === text &&
-        parts.every((part) => part.length <= longest && part.isWellFormed()) &&
+        parts.every((part) => part.length <= longest && !/\p{Surrogate}/u.test(part)) &&
         (text === '' || parts.every((part) => part.length > 0))
       );
     }),
