@@ -34,7 +34,7 @@ t.test('distributions worked out by hand', async (t) => {
   }
 });
 
-t.test('any rules give a distribution that holds the likeliest id', async (t) => {
+t.test('any rules give a distribution that holds one of the likeliest ids', async (t) => {
   const property = fc.property(
     fc.float32Array({ minLength: 1, maxLength: 40, noNaN: true, noDefaultInfinity: true }),
     fc.record({
@@ -45,9 +45,11 @@ t.test('any rules give a distribution that holds the likeliest id', async (t) =>
     (values, rules) => {
       const found = distribution(values, { ...RULES, ...rules });
       const sum = found.reduce((a, b) => a + b, 0);
-      const best = values.indexOf(values.reduce((a, b) => Math.max(a, b)));
-      const ordered = found.every((p, id) => p >= 0 && p <= Math.max(...found) && (p > 0 || id !== best));
-      return Math.abs(sum - 1) < 1e-9 && ordered;
+      // Logits closer than float64 resolves at this temperature are equally likely; the first of them may stand for all.
+      const everything = distribution(values, { ...RULES, ...rules, topP: 1 });
+      const likeliest = Math.max(...everything);
+      const kept = found.some((p, id) => p > 0 && everything[id] === likeliest);
+      return Math.abs(sum - 1) < 1e-9 && kept && found.every((p) => p >= 0);
     },
   );
   t.doesNotThrow(() => fc.assert(property));
