@@ -25,7 +25,8 @@ export function trainLoader(
 
 /** Batches to measure on: the whole text in order, its incomplete end included. */
 export function validLoader(files: readonly string[], options: DataOptions): DataLoader {
-  const { tokenizer, blockSize, batchSize, numWorkers, prefetchFactor } = options;
+  const { tokenizer, blockSize, batchSize, prefetchFactor } = options;
   const blocks = BlockDataset.fromFile(files, { tokenizer, blockSize, dropLast: false });
-  return new DataLoader(blocks, { batchSize, numWorkers, prefetchFactor });
+  // Threads are made anew for each evaluation, which seldom needs more than one.
+  return new DataLoader(blocks, { batchSize, numWorkers: Math.min(1, options.numWorkers), prefetchFactor });
 }

@@ -24,7 +24,7 @@ const TRAINING = {
   lr: 3e-3,
   weightDecay: 0.1,
   dropout: 0.1,
-  warmupSteps: 40,
+
   evalEvery: 100,
   saveEvery: 250,
 };
@@ -60,7 +60,7 @@ export const demo: Command = {
       ...(options.device !== 'auto' && { device: options.device }),
       ...(options.threads !== undefined && { threads: options.threads }),
     });
-    say(`\nThe training is this command (Ctrl-C saves and stops):\n  kotodama train ${flags.join(' ')}\n`);
+    say(`\nThe training is this command (Ctrl-C saves and stops):\n  ${wrapped(['kotodama train', ...flags])}\n`);
     const { end } = await runTrain(flags);
     if (end.reason === 'aborted') {
       say(`\nTo go on: npx kotodama train --resume --out ${out}`);
@@ -126,6 +126,17 @@ async function showSamples(model: GPT2, tokenizerFolder: string): Promise<void> 
   } finally {
     await model.dispose();
   }
+}
+
+/** A command line over several lines, as a shell reads it. */
+function wrapped(words: readonly string[]): string {
+  const lines = [''];
+  for (const word of words) {
+    const line = lines.at(-1) as string;
+    if (line.length + word.length > 96 && word.startsWith('--')) lines.push(`  ${word}`);
+    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`;
+  }
+  return lines.join(' \\\n  ');
 }
 
 function toFlags(options: { [name: string]: string | number }): string[] {

@@ -9,6 +9,7 @@ import { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { EndEvent } from '../train/events.js';
 import {
   deriveTrainingOptions,
+  needsCounting,
   type OptionTable,
   type ReadTrainingOptions,
   type TrainingOptions,
@@ -79,6 +80,9 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
   const tokenizer = await Tokenizer.fromPretrained(options.tokenizer);
   const model = await makeModel(options, tokenizer);
   try {
+    if (!options.json && !options.resume && needsCounting(options.training)) {
+      process.stderr.write('counting the blocks of an epoch first (--max-steps does without)\n');
+    }
     const end = await runTrainer(makeTrainer(options, model, tokenizer), options);
     return { out: options.out, json: options.json, end };
   } finally {

@@ -147,11 +147,7 @@ export function header(event: StartEvent): string {
         `${event.gradAccum > 1 ? ` x ${event.gradAccum} micro-batches` : ''} = ${count(event.tokensPerStep)} tokens`,
     ],
     ['steps', steps + (event.stepsPerEpoch === null ? '' : `, ${event.stepsPerEpoch} per epoch`)],
-    [
-      'memory',
-      `${bytes(memory.total)} of ${bytes(memory.free)} free: parameters ${bytes(memory.parameters)}, gradients ` +
-        `${bytes(memory.gradients)}, moments ${bytes(memory.moments)}, activations ${bytes(memory.activations)}`,
-    ],
+    ['memory', `${bytes(memory.total)} of ${bytes(memory.free)} free, activations ${bytes(memory.activations)}`],
   ];
   return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join('\n');
 }

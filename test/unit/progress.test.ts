@@ -49,7 +49,7 @@ t.test('on a terminal one line lives: it is rewritten, and cleared before what l
   progress.show(step(1));
   progress.show(step(2));
   progress.show({ type: 'eval', step: 2, loss: 4, perplexity: Math.exp(4), tokens: 10, seconds: 1 });
-  const [, live = ''] = text().split('free: ');
+  const [, live = ''] = text().split(' free, ');
   const lines = live.split('\n');
   const clear = '\r\x1b[2K';
   t.equal(
@@ -86,7 +86,7 @@ t.test('the header says what was derived', async (t) => {
   t.match(text(), /parameters +124M \(fp32\)/);
   t.match(text(), /step +3 blocks x 1024 tokens x 2 micro-batches = 6\.1k tokens/);
   t.match(text(), /steps +200 \(1\.2M tokens\), 50 per epoch/);
-  t.match(text(), /memory +3\.7 GiB of 8\.0 GiB free: parameters 477 MiB/);
+  t.match(text(), /memory +3\.7 GiB of 8\.0 GiB free, activations 1\.9 GiB/);
 });
 
 t.test('the summary says how it ended and where everything is', async (t) => {
