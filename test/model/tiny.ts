@@ -25,7 +25,7 @@ export function letters(vocabSize = VOCABULARY): TrainerTokenizer {
   };
 }
 
-/** Batches in memory: (B, T) = (2, 8), ids that a model can learn; a new order each epoch, as after a shuffle. */
+/** Batches in memory: (B, T) = (2, 8), ids that a model can learn; other ones each epoch, as after a shuffle. */
 export class TinyLoader implements BatchSource {
   readonly batchSize: number;
   readonly blockSize = 8;
@@ -38,7 +38,7 @@ export class TinyLoader implements BatchSource {
 
   constructor(
     private readonly batches: number,
-    options: { batchSize?: number } = {},
+    private readonly options: { batchSize?: number; sameEachEpoch?: boolean } = {},
   ) {
     this.batchSize = options.batchSize ?? 2;
   }
@@ -60,7 +60,8 @@ export class TinyLoader implements BatchSource {
     this.fresh = false;
     this.open++;
     try {
-      while (this.next < this.batches) yield this.batch(this.epoch * 7 + this.next++);
+      while (this.next < this.batches)
+        yield this.batch((this.options.sameEachEpoch ? 0 : this.epoch * 7) + this.next++);
     } finally {
       this.open--;
     }

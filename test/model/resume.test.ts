@@ -1,0 +1,102 @@
+import { truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import type { GPT2 } from '../../dist/model/gpt2.js';
+import type { TrainEvent } from '../../dist/train/events.js';
+import { Trainer, type TrainerOptions } from '../../dist/train/trainer.js';
+import { letters, TinyLoader, tinyModel } from './tiny.js';
+
+type Options = Partial<TrainerOptions> & { out: string };
+type Teardown = { teardown(work: () => unknown): void };
+
+/** Runs to the end with a model of its own, dropout on. */
+async function run(t: Teardown, options: Options, seed = 1): Promise<TrainEvent[]> {
+  const model = options.model ?? (await ownModel(t, seed));
+  const valid = new TinyLoader(2, { sameEachEpoch: true });
+  const shared = { tokenizer: letters(), train: new TinyLoader(5), valid, evalEvery: 4, lr: 1e-2 };
+  const trainer = new Trainer({ ...shared, schedule: 'constant', warmupSteps: 1, ...options, model });
+  const seen: TrainEvent[] = [];
+  for await (const event of trainer.run()) seen.push(event);
+  return seen;
+}
+
+async function ownModel(t: Teardown, seed: number): Promise<GPT2> {
+  const model = await tinyModel({ seed, dropout: 0.1 });
+  t.teardown(() => model.dispose());
+  return model;
+}
+
+/** What does not depend on the clock. */
+function numbers(events: TrainEvent[]): unknown[] {
+  return events.flatMap((event) => {
+    if (event.type === 'eval') return [['eval', event.step, event.loss]];
+    return event.type === 'step' ? [[event.step, event.loss, event.gradNorm, event.learningRate, event.epoch]] : [];
+  });
+}
+
+t.test('stopped anywhere and resumed: the same numbers, bit for bit', async (t) => {
+  const folder = t.testdir();
+  const whole = numbers(await run(t, { out: join(folder, 'whole'), maxSteps: 12 }));
+  // 5 is the end of an epoch, 4 an evaluation, 1 the warmup.
+  for (const stop of [1, 4, 5, 7, 11]) {
+    const out = join(folder, `stopped-${stop}`);
+    const first = await run(t, { out, maxSteps: stop });
+    const second = await run(t, { out, maxSteps: 12, resume: true });
+    t.match(second[0], { type: 'start', step: stop, resumedFrom: /step-/ });
+    const both = [...numbers(first), ...numbers(second)];
+    // The end of the first part has an evaluation of its own.
+    t.same(
+      both.filter((row) => (row as unknown[])[0] !== 'eval' || ((row as number[])[1] as number) % 4 === 0),
+      whole,
+      `stopped at ${stop}`,
+    );
+  }
+});
+
+t.test('the weights of the model that is passed in do not matter: dropout follows the checkpoint too', async (t) => {
+  const out = join(t.testdir(), 'run');
+  await run(t, { out, maxSteps: 4 });
+  const model = await ownModel(t, 1);
+  await model.writeTensor('transformer.wpe.weight', new Float32Array(8 * 16).fill(9));
+  const { inputIds, labels } = (await new TinyLoader(1)[Symbol.asyncIterator]().next()).value;
+  await model.forwardBackward({ inputIds, labels });
+  await model.step({ learningRate: 1 });
+  const resumed = await run(t, { model, out, maxSteps: 8, resume: true });
+  const whole = await run(t, { out: `${out}-whole`, maxSteps: 8 });
+  t.same(numbers(resumed), numbers(whole).slice(-5));
+});
+
+t.test('a damaged checkpoint is passed over with a warning, and the run repeats those steps', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const first = await run(t, { out, maxSteps: 8, saveEvery: 4 });
+  truncateSync(join(out, 'checkpoints', 'step-00000008', 'optimizer.safetensors'), 100);
+  const second = await run(t, { out, maxSteps: 8, resume: true });
+  t.match(second[0], { type: 'start', step: 4 });
+  t.match(second[1], { type: 'warning', code: 'ERR_CHECKPOINT', message: /step-00000008 is damaged.*optimizer/ });
+  t.same(numbers(second), numbers(first).slice(-5));
+});
+
+t.test('another model, tokenizer or batch is another run: the differences are listed', async (t) => {
+  const out = join(t.testdir(), 'run');
+  await run(t, { out, maxSteps: 2 });
+  const model = await tinyModel({ vocabSize: 40, dropout: 0.1 });
+  t.teardown(() => model.dispose());
+  const other = { model, tokenizer: letters(40), train: new TinyLoader(5, { batchSize: 4 }) };
+  await t.rejects(run(t, { out, maxSteps: 4, resume: true, ...other }), {
+    code: 'ERR_CHECKPOINT',
+    message: new RegExp(
+      [
+        'vocabSize: 32 in the run, 40 now',
+        'batchSize: 2 in the run, 4 now',
+        'tokenizer: letters 32 in the run, letters 40 now',
+      ].join('\\n *'),
+    ),
+  });
+  const again = await run(t, { out, maxSteps: 4, resume: true });
+  t.match(again.at(-1), { type: 'end', step: 4 });
+});
+
+t.test('a run that is not there', async (t) => {
+  const out = join(t.testdir(), 'nothing');
+  await t.rejects(run(t, { out, maxSteps: 2, resume: true }), { code: 'ERR_CHECKPOINT', message: /holds no run/ });
+});
