@@ -1,12 +1,11 @@
 #include "cpu/cpu_backend.h"
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 
 #include "cpu/machine.h"
 #include "cpu/memory.h"
-#include "cpu/plain.h"
+#include "cpu/ops.h"
 #include "cpu/thread_pool.h"
 #include "error.h"
 
@@ -15,10 +14,30 @@ namespace {
 
 using cpu::Isa;
 
+const cpu::Kernels& KernelsOf(Isa isa) {
+  switch (isa) {
+#ifdef __x86_64__
+    case Isa::kAvx2:
+      return cpu::Avx2Kernels();
+    case Isa::kAvx512:
+      return cpu::Avx512Kernels();
+    case Isa::kAvx512Bf16:
+      return cpu::Avx512Bf16Kernels();
+#endif
+    default:
+      return cpu::PortableKernels();
+  }
+}
+
 // Operations run at once, on the threads of the pool: there is no queue, nothing to record and nothing to wait for.
 class CpuBackend : public Backend {
  public:
-  explicit CpuBackend(int threads) : isa_(cpu::ChooseIsa()), pool_(threads), memory_(&pool_) {}
+  explicit CpuBackend(int threads)
+      : isa_(cpu::ChooseIsa()),
+        pool_(threads),
+        memory_(&pool_),
+        scratch_(&memory_),
+        engine_{KernelsOf(isa_), pool_, scratch_} {}
 
   DeviceInfo Info() const override {
     const cpu::MemoryState memory = cpu::ReadMemory();
@@ -41,38 +60,31 @@ class CpuBackend : public Backend {
   void Synchronize() override {}
   void Record(uint64_t, const std::function<void()>& enqueue) override { enqueue(); }
 
-  void Zero(void* data, size_t bytes) override {
-    constexpr int64_t kPiece = 1 << 20;
-    const int64_t total = static_cast<int64_t>(bytes);
-    pool_.Run((total + kPiece - 1) / kPiece, [&](int64_t item, int) {
-      const int64_t begin = item * kPiece;
-      std::memset(static_cast<char*>(data) + begin, 0, std::min(kPiece, total - begin));
-    });
-  }
+  void Zero(void* data, size_t bytes) override { cpu::Zero(engine_, data, bytes); }
 
-  void Run(const EmbeddingForward& op) override { cpu::plain::Run(pool_, op); }
-  void Run(const EmbeddingBackward& op) override { cpu::plain::Run(pool_, op); }
-  void Run(const LayerNormForward& op) override { cpu::plain::Run(pool_, op); }
-  void Run(const LayerNormBackward& op) override { cpu::plain::Run(pool_, op); }
-  void Run(const Gemm& op) override { cpu::plain::Run(pool_, op); }
-  void Run(const AttentionForward& op) override { cpu::plain::Run(pool_, op); }
-  void Run(const AttentionBackward& op) override { cpu::plain::Run(pool_, op); }
-  void Run(const AttentionCached& op) override { cpu::plain::Run(pool_, op); }
-  void Run(const CrossEntropy& op) override { cpu::plain::Run(pool_, op); }
-  void Run(const AdamW& op) override { cpu::plain::Run(pool_, op); }
-  void Gelu(const Tensor& target, const Tensor& source) override { cpu::plain::Gelu(pool_, target, source); }
-  void Cast(const Tensor& target, const Tensor& source) override { cpu::plain::Cast(pool_, target, source); }
+  void Run(const EmbeddingForward& op) override { cpu::Run(engine_, op); }
+  void Run(const EmbeddingBackward& op) override { cpu::Run(engine_, op); }
+  void Run(const LayerNormForward& op) override { cpu::Run(engine_, op); }
+  void Run(const LayerNormBackward& op) override { cpu::Run(engine_, op); }
+  void Run(const Gemm& op) override { cpu::Run(engine_, op); }
+  void Run(const AttentionForward& op) override { cpu::Run(engine_, op); }
+  void Run(const AttentionBackward& op) override { cpu::Run(engine_, op); }
+  void Run(const AttentionCached& op) override { cpu::Run(engine_, op); }
+  void Run(const CrossEntropy& op) override { cpu::Run(engine_, op); }
+  void Run(const AdamW& op) override { cpu::Run(engine_, op); }
+  void Gelu(const Tensor& target, const Tensor& source) override { cpu::Gelu(engine_, target, source); }
+  void Cast(const Tensor& target, const Tensor& source) override { cpu::Cast(engine_, target, source); }
   void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) override {
-    cpu::plain::ReduceLoss(losses, labels, totals);
+    cpu::ReduceLoss(losses, labels, totals);
   }
-  void GlobalNorm(const Tensor& grads, OptimizerScalars* scalars) override {
-    cpu::plain::GlobalNorm(pool_, grads, scalars);
-  }
+  void GlobalNorm(const Tensor& grads, OptimizerScalars* scalars) override { cpu::GlobalNorm(engine_, grads, scalars); }
 
  private:
   const Isa isa_;
   cpu::ThreadPool pool_;
   cpu::Memory memory_;
+  cpu::Scratch scratch_;
+  const cpu::Engine engine_;
 };
 
 }  // namespace

@@ -1,0 +1,162 @@
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/simd/element.h"
+
+// What the compiled kernels of one instruction set offer. Kernels work on raw memory in one thread; the files beside
+// this one divide an operation among threads. Nothing here has a body: code in a header would be compiled with the
+// flags of every instruction set, and the linker would keep any one of them.
+
+namespace kotodama::cpu {
+
+// Which elements of an operation survive dropout, and their factor; made from kotodama::Dropout by MakeDropout.
+struct DropoutFactors {
+  bool active;
+  uint32_t key[2];      // of Philox
+  uint32_t site;        // third word of the counter
+  uint32_t micro_step;  // fourth word
+  uint64_t threshold;   // words below it drop the element
+  float scale;          // of the others
+};
+
+// Memory of either type: a null pointer is none.
+struct Row {
+  void* data;
+  bool bf16;
+};
+
+// How the results of one register tile reach memory.
+struct TileOutput {
+  float* partial;  // f32 sums that earlier blocks of K left and later ones read
+  int64_t partial_stride;
+  bool add_partial;  // false: the first block of K
+  bool last;         // the block of K after which `c` is written
+  Row c;
+  int64_t c_stride;
+  const float* bias;  // of the tile's first column, or null
+  int epilogue;       // an Epilogue
+  Row aux;
+  int64_t aux_stride;
+};
+
+// One matrix-product path: f32 by f32, or bfloat16 pairs. A "step" is what one instruction takes along K: one float, or
+// a pair of bfloat16; 4 bytes either way.
+struct GemmKernels {
+  int elements;  // of K in a step: 1 or 2
+  int tile_rows, tile_columns;
+  // tile(rows, tile_columns) = a b over `steps`. a: 4-byte units at a + row * row_stride + step * step_stride (bytes;
+  // one of the two is 4). b: one packed panel. Only the vectors that hold the first `columns` are computed.
+  void (*tile)(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
+               const void* b, float* tile);
+  // Panels of tile_columns, each step by step, with zeros behind the last column and in the missing half of a pair.
+  // b is stored (N, K) if transposed, else (K, N). Strides of panels in 4-byte units.
+  void (*pack_b)(Row b, int64_t ld, bool transposed, int64_t k, int64_t n, float* out, int64_t panel_stride);
+  // The same for panels of tile_rows; a is stored (K, M) if transposed, else (M, K).
+  void (*pack_a)(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out, int64_t panel_stride);
+  // sums[j] += packed column j, over the steps of one panel.
+  void (*panel_sums)(const float* panel, int64_t steps, float* sums);
+};
+
+struct LayerNormRows {
+  int64_t first, rows, c;  // `first` counts dropout elements; the pointers are those of the first row
+  const float* x;
+  Row addend;
+  float* sum;
+  const float* weight;
+  const float* bias;
+  Row out;
+  float* mean;
+  float* rstd;
+  float eps;
+  DropoutFactors dropout;
+};
+
+struct LayerNormGradientRows {
+  int64_t first, rows, c;
+  Row dout;
+  const float* x;
+  const float* weight;
+  const float* mean;
+  const float* rstd;
+  float* dx;
+  bool accumulate_dx;
+  Row daddend;
+  float* dweight;  // (c), written: the sums of these rows
+  float* dbias;
+  DropoutFactors dropout;
+};
+
+// One head of one sequence.
+struct AttentionHead {
+  int64_t t, d;
+  int64_t first_query, queries;  // the rows of this piece
+  Row qkv;                       // at this sequence and head: q; k and v follow at +c and +2c
+  int64_t c;
+  Row out;     // at this sequence and head, row stride c
+  float* lse;  // (t) of this head
+  Row dout;
+  Row dqkv;
+  int64_t first_element;  // dropout's index of (query 0, key 0)
+  DropoutFactors dropout;
+  float* scratch;  // attention_scratch() floats
+};
+
+struct AttentionCachedHead {
+  int64_t n, d, past, c;
+  Row qkv;           // at this sequence and head
+  Row keys, values;  // of this sequence and head: (capacity, d)
+  Row out;
+  float* scores;  // (past + n), scratch like the next two
+  float* q;       // (d)
+  float* mix;     // (d)
+};
+
+struct AdamWRange {
+  int64_t count;
+  float* param;
+  const float* grad;
+  float* exp_avg;
+  float* exp_avg_sq;
+  BF16* compute;
+  float beta1, beta2, eps, gradient_factor, step_size, second_scale, decay_factor;
+};
+
+struct Kernels {
+  GemmKernels f32;
+  GemmKernels bf16;  // equals f32 where the processor cannot multiply bfloat16
+  void (*finish_tile)(const float* tile, int tile_stride, int rows, int columns, const TileOutput& output);
+  // For few rows of a. out(m, n) += a(m, k) b, b stored (K, N): rows of b in their order.
+  void (*skinny_rows)(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out);
+  // out(m, n) = a(m, k) b^T, b stored (N, K): one dot product per row of b.
+  void (*skinny_dots)(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out,
+                      int64_t ldo);
+
+  void (*layernorm_forward)(const LayerNormRows& rows);
+  void (*layernorm_backward)(const LayerNormGradientRows& rows);
+  int64_t (*attention_scratch)(int64_t t, int64_t d, bool bf16, bool backward);  // floats
+  void (*attention_forward)(const AttentionHead& head);
+  void (*attention_backward)(const AttentionHead& head);
+  void (*attention_cached)(const AttentionCachedHead& head);
+  // Returns the loss; with `gradient` the row becomes softmax - one_hot, zeros from v to vp.
+  float (*cross_entropy)(Row logits, int64_t v, int64_t vp, int64_t label, bool gradient);
+  void (*adamw)(const AdamWRange& range);
+  double (*sum_of_squares)(const float* x, int64_t count);
+  void (*gelu)(Row target, Row source, int64_t count);
+  void (*cast)(Row target, Row source, int64_t count);
+  // target[i] += source[i]
+  void (*add)(float* target, const float* source, int64_t count);
+  void (*sum_of_two)(float* target, const float* a, const float* b, int64_t count);
+  // target[i] = source[i] * factor of element first + i
+  void (*dropout)(float* target, const float* source, int64_t first, int64_t count, const DropoutFactors& dropout);
+  void (*exp)(float* target, const float* source, int64_t count);
+};
+
+const Kernels& PortableKernels();
+#ifdef __x86_64__
+const Kernels& Avx2Kernels();
+const Kernels& Avx512Kernels();
+const Kernels& Avx512Bf16Kernels();
+#endif
+
+}  // namespace kotodama::cpu

@@ -1,0 +1,104 @@
+// Cross entropy, AdamW, and the small operations that touch every element once.
+#pragma once
+
+#include "cpu/kernels/layernorm-inl.h"
+
+namespace kotodama::cpu {
+namespace {
+
+template <typename E>
+float CrossEntropyOf(E* logits, int64_t v, int64_t vp, int64_t label, bool gradient) {
+  const F32 lowest = Set(-__builtin_inff());
+  F32 top_v = lowest;
+  ForVectors(v, [&](int64_t j, int n) { top_v = Max(SelectFirst(n, LoadPartial(logits + j, n), lowest), top_v); });
+  const float top = ReduceMax(top_v);
+  const F32 top_all = Set(top);
+  const float sum = SumOver(v, [&](int64_t j, int n) { return Exp(LoadPartial(logits + j, n) - top_all); });
+  float at_label;
+  StorePartial(&at_label, LoadPartial(logits + label, 1), 1);
+  const float loss = top - at_label + __builtin_logf(sum);
+  if (gradient) {
+    const F32 inverse = Set(1.0f / sum);
+    ForVectors(
+        v, [&](int64_t j, int n) { StorePartial(logits + j, Exp(LoadPartial(logits + j, n) - top_all) * inverse, n); });
+    const F32 at = Set(1.0f / sum) * Exp(Set(at_label) - top_all) - Set(1.0f);
+    StorePartial(logits + label, at, 1);
+    ForVectors(vp - v, [&](int64_t j, int n) { StorePartial(logits + v + j, Set(0.0f), n); });
+  }
+  return loss;
+}
+
+float CrossEntropyRow(Row logits, int64_t v, int64_t vp, int64_t label, bool gradient) {
+  if (logits.bf16) return CrossEntropyOf(static_cast<BF16*>(logits.data), v, vp, label, gradient);
+  return CrossEntropyOf(static_cast<float*>(logits.data), v, vp, label, gradient);
+}
+
+// Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+void AdamWElements(const AdamWRange& range) {
+  const F32 beta1 = Set(range.beta1), rest1 = Set(1 - range.beta1);
+  const F32 beta2 = Set(range.beta2), rest2 = Set(1 - range.beta2);
+  const F32 factor = Set(range.gradient_factor), eps = Set(range.eps), decay = Set(range.decay_factor);
+  const F32 step = Set(range.step_size), second_scale = Set(range.second_scale);
+  ForVectors(range.count, [&](int64_t i, int n) {
+    const F32 g = LoadPartial(range.grad + i, n) * factor;
+    const F32 m = Fma(LoadPartial(range.exp_avg + i, n), beta1, g * rest1);
+    const F32 v = Fma(LoadPartial(range.exp_avg_sq + i, n), beta2, g * g * rest2);
+    StorePartial(range.exp_avg + i, m, n);
+    StorePartial(range.exp_avg_sq + i, v, n);
+    const F32 update = step * m / Fma(Sqrt(v), second_scale, eps);
+    const F32 p = LoadPartial(range.param + i, n) * decay - update;
+    StorePartial(range.param + i, p, n);
+    if (range.compute != nullptr) StorePartial(range.compute + i, p, n);
+  });
+}
+
+double SumOfSquares(const float* x, int64_t count) {
+  constexpr int64_t kPiece = 4096;
+  double total = 0;
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t piece = count - begin < kPiece ? count - begin : kPiece;
+    total += SumOver(piece, [&](int64_t j, int n) {
+      const F32 value = LoadPartial(x + begin + j, n);
+      return value * value;
+    });
+  }
+  return total;
+}
+
+void GeluElements(Row target, Row source, int64_t count) {
+  ForVectors(count, [&](int64_t j, int n) { StoreRow(target, j, GeluOf(LoadRow(source, j, n)), n); });
+}
+
+void CastElements(Row target, Row source, int64_t count) {
+  ForVectors(count, [&](int64_t j, int n) { StoreRow(target, j, LoadRow(source, j, n), n); });
+}
+
+void AddElements(float* target, const float* source, int64_t count) {
+  ForVectors(count, [&](int64_t j, int n) {
+    StorePartial(target + j, LoadPartial(target + j, n) + LoadPartial(source + j, n), n);
+  });
+}
+
+void SumOfTwo(float* target, const float* a, const float* b, int64_t count) {
+  ForVectors(count,
+             [&](int64_t j, int n) { StorePartial(target + j, LoadPartial(a + j, n) + LoadPartial(b + j, n), n); });
+}
+
+void DropoutElements(float* target, const float* source, int64_t first, int64_t count, const DropoutFactors& dropout) {
+  constexpr int64_t kPiece = 4 * kPhiloxLanes;
+  float factors[kPiece];
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t piece = count - begin < kPiece ? count - begin : kPiece;
+    FillDropout(dropout, first + begin, piece, factors);
+    ForVectors(piece, [&](int64_t j, int n) {
+      StorePartial(target + begin + j, LoadPartial(source + begin + j, n) * LoadPartial(factors + j, n), n);
+    });
+  }
+}
+
+void ExpElements(float* target, const float* source, int64_t count) {
+  ForVectors(count, [&](int64_t j, int n) { StorePartial(target + j, Exp(LoadPartial(source + j, n)), n); });
+}
+
+}  // namespace
+}  // namespace kotodama::cpu

@@ -1,0 +1,48 @@
+// Vector functions. Errors were measured over all floats of the range by csrc/cpu/test/math_test.cc.
+#pragma once
+
+namespace kotodama::cpu {
+namespace {
+
+// e^x, at most 1.5 ulp off. Below -87.33 the result is 0 (no subnormal numbers), above 88.72 infinity; NaN stays NaN.
+// Cody and Waite's reduction to |r| <= ln(2) / 2, then a polynomial of degree 6 (Taylor's, the last terms refitted).
+inline F32 Exp(F32 x) {
+  const F32 low = Set(-87.33654f), high = Set(88.72283f);
+  const F32 clamped = Max(low, Min(high, x));  // the second operand survives where x is NaN
+  const F32 n = Round(clamped * Set(1.44269504f));
+  F32 r = NegFma(n, Set(0.693359375f), clamped);
+  r = NegFma(n, Set(-2.12194440e-4f), r);
+  F32 p = Set(1.9875691500e-4f);
+  p = Fma(p, r, Set(1.3981999507e-3f));
+  p = Fma(p, r, Set(8.3334519073e-3f));
+  p = Fma(p, r, Set(4.1665795894e-2f));
+  p = Fma(p, r, Set(1.6666665459e-1f));
+  p = Fma(p, r, Set(5.0000001201e-1f));
+  p = Fma(p, r * r, r) + Set(1.0f);
+  // n can be 128, which is no exponent of a float: half the scaling twice.
+  const F32 half = Round(n * Set(0.5f));
+  const F32 scaled = p * PowerOf2(half) * PowerOf2(n - half);
+  const F32 flushed = Select(Less(x, low), Set(0.0f), scaled);
+  return Select(Less(high, x), Set(__builtin_inff()), flushed);
+}
+
+// 1 / (1 + e^-2u) = (1 + tanh(u)) / 2 with the u of GELU's tanh form.
+inline F32 GeluGate(F32 x) {
+  const F32 twice_negative_u = x * Fma(x * x, Set(-2 * 0.7978845608028654f * 0.044715f), Set(-2 * 0.7978845608028654f));
+  return Set(1.0f) / (Set(1.0f) + Exp(twice_negative_u));
+}
+
+// 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), Hendrycks and Gimpel 2016.
+inline F32 GeluOf(F32 x) {
+  return x * GeluGate(x);
+}
+
+// d gelu(x) / dx
+inline F32 GeluSlopeOf(F32 x) {
+  const F32 gate = GeluGate(x);
+  const F32 twice_du = Fma(x * x, Set(6 * 0.7978845608028654f * 0.044715f), Set(2 * 0.7978845608028654f));
+  return Fma(x * gate * (Set(1.0f) - gate), twice_du, gate);
+}
+
+}  // namespace
+}  // namespace kotodama::cpu

@@ -1,0 +1,39 @@
+// The table of one instruction set's kernels.
+#pragma once
+
+#include "cpu/kernels/attention-inl.h"
+
+namespace kotodama::cpu {
+namespace {
+
+constexpr Kernels MakeKernels() {
+  Kernels kernels = {};
+  kernels.f32 = MakeGemmKernels<F32Steps>();
+#ifdef KOTODAMA_BF16_DOT
+  kernels.bf16 = MakeGemmKernels<PairSteps>();
+#else
+  kernels.bf16 = MakeGemmKernels<F32Steps>();
+#endif
+  kernels.finish_tile = FinishTile;
+  kernels.skinny_rows = SkinnyRows;
+  kernels.skinny_dots = SkinnyDots;
+  kernels.layernorm_forward = LayerNormForwardRows;
+  kernels.layernorm_backward = LayerNormBackwardRows;
+  kernels.attention_scratch = AttentionScratch;
+  kernels.attention_forward = AttentionForward;
+  kernels.attention_backward = AttentionBackward;
+  kernels.attention_cached = AttentionCached;
+  kernels.cross_entropy = CrossEntropyRow;
+  kernels.adamw = AdamWElements;
+  kernels.sum_of_squares = SumOfSquares;
+  kernels.gelu = GeluElements;
+  kernels.cast = CastElements;
+  kernels.add = AddElements;
+  kernels.sum_of_two = SumOfTwo;
+  kernels.dropout = DropoutElements;
+  kernels.exp = ExpElements;
+  return kernels;
+}
+
+}  // namespace
+}  // namespace kotodama::cpu

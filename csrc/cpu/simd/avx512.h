@@ -1,0 +1,162 @@
+// Vectors of 16 floats, AVX-512 (F, BW, DQ, VL). See simd/portable.h for what every operation means.
+#pragma once
+
+#include <immintrin.h>
+
+#include "cpu/simd/element.h"
+
+namespace kotodama::cpu {
+namespace {
+
+struct F32 {
+  __m512 v;
+};
+constexpr int kWidth = 16;
+using Mask = __mmask16;
+
+inline F32 Set(float x) {
+  return {_mm512_set1_ps(x)};
+}
+inline __mmask16 FirstLanes(int n) {
+  return static_cast<__mmask16>((1u << n) - 1);
+}
+
+inline F32 FromBits16(__m256i bits) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+}
+inline __m256i ToBits16(F32 a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16));
+}
+
+inline F32 Load(const float* p) {
+  return {_mm512_loadu_ps(p)};
+}
+inline F32 Load(const BF16* p) {
+  return FromBits16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline F32 LoadPartial(const float* p, int n) {
+  return {_mm512_maskz_loadu_ps(FirstLanes(n), p)};
+}
+inline F32 LoadPartial(const BF16* p, int n) {
+  return FromBits16(_mm256_maskz_loadu_epi16(FirstLanes(n), p));
+}
+inline void Store(float* p, F32 a) {
+  _mm512_storeu_ps(p, a.v);
+}
+inline void Store(BF16* p, F32 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), ToBits16(a));
+}
+inline void StorePartial(float* p, F32 a, int n) {
+  _mm512_mask_storeu_ps(p, FirstLanes(n), a.v);
+}
+inline void StorePartial(BF16* p, F32 a, int n) {
+  _mm256_mask_storeu_epi16(p, FirstLanes(n), ToBits16(a));
+}
+
+inline F32 operator+(F32 a, F32 b) {
+  return {_mm512_add_ps(a.v, b.v)};
+}
+inline F32 operator-(F32 a, F32 b) {
+  return {_mm512_sub_ps(a.v, b.v)};
+}
+inline F32 operator*(F32 a, F32 b) {
+  return {_mm512_mul_ps(a.v, b.v)};
+}
+inline F32 operator/(F32 a, F32 b) {
+  return {_mm512_div_ps(a.v, b.v)};
+}
+inline F32 Fma(F32 a, F32 b, F32 c) {
+  return {_mm512_fmadd_ps(a.v, b.v, c.v)};
+}
+inline F32 NegFma(F32 a, F32 b, F32 c) {
+  return {_mm512_fnmadd_ps(a.v, b.v, c.v)};
+}
+inline F32 Max(F32 a, F32 b) {
+  return {_mm512_max_ps(a.v, b.v)};
+}
+inline F32 Min(F32 a, F32 b) {
+  return {_mm512_min_ps(a.v, b.v)};
+}
+inline F32 Sqrt(F32 a) {
+  return {_mm512_sqrt_ps(a.v)};
+}
+inline F32 Round(F32 a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+inline F32 PowerOf2(F32 n) {
+  return {
+      _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127)), 23))};
+}
+inline Mask Less(F32 a, F32 b) {
+  return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ);
+}
+inline F32 Select(Mask mask, F32 yes, F32 no) {
+  return {_mm512_mask_blend_ps(mask, no.v, yes.v)};
+}
+inline F32 SelectFirst(int n, F32 first, F32 rest) {
+  return Select(FirstLanes(n), first, rest);
+}
+inline float ReduceAdd(F32 a) {
+  return _mm512_reduce_add_ps(a.v);
+}
+inline float ReduceMax(F32 a) {
+  return _mm512_reduce_max_ps(a.v);
+}
+
+// Rows become columns.
+inline void Transpose(F32 (&rows)[16]) {
+  __m512 t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    t[i + 1] = _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v);
+  }
+  __m512 u[16];
+  for (int i = 0; i < 16; i += 4) {
+    u[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+    u[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+    u[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_f32x4(u[i], u[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_f32x4(u[i], u[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 4; ++i) {
+    rows[i].v = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+    rows[i + 8].v = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+    rows[i + 4].v = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+    rows[i + 12].v = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+  }
+}
+
+// Registers for a tile of the matrix product: 8 x 3 sums, 3 vectors of b, one of a.
+constexpr int kTileRows = 8;
+constexpr int kTileVectors = 3;
+
+#ifdef __AVX512BF16__
+#define KOTODAMA_BF16_DOT 1
+// Sixteen pairs of bfloat16.
+struct Pairs {
+  __m512bh v;
+};
+inline Pairs LoadPairs(const void* p) {
+  return {(__m512bh)_mm512_loadu_si512(p)};
+}
+inline Pairs SetPairs(uint32_t pair) {
+  return {(__m512bh)_mm512_set1_epi32(static_cast<int>(pair))};
+}
+// acc + a.low * b.low + a.high * b.high
+inline F32 Dot(F32 acc, Pairs a, Pairs b) {
+  return {_mm512_dpbf16_ps(acc.v, a.v, b.v)};
+}
+#endif
+
+}  // namespace
+}  // namespace kotodama::cpu

@@ -1,0 +1,147 @@
+// Vectors of 4 floats in the compiler's own vector types, with FMA on arm64.
+//
+// Each header of this folder defines the same names for one instruction set, in an anonymous namespace, so that nothing
+// compiled for one set can be linked into code for another. Kernels are written once against these names:
+//   F32, kWidth               a vector of floats and its length
+//   Load, LoadPartial         kWidth, or the first n (1 to kWidth) elements with zeros behind them; F32 or BF16 memory
+//   Store, StorePartial       likewise; BF16 rounds to nearest even and keeps NaN
+//   Fma a * b + c, NegFma c - a * b, Max and Min (the second operand where one is NaN), Sqrt, Round (to nearest)
+//   PowerOf2(n)               2^n for an integral n in [-126, 127]
+//   Less, Select, SelectFirst lane masks; SelectFirst takes `first` in the first n lanes
+//   ReduceAdd, ReduceMax      over the lanes, in a fixed order
+//   Transpose                 kWidth vectors
+//   kTileRows, kTileVectors   the register tile of the matrix product: rows of a, vectors of b
+#pragma once
+
+#include "cpu/simd/element.h"
+
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+#endif
+
+namespace kotodama::cpu {
+namespace {
+
+typedef float Float4 __attribute__((vector_size(16)));
+typedef int32_t Int4 __attribute__((vector_size(16)));
+typedef uint32_t Uint4 __attribute__((vector_size(16)));
+
+struct F32 {
+  Float4 v;
+};
+constexpr int kWidth = 4;
+using Mask = Int4;
+
+inline F32 Set(float x) {
+  return {Float4{x, x, x, x}};
+}
+
+inline F32 Load(const float* p) {
+  F32 a;
+  __builtin_memcpy(&a.v, p, sizeof(a.v));
+  return a;
+}
+inline F32 Load(const BF16* p) {
+  const Uint4 bits = {p[0].bits, p[1].bits, p[2].bits, p[3].bits};
+  return {(Float4)(bits << 16)};
+}
+template <typename E>
+inline F32 LoadPartial(const E* p, int n) {
+  E lanes[kWidth] = {};
+  __builtin_memcpy(lanes, p, static_cast<unsigned>(n) * sizeof(E));
+  return Load(lanes);
+}
+inline void Store(float* p, F32 a) {
+  __builtin_memcpy(p, &a.v, sizeof(a.v));
+}
+inline void Store(BF16* p, F32 a) {
+  const Uint4 bits = (Uint4)a.v;
+  const Uint4 rounded = bits + 0x7fff + (bits >> 16 & 1);
+  const Uint4 nan = (Uint4)(a.v != a.v);
+  const Uint4 result = ((nan & (bits | 0x400000)) | (~nan & rounded)) >> 16;
+  for (int i = 0; i < kWidth; ++i) p[i].bits = static_cast<uint16_t>(result[i]);
+}
+template <typename E>
+inline void StorePartial(E* p, F32 a, int n) {
+  E lanes[kWidth];
+  Store(lanes, a);
+  __builtin_memcpy(p, lanes, static_cast<unsigned>(n) * sizeof(E));
+}
+
+inline F32 operator+(F32 a, F32 b) {
+  return {a.v + b.v};
+}
+inline F32 operator-(F32 a, F32 b) {
+  return {a.v - b.v};
+}
+inline F32 operator*(F32 a, F32 b) {
+  return {a.v * b.v};
+}
+inline F32 operator/(F32 a, F32 b) {
+  return {a.v / b.v};
+}
+inline F32 Fma(F32 a, F32 b, F32 c) {
+#ifdef __ARM_NEON
+  return {(Float4)vfmaq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v)};
+#else
+  return {a.v * b.v + c.v};
+#endif
+}
+inline F32 NegFma(F32 a, F32 b, F32 c) {
+#ifdef __ARM_NEON
+  return {(Float4)vfmsq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v)};
+#else
+  return {c.v - a.v * b.v};
+#endif
+}
+inline Mask Less(F32 a, F32 b) {
+  return (Mask)(a.v < b.v);
+}
+inline F32 Select(Mask mask, F32 yes, F32 no) {
+  return {(Float4)(((Int4)yes.v & mask) | ((Int4)no.v & ~mask))};
+}
+inline F32 SelectFirst(int n, F32 first, F32 rest) {
+  return Select((Mask)(Int4{0, 1, 2, 3} < n), first, rest);
+}
+inline F32 Max(F32 a, F32 b) {
+  return Select(Less(b, a), a, b);
+}
+inline F32 Min(F32 a, F32 b) {
+  return Select(Less(a, b), a, b);
+}
+inline F32 Sqrt(F32 a) {
+  return {Float4{__builtin_sqrtf(a.v[0]), __builtin_sqrtf(a.v[1]), __builtin_sqrtf(a.v[2]), __builtin_sqrtf(a.v[3])}};
+}
+// Exact below 2^22, which is all that callers need.
+inline F32 Round(F32 a) {
+  const F32 magic = Set(12582912.0f);
+  return (a + magic) - magic;
+}
+inline F32 PowerOf2(F32 n) {
+  const F32 biased = n + Set(12582912.0f + 127.0f);
+  return {(Float4)((Int4)biased.v << 23)};
+}
+inline float ReduceAdd(F32 a) {
+  return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);
+}
+inline float ReduceMax(F32 a) {
+  const float even = a.v[0] > a.v[2] ? a.v[0] : a.v[2], odd = a.v[1] > a.v[3] ? a.v[1] : a.v[3];
+  return even > odd ? even : odd;
+}
+
+// Rows become columns.
+inline void Transpose(F32 (&rows)[4]) {
+  const Float4 a = rows[0].v, b = rows[1].v, c = rows[2].v, d = rows[3].v;
+  for (int i = 0; i < 4; ++i) rows[i].v = Float4{a[i], b[i], c[i], d[i]};
+}
+
+#ifdef __ARM_NEON
+constexpr int kTileRows = 8;
+constexpr int kTileVectors = 3;
+#else
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 2;
+#endif
+
+}  // namespace
+}  // namespace kotodama::cpu

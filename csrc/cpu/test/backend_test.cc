@@ -1,0 +1,147 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#include "check.h"
+#include "cpu/thread_pool.h"
+#include "error.h"
+
+namespace kotodama::test {
+namespace {
+
+TEST(MemoryIsZeroedAlignedAndReusable) {
+  Device device(2);
+  for (size_t bytes : {size_t{0}, size_t{1}, size_t{5000}, size_t{3} << 20, size_t{20} << 20}) {
+    char* data = static_cast<char*>(device->Allocate(bytes));
+    CHECK(reinterpret_cast<uintptr_t>(data) % 256 == 0, bytes);
+    for (size_t i = 0; i < bytes; i += 97) CHECK(data[i] == 0, bytes, i);
+    std::memset(data, 1, bytes);
+    device->Free(data);
+  }
+  device->Free(nullptr);
+}
+
+TEST(TooMuchMemoryIsAnError) {
+  Device device(1);
+  for (size_t bytes : {size_t{1} << 46, ~size_t{0}}) {
+    try {
+      device->Allocate(bytes);
+      CHECK(false, "no error for", bytes);
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::kMemory, error.what());
+      CHECK(std::string(error.what()).find(std::to_string(bytes)) != std::string::npos, error.what());
+    }
+  }
+}
+
+TEST(BadOptionsAreErrors) {
+  bool refused = false;
+  try {
+    MakeCpuBackend(-1);
+  } catch (const Error& error) {
+    refused = error.code() == ErrorCode::kOptions;
+  }
+  CHECK(refused);
+  const char* before = std::getenv("KOTODAMA_CPU_ISA");
+  const std::string saved = before == nullptr ? "" : before;
+  setenv("KOTODAMA_CPU_ISA", "sse9", 1);
+  refused = false;
+  try {
+    MakeCpuBackend(1);
+  } catch (const Error& error) {
+    refused = error.code() == ErrorCode::kOptions && std::string(error.what()).find("sse9") != std::string::npos;
+  }
+  setenv("KOTODAMA_CPU_ISA", saved.c_str(), 1);
+  CHECK(refused);
+}
+
+TEST(PoolRunsEveryItemOnce) {
+  for (int threads : {1, 2, 5}) {
+    cpu::ThreadPool pool(threads);
+    for (int64_t count : {0, 1, 2, 7, 1000}) {
+      for (int repeat = 0; repeat < 50; ++repeat) {
+        std::vector<std::atomic<int>> seen(count);
+        pool.Run(count, [&](int64_t item, int worker) {
+          CHECK(worker >= 0 && worker < threads, worker);
+          ++seen[item];
+        });
+        for (int64_t i = 0; i < count; ++i) CHECK(seen[i] == 1, threads, count, i);
+      }
+    }
+  }
+}
+
+TEST(PoolCarriesExceptions) {
+  cpu::ThreadPool pool(3);
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    std::string caught;
+    try {
+      pool.Run(100, [&](int64_t item, int) {
+        if (item == 40) throw std::runtime_error("forty");
+      });
+    } catch (const std::runtime_error& error) {
+      caught = error.what();
+    }
+    CHECK(caught == "forty", caught);
+    std::atomic<int> done{0};
+    pool.Run(10, [&](int64_t, int) { ++done; });
+    CHECK(done == 10, done.load());
+  }
+}
+
+TEST(PoolWakesAfterSleep) {
+  cpu::ThreadPool pool(2);
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    std::atomic<int> done{0};
+    pool.Run(64, [&](int64_t, int) { ++done; });
+    CHECK(done == 64);
+    usleep(3000);
+  }
+}
+
+TEST(ForkedChildWorksAndEnds) {
+  auto device = std::make_unique<Device>(2);
+  const Tensor tensor = device->Make(DType::kF32, {1 << 20});
+  (*device)->Zero(tensor.data, tensor.bytes());
+  const pid_t child = fork();
+  if (child == 0) {
+    (*device)->Zero(tensor.data, tensor.bytes());
+    device.reset();
+    _exit(42);
+  }
+  int status = 0;
+  for (int i = 0; i < 1000 && waitpid(child, &status, WNOHANG) == 0; ++i) usleep(10000);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42, status);
+  (*device)->Zero(tensor.data, tensor.bytes());
+}
+
+TEST(SeveralBackendsAtOnce) {
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&, i] {
+      Device device(2);
+      const Tensor tensor = device.Put(std::vector<float>(100000, static_cast<float>(i + 1)), DType::kF32, {100000});
+      for (int repeat = 0; repeat < 50; ++repeat) {
+        OptimizerScalars scalars;
+        scalars.gradient_scale = 1;
+        device->GlobalNorm(tensor, &scalars);
+        if (std::abs(scalars.grad_norm - (i + 1) * std::sqrt(100000.0)) > 0.01) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0, wrong.load());
+}
+
+TEST(InfoTellsTheDevice) {
+  const DeviceInfo info = MakeCpuBackend(2)->Info();
+  CHECK(info.type == "cpu" && !info.name.empty() && info.detail.find("2 threads") != std::string::npos, info.detail);
+  CHECK(info.total_bytes > 0 && info.free_bytes > 0 && info.free_bytes <= info.total_bytes);
+}
+
+}  // namespace
+}  // namespace kotodama::test

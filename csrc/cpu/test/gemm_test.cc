@@ -1,0 +1,199 @@
+#include <algorithm>
+#include <cstring>
+
+#include "check.h"
+
+namespace kotodama::test {
+namespace {
+
+double GeluReference(double x) {
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+double GeluSlopeReference(double x) {
+  const double u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x), t = std::tanh(u);
+  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * std::sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
+}
+
+struct GemmCase {
+  int64_t m, n, k;
+  bool transpose_a = false, transpose_b = false;
+  DType type = DType::kF32, c_type = DType::kF32;
+  bool bias = false, accumulate = false, bias_gradient = false;
+  Epilogue epilogue = Epilogue::kNone;
+  int64_t padding = 0;  // of every leading dimension
+};
+
+std::string Describe(const GemmCase& g) {
+  return Text(g.m, 'x', g.n, 'x', g.k, g.transpose_a ? "T" : "N", g.transpose_b ? "T" : "N",
+              g.type == DType::kBF16 ? "bf16" : "f32", g.c_type == DType::kBF16 ? "->bf16" : "->f32",
+              g.bias ? "bias" : "", g.accumulate ? "accumulate" : "", g.bias_gradient ? "bias_gradient" : "",
+              "epilogue", static_cast<int>(g.epilogue), "padding", g.padding);
+}
+
+void CheckGemm(const GemmCase& g) {
+  const int64_t a_rows = g.transpose_a ? g.k : g.m, a_columns = g.transpose_a ? g.m : g.k;
+  const int64_t b_rows = g.transpose_b ? g.n : g.k, b_columns = g.transpose_b ? g.k : g.n;
+  const int64_t lda = a_columns + g.padding, ldb = b_columns + g.padding, ldc = g.n + g.padding;
+  const auto a = As(RandomFloats(a_rows * lda), g.type), b = As(RandomFloats(b_rows * ldb), g.type);
+  const auto c0 = As(RandomFloats(g.m * ldc), g.c_type), bias = RandomFloats(g.n);
+  const auto aux0 = As(RandomFloats(g.m * g.n), g.type), bias_gradient0 = RandomFloats(g.n);
+
+  std::vector<double> expected(g.m * g.n), expected_aux(g.m * g.n), expected_bias(g.n);
+  const double root_k = std::sqrt(static_cast<double>(std::max<int64_t>(1, g.k)));
+  for (int64_t i = 0; i < g.m; ++i) {
+    std::vector<double> row(g.n, 0.0);
+    for (int64_t p = 0; p < g.k; ++p) {
+      const double x = g.transpose_a ? a[p * lda + i] : a[i * lda + p];
+      for (int64_t j = 0; j < g.n; ++j) row[j] += x * (g.transpose_b ? b[j * ldb + p] : b[p * ldb + j]);
+    }
+    for (int64_t j = 0; j < g.n; ++j) {
+      double value = row[j] + (g.bias ? bias[j] : 0) + (g.accumulate ? c0[i * ldc + j] : 0);
+      if (g.epilogue == Epilogue::kGelu) {
+        expected_aux[i * g.n + j] = value;
+        value = GeluReference(value);
+      } else if (g.epilogue == Epilogue::kGeluBackward) {
+        value *= GeluSlopeReference(aux0[i * g.n + j]);
+      }
+      expected[i * g.n + j] = value / root_k;
+    }
+  }
+  for (int64_t j = 0; j < g.n; ++j) {
+    double sum = g.accumulate ? bias_gradient0[j] : 0;
+    for (int64_t p = 0; p < g.k; ++p) sum += g.transpose_b ? b[j * ldb + p] : b[p * ldb + j];
+    expected_bias[j] = sum;
+  }
+
+  std::vector<float> first;
+  for (int threads : {1, 2, 3}) {
+    Device device(threads);
+    Gemm op;
+    op.transpose_a = g.transpose_a;
+    op.transpose_b = g.transpose_b;
+    op.m = g.m, op.n = g.n, op.k = g.k;
+    op.a = device.Put(a, g.type, {a_rows, lda});
+    op.b = device.Put(b, g.type, {b_rows, ldb});
+    op.c = device.Put(c0, g.c_type, {g.m, ldc});
+    if (g.padding != 0) op.lda = lda, op.ldb = ldb, op.ldc = ldc;
+    if (g.bias) op.bias = device.Put(bias, DType::kF32, {g.n});
+    op.epilogue = g.epilogue;
+    if (g.epilogue != Epilogue::kNone) op.aux = device.Put(aux0, g.type, {g.m, g.n});
+    op.accumulate = g.accumulate;
+    if (g.bias_gradient) op.bias_gradient = device.Put(bias_gradient0, DType::kF32, {g.n});
+    device->Run(op);
+
+    const auto c = Device::Get(op.c);
+    std::vector<float> found(g.m * g.n);
+    for (int64_t i = 0; i < g.m; ++i) {
+      for (int64_t j = 0; j < g.n; ++j) found[i * g.n + j] = c[i * ldc + j] / static_cast<float>(root_k);
+      for (int64_t j = g.n; j < ldc; ++j) CHECK(c[i * ldc + j] == c0[i * ldc + j], Describe(g), "padding of c");
+    }
+    // The multiplication of bfloat16 pairs rounds sums to odd and flushes subnormals, hence the looser bound.
+    const double bound =
+        g.c_type == DType::kBF16 || (g.epilogue == Epilogue::kGelu && g.type == DType::kBF16) ? 4e-3 : 2e-6;
+    CHECK(WorstError(found, expected, 1) < bound, Describe(g), WorstError(found, expected, 1));
+    if (g.epilogue == Epilogue::kGelu) {
+      const double aux_bound = g.type == DType::kBF16 ? 4e-3 : 2e-6;
+      CHECK(WorstError(Device::Get(op.aux), expected_aux, root_k) < aux_bound, Describe(g));
+      // The separate operation gives the same bits.
+      const Tensor again = device.Make(g.c_type, {g.m, g.n});
+      if (g.c_type == g.type) {
+        device->Gelu(again, op.aux);
+        const auto recomputed = Device::Get(again);
+        for (int64_t i = 0; i < g.m; ++i) {
+          for (int64_t j = 0; j < g.n; ++j) CHECK(recomputed[i * g.n + j] == c[i * ldc + j], Describe(g), i, j);
+        }
+      }
+    }
+    if (g.bias_gradient) {
+      const double error = WorstError(Device::Get(op.bias_gradient), expected_bias, 1);
+      CHECK(error < 1e-5, Describe(g), "bias gradient", error);
+    }
+    if (first.empty()) first = c;
+    CHECK(std::memcmp(first.data(), c.data(), c.size() * 4) == 0, Describe(g), "threads", threads);
+  }
+}
+
+// All forms and types of one size.
+void CheckForms(GemmCase g) {
+  for (int form = 0; form < 4; ++form) {
+    g.transpose_a = form & 1;
+    g.transpose_b = form & 2;
+    for (DType type : {DType::kF32, DType::kBF16}) {
+      g.type = type;
+      for (DType c_type : {DType::kF32, type}) {
+        if (c_type != DType::kF32 && g.accumulate) continue;
+        g.c_type = c_type;
+        CheckGemm(g);
+      }
+    }
+  }
+}
+
+TEST(GemmOddSizes) {
+  for (int64_t m : {1, 2, 7, 8, 9, 33}) {
+    for (int64_t n : {1, 15, 16, 17, 49, 100}) {
+      for (int64_t k : {1, 2, 31, 64}) CheckForms({m, n, k});
+    }
+  }
+}
+
+TEST(GemmBlocksOfK) {
+  CheckForms({33, 65, 1700});
+  CheckForms({20, 250, 3100});
+  CheckForms({9, 30, 769});
+}
+
+TEST(GemmManyItems) {
+  CheckForms({300, 500, 70});
+  CheckForms({130, 400, 129});
+}
+
+TEST(GemmBiasAndGelu) {
+  for (int64_t k : {5, 64, 1601}) {
+    GemmCase g = {37, 101, k};
+    g.bias = true;
+    CheckForms(g);
+    g.epilogue = Epilogue::kGelu;
+    for (DType type : {DType::kF32, DType::kBF16}) {
+      g.type = g.c_type = type;
+      CheckGemm(g);
+    }
+    g.m = 3;
+    for (DType type : {DType::kF32, DType::kBF16}) {
+      g.type = g.c_type = type;
+      CheckGemm(g);
+    }
+  }
+}
+
+TEST(GemmGeluBackward) {
+  for (int64_t k : {5, 64, 1601}) {
+    GemmCase g = {37, 101, k};
+    g.epilogue = Epilogue::kGeluBackward;
+    CheckForms(g);
+  }
+}
+
+TEST(GemmAccumulateAndBiasGradient) {
+  for (int64_t k : {1, 63, 1601}) {
+    GemmCase g = {60, 210, k};
+    g.bias_gradient = true;
+    CheckForms(g);
+    g.accumulate = true;
+    CheckForms(g);
+    g.m = 5;
+    CheckForms(g);
+  }
+}
+
+TEST(GemmLeadingDimensions) {
+  GemmCase g = {45, 67, 51};
+  g.padding = 13;
+  CheckForms(g);
+  g.m = 4;
+  CheckForms(g);
+}
+
+}  // namespace
+}  // namespace kotodama::test

@@ -1,0 +1,51 @@
+#include <cstring>
+
+#include "check.h"
+
+namespace kotodama::test {
+namespace {
+
+double Ulp(double exact) {
+  const float rounded = static_cast<float>(std::abs(exact));
+  return std::max<double>(std::nextafter(rounded, INFINITY) - rounded, 1.4e-45);
+}
+
+// GELU over the floats of the useful range, every 997th of them: a few ulp of the result.
+TEST(GeluAccuracy) {
+  std::vector<float> x;
+  for (uint32_t bits = 0x20000000; bits < 0x42000000; bits += 997) {
+    float value;
+    std::memcpy(&value, &bits, 4);
+    x.push_back(value);
+    x.push_back(-value);
+  }
+  const int64_t n = static_cast<int64_t>(x.size());
+  Device device(2);
+  const Tensor source = device.Put(x, DType::kF32, {n}), target = device.Make(DType::kF32, {n});
+  device->Gelu(target, source);
+  const float* found = target.as<float>();
+  for (int64_t i = 0; i < n; ++i) {
+    const double u = 0.7978845608028653559 * (x[i] + 0.044715 * std::pow(static_cast<double>(x[i]), 3));
+    const double exact = x[i] / (1 + std::exp(-2 * u));
+    if (std::abs(exact) < 1e-30) {
+      CHECK(std::abs(found[i]) <= 2e-30, x[i], found[i]);
+      continue;
+    }
+    // The exponent's own rounding grows with it.
+    const double error = std::abs(found[i] - exact) / Ulp(exact) / (4 + std::abs(2 * u));
+    CHECK(error <= 3, x[i], found[i], exact, error);
+  }
+}
+
+TEST(GeluLimits) {
+  const std::vector<float> x = {INFINITY, 1e30f, 40, 0, -0.0f, -40, -1e5f};
+  Device device(1);
+  const Tensor source = device.Put(x, DType::kF32, {7}), target = device.Make(DType::kF32, {7});
+  device->Gelu(target, source);
+  const auto y = Device::Get(target);
+  CHECK(y[0] == INFINITY && y[1] == 1e30f && y[2] == 40 && y[3] == 0 && y[4] == 0);
+  CHECK(std::abs(y[5]) < 1e-30 && std::abs(y[6]) < 1e-30, y[5], y[6]);
+}
+
+}  // namespace
+}  // namespace kotodama::test
