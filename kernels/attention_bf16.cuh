@@ -65,6 +65,7 @@ struct Tile {
   // Puts the accumulators of 16 rows by D, times the factors of rows g and g + 8, into this warp's rows of the tile.
   static __device__ __forceinline__ void Stage(unsigned char* tile, const float (&c)[D / 8][4], float low, float high) {
     const int lane = threadIdx.x % kWarp, row = 16 * (threadIdx.x / kWarp) + lane / 4;
+    __syncwarp();  // other lanes have read what was in these rows
 #pragma unroll
     for (int j = 0; j < D / 8; ++j) {
       const int inner = lane % 4 * 4;

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "csrc/cuda/backend_impl.h"
+#include "cuda/backend_impl.h"
 
 // Which attention kernel takes a head size.
 

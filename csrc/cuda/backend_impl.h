@@ -3,10 +3,10 @@
 #include <unordered_map>
 #include <utility>
 
-#include "csrc/backend.h"
-#include "csrc/cuda/context.h"
-#include "csrc/cuda/staging.h"
-#include "csrc/error.h"
+#include "backend.h"
+#include "cuda/context.h"
+#include "cuda/staging.h"
+#include "error.h"
 #include "kernels/params.h"
 
 namespace kotodama::cuda {

@@ -1,12 +1,12 @@
-#include "csrc/cuda/context.h"
+#include "cuda/context.h"
 
 #include <unistd.h>
 
 #include <algorithm>
 #include <vector>
 
-#include "csrc/cuda/kernel_image.h"
-#include "csrc/error.h"
+#include "cuda/kernel_image.h"
+#include "error.h"
 
 namespace kotodama::cuda {
 namespace {

@@ -3,7 +3,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "csrc/cuda/driver.h"
+#include "cuda/driver.h"
 
 namespace kotodama::cuda {
 

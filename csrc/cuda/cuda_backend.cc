@@ -1,7 +1,7 @@
-#include "csrc/cuda/cuda_backend.h"
+#include "cuda/cuda_backend.h"
 
-#include "csrc/cuda/backend_impl.h"
-#include "csrc/cuda/kernel_image.h"
+#include "cuda/backend_impl.h"
+#include "cuda/kernel_image.h"
 
 namespace kotodama {
 namespace cuda {

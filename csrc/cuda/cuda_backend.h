@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "csrc/backend.h"
+#include "backend.h"
 
 namespace kotodama {
 

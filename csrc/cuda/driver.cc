@@ -1,4 +1,4 @@
-#include "csrc/cuda/driver.h"
+#include "cuda/driver.h"
 
 #include <dlfcn.h>
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "csrc/error.h"
+#include "error.h"
 
 // The part of the CUDA driver API that the backend uses, declared here by hand after the CUDA Driver API reference, so
 // that building needs no toolkit and the library is opened at run time.

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "csrc/cuda/backend_impl.h"
+#include "cuda/backend_impl.h"
 
 // Which GEMM kernel takes a shape, and how the sum over K is split.
 

@@ -1,4 +1,4 @@
-#include "csrc/cuda/kernel_image.h"
+#include "cuda/kernel_image.h"
 
 #ifdef KOTODAMA_KERNEL_IMAGE
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "csrc/cuda/backend_impl.h"
+#include "cuda/backend_impl.h"
 
 // Launches of every operation but the GEMM and attention.
 

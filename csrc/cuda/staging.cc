@@ -1,4 +1,4 @@
-#include "csrc/cuda/staging.h"
+#include "cuda/staging.h"
 
 #include <algorithm>
 #include <cstring>

@@ -3,7 +3,7 @@
 #include <array>
 #include <cstddef>
 
-#include "csrc/cuda/context.h"
+#include "cuda/context.h"
 
 namespace kotodama::cuda {
 

@@ -1,0 +1,134 @@
+#include "bench.h"
+
+// GEMM: every layout and epilogue, shapes on both sides of every tile's edge.
+
+namespace kotodama::test {
+namespace {
+
+struct Shape {
+  int64_t m, n, k;
+};
+
+struct Options {
+  bool transpose_a = false, transpose_b = false;
+  DType type = DType::kF32;
+  DType out = DType::kF32;
+  bool bias = false, accumulate = false, bias_gradient = false;
+  Epilogue epilogue = Epilogue::kNone;
+  int64_t padding = 0;  // extra elements in every row of a, b and c
+};
+
+void Check(Bench& bench, Shape shape, const Options& options) {
+  const auto [m, n, k] = shape;
+  Gemm gemm;
+  gemm.transpose_a = options.transpose_a;
+  gemm.transpose_b = options.transpose_b;
+  gemm.m = m;
+  gemm.n = n;
+  gemm.k = k;
+  gemm.epilogue = options.epilogue;
+  gemm.accumulate = options.accumulate;
+  const int64_t columns_a = (options.transpose_a ? m : k) + options.padding;
+  const int64_t columns_b = (options.transpose_b ? k : n) + options.padding;
+  if (options.padding != 0) {
+    gemm.lda = columns_a;
+    gemm.ldb = columns_b;
+    gemm.ldc = n + options.padding;
+  }
+  const Pair a = bench.Input(options.type, {options.transpose_a ? k : m, columns_a});
+  const Pair b = bench.Input(options.type, {options.transpose_b ? n : k, columns_b});
+  const Pair c = bench.Output(options.out, {m, n + options.padding});
+  const Pair bias = bench.Input(DType::kF32, {n});
+  const Pair bias_gradient = bench.Output(DType::kF32, {n});
+  const bool reads_aux = options.epilogue == Epilogue::kGeluBackward;
+  const Pair aux = reads_aux ? bench.Input(options.type, {m, n}) : bench.Output(options.type, {m, n});
+  std::vector<Pair> outputs = {c, bias_gradient};
+  if (!reads_aux) outputs.push_back(aux);
+  bench.Run(
+      [&](Backend& backend, bool is_device) {
+        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+        Gemm op = gemm;
+        op.a = side(a);
+        op.b = side(b);
+        op.c = side(c);
+        if (options.bias) op.bias = side(bias);
+        if (options.epilogue != Epilogue::kNone) op.aux = side(aux);
+        if (options.bias_gradient) op.bias_gradient = side(bias_gradient);
+        backend.Run(op);
+      },
+      outputs);
+  bench.Expect("c", c, ToleranceOf(options.out));
+  bench.Expect("bias gradient", bias_gradient, kFloat);
+  // The reference keeps what the device rounds to bf16 before GELU.
+  bench.Expect("aux", aux, ToleranceOf(options.type));
+}
+
+std::string Describe(Shape shape, const Options& options) {
+  std::string text = std::string("gemm ") + NameOf(options.type) + " " + (options.transpose_a ? "t" : "n") +
+                     (options.transpose_b ? "t" : "n") + " " + std::to_string(shape.m) + "x" + std::to_string(shape.n) +
+                     "x" + std::to_string(shape.k) + " to " + NameOf(options.out);
+  if (options.bias) text += " bias";
+  if (options.epilogue == Epilogue::kGelu) text += " gelu";
+  if (options.epilogue == Epilogue::kGeluBackward) text += " dgelu";
+  if (options.accumulate) text += " accumulate";
+  if (options.bias_gradient) text += " dbias";
+  if (options.padding != 0) text += " padded";
+  return text;
+}
+
+}  // namespace
+
+std::vector<Case> GemmCases() {
+  std::vector<Case> cases;
+  const auto add = [&](Shape shape, const Options& options) {
+    cases.push_back({Describe(shape, options), [=](Bench& bench) { Check(bench, shape, options); }});
+  };
+  for (DType type : {DType::kF32, DType::kBF16}) {
+    for (Shape shape : {Shape{1, 192, 64}, Shape{97, 136, 200}, Shape{130, 64, 72}, Shape{63, 264, 1024}}) {
+      Options options;
+      options.type = type;
+      options.out = type;
+      options.bias = true;
+      add(shape, options);
+      options.bias = false;
+      options.transpose_b = true;
+      add(shape, options);
+    }
+    // The weights' gradient: K is the number of tokens, of any size.
+    for (Shape shape : {Shape{64, 192, 1}, Shape{200, 72, 63}, Shape{128, 136, 97}, Shape{64, 64, 520}}) {
+      Options options;
+      options.type = type;
+      options.transpose_a = true;
+      options.accumulate = shape.k % 2 == 1;
+      options.bias_gradient = true;
+      add(shape, options);
+    }
+    Options options;
+    options.type = type;
+    options.out = type;
+    options.bias = true;
+    options.epilogue = Epilogue::kGelu;
+    add({97, 256, 64}, options);
+    add({5, 256, 512}, options);
+    options.bias = false;
+    options.epilogue = Epilogue::kGeluBackward;
+    options.transpose_b = true;
+    add({97, 256, 64}, options);
+    options = {};
+    options.type = type;
+    options.out = DType::kF32;
+    options.padding = 8;
+    add({33, 40, 48}, options);
+    // Not aligned: the plain kernel.
+    options = {};
+    options.type = type;
+    options.out = type;
+    options.bias = true;
+    add({19, 97, 33}, options);
+    options.transpose_a = options.transpose_b = true;
+    add({19, 23, 33}, options);
+  }
+  return cases;
+}
+
+}  // namespace kotodama::test

@@ -1,0 +1,323 @@
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "bench.h"
+
+// Every operation but the GEMM and attention.
+
+namespace kotodama::test {
+namespace {
+
+constexpr DropoutKey kKey = {0x123456789abcdef0, 7};
+
+std::vector<int32_t> RandomIds(Bench& bench, int64_t count, int64_t vocabulary) {
+  std::uniform_int_distribution<int32_t> distribution(0, static_cast<int32_t>(vocabulary - 1));
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  for (int32_t& id : ids) id = distribution(bench.random());
+  return ids;
+}
+
+Dropout MakeDropout(float p, const std::pair<void*, void*>& key, bool is_device) {
+  return {p, 5, static_cast<const DropoutKey*>(is_device ? key.second : key.first)};
+}
+
+void CheckEmbedding(Bench& bench, int64_t b, int64_t t, int64_t v, int64_t c, float p) {
+  const Pair ids = bench.Integers({b, t}, RandomIds(bench, b * t, v));
+  const Pair wte = bench.Input(DType::kF32, {v, c}), wpe = bench.Input(DType::kF32, {t + 3, c});
+  const Pair out = bench.Output(DType::kF32, {b, t, c});
+  const Pair dout = bench.Input(DType::kF32, {b, t, c});
+  const Pair dwte = bench.Output(DType::kF32, {v, c}), dwpe = bench.Output(DType::kF32, {t + 3, c});
+  const auto key = bench.Raw(&kKey, sizeof kKey);
+  bench.Run(
+      [&](Backend& backend, bool is_device) {
+        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+        EmbeddingForward forward;
+        forward.ids = side(ids);
+        forward.wte = side(wte);
+        forward.wpe = side(wpe);
+        forward.out = side(out);
+        forward.position = 3;
+        forward.dropout = MakeDropout(p, key, is_device);
+        backend.Run(forward);
+        EmbeddingBackward backward;
+        backward.ids = side(ids);
+        backward.dout = side(dout);
+        backward.dwte = side(dwte);
+        backward.dwpe = side(dwpe);
+        backward.dropout = forward.dropout;
+        backend.Run(backward);
+      },
+      {out, dwte, dwpe});
+  bench.Expect("out", out, kFloat);
+  bench.Expect("dwte", dwte, kFloat);
+  bench.Expect("dwpe", dwpe, kFloat);
+}
+
+void CheckLayerNorm(Bench& bench, DType type, int64_t n, int64_t c, float p, bool has_addend) {
+  const Pair x = bench.Input(DType::kF32, {n, c}, 3), addend = bench.Input(type, {n, c});
+  const Pair weight = bench.Input(DType::kF32, {c}), bias = bench.Input(DType::kF32, {c});
+  const Pair sum = bench.Output(DType::kF32, {n, c}), out = bench.Output(type, {n, c});
+  const Pair mean = bench.Output(DType::kF32, {n}), rstd = bench.Output(DType::kF32, {n});
+  const auto key = bench.Raw(&kKey, sizeof kKey);
+  bench.Run(
+      [&](Backend& backend, bool is_device) {
+        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+        LayerNormForward op;
+        op.x = side(x);
+        if (has_addend) op.addend = side(addend);
+        op.sum = side(sum);
+        op.weight = side(weight);
+        op.bias = side(bias);
+        op.out = side(out);
+        op.mean = side(mean);
+        op.rstd = side(rstd);
+        op.dropout = MakeDropout(has_addend ? p : 0, key, is_device);
+        backend.Run(op);
+      },
+      {sum, out, mean, rstd});
+  bench.Expect("sum", sum, kFloat);
+  bench.Expect("out", out, ToleranceOf(type));
+  bench.Expect("mean", mean, kFloat);
+  bench.Expect("rstd", rstd, kFloat);
+
+  const Pair dout = bench.Input(type, {n, c}), dx = bench.Output(DType::kF32, {n, c});
+  const Pair dweight = bench.Output(DType::kF32, {c}), dbias = bench.Output(DType::kF32, {c});
+  const Pair daddend = bench.Output(type, {n, c});
+  // The reference's own statistics, so that backward is checked alone.
+  const Pair saved_mean = bench.Input(DType::kF32, {n}, bench.Reference(mean));
+  const Pair saved_rstd = bench.Input(DType::kF32, {n}, bench.Reference(rstd));
+  for (bool accumulate : {true, false}) {
+    bench.Run(
+        [&](Backend& backend, bool is_device) {
+          const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+          LayerNormBackward op;
+          op.dout = side(dout);
+          op.x = side(x);
+          op.weight = side(weight);
+          op.mean = side(saved_mean);
+          op.rstd = side(saved_rstd);
+          op.dx = side(dx);
+          op.dweight = side(dweight);
+          op.dbias = side(dbias);
+          op.accumulate_dx = op.accumulate = accumulate;
+          if (has_addend) op.daddend = side(daddend);
+          op.dropout = MakeDropout(p, key, is_device);
+          backend.Run(op);
+        },
+        {dx, dweight, dbias, daddend});
+    bench.Expect("dx", dx, {4e-6, 2e-5});
+    bench.Expect("dweight", dweight, {4e-6, 2e-5});
+    bench.Expect("dbias", dbias, {4e-6, 2e-5});
+    bench.Expect("daddend", daddend, type == DType::kBF16 ? kBf16 : Tolerance{4e-6, 2e-5});
+  }
+}
+
+void CheckCrossEntropy(Bench& bench, DType type, int64_t rows, int64_t v, int64_t vp, bool gradient, float scale) {
+  std::vector<int32_t> labels = RandomIds(bench, rows, v);
+  for (size_t i = 0; i < labels.size(); i += 3) labels[i] = kIgnoredLabel;
+  const Pair label = bench.Integers({rows}, labels), losses = bench.Output(DType::kF32, {rows});
+  const std::vector<float> values = bench.Normal(rows * vp, scale);
+  const Pair logits = bench.Input(type, {rows, vp}, values);
+  bench.Run(
+      [&](Backend& backend, bool is_device) {
+        CrossEntropy op;
+        op.logits = is_device ? logits.device : logits.reference;
+        op.labels = is_device ? label.device : label.reference;
+        op.losses = is_device ? losses.device : losses.reference;
+        op.v = v;
+        op.gradient = gradient;
+        backend.Run(op);
+      },
+      {losses, logits});
+  bench.Expect("losses", losses, {1e-5, 1e-5});
+  bench.Expect("logits", logits, type == DType::kBF16 ? Tolerance{0.008, 1e-4} : Tolerance{1e-5, 1e-5});
+  if (!gradient) return;
+  bool is_zero = true;
+  const std::vector<float> result = bench.Device(logits);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = v; i < vp; ++i) is_zero = is_zero && result[static_cast<size_t>(r * vp + i)] == 0;
+  }
+  bench.ExpectTrue("the gradient is 0 in the padding", is_zero);
+}
+
+OptimizerScalars Scalars() {
+  OptimizerScalars scalars;
+  scalars.learning_rate = 1e-2f;
+  scalars.beta1 = 0.9f;
+  scalars.beta2 = 0.95f;
+  scalars.eps = 1e-8f;
+  scalars.weight_decay = 0.1f;
+  scalars.correction1 = 1 - 0.9f * 0.9f;
+  scalars.correction2 = 1 - 0.95f * 0.95f;
+  scalars.gradient_scale = 0.25f;
+  scalars.max_grad_norm = 1;
+  return scalars;
+}
+
+void CheckOptimizer(Bench& bench, int64_t n, float spoil, float max_norm) {
+  std::vector<float> values = bench.Normal(n);
+  if (spoil != 0) values[static_cast<size_t>(n / 2)] = spoil;
+  const Pair grad = bench.Input(DType::kF32, {n}, values);
+  const Pair param = bench.Output(DType::kF32, {n}), m = bench.Output(DType::kF32, {n});
+  std::vector<float> squares = bench.Normal(n);
+  for (float& x : squares) x = x * x;
+  const Pair v = bench.Input(DType::kF32, {n}, squares), compute = bench.Output(DType::kBF16, {n});
+  OptimizerScalars scalars = Scalars();
+  scalars.max_grad_norm = max_norm;
+  const auto state = bench.Raw(&scalars, sizeof scalars);
+  bench.Run(
+      [&](Backend& backend, bool is_device) {
+        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+        auto* shared = static_cast<OptimizerScalars*>(is_device ? state.second : state.first);
+        backend.GlobalNorm(side(grad), shared);
+        AdamW op;
+        op.param = side(param);
+        op.grad = side(grad);
+        op.exp_avg = side(m);
+        op.exp_avg_sq = side(v);
+        // The reference's copy is fp32 here, so it stands for the device's bf16 one before rounding.
+        if (is_device) op.compute = compute.device;
+        op.decay = n % 2 == 1;
+        op.scalars = shared;
+        backend.Run(op);
+        OptimizerScalars result;
+        backend.Download(&result, shared, sizeof result);
+        bench.ExpectTrue("a spoiled gradient is not applied", (result.applied != 0) == (spoil == 0));
+        if (spoil != 0) return;
+        double sum = 0;
+        for (float g : values) sum += static_cast<double>(g) * g;
+        const double norm = std::sqrt(sum) * scalars.gradient_scale;
+        const double clip = max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1;
+        bench.ExpectTrue("the norm", std::abs(result.grad_norm - norm) <= 1e-6 * norm);
+        bench.ExpectTrue("the clipping", std::abs(result.grad_clip - clip * scalars.gradient_scale) <= 2e-6 * clip);
+      },
+      {param, m, v, compute});
+  bench.Expect("param", param, kFloat);
+  bench.Expect("exp_avg", m, kFloat);
+  bench.Expect("exp_avg_sq", v, kFloat);
+  if (spoil != 0) return;
+  const std::vector<float> full = bench.Device(param), copy = bench.Device(compute);
+  bool is_rounded = true;
+  for (size_t i = 0; i < full.size(); ++i) is_rounded = is_rounded && copy[i] == FromBf16(RoundToBf16(full[i]));
+  bench.ExpectTrue("the copy is the parameter rounded to bf16", is_rounded);
+}
+
+void CheckReduceLoss(Bench& bench, int64_t n) {
+  std::vector<int32_t> labels = RandomIds(bench, n, 50);
+  for (size_t i = 1; i < labels.size(); i += 4) labels[i] = kIgnoredLabel;
+  const Pair losses = bench.Input(DType::kF32, {n}), label = bench.Integers({n}, labels);
+  const LossTotals nothing;
+  const auto totals = bench.Raw(&nothing, sizeof nothing);
+  LossTotals results[2];
+  bench.Run(
+      [&](Backend& backend, bool is_device) {
+        auto* target = static_cast<LossTotals*>(is_device ? totals.second : totals.first);
+        backend.ReduceLoss(is_device ? losses.device : losses.reference, is_device ? label.device : label.reference,
+                           target);
+        backend.Download(&results[is_device], target, sizeof(LossTotals));
+      },
+      {});
+  bench.ExpectTrue("count", results[0].count == results[1].count);
+  bench.ExpectTrue("sum", std::abs(results[0].sum - results[1].sum) <= 1e-12 * static_cast<double>(n));
+}
+
+void CheckElementwise(Bench& bench, int64_t n) {
+  std::vector<float> values = bench.Normal(n, 4);
+  if (n > 8) {
+    values[0] = 0;
+    values[1] = 80;
+    values[2] = -80;
+    values[3] = std::numeric_limits<float>::infinity();
+    values[4] = 1.00390625f;  // halfway between two bf16 numbers: to the even one
+    values[5] = 1.01171875f;
+  }
+  const Pair source = bench.Input(DType::kF32, {n}, values), narrow = bench.Output(DType::kBF16, {n});
+  const Pair wide = bench.Output(DType::kF32, {n});
+  bench.Run(
+      [&](Backend& backend, bool is_device) {
+        backend.Cast(is_device ? narrow.device : narrow.reference, is_device ? source.device : source.reference);
+        backend.Cast(is_device ? wide.device : wide.reference, is_device ? narrow.device : narrow.reference);
+      },
+      {narrow, wide});
+  const std::vector<float> rounded = bench.Device(narrow), widened = bench.Device(wide);
+  bool is_exact = rounded == widened;
+  for (size_t i = 0; i < values.size(); ++i) is_exact = is_exact && rounded[i] == FromBf16(RoundToBf16(values[i]));
+  bench.ExpectTrue("casts round to nearest even and widen exactly", is_exact);
+
+  for (DType type : {DType::kF32, DType::kBF16}) {
+    if (n > 8) values[3] = 3;
+    const Pair x = bench.Input(type, {n}, values), y = bench.Output(type, {n});
+    bench.Run(
+        [&](Backend& backend, bool is_device) {
+          backend.Gelu(is_device ? y.device : y.reference, is_device ? x.device : x.reference);
+        },
+        {y});
+    bench.Expect(std::string("gelu ") + NameOf(type), y, ToleranceOf(type));
+  }
+}
+
+// Gelu of the kept pre-activation gives the bits that the GEMM's epilogue gave.
+void CheckGeluBits(Bench& bench, DType type) {
+  const int64_t m = 33, n = 136, k = 64;
+  const Pair a = bench.Input(type, {m, k}), b = bench.Input(type, {k, n});
+  const Pair c = bench.Output(type, {m, n}), aux = bench.Output(type, {m, n}), again = bench.Output(type, {m, n});
+  bench.Run(
+      [&](Backend& backend, bool is_device) {
+        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+        Gemm gemm;
+        gemm.m = m;
+        gemm.n = n;
+        gemm.k = k;
+        gemm.a = side(a);
+        gemm.b = side(b);
+        gemm.c = side(c);
+        gemm.aux = side(aux);
+        gemm.epilogue = Epilogue::kGelu;
+        backend.Run(gemm);
+        backend.Gelu(side(again), side(aux));
+      },
+      {c, aux, again});
+  bench.ExpectTrue("the same bits", bench.Device(c) == bench.Device(again));
+}
+
+}  // namespace
+
+std::vector<Case> SmallCases() {
+  std::vector<Case> cases;
+  const auto add = [&](const std::string& name, const std::function<void(Bench&)>& run) {
+    cases.push_back({name, run});
+  };
+  add("embedding 1x1 V97 C64", [](Bench& b) { CheckEmbedding(b, 1, 1, 97, 64, 0); });
+  add("embedding 3x97 V97 C200", [](Bench& b) { CheckEmbedding(b, 3, 97, 97, 200, 0); });
+  add("embedding 2x129 V50257 C8 dropout", [](Bench& b) { CheckEmbedding(b, 2, 129, 50257, 8, 0.1f); });
+  add("embedding 5x63 V3 C1096 dropout", [](Bench& b) { CheckEmbedding(b, 5, 63, 3, 1096, 0.3f); });
+  for (DType type : {DType::kF32, DType::kBF16}) {
+    const std::string suffix = std::string(" ") + NameOf(type);
+    add("layernorm 1x64" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 1, 64, 0, true); });
+    add("layernorm 97x200" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 97, 200, 0, false); });
+    add("layernorm 300x136 dropout" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 300, 136, 0.2f, true); });
+    add("layernorm 5x2048" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 5, 2048, 0, true); });
+    add("cross-entropy 7x97 of 128" + suffix, [=](Bench& b) { CheckCrossEntropy(b, type, 7, 97, 128, true, 2); });
+    add("cross-entropy 5x4999 of 5056, large" + suffix,
+        [=](Bench& b) { CheckCrossEntropy(b, type, 5, 4999, 5056, true, 40); });
+    add("cross-entropy 2x50257 of 50304" + suffix,
+        [=](Bench& b) { CheckCrossEntropy(b, type, 2, 50257, 50304, true, 1); });
+    add("cross-entropy 4x64 without gradient" + suffix,
+        [=](Bench& b) { CheckCrossEntropy(b, type, 4, 64, 64, false, 1); });
+    add("gelu bits" + suffix, [=](Bench& b) { CheckGeluBits(b, type); });
+  }
+  add("adamw 1", [](Bench& b) { CheckOptimizer(b, 1, 0, 1); });
+  add("adamw 12345", [](Bench& b) { CheckOptimizer(b, 12345, 0, 1); });
+  add("adamw 4096 without clipping", [](Bench& b) { CheckOptimizer(b, 4096, 0, 0); });
+  add("adamw NaN", [](Bench& b) { CheckOptimizer(b, 1000, std::numeric_limits<float>::quiet_NaN(), 1); });
+  add("adamw infinity", [](Bench& b) { CheckOptimizer(b, 1001, std::numeric_limits<float>::infinity(), 0); });
+  add("reduce loss 1", [](Bench& b) { CheckReduceLoss(b, 1); });
+  add("reduce loss 5000", [](Bench& b) { CheckReduceLoss(b, 5000); });
+  add("elementwise 3", [](Bench& b) { CheckElementwise(b, 3); });
+  add("elementwise 2050", [](Bench& b) { CheckElementwise(b, 2050); });
+  return cases;
+}
+
+}  // namespace kotodama::test
