@@ -69,8 +69,10 @@ export const train: Command = {
   ],
   async run(words) {
     const { out, json, end } = await runTrain(words);
-    if (!json) process.stderr.write(`next: kotodama generate --model ${out} --prompt "..."\n`);
-    return end.reason === 'aborted' ? EXIT_INTERRUPTED : 0;
+    const aborted = end.reason === 'aborted';
+    const next = aborted ? `train --resume --out ${out}` : `generate --model ${out} --prompt "..."`;
+    if (!json) process.stderr.write(`next: kotodama ${next}\n`);
+    return aborted ? EXIT_INTERRUPTED : 0;
   },
 };
 

@@ -13,13 +13,10 @@ const WIDTH = 720;
 const HEIGHT = 280;
 const MARGIN = { left: 64, right: 12, top: 8, bottom: 26 };
 
-/** More points than pixels only make the file large. */
-const MAX_POINTS = 800;
-
 /** A chart of curves over the same x axis (steps), as an SVG figure. */
 export function chart(title: string, curves: readonly Curve[]): string {
   const shown = curves
-    .map((curve) => ({ ...curve, points: thin(curve.points.filter(([, y]) => Number.isFinite(y))) }))
+    .map((curve) => ({ ...curve, points: curve.points.filter(([, y]) => Number.isFinite(y)) }))
     .filter(({ points }) => points.length > 0);
   const all = shown.flatMap(({ points }) => points);
   const key =
@@ -57,19 +54,6 @@ export function chart(title: string, curves: readonly Curve[]): string {
 function circle(place: string): string {
   const [x, y] = place.split(',');
   return `cx="${x}" cy="${y}"`;
-}
-
-/** The mean of each run of neighbours when there are too many points. */
-function thin(points: Curve['points']): Curve['points'] {
-  const stride = Math.ceil(points.length / MAX_POINTS);
-  if (stride <= 1) return points;
-  const thinned: [number, number][] = [];
-  for (let start = 0; start < points.length; start += stride) {
-    const part = points.slice(start, start + stride);
-    const mean = part.reduce((sum, [, y]) => sum + y, 0) / part.length;
-    thinned.push([(part.at(-1) as readonly [number, number])[0], mean]);
-  }
-  return thinned;
 }
 
 /** Smallest and largest number, never equal. */

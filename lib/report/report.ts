@@ -1,16 +1,25 @@
 import type { EndEvent, EvalEvent, SampleEvent, StartEvent, StepEvent, TrainEvent } from '../train/events.js';
-import { type Curve, chart } from './chart.js';
+import { chart } from './chart.js';
 import { bytes, count, duration } from './format.js';
+import { Series } from './series.js';
 
-/** Samples shown: the newest ones. */
+/** Samples shown. */
 const SAMPLES = 8;
 
 /** Collects a run's events and shows them as one self-contained HTML page. */
 export class Report {
   private start: StartEvent | undefined;
   private end: EndEvent | undefined;
-  private readonly steps: Pick<StepEvent, 'step' | 'loss' | 'learningRate' | 'gradNorm' | 'tokensPerSecond'>[] = [];
-  private readonly evals: EvalEvent[] = [];
+  private last: StepEvent | undefined;
+  private readonly curves = {
+    loss: new Series(),
+    learningRate: new Series(),
+    gradNorm: new Series(),
+    tokensPerSecond: new Series(),
+  };
+  private evaluation: EvalEvent | undefined;
+  private readonly validation = new Series();
+  /** The newest ones. */
   private readonly samples: SampleEvent[] = [];
 
   add(event: TrainEvent): void {
@@ -19,16 +28,19 @@ export class Report {
         this.start = event;
         this.end = undefined;
         break;
-      case 'step': {
-        const { step, loss, learningRate, gradNorm, tokensPerSecond } = event;
-        this.steps.push({ step, loss, learningRate, gradNorm, tokensPerSecond });
+      case 'step':
+        this.last = event;
+        for (const [name, curve] of Object.entries(this.curves)) {
+          curve.add(event.step, event[name as keyof typeof this.curves]);
+        }
         break;
-      }
       case 'eval':
-        this.evals.push(event);
+        this.evaluation = event;
+        this.validation.add(event.step, event.loss);
         break;
       case 'sample':
         this.samples.push(event);
+        if (this.samples.length > SAMPLES) this.samples.shift();
         break;
       case 'end':
         this.end = event;
@@ -38,9 +50,8 @@ export class Report {
 
   html(): string {
     const name = this.start?.out ?? 'run';
-    const points = (key: 'loss' | 'learningRate' | 'gradNorm' | 'tokensPerSecond'): Curve['points'] =>
-      this.steps.map((step) => [step.step, step[key]]);
-    const validation = this.evals.map(({ step, loss }): [number, number] => [step, loss]);
+    const { loss, learningRate, gradNorm, tokensPerSecond } = this.curves;
+    const small = (title: string, { points }: Series) => chart(title, [{ name: title, colour: 'var(--a)', points }]);
     return `<!doctype html>
 <html lang="en">
 <head>
@@ -53,13 +64,13 @@ export class Report {
 <h1>${escapeHtml(name)}</h1>
 <p>${escapeHtml(this.headline())}</p>
 ${chart('Loss (nats per token)', [
-  { name: 'training', colour: 'var(--a)', points: points('loss') },
-  { name: 'validation', colour: 'var(--b)', points: validation, dots: true },
+  { name: 'training', colour: 'var(--a)', points: loss.points },
+  { name: 'validation', colour: 'var(--b)', points: this.validation.points, dots: true },
 ])}
 <div class="small">
-${chart('Learning rate', [{ name: 'learning rate', colour: 'var(--a)', points: points('learningRate') }])}
-${chart('Gradient norm', [{ name: 'gradient norm', colour: 'var(--a)', points: points('gradNorm') }])}
-${chart('Tokens per second', [{ name: 'tokens/s', colour: 'var(--a)', points: points('tokensPerSecond') }])}
+${small('Learning rate', learningRate)}
+${small('Gradient norm', gradNorm)}
+${small('Tokens per second', tokensPerSecond)}
 </div>
 ${this.samplesHtml()}
 ${this.configurationHtml()}
@@ -69,8 +80,7 @@ ${this.configurationHtml()}
   }
 
   private headline(): string {
-    const last = this.steps.at(-1);
-    const evaluation = this.evals.at(-1);
+    const { last, evaluation } = this;
     const parts = [
       this.end === undefined ? 'in training' : this.end.reason,
       last === undefined ? '' : `step ${last.step}${this.start?.totalSteps ? ` of ${this.start.totalSteps}` : ''}`,
@@ -83,7 +93,7 @@ ${this.configurationHtml()}
 
   private samplesHtml(): string {
     if (this.samples.length === 0) return '';
-    const items = this.samples.slice(-SAMPLES).reverse();
+    const items = this.samples.toReversed();
     const blocks = items.map(
       ({ step, prompt, text }) =>
         `<h3>step ${step}</h3>\n<pre dir="auto"><b>${escapeHtml(prompt)}</b>${escapeHtml(text)}</pre>`,

@@ -31,6 +31,7 @@ export class BatchStream {
   private readonly source: BatchSource;
   private readonly epochs: number;
   private pass: AsyncIterator<Batch> | undefined;
+  private prepared: { position: StreamPosition; batch: Batch | undefined } | undefined;
   /** Where the current pass stands. */
   private now = { epoch: 1, blocks: 0 };
   /** Until the first pass after `restore` has ended: it may be empty, when its epoch was saved at its end. */
@@ -42,28 +43,25 @@ export class BatchStream {
     this.epochs = epochs;
   }
 
+  /** Reads the next batch ahead: data that cannot be read shows before the run begins. */
+  async prepare(): Promise<void> {
+    const position = this.position();
+    this.prepared = { position, batch: await this.read() };
+  }
+
   /** The next batch, or undefined after the last epoch. */
   async next(): Promise<Batch | undefined> {
     const start = performance.now();
-    try {
-      while (this.now.epoch <= this.epochs) {
-        this.pass ??= this.source[Symbol.asyncIterator]();
-        const { done, value } = await this.pass.next();
-        if (done !== true) {
-          this.now.blocks += value.inputIds.shape[0];
-          this.last = { ...this.now };
-          return value;
-        }
-        this.endPass();
-      }
-      return undefined;
-    } finally {
-      this.waitedSeconds += (performance.now() - start) / 1000;
-    }
+    const batch = this.prepared === undefined ? await this.read() : this.prepared.batch;
+    this.prepared = undefined;
+    if (batch !== undefined) this.last = { ...this.now };
+    this.waitedSeconds += (performance.now() - start) / 1000;
+    return batch;
   }
 
+  /** Where the batch after the last one is found. */
   position(): StreamPosition {
-    return { ...this.now, source: this.source.state() };
+    return this.prepared?.position ?? { ...this.now, source: this.source.state() };
   }
 
   /** Continues from `position`; before the first `next`. */
@@ -72,6 +70,19 @@ export class BatchStream {
     this.now = { epoch, blocks };
     this.last = { epoch, blocks };
     this.restored = true;
+  }
+
+  private async read(): Promise<Batch | undefined> {
+    while (this.now.epoch <= this.epochs) {
+      this.pass ??= this.source[Symbol.asyncIterator]();
+      const { done, value } = await this.pass.next();
+      if (done !== true) {
+        this.now.blocks += value.inputIds.shape[0];
+        return value;
+      }
+      this.endPass();
+    }
+    return undefined;
   }
 
   private endPass(): void {

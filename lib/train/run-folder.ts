@@ -12,7 +12,7 @@ export const METRICS_FILE = 'metrics.jsonl';
 
 /** True when the folder holds a run, finished or not. */
 export function holdsRun(out: string): boolean {
-  return existsSync(join(out, RUN_FILE)) || existsSync(checkpointsFolder(out)) || existsSync(join(out, METRICS_FILE));
+  return [RUN_FILE, METRICS_FILE].some((name) => existsSync(join(out, name))) || existsSync(checkpointsFolder(out));
 }
 
 /**
@@ -32,7 +32,7 @@ export async function openRunFolder(out: string, resume: boolean): Promise<void>
     });
   }
   try {
-    await mkdir(checkpointsFolder(out), { recursive: true });
+    await mkdir(out, { recursive: true });
     await removeLeftovers(out);
   } catch (cause) {
     throw ioError(cause, `${out} cannot be used as a run's folder`);

@@ -179,6 +179,8 @@ class Run {
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = model.memoryPlan(shape);
     await model.reserve(shape);
+    // From here on the folder holds a run; what can go wrong before has gone wrong by now.
+    await this.stream.prepare();
 
     const start: StartEvent = {
       type: 'start',

@@ -37,6 +37,7 @@ t.test('errors name what to do', async (t) => {
     t.notMatch(run.stderr, /^ +at /m, name);
   };
   await fails('short', { train: 'short.txt' }, /^error ERR_DATA: /, /17/);
+  t.same(readdirSync(join(cwd, 'runs/short')), [], 'no run was begun');
   await fails('empty', { train: 'empty.txt' }, /^error ERR_DATA: /, 'empty');
   await fails('heads', { 'n-head': 3 }, 'nHead: expected a divisor of nEmbd (16), received 3');
   await fails('tokenizer', { tokenizer: cwd }, /^error ERR_TOKENIZER: /);

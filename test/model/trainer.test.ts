@@ -170,7 +170,7 @@ t.test('leaving the loop ends the run without saving, and the model is free agai
     if (event.type === 'step') break;
   }
   t.equal(loader.open, 0);
-  t.same(readdirSync(join(folder, 'a', 'checkpoints')), []);
+  t.same(readdirSync(join(folder, 'a')), ['run.json']);
   await events({ model: shared, out: join(folder, 'b') });
 });
 
