@@ -170,10 +170,11 @@ void CheckLayerNorm(int64_t rows, int64_t c, DType type, float p, bool with_adde
     }
   }
   const std::string what = Text(rows, 'x', c, type == DType::kBF16 ? "bf16" : "f32", p, with_addend, offset);
-  const double rounding = type == DType::kBF16 ? 4e-3 : 2e-5 * std::max(1.0f, offset);
+  const double rounding = type == DType::kBF16 ? 4e-3 : (c < 16 ? 2e-3 : 2e-5) * std::max(1.0f, offset);
   CHECK(WorstError(found[0], out) < rounding, what, WorstError(found[0], out));
   CHECK(WorstError(found[1], sum) < 1e-6, what);
-  const double gradient_bound = 2e-5 * std::max(1.0f, offset);
+  // Few columns can lie close together, which magnifies their rounding.
+  const double gradient_bound = (c < 16 ? 2e-3 : 2e-5) * std::max(1.0f, offset);
   if (c > 1) {
     CHECK(WorstError(found[2], dx) < gradient_bound, what, WorstError(found[2], dx));
   } else {

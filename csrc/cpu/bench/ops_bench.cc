@@ -1,0 +1,320 @@
+// Every operation of GPT-2 124M, as a share of what the machine can do. Each repetition measures the peak right before
+// and after the operation, in the same threads, so that other load on the machine hits both; printed are the medians.
+//
+//   cpu_ops_bench [threads = 1] [filter] [seconds per operation = 0.5]
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cpu/cpu_backend.h"
+#include "cpu/machine.h"
+#include "cpu/thread_pool.h"
+#include "peaks.h"
+
+namespace kotodama::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values.empty() ? 0 : values[values.size() / 2];
+}
+
+class Bench {
+ public:
+  Bench(int threads, std::string filter, double seconds)
+      : isa_(cpu::NameOf(cpu::ChooseIsa())),
+        threads_(threads),
+        filter_(std::move(filter)),
+        seconds_(seconds),
+        backend_(MakeCpuBackend(threads)),
+        pool_(threads) {}
+
+  Backend& backend() { return *backend_; }
+  bool Wanted(const std::string& name) const { return name.find(filter_) != std::string::npos; }
+
+  Tensor Make(DType dtype, std::initializer_list<int64_t> shape) {
+    Tensor tensor(nullptr, dtype, shape);
+    tensor.data = backend_->Allocate(tensor.bytes());
+    owned_.push_back(tensor.data);
+    return tensor;
+  }
+  Tensor Random(DType dtype, std::initializer_list<int64_t> shape, float scale = 1) {
+    const Tensor tensor = Make(dtype, shape);
+    uint32_t state = 12345;
+    for (int64_t i = 0; i < tensor.size(); ++i) {
+      state = state * 1664525 + 1013904223;
+      const float value = (static_cast<float>(state >> 8) / 8388608 - 1) * scale;
+      uint32_t bits;
+      __builtin_memcpy(&bits, &value, 4);
+      if (dtype == DType::kF32) tensor.as<float>()[i] = value;
+      if (dtype == DType::kBF16) tensor.as<uint16_t>()[i] = static_cast<uint16_t>(bits >> 16);
+    }
+    return tensor;
+  }
+  void FreeAll() {
+    for (void* data : owned_) backend_->Free(data);
+    owned_.clear();
+  }
+
+  double PeakNow(bool bf16) {
+    std::vector<double> rates(threads_);
+    pool_.Run(threads_, [&](int64_t item, int) {
+      rates[item] = bf16 ? MeasureBF16Peak(isa_.c_str()) : MeasureF32Peak(isa_.c_str());
+    });
+    double sum = 0;
+    for (double rate : rates) sum += rate;
+    return sum;
+  }
+
+  // flops: of one run, for the share of the arithmetic peak; bytes: of one run, for GB/s. Either may be 0.
+  void Measure(const std::string& name, bool bf16, double flops, double bytes, const std::function<void()>& run) {
+    run();
+    std::vector<double> times, shares;
+    const auto begin = Clock::now();
+    while (times.size() < 5 || std::chrono::duration<double>(Clock::now() - begin).count() < seconds_) {
+      const double before = PeakNow(bf16);
+      const auto start = Clock::now();
+      run();
+      const double time = std::chrono::duration<double>(Clock::now() - start).count();
+      const double after = PeakNow(bf16);
+      times.push_back(time);
+      if (flops > 0) shares.push_back(flops / time * 1e-9 / ((before + after) / 2));
+    }
+    const double time = Median(times), best = *std::min_element(times.begin(), times.end());
+    std::printf("%-40s %9.3f ms (best %9.3f)", name.c_str(), time * 1e3, best * 1e3);
+    if (flops > 0) std::printf("  %6.1f GFLOP/s  %5.1f %% of peak", flops / time * 1e-9, 100 * Median(shares));
+    if (bytes > 0) std::printf("  %5.1f GB/s", bytes / time * 1e-9);
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+
+ private:
+  const std::string isa_;
+  const int threads_;
+  const std::string filter_;
+  const double seconds_;
+  std::unique_ptr<Backend> backend_;
+  cpu::ThreadPool pool_;
+  std::vector<void*> owned_;
+};
+
+const char* NameOf(DType type) {
+  return type == DType::kBF16 ? "bf16" : "f32";
+}
+
+struct Product {
+  const char* name;
+  bool transpose_a, transpose_b;
+  int64_t m, n, k;
+  Epilogue epilogue = Epilogue::kNone;
+  bool f32_result = false;
+};
+
+void BenchGemms(Bench& bench, DType type, int64_t tokens) {
+  const int64_t c = 768, vp = 50304, rows = 256;
+  const std::vector<Product> products = {
+      {"fwd qkv", false, false, tokens, 3 * c, c},
+      {"fwd attention out", false, false, tokens, c, c},
+      {"fwd fc + gelu", false, false, tokens, 4 * c, c, Epilogue::kGelu},
+      {"fwd mlp out", false, false, tokens, c, 4 * c},
+      {"dX qkv", false, true, tokens, c, 3 * c},
+      {"dX attention out", false, true, tokens, c, c},
+      {"dX fc", false, true, tokens, c, 4 * c},
+      {"dX mlp out + gelu'", false, true, tokens, 4 * c, c, Epilogue::kGeluBackward},
+      {"dW qkv", true, false, c, 3 * c, tokens, Epilogue::kNone, true},
+      {"dW attention out", true, false, c, c, tokens, Epilogue::kNone, true},
+      {"dW fc", true, false, c, 4 * c, tokens, Epilogue::kNone, true},
+      {"dW mlp out", true, false, 4 * c, c, tokens, Epilogue::kNone, true},
+      {"head fwd", false, true, rows, vp, c},
+      {"head dX", false, false, rows, c, vp},
+      {"head dW", true, false, vp, c, rows, Epilogue::kNone, true},
+  };
+  for (const Product& p : products) {
+    const std::string name = std::string("gemm ") + NameOf(type) + " " + std::to_string(tokens) + " " + p.name;
+    if (!bench.Wanted(name)) continue;
+    Gemm op;
+    op.transpose_a = p.transpose_a;
+    op.transpose_b = p.transpose_b;
+    op.m = p.m, op.n = p.n, op.k = p.k;
+    op.a = p.transpose_a ? bench.Random(type, {p.k, p.m}) : bench.Random(type, {p.m, p.k});
+    op.b = p.transpose_b ? bench.Random(type, {p.n, p.k}) : bench.Random(type, {p.k, p.n});
+    op.c = bench.Make(p.f32_result ? DType::kF32 : type, {p.m, p.n});
+    op.epilogue = p.epilogue;
+    if (p.epilogue != Epilogue::kNone) op.aux = bench.Random(type, {p.m, p.n});
+    if (p.f32_result) {
+      op.accumulate = true;
+      op.bias_gradient = bench.Make(DType::kF32, {p.n});
+    } else if (!p.transpose_b) {
+      op.bias = bench.Random(DType::kF32, {p.n});
+    }
+    bench.Measure(name, type == DType::kBF16, 2.0 * p.m * p.n * p.k, 0, [&] { bench.backend().Run(op); });
+    bench.FreeAll();
+  }
+}
+
+void BenchAttention(Bench& bench, DType type, int64_t b, int64_t t) {
+  const int64_t h = 12, d = 64, c = h * d;
+  const std::string name =
+      std::string("attention ") + NameOf(type) + " " + std::to_string(b) + " x " + std::to_string(t);
+  if (!bench.Wanted(name)) return;
+  AttentionForward forward;
+  forward.b = b, forward.t = t, forward.h = h, forward.d = d;
+  forward.qkv = bench.Random(type, {b, t, 3 * c});
+  forward.out = bench.Make(type, {b, t, c});
+  forward.lse = bench.Make(DType::kF32, {b, h, t});
+  // Causality leaves t (t + 1) / 2 scores of a head.
+  const double products = static_cast<double>(b) * h * t * (t + 1) / 2 * d * 2;
+  bench.Measure(name + " forward", type == DType::kBF16, 2 * products, 0, [&] { bench.backend().Run(forward); });
+  AttentionBackward backward;
+  backward.b = b, backward.t = t, backward.h = h, backward.d = d;
+  backward.qkv = forward.qkv;
+  backward.out = forward.out;
+  backward.lse = forward.lse;
+  backward.dout = bench.Random(type, {b, t, c});
+  backward.dqkv = bench.Make(type, {b, t, 3 * c});
+  bench.Measure(name + " backward", type == DType::kBF16, 5 * products, 0, [&] { bench.backend().Run(backward); });
+  bench.FreeAll();
+}
+
+void BenchRest(Bench& bench, DType type, int64_t tokens) {
+  const int64_t c = 768, v = 50257, vp = 50304, rows = 256;
+  const std::string suffix = std::string(" ") + NameOf(type) + " " + std::to_string(tokens);
+  const double x_bytes = static_cast<double>(SizeOf(type)), elements = static_cast<double>(tokens) * c;
+  if (bench.Wanted("layernorm" + suffix)) {
+    LayerNormForward forward;
+    forward.x = bench.Random(DType::kF32, {tokens, c});
+    forward.addend = bench.Random(type, {tokens, c});
+    forward.sum = bench.Make(DType::kF32, {tokens, c});
+    forward.weight = bench.Random(DType::kF32, {c});
+    forward.bias = bench.Random(DType::kF32, {c});
+    forward.out = bench.Make(type, {tokens, c});
+    forward.mean = bench.Make(DType::kF32, {tokens});
+    forward.rstd = bench.Make(DType::kF32, {tokens});
+    bench.Measure("layernorm" + suffix + " forward", false, 0, elements * (8 + 2 * x_bytes),
+                  [&] { bench.backend().Run(forward); });
+    LayerNormBackward backward;
+    backward.dout = bench.Random(type, {tokens, c});
+    backward.x = forward.sum;
+    backward.weight = forward.weight;
+    backward.mean = forward.mean;
+    backward.rstd = forward.rstd;
+    backward.dx = bench.Make(DType::kF32, {tokens, c});
+    backward.dweight = bench.Make(DType::kF32, {c});
+    backward.dbias = bench.Make(DType::kF32, {c});
+    backward.daddend = bench.Make(type, {tokens, c});
+    bench.Measure("layernorm" + suffix + " backward", false, 0, elements * (12 + 2 * x_bytes),
+                  [&] { bench.backend().Run(backward); });
+    bench.FreeAll();
+  }
+  if (bench.Wanted("cross entropy" + suffix)) {
+    CrossEntropy op;
+    op.logits = bench.Random(type, {rows, vp});
+    op.labels = bench.Make(DType::kI32, {rows});
+    op.losses = bench.Make(DType::kF32, {rows});
+    op.v = v;
+    bench.Measure("cross entropy" + suffix + " (256 rows)", false, 0, 2.0 * rows * vp * x_bytes,
+                  [&] { bench.backend().Run(op); });
+    bench.FreeAll();
+  }
+  if (bench.Wanted("embedding" + suffix)) {
+    EmbeddingForward forward;
+    forward.ids = bench.Make(DType::kI32, {1, tokens});
+    for (int64_t i = 0; i < tokens; ++i) forward.ids.as<int32_t>()[i] = static_cast<int32_t>(i * 7919 % v);
+    forward.wte = bench.Make(DType::kF32, {v, c});
+    forward.wpe = bench.Make(DType::kF32, {tokens, c});
+    forward.out = bench.Make(DType::kF32, {1, tokens, c});
+    bench.Measure("embedding" + suffix + " forward", false, 0, elements * 12, [&] { bench.backend().Run(forward); });
+    EmbeddingBackward backward;
+    backward.ids = forward.ids;
+    backward.dout = forward.out;
+    backward.dwte = forward.wte;
+    backward.dwpe = forward.wpe;
+    bench.Measure("embedding" + suffix + " backward", false, 0, elements * 20, [&] { bench.backend().Run(backward); });
+    bench.FreeAll();
+  }
+}
+
+void BenchOptimizer(Bench& bench, bool with_copy) {
+  const int64_t n = 124439808;
+  const std::string name = with_copy ? "adamw 124M + bf16 copy" : "adamw 124M";
+  if (!bench.Wanted(name)) return;
+  AdamW op;
+  op.param = bench.Make(DType::kF32, {n});
+  op.grad = bench.Make(DType::kF32, {n});
+  op.exp_avg = bench.Make(DType::kF32, {n});
+  op.exp_avg_sq = bench.Make(DType::kF32, {n});
+  if (with_copy) op.compute = bench.Make(DType::kBF16, {n});
+  OptimizerScalars scalars;
+  scalars.learning_rate = 1e-3f, scalars.beta1 = 0.9f, scalars.beta2 = 0.95f, scalars.eps = 1e-8f;
+  scalars.correction1 = scalars.correction2 = 0.5f;
+  scalars.gradient_scale = 1;
+  op.scalars = &scalars;
+  if (!with_copy) {
+    bench.Measure("global norm 124M", false, 0, 4.0 * n, [&] { bench.backend().GlobalNorm(op.grad, &scalars); });
+    bench.Measure("zero 124M", false, 0, 4.0 * n, [&] { bench.backend().Zero(op.grad.data, op.grad.bytes()); });
+  }
+  scalars.applied = 1;
+  bench.Measure(name, false, 0, (with_copy ? 30.0 : 28.0) * n, [&] { bench.backend().Run(op); });
+  bench.FreeAll();
+}
+
+void BenchDecode(Bench& bench, DType type) {
+  const int64_t c = 768;
+  const std::string name = std::string("decode ") + NameOf(type);
+  if (!bench.Wanted(name)) return;
+  for (const Product& p : {Product{"c_fc row", false, false, 1, 4 * c, c},
+                           {"mlp out row", false, false, 1, c, 4 * c},
+                           {"head row", false, true, 1, 50304, c}}) {
+    // Several copies of the weights, so that they come from memory.
+    const int64_t copies = p.transpose_b ? 1 : 16;
+    Gemm op;
+    op.transpose_b = p.transpose_b;
+    op.m = p.m, op.n = p.n, op.k = p.k;
+    op.a = bench.Random(type, {p.m, p.k});
+    op.b = bench.Random(type, {copies, p.k * p.n});
+    op.c = bench.Make(type, {p.m, p.n});
+    const Tensor all = op.b;
+    const double bytes = static_cast<double>(all.bytes());
+    bench.Measure(name + " " + p.name, false, 0, bytes, [&] {
+      for (int64_t i = 0; i < copies; ++i) {
+        op.b = all.rows(i, 1);
+        bench.backend().Run(op);
+      }
+    });
+    bench.FreeAll();
+  }
+}
+
+int Main(int argc, char** argv) {
+  const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
+  Bench bench(threads, argc > 2 ? argv[2] : "", argc > 3 ? std::atof(argv[3]) : 0.5);
+  const DeviceInfo info = bench.backend().Info();
+  std::printf("%s, %s\n", info.name.c_str(), info.detail.c_str());
+  std::vector<double> f32, bf16;
+  for (int i = 0; i < 50; ++i) f32.push_back(bench.PeakNow(false)), bf16.push_back(bench.PeakNow(true));
+  std::printf("peaks: f32 %.0f, bf16 %.0f GFLOP/s (medians of 50)\n", Median(f32), Median(bf16));
+  for (DType type : {DType::kF32, DType::kBF16}) {
+    for (int64_t tokens : {3072, 256}) BenchGemms(bench, type, tokens);
+    BenchAttention(bench, type, 3, 1024);
+    BenchAttention(bench, type, 4, 64);
+    BenchRest(bench, type, 3072);
+    BenchDecode(bench, type);
+  }
+  BenchOptimizer(bench, false);
+  BenchOptimizer(bench, true);
+  return 0;
+}
+
+}  // namespace
+}  // namespace kotodama::bench
+
+int main(int argc, char** argv) {
+  return kotodama::bench::Main(argc, argv);
+}
