@@ -54,15 +54,34 @@ Graph build_graph(const std::vector<Draft>& drafts) {
   return g;
 }
 
-// Immediate post-dominator of each block (Cooper, Harvey and Kennedy's iteration on the reversed graph). The block
-// behind the last stands for the end, which every block that leaves the kernel reaches; kNowhere for blocks that never
-// end.
-std::vector<uint32_t> post_dominators(const Graph& g, const std::vector<Draft>& drafts) {
+bool leaves(const Draft& d) {
+  return d.flow == Flow::kExit && !guarded(d);
+}
+
+// Successors for the search of meeting points; the block behind the last stands for the end of the kernel. Lanes that
+// exit meet nobody, so with `forget_exits` early exits lead nowhere: guarded ones, jumps to a bare exit, and every exit
+// but the last. What remains is the way of the lanes that go on.
+std::vector<std::vector<uint32_t>> meeting_graph(const Graph& g, const std::vector<Draft>& drafts, bool forget_exits) {
   const uint32_t n = static_cast<uint32_t>(g.blocks.size()), end = n;
-  std::vector<std::vector<uint32_t>> next(n), previous(n + 1);
+  std::vector<std::vector<uint32_t>> next(n);
   for (uint32_t b = 0; b < n; ++b) {
-    next[b] = g.blocks[b].next;
-    if (drafts[g.blocks[b].last].flow == Flow::kExit || next[b].empty()) next[b].push_back(end);
+    const Draft& d = drafts[g.blocks[b].last];
+    for (uint32_t s : g.blocks[b].next) {
+      const bool bare = g.blocks[s].first == g.blocks[s].last && leaves(drafts[g.blocks[s].first]);
+      if (forget_exits && bare && s != b + 1) continue;
+      next[b].push_back(s);
+    }
+    if (d.flow == Flow::kExit && (!forget_exits || b + 1 == n)) next[b].push_back(end);
+  }
+  return next;
+}
+
+// Immediate post-dominator of each block (Cooper, Harvey and Kennedy's iteration on the reversed graph); kNowhere for
+// blocks from which the end cannot be reached.
+std::vector<uint32_t> post_dominators(const std::vector<std::vector<uint32_t>>& next) {
+  const uint32_t n = static_cast<uint32_t>(next.size()), end = n;
+  std::vector<std::vector<uint32_t>> previous(n + 1);
+  for (uint32_t b = 0; b < n; ++b) {
     for (uint32_t s : next[b]) previous[s].push_back(b);
   }
   std::vector<uint32_t> order, number(n + 1, kNowhere);
@@ -111,6 +130,18 @@ std::vector<uint32_t> post_dominators(const Graph& g, const std::vector<Draft>& 
     }
   }
   return idom;
+}
+
+// Where the lanes that part at the end of a block meet again: the nearest block that all of them reach or exit before.
+// The graph without early exits gives it wherever the kernel's end can be reached in it (blocks on such ways lie inside
+// one another as post-dominators do); the others are on their way to an early exit and meet by the whole graph.
+std::vector<uint32_t> meeting_points(const Graph& g, const std::vector<Draft>& drafts) {
+  std::vector<uint32_t> meet = post_dominators(meeting_graph(g, drafts, true));
+  const std::vector<uint32_t> whole = post_dominators(meeting_graph(g, drafts, false));
+  for (size_t b = 0; b < meet.size(); ++b) {
+    if (meet[b] == kNowhere) meet[b] = whole[b];
+  }
+  return meet;
 }
 
 using Bits = std::vector<uint64_t>;
@@ -303,7 +334,7 @@ void build_code(std::vector<Draft>& drafts, const std::vector<int>& register_byt
     }
   }
   Graph g = build_graph(drafts);
-  std::vector<uint32_t> idom = post_dominators(g, drafts);
+  std::vector<uint32_t> meet = meeting_points(g, drafts);
   std::vector<uint32_t> place = place_registers(g, drafts, register_bytes, kernel);
   find_loops(g, kernel);
   const uint32_t end = static_cast<uint32_t>(g.blocks.size());
@@ -317,7 +348,7 @@ void build_code(std::vector<Draft>& drafts, const std::vector<int>& register_byt
     kernel->refs.push_back(std::move(refs));
     if (!d.targets.empty()) {
       d.in.target = d.targets[0];
-      uint32_t to = idom[g.block_of[i]];
+      uint32_t to = meet[g.block_of[i]];
       d.in.reconverge = to == end || to == kNowhere ? static_cast<uint32_t>(drafts.size()) : g.blocks[to].first;
     }
     if (d.flow == Flow::kIndexed) {

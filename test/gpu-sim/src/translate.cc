@@ -30,14 +30,16 @@ class Translator : public Names {
       kernel.param_bytes = offset + static_cast<uint32_t>(p.bytes());
       scopes_.back().variables[p.name] = {Space::kParam, offset};
     }
-    exit_label_ = new_label();
-    return_labels_.push_back(exit_label_);
     body(entry);
-    label_at_[exit_label_] = static_cast<uint32_t>(drafts_.size());
-    Statement exit;
-    exit.opcode = "exit";
-    exit.line = entry.body.empty() ? entry.line : entry.body.back().line;
-    instruction(exit);
+    // A body may end without ret; nothing may fall off the end.
+    const uint32_t end = static_cast<uint32_t>(drafts_.size());
+    const bool open = drafts_.empty() || drafts_.back().flow != Flow::kExit || drafts_.back().in.guard.index;
+    if (open || std::find(label_at_.begin(), label_at_.end(), end) != label_at_.end()) {
+      Statement exit;
+      exit.opcode = "exit";
+      exit.line = entry.body.empty() ? entry.line : entry.body.back().line;
+      instruction(exit);
+    }
     finish();
   }
 
@@ -350,7 +352,6 @@ class Translator : public Names {
   std::map<std::pair<uint64_t, int>, uint32_t> constants_;
   uint32_t constant_bytes_ = 0;
   std::vector<uint32_t> label_at_;
-  uint32_t exit_label_ = 0;
   uint32_t line_ = 0;
 };
 
