@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
+import type { HubOptions } from '../hub/index.js';
 import {
   type NativeCounters,
   type NativeDevice,
@@ -19,7 +20,7 @@ import { copyIntoFolder, ioError, writeJsonFile } from './files.js';
 import { type GenerateIdsOptions, type GenerateOptions, generateIds, generateText } from './generate.js';
 import { configToHuggingFace } from './hf-config.js';
 import { callNative, callNativeSync } from './native-call.js';
-import { readConfig, readWeights } from './pretrained.js';
+import { modelFolder, readConfig, readWeights } from './pretrained.js';
 import { writeSafetensors } from './safetensors.js';
 import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
 
@@ -36,7 +37,7 @@ export interface ModelOptions {
   threads?: number;
 }
 
-export interface PretrainedOptions extends ModelOptions {
+export interface PretrainedOptions extends ModelOptions, HubOptions {
   /** Replaces all three dropout probabilities of config.json [keep them]. */
   dropout?: number;
 }
@@ -124,12 +125,15 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /**
-   * Loads config.json and model.safetensors from a folder in Hugging Face's layout.
+   * Loads config.json and model.safetensors from a folder in Hugging Face's layout, or from the Hub by the model's name,
+   * `owner/name` or `owner/name@revision`.
    *
-   * @throws KotodamaError `ERR_MODEL_FILE` when a file is malformed, `ERR_IO` when it cannot be read.
+   * @throws KotodamaError `ERR_MODEL_FILE` when a file is malformed, `ERR_IO` when it cannot be read, `ERR_HUB` when it
+   *   cannot be fetched.
    */
-  static async fromPretrained(folder: string, options: PretrainedOptions = {}): Promise<GPT2> {
-    const { dropout, ...modelOptions } = options;
+  static async fromPretrained(folderOrName: string, options: PretrainedOptions = {}): Promise<GPT2> {
+    const { dropout, revision, token, cacheDir, offline, onProgress, ...modelOptions } = options;
+    const folder = await modelFolder(folderOrName, { revision, token, cacheDir, offline, onProgress });
     const saved = await readConfig(folder);
     const config =
       dropout === undefined

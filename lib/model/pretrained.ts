@@ -1,10 +1,13 @@
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
+import { folderOf, type HubOptions } from '../hub/index.js';
 import { type GPT2Config, parameterShapes } from './config.js';
 import { readJsonFile } from './files.js';
 import { configFromHuggingFace } from './hf-config.js';
 import type { TensorEntry } from './safetensors.js';
-import { WeightFiles } from './weight-files.js';
+import { chooseWeightFiles, WeightFiles } from './weight-files.js';
+
+const CONFIG = 'config.json';
 
 /** Causal masks that old Transformers versions saved as if they were weights. */
 const BUFFERS = /\.attn\.(bias|masked_bias)$/;
@@ -12,9 +15,14 @@ const BUFFERS = /\.attn\.(bias|masked_bias)$/;
 /** Prefixes under which the same tensors are found in the wild. */
 const PREFIX = /^(?:model\.)?(?:transformer\.)?/;
 
-/** The configuration of the model in a folder. */
-export async function readConfig(folder: string): Promise<GPT2Config> {
-  const path = join(folder, 'config.json');
+/** The folder of a model, be it given as such or as the name of a model on the Hub, which is fetched then. */
+export async function modelFolder(folderOrName: string, options?: HubOptions): Promise<string> {
+  return folderOf(folderOrName, (names, where) => [CONFIG, ...chooseWeightFiles(names, where)], options);
+}
+
+/** The configuration of the model in a folder or on the Hub. */
+export async function readConfig(folderOrName: string, options?: HubOptions): Promise<GPT2Config> {
+  const path = join(await folderOf(folderOrName, () => [CONFIG], options), CONFIG);
   return configFromHuggingFace(await readJsonFile(path, 'ERR_MODEL_FILE'), path);
 }
 

@@ -9,6 +9,32 @@ const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 const PICKLE = 'pytorch_model.bin';
 
+/**
+ * The weights among a repository's files.
+ *
+ * @param where the repository, for the error
+ * @throws KotodamaError `ERR_MODEL_FILE` when there is nothing but a pickle
+ */
+export function chooseWeightFiles(names: readonly string[], where: string): string[] {
+  if (names.includes(SINGLE)) return [SINGLE];
+  if (names.includes(INDEX)) return [INDEX, ...names.flatMap(partsOf)];
+  if (!names.includes(PICKLE)) return [SINGLE];
+  throw new KotodamaError('ERR_MODEL_FILE', `${where} has only ${PICKLE}, a Python pickle, which can run any code`, {
+    expected: SINGLE,
+    hint:
+      'a pull request there may have it (revision refs/pr/1, say), or in Python: ' +
+      '`GPT2LMHeadModel.from_pretrained(name).save_pretrained(folder)`',
+  });
+}
+
+/** All parts when given the first one, `model-00001-of-00003.safetensors`. */
+function partsOf(name: string): string[] {
+  const [, count] = /^model-0*1-of-(\d{1,5})\.safetensors$/.exec(name) ?? [];
+  if (count === undefined) return [];
+  const digits = (index: number) => String(index).padStart(count.length, '0');
+  return Array.from({ length: Number(count) }, (_, index) => `model-${digits(index + 1)}-of-${count}.safetensors`);
+}
+
 /** The weights in a folder, be they one file or several with an index. */
 export class WeightFiles {
   private constructor(

@@ -15,6 +15,10 @@ export interface TokenizerFiles {
   specialTokens: string | undefined;
 }
 
+const JSON_NAME = 'tokenizer.json';
+const CONFIG_NAME = 'tokenizer_config.json';
+const SPECIAL_TOKENS_NAME = 'special_tokens_map.json';
+
 /** Names under which SentencePiece models are published, the likeliest first. */
 const SENTENCEPIECE_NAMES = ['spiece.model', 'tokenizer.model', 'sentencepiece.model', 'sentencepiece.bpe.model'];
 
@@ -25,17 +29,32 @@ const SENTENCEPIECE_NAMES = ['spiece.model', 'tokenizer.model', 'sentencepiece.m
  */
 export async function findTokenizerFiles(folder: string): Promise<TokenizerFiles> {
   const names = await listFolder(folder);
-  const pathOf = (name: string) => (names.includes(name) ? join(folder, name) : undefined);
-  const rest = { config: pathOf('tokenizer_config.json'), specialTokens: pathOf('special_tokens_map.json') };
-  const json = pathOf('tokenizer.json');
-  if (json !== undefined) return { model: json, kind: 'json', ...rest };
-  const models = names.filter((name) => name.endsWith('.model'));
-  const name = SENTENCEPIECE_NAMES.find((usual) => models.includes(usual)) ?? models[0];
-  if (name !== undefined) return { model: join(folder, name), kind: 'sentencepiece', ...rest };
+  const model = modelAmong(names);
+  if (model !== undefined) {
+    const pathOf = (name: string) => (names.includes(name) ? join(folder, name) : undefined);
+    return {
+      model: join(folder, model),
+      kind: model === JSON_NAME ? 'json' : 'sentencepiece',
+      config: pathOf(CONFIG_NAME),
+      specialTokens: pathOf(SPECIAL_TOKENS_NAME),
+    };
+  }
   throw new KotodamaError('ERR_TOKENIZER', `There is no tokenizer in ${folder}`, {
     expected: 'tokenizer.json, or a SentencePiece model such as spiece.model',
     received: names.length === 0 ? 'an empty folder' : `only ${names.slice(0, 8).join(', ')}`,
   });
+}
+
+/** The files of a repository that {@link findTokenizerFiles} would use. */
+export function chooseTokenizerFiles(names: readonly string[]): string[] {
+  const rest = [CONFIG_NAME, SPECIAL_TOKENS_NAME].filter((name) => names.includes(name));
+  return [modelAmong([...names].sort()) ?? JSON_NAME, ...rest];
+}
+
+function modelAmong(names: readonly string[]): string | undefined {
+  if (names.includes(JSON_NAME)) return JSON_NAME;
+  const models = names.filter((name) => name.endsWith('.model'));
+  return SENTENCEPIECE_NAMES.find((usual) => models.includes(usual)) ?? models[0];
 }
 
 async function listFolder(folder: string): Promise<string[]> {
@@ -52,7 +71,7 @@ async function listFolder(folder: string): Promise<string[]> {
     const reason = missing ? 'was not found' : `cannot be read (${messageOf(cause)})`;
     throw new KotodamaError('ERR_TOKENIZER', `The tokenizer's folder ${folder} ${reason}`, {
       expected: 'a folder with tokenizer.json and tokenizer_config.json, or with a SentencePiece model',
-      hint: "a model's name on a hub is not fetched: download its tokenizer files and give the folder they are in",
+      hint: 'check the path; a tokenizer of the Hub is named owner/name',
       cause,
     });
   }

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
 import { KotodamaError } from '../errors.js';
+import { folderOf, type HubOptions } from '../hub/index.js';
 import { loadSentencePiece, type SpecialTokens } from './sentencepiece/index.js';
-import { findTokenizerFiles, fingerprintOf, readJsonObject } from './tokenizer-files.js';
+import { chooseTokenizerFiles, findTokenizerFiles, fingerprintOf, readJsonObject } from './tokenizer-files.js';
 import { type JsonObject, JsonTokenizer, specialToken } from './tokenizer-json.js';
 import type { TokenizerModel } from './types.js';
 
@@ -37,12 +38,14 @@ export class Tokenizer implements TokenizerModel {
   }
 
   /**
-   * Loads a tokenizer from a folder: tokenizer.json, or a SentencePiece `.model`; tokenizer_config.json and
-   * special_tokens_map.json name the special tokens.
+   * Loads a tokenizer from a folder, or from the Hub by its name, `owner/name` or `owner/name@revision`: tokenizer.json,
+   * or a SentencePiece `.model`; tokenizer_config.json and special_tokens_map.json name the special tokens.
    *
-   * @throws KotodamaError `ERR_TOKENIZER` when there is none, or when a file is malformed (the message names it)
+   * @throws KotodamaError `ERR_TOKENIZER` when there is none, or when a file is malformed (the message names it);
+   *   `ERR_HUB` when it cannot be fetched
    */
-  static async fromPretrained(dir: string): Promise<Tokenizer> {
+  static async fromPretrained(folderOrName: string, options: HubOptions = {}): Promise<Tokenizer> {
+    const dir = await folderOf(folderOrName, chooseTokenizerFiles, options);
     const found = await findTokenizerFiles(dir);
     const config: JsonObject = {};
     // tokenizer_config.json is the younger of the two and wins.

@@ -1,0 +1,32 @@
+import { existsSync } from 'node:fs';
+import { KotodamaError } from '../errors.js';
+import { checkRevision, parseHubId } from './hub-id.js';
+import { type HubOptions, readHubOptions } from './options.js';
+import type { FileChoice } from './snapshot.js';
+
+export type { DownloadProgress, HubOptions } from './options.js';
+export type { FileChoice } from './snapshot.js';
+
+/**
+ * The local folder that is meant by a path or by the name of a model on a hub, `owner/name` or `owner/name@revision`.
+ * What exists locally always wins. Files that are not in the cache yet are fetched.
+ *
+ * @param choose names the files that are needed
+ * @throws KotodamaError `ERR_HUB` when there is no such model, it is private, or the hub cannot be reached and the files
+ *   are not in the cache; `ERR_OPTIONS`, `ERR_IO`
+ */
+export async function folderOf(name: string, choose: FileChoice, options: HubOptions = {}): Promise<string> {
+  const settings = readHubOptions(options);
+  const id = typeof name === 'string' ? parseHubId(name) : undefined;
+  if (id === undefined || existsSync(name)) return name;
+  if (id.revision !== undefined && settings.revision !== undefined && id.revision !== settings.revision) {
+    throw new KotodamaError('ERR_OPTIONS', 'revision', {
+      expected: `one revision, '${id.revision}' as in '${name}'`,
+      received: `'${settings.revision}' too`,
+    });
+  }
+  const revision = checkRevision(id.revision ?? settings.revision ?? 'main');
+  // The hub's library takes a moment to load, which local folders need not wait for.
+  const { fetchSnapshot } = await import('./snapshot.js');
+  return fetchSnapshot(id.name, revision, choose, settings);
+}
