@@ -188,7 +188,7 @@ t.test('a text that the vocabulary cannot express', async (t) => {
 t.test('files that cannot be used', async (t) => {
   const reject = (folder: string, message: RegExp) =>
     t.rejects(Tokenizer.fromPretrained(folder), { code: 'ERR_TOKENIZER', message }, String(message));
-  await reject('colorfulscoop/gpt2-small-ja', /gpt2-small-ja was not found.*of the Hub/s);
+  await reject('gpt2-small-ja', /gpt2-small-ja was not found.*of the Hub/s);
   await reject(join(TOKENIZER_FOLDER, 'tokenizer.json'), /not a folder/);
   await reject(temporaryFolder({}), /no tokenizer.*an empty folder/s);
   await reject(temporaryFolder({ 'vocab.txt': '' }), /no tokenizer.*only vocab.txt/s);
