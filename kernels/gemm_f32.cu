@@ -60,7 +60,9 @@ __device__ __forceinline__ void GemmF32(const GemmParams& p) {
   constexpr int kDepth = 1024 / Block, kSquares = Block / 64, kSide = 4 * kSquares;
   using A = F32Operand<!transpose_a, Block, kDepth>;
   using B = F32Operand<transpose_b, Block, kDepth>;
-  __shared__ float4 tiles[2][2][kDepth * A::kStride / 4];
+  constexpr int kTileFloats = kDepth * A::kStride, kStagedFloats = 64 * A::kStride;
+  __shared__ float4 shared[(kStagedFloats > 4 * kTileFloats ? kStagedFloats : 4 * kTileFloats) / 4];
+  float* const floats = reinterpret_cast<float*>(shared);  // (2 stages, a and b, kDepth, Block + 4)
 
   const GemmTile tile = TileOfBlock(p);
   const int split = blockIdx.y, k_first = split * p.k_per_split, k_end = min(p.k, k_first + p.k_per_split);
@@ -73,8 +75,7 @@ __device__ __forceinline__ void GemmF32(const GemmParams& p) {
   int stage = 0;
 #pragma unroll 1
   for (int k = k_first; k < k_end; k += kDepth) {
-    float* tile_a = reinterpret_cast<float*>(tiles[stage][0]);
-    float* tile_b = reinterpret_cast<float*>(tiles[stage][1]);
+    float *const tile_a = floats + 2 * stage * kTileFloats, *const tile_b = tile_a + kTileFloats;
     a.Store(tile_a);
     b.Store(tile_b);
     __syncthreads();
@@ -96,12 +97,24 @@ __device__ __forceinline__ void GemmF32(const GemmParams& p) {
     }
     stage ^= 1;
   }
+  // 64 rows at a time pass through shared memory, so that a warp stores whole rows.
 #pragma unroll
-  for (int r = 0; r < kSide; ++r) {
+  for (int square = 0; square < kSquares; ++square) {
+    __syncthreads();
 #pragma unroll
-    for (int s = 0; s < kSquares; ++s) {
-      StoreFour<float>(p, split, tile.m * Block + r / 4 * 64 + y + r % 4, tile.n * Block + 64 * s + x,
-                       make_float4(c[r][4 * s], c[r][4 * s + 1], c[r][4 * s + 2], c[r][4 * s + 3]));
+    for (int r = 0; r < 4; ++r) {
+#pragma unroll
+      for (int s = 0; s < kSquares; ++s) {
+        const float* v = c[4 * square + r] + 4 * s;
+        Store4(floats + (y + r) * A::kStride + 64 * s + x, make_float4(v[0], v[1], v[2], v[3]));
+      }
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int i = threadIdx.x; i < 16 * Block; i += 256) {
+      const int row = i / (Block / 4), column = i % (Block / 4) * 4;
+      StoreFour<float>(p, split, tile.m * Block + 64 * square + row, tile.n * Block + column,
+                       Load4(floats + row * A::kStride + column));
     }
   }
 }
