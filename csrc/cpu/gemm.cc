@@ -75,6 +75,35 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   return plan;
 }
 
+// `rows` rows of `bytes` bytes each, asked for within `turns` turns of the tiles.
+Prefetch Soon(const void* data, int64_t row_stride, int64_t rows, int64_t bytes, int64_t turns) {
+  Prefetch soon = {};
+  if (rows <= 0 || bytes <= 0 || turns <= 0) return soon;
+  soon.row = static_cast<const char*>(data);
+  soon.row_stride = row_stride;
+  soon.rows = rows;
+  soon.lines_per_row = static_cast<int>(CeilDivide(bytes, 64));
+  soon.lines_per_turn = static_cast<int>(CeilDivide(rows * soon.lines_per_row, turns));
+  return soon;
+}
+
+// The part of a stored matrix with `rows` rows of `columns` elements from (row, column).
+Prefetch SoonPart(const Tensor& matrix, int64_t ld, int64_t row, int64_t column, int64_t rows, int64_t columns,
+                  int64_t turns) {
+  const int64_t size = static_cast<int64_t>(SizeOf(matrix.dtype));
+  return Soon(RowAt(matrix, row * ld + column).data, ld * size, rows, columns * size, turns);
+}
+
+void FetchTile(Row target, int64_t stride, int rows, int columns) {
+  if (target.data == nullptr) return;
+  const int64_t size = target.bf16 ? 2 : 4;
+  for (int r = 0; r < rows; ++r) {
+    const char* row = static_cast<const char*>(target.data) + r * stride * size;
+    for (int64_t byte = 0; byte < columns * size; byte += 64) __builtin_prefetch(row + byte, 1);
+    __builtin_prefetch(row + columns * size - 1, 1);
+  }
+}
+
 // One strip of columns by one block of rows.
 void RunItem(const Engine& engine, const Plan& plan, int64_t item, float* packed_b) {
   const kotodama::Gemm& op = *plan.op;
@@ -108,6 +137,19 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t item, float* packed
     to.last = block + 1 == plan.blocks_k;
     to.add_partial = op.accumulate || block > 0;
 
+    const int64_t turns_of_tile = CeilDivide(steps, kStepsPerTurn);
+    const int64_t turns_of_row = turns_of_tile * CeilDivide(columns, kernels.tile_columns);
+    const int64_t turns = turns_of_row * CeilDivide(rows, kernels.tile_rows);
+    // The next block of b: of this strip, or the first of the next one.
+    Prefetch soon[2] = {};
+    const bool next_strip = to.last && (item + 1) % plan.row_blocks == 0 && n0 + plan.strip < op.n;
+    if (!to.last || next_strip) {
+      const int64_t next_k = to.last ? 0 : k0 + plan.block_k, next_n = to.last ? n0 + plan.strip : n0;
+      const int64_t count_k = std::min(plan.block_k, op.k - next_k), count_n = std::min(plan.strip, op.n - next_n);
+      soon[1] = op.transpose_b ? SoonPart(op.b, plan.ldb, next_n, next_k, count_n, count_k, turns)
+                               : SoonPart(op.b, plan.ldb, next_k, next_n, count_k, count_n, turns);
+    }
+
     for (int64_t r = 0; r < rows; r += kernels.tile_rows) {
       const int64_t m = m0 + r;
       const int tile_rows = static_cast<int>(std::min<int64_t>(kernels.tile_rows, rows - r));
@@ -116,12 +158,18 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t item, float* packed
       if (plan.read_a_in_place) {
         a = RowAt(op.a, m * plan.lda + k0).data;
         row_stride = plan.lda * static_cast<int64_t>(SizeOf(op.a.dtype));
+        const int64_t next_rows = std::min<int64_t>(kernels.tile_rows, rows - r - kernels.tile_rows);
+        soon[0] = SoonPart(op.a, plan.lda, m + kernels.tile_rows, k0, next_rows, k, turns_of_row);
       } else {
         const int64_t panel = r / kernels.tile_rows % kPackedPanels;
         if (panel == 0) {
           const int64_t packed_rows = std::min(kPackedPanels * kernels.tile_rows, rows - r);
           kernels.pack_a(RowAt(op.a, op.transpose_a ? k0 * plan.lda + m : m * plan.lda + k0), plan.lda, op.transpose_a,
                          k, packed_rows, packed_a, a_panel);
+          const int64_t next_m = m + packed_rows, next_rows = std::min(packed_rows, m0 + rows - next_m);
+          const int64_t turns_of_panels = turns_of_row * CeilDivide(packed_rows, kernels.tile_rows);
+          soon[0] = op.transpose_a ? SoonPart(op.a, plan.lda, k0, next_m, k, next_rows, turns_of_panels)
+                                   : SoonPart(op.a, plan.lda, next_m, k0, next_rows, k, turns_of_panels);
         }
         a = packed_a + panel * a_panel;
         step_stride = kernels.tile_rows * 4;
@@ -129,7 +177,6 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t item, float* packed
       for (int64_t j = 0, panel = 0; j < columns; j += kernels.tile_columns, ++panel) {
         const int64_t n = n0 + j;
         const int tile_columns = static_cast<int>(std::min<int64_t>(kernels.tile_columns, columns - j));
-        kernels.tile(tile_rows, tile_columns, steps, a, row_stride, step_stride, packed_b + panel * b_panel, tile);
         if (op.c.dtype == DType::kF32) {
           to.partial = FloatsAt(op.c, m * plan.ldc + n);
           to.partial_stride = plan.ldc;
@@ -140,6 +187,10 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t item, float* packed
         to.c = RowAt(op.c, m * plan.ldc + n);
         to.bias = op.bias ? FloatsAt(op.bias, n) : nullptr;
         to.aux = op.aux ? RowAt(op.aux, m * op.n + n) : Row{nullptr, op.c.dtype == DType::kBF16};
+        FetchTile(to.c, to.c_stride, tile_rows, tile_columns);
+        if (to.last) FetchTile(to.aux, to.aux_stride, tile_rows, tile_columns);
+        kernels.tile(tile_rows, tile_columns, steps, a, row_stride, step_stride, packed_b + panel * b_panel, tile,
+                     soon);
         engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
       }
     }

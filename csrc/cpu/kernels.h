@@ -40,6 +40,18 @@ struct TileOutput {
   int64_t aux_stride;
 };
 
+// Memory that will be needed soon. A tile asks for some lines of it at every few steps of its own work, so that they
+// are in the cache when their turn comes; all at once they would only wait for each other.
+struct Prefetch {
+  const char* row;
+  int64_t row_stride;  // bytes
+  int64_t rows;        // left, this one included; 0: nothing to do
+  int lines_per_row;
+  int line;            // the next of this row
+  int lines_per_turn;  // a turn is kStepsPerTurn steps of a tile
+};
+constexpr int kStepsPerTurn = 16;
+
 // One matrix-product path: f32 by f32, or bfloat16 pairs. A "step" is what one instruction takes along K: one float, or
 // a pair of bfloat16; 4 bytes either way.
 struct GemmKernels {
@@ -47,8 +59,9 @@ struct GemmKernels {
   int tile_rows, tile_columns;
   // tile(rows, tile_columns) = a b over `steps`. a: 4-byte units at a + row * row_stride + step * step_stride (bytes;
   // one of the two is 4). b: one packed panel. Only the vectors that hold the first `columns` are computed.
+  // `soon`: two regions, or null.
   void (*tile)(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-               const void* b, float* tile);
+               const void* b, float* tile, Prefetch* soon);
   // Panels of tile_columns, each step by step, with zeros behind the last column and in the missing half of a pair.
   // b is stored (N, K) if transposed, else (K, N). Strides of panels in 4-byte units.
   void (*pack_b)(Row b, int64_t ld, bool transposed, int64_t k, int64_t n, float* out, int64_t panel_stride);

@@ -3,6 +3,8 @@
 //
 //   cpu_ops_bench [threads = 1] [filter] [seconds per operation = 0.5]
 
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -20,6 +22,15 @@ namespace kotodama::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// The time of one thread that ran on a processor, so that other processes' turns do not count; with several threads the
+// wall clock.
+double Now(int threads) {
+  if (threads > 1) return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + time.tv_nsec * 1e-9;
+}
 
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -80,9 +91,9 @@ class Bench {
     const auto begin = Clock::now();
     while (times.size() < 5 || std::chrono::duration<double>(Clock::now() - begin).count() < seconds_) {
       const double before = PeakNow(bf16);
-      const auto start = Clock::now();
+      const double start = Now(threads_);
       run();
-      const double time = std::chrono::duration<double>(Clock::now() - start).count();
+      const double time = Now(threads_) - start;
       const double after = PeakNow(bf16);
       times.push_back(time);
       if (flops > 0) shares.push_back(flops / time * 1e-9 / ((before + after) / 2));

@@ -86,7 +86,7 @@ void AddProduct(int rows, int64_t steps, const void* a, int64_t row_stride, int6
   alignas(64) float tile[kTileRows * kTileColumns];
   for (int64_t j = 0; j < layout.d; j += kTileColumns, b += layout.value_panel) {
     const int columns = static_cast<int>(layout.d - j < kTileColumns ? layout.d - j : kTileColumns);
-    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, kTileColumns, tile, kTileColumns);
+    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, kTileColumns, tile, kTileColumns, nullptr);
     AddTile(tile, rows, RoundUp(columns, kWidth), target + j, layout.d_padded);
   }
 }
@@ -98,7 +98,8 @@ void Scores(int rows, const float* q, const float* keys, const HeadLayout<Steps>
   const float* panel = keys + first / kTileColumns * layout.key_panel;
   for (int64_t j = 0; j < count; j += kTileColumns, panel += layout.key_panel) {
     const int columns = static_cast<int>(count - j < kTileColumns ? count - j : kTileColumns);
-    Tile<Steps>(rows, columns, layout.d_steps, q, layout.d_steps * 4, 4, panel, kTileColumns, scores + j, kKeyTile);
+    Tile<Steps>(rows, columns, layout.d_steps, q, layout.d_steps * 4, 4, panel, kTileColumns, scores + j, kKeyTile,
+                nullptr);
   }
 }
 

@@ -36,12 +36,23 @@ struct PairSteps {
 };
 #endif
 
+inline void FetchSome(Prefetch* soon) {
+  for (int i = 0; i < soon->lines_per_turn && soon->rows > 0; ++i) {
+    __builtin_prefetch(soon->row + soon->line * 64, 0, 2);
+    if (++soon->line == soon->lines_per_row) {
+      soon->line = 0;
+      soon->row += soon->row_stride;
+      --soon->rows;
+    }
+  }
+}
+
 // tile(kRows, kVectors) = a b; b is one packed panel with b_stride floats from step to step.
 // kUnitStep: the steps of a row of a lie side by side, else its rows do.
 template <typename Steps, int kRows, int kVectors, bool kUnitStep>
 __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char* a, int64_t row_stride,
                                                        int64_t step_stride, const float* b, int b_stride, float* tile,
-                                                       int64_t tile_stride) {
+                                                       int64_t tile_stride, Prefetch* soon) {
   F32 sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -50,18 +61,25 @@ __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char
   }
   const int64_t rows_apart = kUnitStep ? row_stride : 4;
   const int64_t steps_apart = kUnitStep ? 4 : step_stride;
-  for (int64_t s = 0; s < steps; ++s) {
-    typename Steps::Vector bv[kVectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) bv[v] = Steps::LoadB(b + v * kWidth);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const typename Steps::Vector av = Steps::BroadcastA(a + r * rows_apart);
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = Steps::MultiplyAdd(sum[r][v], av, bv[v]);
+  for (int64_t s = 0; s < steps;) {
+    const int64_t turn = steps - s < kStepsPerTurn ? steps : s + kStepsPerTurn;
+    if (soon != nullptr) {
+      FetchSome(&soon[0]);
+      FetchSome(&soon[1]);
     }
-    a += steps_apart;
-    b += b_stride;
+    for (; s < turn; ++s) {
+      typename Steps::Vector bv[kVectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) bv[v] = Steps::LoadB(b + v * kWidth);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const typename Steps::Vector av = Steps::BroadcastA(a + r * rows_apart);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = Steps::MultiplyAdd(sum[r][v], av, bv[v]);
+      }
+      a += steps_apart;
+      b += b_stride;
+    }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -72,23 +90,23 @@ __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char
 
 template <typename Steps, int kRows, int kVectors>
 void ComputeTileOf(int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b, int b_stride,
-                   float* tile, int64_t tile_stride) {
+                   float* tile, int64_t tile_stride, Prefetch* soon) {
   if (step_stride == 4) {
-    ComputeTile<Steps, kRows, kVectors, true>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride);
+    ComputeTile<Steps, kRows, kVectors, true>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, soon);
   } else {
-    ComputeTile<Steps, kRows, kVectors, false>(steps, a, 4, step_stride, b, b_stride, tile, tile_stride);
+    ComputeTile<Steps, kRows, kVectors, false>(steps, a, 4, step_stride, b, b_stride, tile, tile_stride, soon);
   }
 }
 
 template <typename Steps, int kVectors>
 void TileWithVectors(int rows, int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b,
-                     int b_stride, float* tile, int64_t tile_stride) {
+                     int b_stride, float* tile, int64_t tile_stride, Prefetch* soon) {
   switch (rows) {
-#define KOTODAMA_ROWS(n)                                                                                    \
-  case n:                                                                                                   \
-    if constexpr (n <= kTileRows) {                                                                         \
-      ComputeTileOf<Steps, n, kVectors>(steps, a, row_stride, step_stride, b, b_stride, tile, tile_stride); \
-    }                                                                                                       \
+#define KOTODAMA_ROWS(n)                                                                                          \
+  case n:                                                                                                         \
+    if constexpr (n <= kTileRows) {                                                                               \
+      ComputeTileOf<Steps, n, kVectors>(steps, a, row_stride, step_stride, b, b_stride, tile, tile_stride, soon); \
+    }                                                                                                             \
     break;
     KOTODAMA_ROWS(1)
     KOTODAMA_ROWS(2)
@@ -107,23 +125,24 @@ void TileWithVectors(int rows, int64_t steps, const char* a, int64_t row_stride,
 // Rows are packed or not: a + row * row_stride + step * step_stride (bytes), one of the strides being 4.
 template <typename Steps>
 void Tile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
-          int b_stride, float* tile, int64_t tile_stride) {
+          int b_stride, float* tile, int64_t tile_stride, Prefetch* soon) {
   const char* bytes = static_cast<const char*>(a);
   const int vectors = (columns + kWidth - 1) / kWidth;
   if (vectors >= 3 && kTileVectors >= 3) {
-    TileWithVectors<Steps, kTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride);
+    TileWithVectors<Steps, kTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride,
+                                         soon);
   } else if (vectors >= 2) {
-    TileWithVectors<Steps, 2>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride);
+    TileWithVectors<Steps, 2>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, soon);
   } else {
-    TileWithVectors<Steps, 1>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride);
+    TileWithVectors<Steps, 1>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, soon);
   }
 }
 
 template <typename Steps>
 void GemmTile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-              const void* b, float* tile) {
+              const void* b, float* tile, Prefetch* soon) {
   Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, static_cast<const float*>(b), kTileColumns, tile,
-              kTileColumns);
+              kTileColumns, soon);
 }
 
 // ---- Packing ----
@@ -162,6 +181,14 @@ inline void CopyStepPartial(const E* first, const E* second, int count, int padd
   for (int i = count; i < padded; ++i) out[i] = 0;
 }
 
+constexpr int64_t kPackAhead = 8;  // steps
+
+template <typename E>
+inline void FetchRow(const E* row, int64_t count) {
+  const char* bytes = reinterpret_cast<const char*>(row);
+  for (int64_t i = 0; i < count * static_cast<int64_t>(sizeof(E)); i += 64) __builtin_prefetch(bytes + i);
+}
+
 // Panels of kColumns from a matrix stored (K, columns): rows of it lie side by side already.
 template <int kElements, int kColumns, typename E>
 void PackSideBySide(const E* source, int64_t ld, int64_t k, int64_t columns, uint32_t* out, int64_t panel_stride) {
@@ -169,6 +196,10 @@ void PackSideBySide(const E* source, int64_t ld, int64_t k, int64_t columns, uin
   for (int64_t s = 0; s < steps; ++s) {
     const E* first = source + s * kElements * ld;
     const E* second = kElements == 2 && s * 2 + 1 < k ? first + ld : nullptr;
+    // The rows are far apart, which the processor's own prefetching does not follow.
+    for (int e = 0; e < kElements && s + kPackAhead < steps; ++e) {
+      FetchRow(source + ((s + kPackAhead) * kElements + e) * ld, columns);
+    }
     uint32_t* panel = out + s * kColumns;
     int64_t j = 0;
     for (; j + kColumns <= columns; j += kColumns, panel += panel_stride) {
