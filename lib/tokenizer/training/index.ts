@@ -1,0 +1,2 @@
+export type { TokenizerProgress, TrainTokenizerOptions } from './options.js';
+export { type TrainedTokenizer, trainTokenizer } from './train-tokenizer.js';
