@@ -1,1 +1,308 @@
-int main() {}
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cuda/cuda_backend.h"
+#include "error.h"
+
+// The host side of the CUDA backend: memory, recordings, failures. Prints a line for each check (TAP). With the
+// argument `problem` it prints CudaProblem() and the devices instead; with `open` it opens and uses device 0.
+
+namespace kotodama::test {
+namespace {
+
+void Require(bool holds, const std::string& what) {
+  if (!holds) throw std::runtime_error("not so: " + what);
+}
+
+// The message of the Error with this code that `run` must throw.
+std::string Throws(ErrorCode code, const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const Error& error) {
+    Require(error.code() == code,
+            std::string("the code is ") + NameOf(code) + ", got " + NameOf(error.code()) + ": " + error.what());
+    return error.what();
+  }
+  throw std::runtime_error(std::string("expected an error ") + NameOf(code));
+}
+
+bool Contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+void RoundTrip() {
+  const auto backend = MakeCudaBackend(0);
+  for (size_t bytes : {size_t{1}, size_t{4099}, (size_t{5} << 20) + 3}) {
+    std::vector<unsigned char> source(bytes), target(bytes, 1);
+    for (size_t i = 0; i < bytes; ++i) source[i] = static_cast<unsigned char>(i * 31 + i / 257);
+    void* data = backend->Allocate(bytes);
+    Require(reinterpret_cast<uintptr_t>(data) % 256 == 0, "memory is aligned to 256 bytes");
+    backend->Download(target.data(), data, bytes);
+    Require(target == std::vector<unsigned char>(bytes, 0), "memory comes zeroed");
+    std::vector<unsigned char> copy = source;
+    backend->Upload(data, copy.data(), bytes);
+    std::fill(copy.begin(), copy.end(), 0);  // Upload has taken what it needs
+    backend->Download(target.data(), data, bytes);
+    Require(target == source, "the same bytes come back");
+    backend->Zero(data, bytes);
+    backend->Download(target.data(), data, bytes);
+    Require(target == std::vector<unsigned char>(bytes, 0), "Zero");
+    backend->Free(data);
+  }
+  backend->Free(nullptr);
+}
+
+// Casts `input` to bf16 and back on the device.
+struct Caster {
+  Backend& backend;
+  Tensor wide, narrow;
+
+  explicit Caster(Backend& backend) : backend(backend) {
+    wide = Tensor(backend.Allocate(64 * 4), DType::kF32, {64});
+    narrow = Tensor(backend.Allocate(64 * 2), DType::kBF16, {64});
+  }
+  void Enqueue() {
+    backend.Cast(narrow, wide);
+    backend.Zero(wide.data, wide.bytes());
+    backend.Cast(wide, narrow);
+  }
+  void Upload(float value) {
+    const std::vector<float> values(64, value);
+    backend.Upload(wide.data, values.data(), wide.bytes());
+  }
+  void Expect(float value) {
+    std::vector<float> values(64);
+    backend.Download(values.data(), wide.data, wide.bytes());
+    Require(values == std::vector<float>(64, value), "the result is " + std::to_string(value));
+  }
+};
+
+void Recordings() {
+  const auto backend = MakeCudaBackend(0);
+  Caster first(*backend), second(*backend);
+  int calls = 0;
+  for (float value : {1.0f, 2.0f, 3.0f, 4.0f}) {
+    first.Upload(value);
+    second.Upload(-value);
+    backend->Record(1, [&] {
+      ++calls;
+      first.Enqueue();
+    });
+    backend->Record(2, [&] { second.Enqueue(); });
+    first.Expect(value);
+    second.Expect(-value);
+  }
+  Require(calls == 2, "a recording is enqueued twice at most");
+  // More keys than are kept.
+  for (uint64_t key = 100; key < 300; ++key) {
+    first.Upload(static_cast<float>(key - 99));
+    backend->Record(key, [&] { first.Enqueue(); });
+    first.Expect(static_cast<float>(key - 99));
+  }
+}
+
+void FailedRecording() {
+  const auto backend = MakeCudaBackend(0);
+  Caster caster(*backend);
+  backend->Record(1, [&] { caster.Enqueue(); });
+  const std::string message = Throws(ErrorCode::kDevice, [&] {
+    backend->Record(1, [&] {
+      caster.Enqueue();
+      backend->Synchronize();
+    });
+  });
+  Require(Contains(message, "recording"), message);
+  caster.Upload(5);
+  backend->Record(1, [&] { caster.Enqueue(); });
+  caster.Expect(5);
+}
+
+void OutOfMemory() {
+  const auto backend = MakeCudaBackend(0);
+  const size_t wanted = backend->Info().total_bytes * 2;
+  const std::string message = Throws(ErrorCode::kMemory, [&] { backend->Allocate(wanted); });
+  Require(Contains(message, std::to_string(wanted)) && Contains(message, "free"), message);
+  Caster caster(*backend);
+  caster.Upload(1);
+  caster.Enqueue();
+  caster.Expect(1);
+}
+
+void MemoryComesBack() {
+  size_t before = 0;
+  for (int i = 0; i < 3; ++i) {
+    const auto backend = MakeCudaBackend(0);
+    const size_t free_bytes = backend->Info().free_bytes;
+    if (i == 0) before = free_bytes;
+    Require(free_bytes >= before, "a new backend finds the memory of the last one free");
+    backend->Allocate(100 << 20);
+  }
+}
+
+void NoSuchDevice() {
+  for (int index : {-1, 4096}) {
+    const std::string message = Throws(ErrorCode::kDevice, [&] { MakeCudaBackend(index); });
+    Require(Contains(message, "cuda:" + std::to_string(index)), message);
+  }
+}
+
+void TwoBackends() {
+  const auto a = MakeCudaBackend(0), b = MakeCudaBackend(0);
+  Caster first(*a), second(*b);
+  first.Upload(1);
+  second.Upload(2);
+  first.Enqueue();
+  second.Enqueue();
+  first.Expect(1);
+  second.Expect(2);
+}
+
+void Threads() {
+  std::vector<std::string> problems(4);
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < problems.size(); ++i) {
+    threads.emplace_back([&problems, i] {
+      try {
+        const auto backend = MakeCudaBackend(0);
+        Caster caster(*backend);
+        for (int round = 0; round < 20; ++round) {
+          const auto value = static_cast<float>(i * 50 + static_cast<size_t>(round));
+          caster.Upload(value);
+          backend->Record(7, [&] { caster.Enqueue(); });
+          caster.Expect(value);
+        }
+      } catch (const std::exception& error) {
+        problems[i] = error.what();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& problem : problems) Require(problem.empty(), problem);
+  // Made on one thread, used and destroyed on others.
+  auto backend = MakeCudaBackend(0);
+  std::thread([&] {
+    Caster caster(*backend);
+    caster.Upload(3);
+    caster.Enqueue();
+    caster.Expect(3);
+  }).join();
+  std::thread([&] { backend.reset(); }).join();
+}
+
+// A child of fork() gets an error, not the parent's device.
+void Fork() {
+  auto backend = MakeCudaBackend(0);
+  void* data = backend->Allocate(16);
+  const pid_t child = fork();
+  if (child == 0) {
+    int status = 1;
+    try {
+      backend->Zero(data, 16);
+    } catch (const Error& error) {
+      status = error.code() == ErrorCode::kDevice && Contains(error.what(), "fork") ? 0 : 2;
+    }
+    backend->Free(data);
+    backend.reset();
+    _exit(status);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  Require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child gets a clear error");
+  backend->Zero(data, 16);
+  backend->Synchronize();
+}
+
+// A kernel that reads outside of memory. Last, because a real device's context does not recover within the process.
+void Fault() {
+  auto backend = MakeCudaBackend(0);
+  EmbeddingForward op;
+  op.ids = Tensor(backend->Allocate(4), DType::kI32, {1, 1});
+  op.wte = Tensor(backend->Allocate(64 * 4), DType::kF32, {1, 64});
+  op.wpe = Tensor(backend->Allocate(64 * 4), DType::kF32, {1, 64});
+  op.out = Tensor(backend->Allocate(64 * 4), DType::kF32, {1, 1, 64});
+  const int32_t id = 1 << 30;
+  backend->Upload(op.ids.data, &id, sizeof id);
+  const std::string message = Throws(ErrorCode::kDevice, [&] {
+    backend->Run(op);
+    backend->Synchronize();
+  });
+  Require(Contains(message, "CUDA_ERROR_"), message);
+  for (int i = 0; i < 2; ++i) {
+    const std::string later = Throws(ErrorCode::kDevice, [&] { backend->Zero(op.out.data, 4); });
+    Require(Contains(later, "failed before") && Contains(later, "CUDA_ERROR_"), later);
+  }
+  backend->Free(op.out.data);
+  backend.reset();
+}
+
+int RunAll() {
+  const std::vector<std::pair<const char*, void (*)()>> checks = {
+      {"bytes go there and back", RoundTrip},
+      {"recordings read fresh values", Recordings},
+      {"a recording that fails leaves the backend usable", FailedRecording},
+      {"out of memory names needed and free bytes", OutOfMemory},
+      {"a backend gives its memory back", MemoryComesBack},
+      {"no such device", NoSuchDevice},
+      {"two backends on one device", TwoBackends},
+      {"several threads", Threads},
+      {"fork", Fork},
+      {"a kernel's fault ends the backend and not the process", Fault}};
+  std::printf("TAP version 14\n");
+  int count = 0, failed = 0;
+  for (const auto& [name, run] : checks) {
+    std::string problem;
+    try {
+      run();
+    } catch (const std::exception& error) {
+      problem = error.what();
+    }
+    std::printf("%s %d - %s\n", problem.empty() ? "ok" : "not ok", ++count, name);
+    if (!problem.empty()) std::printf("#   %s\n", problem.c_str());
+    std::fflush(stdout);
+    failed += !problem.empty();
+  }
+  std::printf("1..%d\n", count);
+  return failed == 0 ? 0 : 1;
+}
+
+int PrintProblem() {
+  std::printf("%s\n", CudaProblem().c_str());
+  for (const DeviceInfo& info : CudaDevices()) {
+    std::printf("%s: %s, %s, %zu bytes, %zu free\n", info.type.c_str(), info.name.c_str(), info.detail.c_str(),
+                info.total_bytes, info.free_bytes);
+  }
+  return 0;
+}
+
+// Leaves the backend to the end of the process.
+int Open() {
+  try {
+    Backend* backend = MakeCudaBackend(0).release();
+    Caster caster(*backend);
+    caster.Upload(1);
+    caster.Enqueue();
+    caster.Expect(1);
+    std::printf("used\n");
+  } catch (const Error& error) {
+    std::printf("%s: %s\n", NameOf(error.code()), error.what());
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace kotodama::test
+
+int main(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "";
+  if (mode == "problem") return kotodama::test::PrintProblem();
+  if (mode == "open") return kotodama::test::Open();
+  return kotodama::test::RunAll();
+}

@@ -1,0 +1,74 @@
+import t from 'tap';
+import { buildSimulator } from '../gpu-sim/build.js';
+import { buildPrograms, configure, program, run } from './build.js';
+
+// The CUDA backend on the simulated device, or on the driver that KOTODAMA_TEST_DEVICE=real leaves to be found: every
+// operation against the float64 reference, and the host side's behaviour when something is missing or breaks.
+
+const isReal = process.env.KOTODAMA_TEST_DEVICE === 'real';
+
+type Assertions = Pick<typeof t, 'ok' | 'equal'>;
+
+/** Passes on every line of a TAP program as an assertion of its own. */
+function relay(test: Assertions, name: string, env: Record<string, string>): void {
+  const { status, output } = run(program(name), [], env);
+  const lines = output.split('\n');
+  let count = 0;
+  lines.forEach((line, index) => {
+    const match = /^(not )?ok \d+ - (.*?)(?: #.*)?$/.exec(line);
+    if (!match) return;
+    count++;
+    const details: string[] = [];
+    for (let i = index + 1; lines[i]?.startsWith('#'); i++) details.push(lines[i] as string);
+    test.ok(match[1] === undefined, match[2] as string, { details });
+  });
+  test.ok(count > 0, `${name} ran`, { output });
+  test.equal(status, 0, `${name} ended well`, { output: output.slice(-4000) });
+}
+
+const { hasKernels } = configure();
+buildPrograms();
+
+if (!hasKernels) {
+  t.comment('no nvcc here: the CUDA kernels cannot be built, so only what a build without them says is tested');
+  const { output } = run(program('backend_test'), ['problem']);
+  t.match(output, /no CUDA kernels.*install the CUDA toolkit/);
+  t.match(run(program('backend_test'), ['open']).output, /^ERR_DEVICE: CUDA cannot be used/);
+} else {
+  const env: Record<string, string> = isReal ? {} : { KOTODAMA_CUDA_DRIVER: await buildSimulator() };
+
+  t.test('operations against float64', async (t) => relay(t, 'ops_test', env));
+
+  t.test('memory, recordings, failures', async (t) => relay(t, 'backend_test', env));
+
+  t.test('the driver is missing or none', async (t) => {
+    const problem = (driver: string) => run(program('backend_test'), ['problem'], { KOTODAMA_CUDA_DRIVER: driver });
+    t.match(problem('/no/such/library.so').output, /\/no\/such\/library\.so cannot be opened/);
+    t.match(problem('libm.so.6').output, /not a CUDA driver.*cuInit/);
+    t.match(run(program('backend_test'), ['open'], { KOTODAMA_CUDA_DRIVER: 'libm.so.6' }).output, /^ERR_DEVICE/);
+  });
+
+  t.test('the process ends well without dispose', async (t) => {
+    t.strictSame(run(program('backend_test'), ['open'], env), { status: 0, output: 'used\n' });
+  });
+
+  if (!isReal) {
+    t.test('no device, or one that is too old', async (t) => {
+      const open = (name: string, value: string) => run(program('backend_test'), ['open'], { ...env, [name]: value });
+      t.match(open('KOTODAMA_SIM_DEVICES', '0').output, /^ERR_DEVICE.*no CUDA device/);
+      t.match(open('KOTODAMA_SIM_CAPABILITY', '7.5').output, /^ERR_DEVICE.*compute capability 7\.5.*8\.0/);
+    });
+
+    t.test('every allocation may fail', async (t) => {
+      let failures = 0;
+      for (let n = 1; ; n++) {
+        const { status, output } = run(program('backend_test'), ['open'], { ...env, KOTODAMA_SIM_FAIL_ALLOC: `${n}` });
+        t.equal(status, 0);
+        if (output === 'used\n') break;
+        t.match(output, /^ERR_MEMORY: .*needs \d+ bytes, \d+ of \d+ are free\n$/);
+        if (++failures > 50) break;
+      }
+      t.ok(failures >= 2 && failures < 50, `${failures} allocations failed in turn`);
+    });
+  }
+}
