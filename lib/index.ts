@@ -13,6 +13,7 @@ export {
   type TokenTensor,
 } from './data/index.js';
 export { type ErrorCode, type ErrorDetails, KotodamaError } from './errors.js';
+export type { DownloadProgress, HubOptions } from './hub/index.js';
 export type { GPT2Config, GPT2ConfigInput } from './model/config.js';
 export { type DeviceInfo, listDevices } from './model/device.js';
 export type { GenerateIdsOptions, GenerateOptions } from './model/generate.js';

@@ -8,7 +8,17 @@ export type RawOptions = { [name: string]: unknown };
 
 const TEXT_FILES = { kind: 'strings', placeholder: 'FILE...' } as const;
 
-const MODEL_FOLDER = { kind: 'string', placeholder: 'DIR', help: 'a model: a run, or a folder of the Hub' } as const;
+const MODEL_FOLDER = {
+  kind: 'string',
+  placeholder: 'DIR',
+  help: 'a model: a run, another folder, or a name of the Hub (owner/name)',
+} as const;
+
+const TOKENIZER_FOLDER = {
+  kind: 'string',
+  placeholder: 'DIR',
+  help: 'a tokenizer: a folder, or a name of the Hub',
+} as const;
 
 const ENGINE = {
   device: { kind: 'string', placeholder: 'DEVICE', default: 'auto', help: 'auto, cpu, cuda or cuda:N' },
@@ -22,11 +32,15 @@ const size = { min: 1 };
 export const TRAIN_OPTIONS = {
   train: { ...TEXT_FILES, fixed: true, help: 'texts to learn, UTF-8' },
   valid: { ...TEXT_FILES, help: 'texts to measure the model on' },
-  tokenizer: { kind: 'string', placeholder: 'DIR', derived: 'that of --init-from', help: 'folder with tokenizer.json' },
+  tokenizer: { ...TOKENIZER_FOLDER, derived: 'that of --init-from' },
   out: { kind: 'string', placeholder: 'DIR', help: "the run's folder" },
   config: { kind: 'string', placeholder: 'FILE', help: 'options as JSON; flags win' },
   resume: { kind: 'boolean', default: false, help: 'continue the run in --out; other options may be left out' },
-  initFrom: { ...MODEL_FOLDER, fixed: true, help: 'begin with the weights of this model (fine-tuning)' },
+  initFrom: {
+    ...MODEL_FOLDER,
+    fixed: true,
+    help: 'begin with the weights of this model (fine-tuning)',
+  },
   nLayer: { kind: 'integer', range: size, derived: '12', fixed: true, help: 'layers' },
   nHead: { kind: 'integer', range: size, derived: '12', fixed: true, help: 'attention heads per layer' },
   nEmbd: { kind: 'integer', range: size, derived: '768', fixed: true, help: 'width' },
@@ -71,7 +85,7 @@ export const GENERATE_OPTIONS = {
   topP: { kind: 'number', range: { above: 0, max: 1 }, default: 1, help: 'choose among the likeliest of this mass' },
   seed: { ...seed, help: 'seeds the choices' },
   numSamples: { kind: 'integer', range: size, default: 1, help: 'texts to write' },
-  tokenizer: { kind: 'string', placeholder: 'DIR', derived: "the model's", help: 'folder with tokenizer.json' },
+  tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
   ...ENGINE,
   json: { kind: 'boolean', default: false, help: 'one JSON object per text' },
 } as const satisfies OptionTable;
@@ -82,7 +96,7 @@ export const EVALUATE_OPTIONS = {
   data: { ...TEXT_FILES, help: 'texts to measure the model on, UTF-8' },
   blockSize: { kind: 'integer', range: size, derived: "the model's context", help: 'tokens per block' },
   batchSize: { kind: 'integer', range: size, default: 3, help: 'blocks per batch' },
-  tokenizer: { kind: 'string', placeholder: 'DIR', derived: "the model's", help: 'folder with tokenizer.json' },
+  tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
   ...ENGINE,
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
 } as const satisfies OptionTable;
@@ -95,7 +109,7 @@ export const DOCTOR_OPTIONS = {
 /** `kotodama demo` */
 export const DEMO_OPTIONS = {
   out: { kind: 'string', placeholder: 'DIR', derived: 'runs/demo, or the next free name', help: "the run's folder" },
-  maxSteps: { kind: 'integer', range: size, default: 600, help: 'end after this many steps' },
+  maxSteps: { kind: 'integer', range: size, default: 2000, help: 'end after this many steps' },
   ...ENGINE,
 } as const satisfies OptionTable;
 

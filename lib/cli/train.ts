@@ -19,6 +19,7 @@ import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { trainLoader, validLoader } from './data.js';
+import { showDownloads } from './download.js';
 import {
   flagOf,
   parseFlags,
@@ -79,7 +80,7 @@ export const train: Command = {
 /** Trains as the command line says. */
 export async function runTrain(words: readonly string[]): Promise<{ out: string; json: boolean; end: EndEvent }> {
   const options = await readArguments(words);
-  const tokenizer = await Tokenizer.fromPretrained(options.tokenizer);
+  const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
   const model = await makeModel(options, tokenizer);
   try {
     if (!options.json && !options.resume && needsCounting(options.training)) {
@@ -149,8 +150,9 @@ async function makeModel(options: TrainArguments, tokenizer: Tokenizer): Promise
   // The trainer restores the weights of a resumed run, so only its shape is needed here.
   if (options.resume && existsSync(join(out, 'config.json'))) return GPT2.create(await readConfig(out), engine);
   if (initFrom !== undefined) {
-    checkVocabulary(await readConfig(initFrom), tokenizer);
-    return GPT2.fromPretrained(initFrom, { ...engine, ...(options.dropout !== undefined && { dropout }) });
+    const hub = showDownloads();
+    checkVocabulary(await readConfig(initFrom, hub), tokenizer);
+    return GPT2.fromPretrained(initFrom, { ...engine, ...(options.dropout !== undefined && { dropout }), ...hub });
   }
   const { nLayer = 12, nHead = 12, nEmbd = 768, blockSize: nPositions = 1024 } = options;
   const { vocabSize, bosTokenId, eosTokenId, padTokenId } = tokenizer;

@@ -75,8 +75,8 @@ export class HubClient {
     if (cause instanceof HubUnreachable) return cause;
     const reason = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
     return new HubUnreachable(
-      `${this.host} cannot be reached for ${this.repository} (${messageOf(reason) || messageOf(cause)})`,
-      'check the network, or give a local folder',
+      `'${this.repository}' is no folder here, and ${this.host} cannot be reached (${messageOf(reason) || messageOf(cause)})`,
+      'check the path, or the network',
       cause,
     );
   }

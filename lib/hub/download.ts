@@ -55,12 +55,11 @@ export async function download(file: HubFile, path: string, source: DownloadSour
 
 /** Fetches what is missing, again and again while that gets anywhere. */
 async function complete(file: HubFile, handle: FileHandle, source: DownloadSource): Promise<void> {
+  if ((await handle.stat()).size > file.size) await handle.truncate(0);
+  source.onProgress((await handle.stat()).size);
   let failures = 0;
   for (;;) {
-    const { size } = await handle.stat();
-    if (size > file.size) await handle.truncate(0);
-    const from = size > file.size ? 0 : size;
-    source.onProgress(from);
+    const { size: from } = await handle.stat();
     if (from === file.size) return;
     try {
       await fetchRest(file, handle, from, source);

@@ -25,13 +25,15 @@ export interface RunOptions {
   onOutput?: (stdout: string, child: ChildProcess) => void;
   /** No file may grow beyond this many blocks of 512 bytes: a disk that is full. */
   fileBlocks?: number;
+  /** Variables beside PATH and HOME. */
+  env?: { [name: string]: string };
 }
 
 /** Runs `kotodama` with these words. */
 export function kotodama(words: readonly string[], options: RunOptions): Promise<Outcome> {
   const { cwd, onOutput, fileBlocks } = options;
   // NO_COLOR and coverage settings of the test runner are none of the program's business.
-  const env: NodeJS.ProcessEnv = { PATH: process.env.PATH, HOME: process.env.HOME };
+  const env: NodeJS.ProcessEnv = { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env };
   const command = [process.execPath, MAIN, ...words];
   if (fileBlocks !== undefined) {
     command.unshift('sh', '-c', `ulimit -f ${fileBlocks}; exec "$@"`, 'sh');
