@@ -17,17 +17,12 @@ interface DemoArguments {
   threads?: number;
 }
 
-/** A model that learns a declaration by heart, and not much else, in about two minutes on two cores. */
-const MODEL = { nLayer: 4, nHead: 4, nEmbd: 128, blockSize: 128 };
-const TRAINING = {
-  batchSize: 8,
-  lr: 3e-3,
-  weightDecay: 0.1,
-  dropout: 0.1,
+/** A model that learns these few pages by heart in about two minutes on two cores. */
+const MODEL = { nLayer: 2, nHead: 6, nEmbd: 192, blockSize: 64 };
+const TRAINING = { batchSize: 8, lr: 4e-3, evalEvery: 1000, saveEvery: 1000 };
 
-  evalEvery: 100,
-  saveEvery: 250,
-};
+const LESSON = `So few pages are learned by heart: the loss on them falls, and that on the articles kept aside
+(validation) rises again. With some megabytes of text both fall.`;
 
 /** Beginnings that the model continues before and after. */
 const PROMPTS = ['Everyone has the right to', 'すべて人は、'];
@@ -69,6 +64,8 @@ export const demo: Command = {
     say('\nNow the same beginnings go on like this:');
     await showSamples(await GPT2.fromPretrained(out, engine(options)), tokenizerFolder);
     say(`
+${LESSON}
+
 What next:
   npx kotodama generate --model ${out} --prompt "${PROMPTS[0]}"
   npx kotodama evaluate --model ${out} --data ${files.valid}

@@ -6,11 +6,19 @@ import { demo } from './demo.js';
 import { doctor } from './doctor.js';
 import { evaluate } from './evaluate.js';
 import { generate } from './generate.js';
+import { inspectData } from './inspect-data.js';
 import { describeOptions } from './options.js';
 import { train } from './train.js';
 import { packageVersion } from './version.js';
 
-const COMMANDS: Readonly<Record<string, Command>> = { train, generate, evaluate, doctor, demo };
+const COMMANDS: Readonly<Record<string, Command>> = {
+  train,
+  generate,
+  evaluate,
+  'inspect-data': inspectData,
+  doctor,
+  demo,
+};
 
 /** Bad usage, as most programs have it. */
 const EXIT_USAGE = 2;
@@ -32,7 +40,7 @@ async function main(words: readonly string[]): Promise<number> {
 }
 
 function overview(): string {
-  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  kotodama ${name.padEnd(10)}${summary}`);
+  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  kotodama ${name.padEnd(14)}${summary}`);
   return `kotodama trains GPT-2 language models.\n\n${lines.join('\n')}\n\nkotodama COMMAND --help shows a command's options.`;
 }
 

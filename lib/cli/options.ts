@@ -101,6 +101,17 @@ export const EVALUATE_OPTIONS = {
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
 } as const satisfies OptionTable;
 
+/** `kotodama inspect-data` */
+export const INSPECT_DATA_OPTIONS = {
+  train: { ...TEXT_FILES, help: 'texts to look at, UTF-8' },
+  tokenizer: TOKENIZER_FOLDER,
+  blockSize: { kind: 'integer', range: size, default: 1024, help: 'tokens per block' },
+  shuffleBuffer: TRAIN_OPTIONS.shuffleBuffer,
+  seed: { ...seed, help: 'seeds the shuffling' },
+  limit: { kind: 'integer', range: { min: 0 }, default: 10, help: 'megabytes of text to measure; 0: all' },
+  json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
+} as const satisfies OptionTable;
+
 /** `kotodama doctor` */
 export const DOCTOR_OPTIONS = {
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
@@ -109,7 +120,7 @@ export const DOCTOR_OPTIONS = {
 /** `kotodama demo` */
 export const DEMO_OPTIONS = {
   out: { kind: 'string', placeholder: 'DIR', derived: 'runs/demo, or the next free name', help: "the run's folder" },
-  maxSteps: { kind: 'integer', range: size, default: 2000, help: 'end after this many steps' },
+  maxSteps: { kind: 'integer', range: size, default: 4000, help: 'end after this many steps' },
   ...ENGINE,
 } as const satisfies OptionTable;
 

@@ -15,6 +15,7 @@ import type {
   TrainEvent,
   WarningEvent,
 } from './events.js';
+import { checkIdentity, identityOf, plain } from './identity.js';
 import { readCheckpointTensors, writeOptimizer } from './optimizer-file.js';
 import { needsCounting, readTrainingOptions, TRAINING_OPTIONS, type TrainingOptions, warmupOf } from './options.js';
 import { openRunFolder, writeRunFile } from './run-folder.js';
@@ -338,16 +339,7 @@ class Run {
 
   private async restore(state: TrainerState, path: string): Promise<void> {
     const { model } = this.given;
-    const identity = this.identity();
-    const different = Object.keys(identity).filter(
-      (key) => JSON.stringify(identity[key]) !== JSON.stringify(state.identity[key]),
-    );
-    if (different.length > 0) {
-      const lines = different.map((key) => `  ${key}: ${state.identity[key]} in the run, ${identity[key]} now`);
-      throw new KotodamaError('ERR_CHECKPOINT', `The run in ${this.given.out} is another one:\n${lines.join('\n')}`, {
-        hint: 'give the same values as before, or choose another folder',
-      });
-    }
+    checkIdentity(this.given.out, state.identity, this.identity());
     await readCheckpointTensors(model, path);
     model.counters = state.counters;
     this.stream.restore(state.position);
@@ -360,18 +352,9 @@ class Run {
     this.checkpoint = path;
   }
 
-  /** What makes this run itself: a resumed one must have the same. */
   private identity(): { [key: string]: Json } {
     const { model, tokenizer, train } = this.given;
-    const { vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop } = model.config;
-    return {
-      ...{ vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop },
-      precision: model.precision,
-      batchSize: train.batchSize,
-      blockSize: train.blockSize,
-      gradAccum: this.options.gradAccum,
-      tokenizer: tokenizer.fingerprint,
-    };
+    return identityOf(model, tokenizer.fingerprint, train, this.options.gradAccum);
   }
 
   private configuration(): { [key: string]: Json } {
@@ -401,11 +384,6 @@ class Run {
   private warning(code: string, message: string): WarningEvent {
     return { type: 'warning', step: this.step, code, message };
   }
-}
-
-/** Without `undefined`, which JSON does not know. */
-function plain(value: object): { [key: string]: Json } {
-  return JSON.parse(JSON.stringify(value));
 }
 
 function secondsSince(start: number): number {
