@@ -1,7 +1,8 @@
-// The matrix product. C is cut into items, a strip of columns by a block of rows each. For every block of K an item
-// packs its strip of b into memory that stays in the second-level cache, then streams the rows of a past it, one
-// register tile after another. Only the blocks of K decide in which order an element is summed, so neither the number
-// of threads nor the cut of C changes a bit.
+// The matrix product. C is cut into items, a block of rows by a group of columns each, and the columns into strips. For
+// every block of K an item packs a strip of b into memory that stays in the second-level cache, then streams the rows
+// of a past it, one register tile after another. Rows of a are read where they are if their elements lie side by side
+// along K; else the item packs them once for all its strips. Only the blocks of K decide in which order an element is
+// summed, so neither the number of threads nor the cut of C changes a bit.
 #include <algorithm>
 
 #include "cpu/ops.h"
@@ -13,11 +14,14 @@ static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogu
                   static_cast<int>(Epilogue::kGeluBackward) == 2,
               "kernels/gemm-inl.h counts on these numbers");
 
-constexpr int64_t kMaxSteps = 768;      // of one block of K
-constexpr int64_t kStripColumns = 192;  // a packed strip of b: at most 768 * 192 * 4 bytes = 576 KiB
-constexpr int64_t kPackedPanels = 8;    // of a, packed at once where it cannot be read in place
-constexpr int64_t kPanelGap = 16;       // between packed panels, so that they do not fall on the same cache sets
-constexpr int64_t kSkinnyRows = 8;      // up to here b is read in place: the product is bound by memory
+// Steps of one block of K. A strip of b shrinks as they grow, so that it fits its cache, and a is read once per strip:
+// the longer block pays where it leaves at most two, since then C is read and written less often.
+constexpr int64_t kSteps = 768, kLongSteps = 1536;
+constexpr int64_t kStripUnits = 768 * 192;  // of a packed strip of b: 576 KiB
+constexpr int64_t kMaxStripColumns = 192;
+constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed
+constexpr int64_t kPanelGap = 16;        // between packed panels, so that they do not fall on the same cache sets
+constexpr int64_t kSkinnyRows = 8;       // up to here b is read in place: the product is bound by memory
 
 struct Plan {
   const kotodama::Gemm* op;
@@ -26,9 +30,10 @@ struct Plan {
   bool read_a_in_place;
   int64_t block_k;  // elements of K in a block
   int64_t blocks_k;
-  int64_t strip;  // columns of an item
-  int64_t rows;   // rows of an item
-  int64_t strips, row_blocks;
+  int64_t strip;    // columns of a strip
+  int64_t rows;     // rows of an item
+  int64_t columns;  // columns of an item, whole strips
+  int64_t row_blocks, groups;
   // Per worker, in floats.
   int64_t packed_b, packed_a, partial;
 };
@@ -39,6 +44,39 @@ bool FitsPairs(const Engine& engine, const kotodama::Gemm& op) {
 
 int64_t RoundUpTo(int64_t x, int64_t unit) {
   return CeilDivide(x, unit) * unit;
+}
+
+// Enough items for the threads, yet large ones: a strip of b is packed once per block of rows, a row of a (if at all)
+// once per group of columns.
+void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, Plan* plan) {
+  while (plan->strip > kernels.tile_columns &&
+         CeilDivide(op.n, plan->strip) * CeilDivide(op.m, kMaxPackedRows) < threads) {
+    plan->strip = RoundUpTo(plan->strip / 2, kernels.tile_columns);
+  }
+  const int64_t strips = CeilDivide(op.n, plan->strip), least_rows = 16 * kernels.tile_rows;
+  int64_t row_blocks = 1, groups = strips;
+  if (plan->read_a_in_place) {
+    const int64_t wanted = threads == 1 ? 1 : 4 * threads;
+    row_blocks = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, CeilDivide(op.m, least_rows));
+  } else {
+    const int64_t wanted = threads == 1 ? 1 : 2 * threads;
+    row_blocks = CeilDivide(op.m, kMaxPackedRows);
+    groups = 1;
+    while (row_blocks * groups < wanted) {
+      const int64_t rows = op.m / row_blocks, columns = op.n / groups;
+      const bool can_cut_rows = rows >= 2 * least_rows, can_cut_columns = columns >= 2 * plan->strip;
+      if (!can_cut_rows && !can_cut_columns) break;
+      if (can_cut_columns && (columns >= rows || !can_cut_rows)) {
+        groups *= 2;
+      } else {
+        row_blocks *= 2;
+      }
+    }
+  }
+  plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
+  plan->row_blocks = CeilDivide(op.m, plan->rows);
+  plan->columns = CeilDivide(strips, groups) * plan->strip;
+  plan->groups = CeilDivide(op.n, plan->columns);
 }
 
 Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
@@ -52,26 +90,20 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   const bool same_units = kernels.elements == 2 || op.a.dtype == DType::kF32;
   plan.read_a_in_place = !op.transpose_a && same_units && op.k % kernels.elements == 0;
 
-  plan.blocks_k = std::max<int64_t>(1, CeilDivide(op.k, kMaxSteps * kernels.elements));
+  const int64_t all_steps = CeilDivide(op.k, kernels.elements);
+  plan.blocks_k = std::max<int64_t>(1, CeilDivide(all_steps, all_steps <= 2 * kLongSteps ? kLongSteps : kSteps));
   plan.block_k = RoundUpTo(CeilDivide(op.k, plan.blocks_k), kernels.elements);
 
-  const int64_t wanted_items = engine.pool.threads() == 1 ? 1 : 4 * engine.pool.threads();
-  plan.strip = std::max<int64_t>(1, kStripColumns / kernels.tile_columns) * kernels.tile_columns;
-  plan.strips = CeilDivide(op.n, plan.strip);
-  const int64_t least_rows = 16 * kernels.tile_rows;
-  plan.row_blocks = std::clamp<int64_t>(CeilDivide(wanted_items, plan.strips), 1, CeilDivide(op.m, least_rows));
-  while (plan.strip > kernels.tile_columns && plan.strips * plan.row_blocks < engine.pool.threads()) {
-    plan.strip = RoundUpTo(plan.strip / 2, kernels.tile_columns);
-    plan.strips = CeilDivide(op.n, plan.strip);
-  }
-  plan.rows = RoundUpTo(CeilDivide(op.m, plan.row_blocks), kernels.tile_rows);
-  plan.row_blocks = CeilDivide(op.m, plan.rows);
-
   const int64_t steps = plan.block_k / kernels.elements;
+  const int64_t strip_columns = std::min(kMaxStripColumns, kStripUnits / std::max<int64_t>(1, steps));
+  plan.strip = std::max<int64_t>(1, strip_columns / kernels.tile_columns) * kernels.tile_columns;
+  CutIntoItems(op, kernels, engine.pool.threads(), &plan);
+
   plan.packed_b = (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
-  plan.packed_a = plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * kPackedPanels;
+  plan.packed_a =
+      plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * CeilDivide(plan.rows, kernels.tile_rows);
   const bool needs_partial = plan.blocks_k > 1 && op.c.dtype != DType::kF32;
-  plan.partial = needs_partial ? plan.rows * plan.strip : 0;
+  plan.partial = needs_partial ? plan.rows * plan.columns : 0;
   return plan;
 }
 
@@ -104,104 +136,134 @@ void FetchTile(Row target, int64_t stride, int rows, int columns) {
   }
 }
 
-// One strip of columns by one block of rows.
-void RunItem(const Engine& engine, const Plan& plan, int64_t item, float* packed_b) {
+// What one item works on; the packed parts are for one block of K.
+struct Item {
+  int64_t m0, rows, n0, columns;
+  int64_t k0, k, steps;
+  bool first_block, last_block;
+  float* packed_b;
+  float* packed_a;
+  float* partial;  // (rows, plan.columns), where C cannot hold sums between blocks of K
+};
+
+// The next strip of b that this item, or the one after it, will pack.
+Prefetch SoonStrip(const Plan& plan, const Item& item, int64_t n, int64_t turns) {
+  const kotodama::Gemm& op = *plan.op;
+  int64_t next_k = item.k0, next_n = n + plan.strip;
+  if (next_n >= item.n0 + item.columns) {
+    next_k = item.last_block ? 0 : item.k0 + plan.block_k;
+    next_n = item.last_block ? item.n0 + item.columns : item.n0;
+  }
+  if (next_n >= op.n || (item.last_block && next_k == 0 && item.m0 + item.rows < op.m)) return {};
+  const int64_t k = std::min(plan.block_k, op.k - next_k), columns = std::min(plan.strip, op.n - next_n);
+  return op.transpose_b ? SoonPart(op.b, plan.ldb, next_n, next_k, columns, k, turns)
+                        : SoonPart(op.b, plan.ldb, next_k, next_n, k, columns, turns);
+}
+
+// All rows of the item by one packed strip of b, whose first column is n.
+void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int64_t n, int64_t columns) {
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
-  float* packed_a = packed_b + plan.packed_b;
-  float* partial = packed_a + plan.packed_a;
   alignas(64) float tile[8 * 48];
-
-  const int64_t n0 = item / plan.row_blocks * plan.strip, columns = std::min(plan.strip, op.n - n0);
-  const int64_t m0 = item % plan.row_blocks * plan.rows, rows = std::min(plan.rows, op.m - m0);
-  const bool sums_bias = op.bias_gradient && m0 == 0;
-  float bias_sums[kStripColumns + 64] = {};
-
   TileOutput to = {};
   to.c_stride = plan.ldc;
   to.epilogue = static_cast<int>(op.epilogue);
   to.aux_stride = op.n;
+  to.last = item.last_block;
+  to.add_partial = op.accumulate || !item.first_block;
 
-  for (int64_t block = 0; block < plan.blocks_k; ++block) {
-    const int64_t k0 = block * plan.block_k, k = std::min(plan.block_k, op.k - k0);
-    const int64_t steps = CeilDivide(k, kernels.elements);
-    const int64_t b_panel = steps * kernels.tile_columns + kPanelGap;
-    const int64_t a_panel = steps * kernels.tile_rows + kPanelGap;
-    kernels.pack_b(RowAt(op.b, op.transpose_b ? n0 * plan.ldb + k0 : k0 * plan.ldb + n0), plan.ldb, op.transpose_b, k,
-                   columns, packed_b, b_panel);
-    if (sums_bias) {
-      for (int64_t j = 0, panel = 0; j < columns; j += kernels.tile_columns, ++panel) {
-        kernels.panel_sums(packed_b + panel * b_panel, steps, bias_sums + j);
-      }
+  const int64_t a_panel = item.steps * kernels.tile_rows + kPanelGap;
+  const int64_t b_panel = item.steps * kernels.tile_columns + kPanelGap;
+  const int64_t turns_of_row = CeilDivide(item.steps, kStepsPerTurn) * CeilDivide(columns, kernels.tile_columns);
+  Prefetch soon[2] = {};
+  soon[1] = SoonStrip(plan, item, n, turns_of_row * CeilDivide(item.rows, kernels.tile_rows));
+  for (int64_t r = 0; r < item.rows; r += kernels.tile_rows) {
+    const int64_t m = item.m0 + r;
+    const int tile_rows = static_cast<int>(std::min<int64_t>(kernels.tile_rows, item.rows - r));
+    const int64_t rows_after = item.rows - r - tile_rows;
+    const void* a;
+    int64_t row_stride = 4, step_stride = 4;
+    if (plan.read_a_in_place) {
+      a = RowAt(op.a, m * plan.lda + item.k0).data;
+      row_stride = plan.lda * static_cast<int64_t>(SizeOf(op.a.dtype));
+      soon[0] = SoonPart(op.a, plan.lda, m + tile_rows, item.k0, std::min<int64_t>(kernels.tile_rows, rows_after),
+                         item.k, turns_of_row);
+    } else {
+      const float* panel = item.packed_a + r / kernels.tile_rows * a_panel;
+      a = panel;
+      step_stride = kernels.tile_rows * 4;
+      soon[0] = Soon(panel + a_panel, 0, rows_after > 0 ? 1 : 0, a_panel * 4, turns_of_row);
     }
-    to.last = block + 1 == plan.blocks_k;
-    to.add_partial = op.accumulate || block > 0;
-
-    const int64_t turns_of_tile = CeilDivide(steps, kStepsPerTurn);
-    const int64_t turns_of_row = turns_of_tile * CeilDivide(columns, kernels.tile_columns);
-    const int64_t turns = turns_of_row * CeilDivide(rows, kernels.tile_rows);
-    // The next block of b: of this strip, or the first of the next one.
-    Prefetch soon[2] = {};
-    const bool next_strip = to.last && (item + 1) % plan.row_blocks == 0 && n0 + plan.strip < op.n;
-    if (!to.last || next_strip) {
-      const int64_t next_k = to.last ? 0 : k0 + plan.block_k, next_n = to.last ? n0 + plan.strip : n0;
-      const int64_t count_k = std::min(plan.block_k, op.k - next_k), count_n = std::min(plan.strip, op.n - next_n);
-      soon[1] = op.transpose_b ? SoonPart(op.b, plan.ldb, next_n, next_k, count_n, count_k, turns)
-                               : SoonPart(op.b, plan.ldb, next_k, next_n, count_k, count_n, turns);
-    }
-
-    for (int64_t r = 0; r < rows; r += kernels.tile_rows) {
-      const int64_t m = m0 + r;
-      const int tile_rows = static_cast<int>(std::min<int64_t>(kernels.tile_rows, rows - r));
-      const void* a;
-      int64_t row_stride = 4, step_stride = 4;
-      if (plan.read_a_in_place) {
-        a = RowAt(op.a, m * plan.lda + k0).data;
-        row_stride = plan.lda * static_cast<int64_t>(SizeOf(op.a.dtype));
-        const int64_t next_rows = std::min<int64_t>(kernels.tile_rows, rows - r - kernels.tile_rows);
-        soon[0] = SoonPart(op.a, plan.lda, m + kernels.tile_rows, k0, next_rows, k, turns_of_row);
+    for (int64_t j = 0, panel = 0; j < columns; j += kernels.tile_columns, ++panel) {
+      const int tile_columns = static_cast<int>(std::min<int64_t>(kernels.tile_columns, columns - j));
+      const int64_t at = m * plan.ldc + n + j;
+      if (op.c.dtype == DType::kF32) {
+        to.partial = FloatsAt(op.c, at);
+        to.partial_stride = plan.ldc;
       } else {
-        const int64_t panel = r / kernels.tile_rows % kPackedPanels;
-        if (panel == 0) {
-          const int64_t packed_rows = std::min(kPackedPanels * kernels.tile_rows, rows - r);
-          kernels.pack_a(RowAt(op.a, op.transpose_a ? k0 * plan.lda + m : m * plan.lda + k0), plan.lda, op.transpose_a,
-                         k, packed_rows, packed_a, a_panel);
-          const int64_t next_m = m + packed_rows, next_rows = std::min(packed_rows, m0 + rows - next_m);
-          const int64_t turns_of_panels = turns_of_row * CeilDivide(packed_rows, kernels.tile_rows);
-          soon[0] = op.transpose_a ? SoonPart(op.a, plan.lda, k0, next_m, k, next_rows, turns_of_panels)
-                                   : SoonPart(op.a, plan.lda, next_m, k0, next_rows, k, turns_of_panels);
-        }
-        a = packed_a + panel * a_panel;
-        step_stride = kernels.tile_rows * 4;
+        to.partial = item.partial + r * plan.columns + n - item.n0 + j;
+        to.partial_stride = plan.columns;
       }
-      for (int64_t j = 0, panel = 0; j < columns; j += kernels.tile_columns, ++panel) {
-        const int64_t n = n0 + j;
-        const int tile_columns = static_cast<int>(std::min<int64_t>(kernels.tile_columns, columns - j));
-        if (op.c.dtype == DType::kF32) {
-          to.partial = FloatsAt(op.c, m * plan.ldc + n);
-          to.partial_stride = plan.ldc;
-        } else {
-          to.partial = partial + r * plan.strip + j;
-          to.partial_stride = plan.strip;
-        }
-        to.c = RowAt(op.c, m * plan.ldc + n);
-        to.bias = op.bias ? FloatsAt(op.bias, n) : nullptr;
-        to.aux = op.aux ? RowAt(op.aux, m * op.n + n) : Row{nullptr, op.c.dtype == DType::kBF16};
+      to.c = RowAt(op.c, at);
+      to.bias = op.bias ? FloatsAt(op.bias, n + j) : nullptr;
+      to.aux = op.aux ? RowAt(op.aux, m * op.n + n + j) : Row{nullptr, op.c.dtype == DType::kBF16};
+      // These arrive while the tile is computed.
+      if (to.last) {
         FetchTile(to.c, to.c_stride, tile_rows, tile_columns);
-        if (to.last) FetchTile(to.aux, to.aux_stride, tile_rows, tile_columns);
-        kernels.tile(tile_rows, tile_columns, steps, a, row_stride, step_stride, packed_b + panel * b_panel, tile,
-                     soon);
-        engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
+        FetchTile(to.aux, to.aux_stride, tile_rows, tile_columns);
       }
+      if (!to.last || (to.add_partial && to.c.bf16)) {
+        FetchTile({to.partial, false}, to.partial_stride, tile_rows, tile_columns);
+      }
+      kernels.tile(tile_rows, tile_columns, item.steps, a, row_stride, step_stride, item.packed_b + panel * b_panel,
+                   tile, soon);
+      engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
     }
   }
-  if (sums_bias) {
-    float* target = FloatsAt(op.bias_gradient, n0);
-    if (op.accumulate) {
-      engine.kernels.add(target, bias_sums, columns);
-    } else {
-      std::copy(bias_sums, bias_sums + columns, target);
+}
+
+void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scratch, float* bias_sums) {
+  const kotodama::Gemm& op = *plan.op;
+  const GemmKernels& kernels = *plan.kernels;
+  Item item = {};
+  item.m0 = index % plan.row_blocks * plan.rows;
+  item.rows = std::min(plan.rows, op.m - item.m0);
+  item.n0 = index / plan.row_blocks * plan.columns;
+  item.columns = std::min(plan.columns, op.n - item.n0);
+  item.packed_b = scratch;
+  item.packed_a = item.packed_b + plan.packed_b;
+  item.partial = item.packed_a + plan.packed_a;
+  const bool sums_bias = op.bias_gradient && item.m0 == 0;
+  if (sums_bias) std::fill(bias_sums, bias_sums + RoundUpTo(item.columns, plan.strip), 0.0f);
+
+  for (int64_t block = 0; block < plan.blocks_k; ++block) {
+    item.k0 = block * plan.block_k;
+    item.k = std::min(plan.block_k, op.k - item.k0);
+    item.steps = CeilDivide(item.k, kernels.elements);
+    item.first_block = block == 0;
+    item.last_block = block + 1 == plan.blocks_k;
+    if (!plan.read_a_in_place) {
+      kernels.pack_a(RowAt(op.a, op.transpose_a ? item.k0 * plan.lda + item.m0 : item.m0 * plan.lda + item.k0),
+                     plan.lda, op.transpose_a, item.k, item.rows, item.packed_a,
+                     item.steps * kernels.tile_rows + kPanelGap);
     }
+    for (int64_t j = 0; j < item.columns; j += plan.strip) {
+      const int64_t n = item.n0 + j, columns = std::min(plan.strip, item.columns - j);
+      const int64_t b_panel = item.steps * kernels.tile_columns + kPanelGap;
+      kernels.pack_b(RowAt(op.b, op.transpose_b ? n * plan.ldb + item.k0 : item.k0 * plan.ldb + n), plan.ldb,
+                     op.transpose_b, item.k, columns, item.packed_b, b_panel);
+      for (int64_t i = 0, panel = 0; sums_bias && i < columns; i += kernels.tile_columns, ++panel) {
+        kernels.panel_sums(item.packed_b + panel * b_panel, item.steps, bias_sums + j + i);
+      }
+      MultiplyStrip(engine, plan, item, n, columns);
+    }
+  }
+  if (!sums_bias) return;
+  float* target = FloatsAt(op.bias_gradient, item.n0);
+  if (op.accumulate) {
+    engine.kernels.add(target, bias_sums, item.columns);
+  } else {
+    std::copy(bias_sums, bias_sums + item.columns, target);
   }
 }
 
@@ -257,10 +319,13 @@ void Run(const Engine& engine, const kotodama::Gemm& op) {
     return;
   }
   const Plan plan = MakePlan(engine, op);
-  const int64_t per_worker = RoundUpTo(plan.packed_b + plan.packed_a + plan.partial, 1024) + 64;
+  const int64_t sums = op.bias_gradient ? plan.columns : 0;
+  const int64_t per_worker = RoundUpTo(plan.packed_b + plan.packed_a + plan.partial + sums, 1024) + 64;
   float* scratch = engine.scratch.Floats(per_worker * engine.pool.threads());
-  engine.pool.Run(plan.strips * plan.row_blocks,
-                  [&](int64_t item, int worker) { RunItem(engine, plan, item, scratch + worker * per_worker); });
+  engine.pool.Run(plan.row_blocks * plan.groups, [&](int64_t item, int worker) {
+    float* own = scratch + worker * per_worker;
+    RunItem(engine, plan, item, own, own + per_worker - sums);
+  });
 }
 
 }  // namespace kotodama::cpu

@@ -4,11 +4,11 @@
 namespace kotodama::cpu {
 namespace {
 
-// e^x, at most 1.5 ulp off. Below -87.33 the result is 0 (no subnormal numbers), above 88.72 infinity; NaN stays NaN.
-// Cody and Waite's reduction to |r| <= ln(2) / 2, then a polynomial of degree 6 (Taylor's, the last terms refitted).
+// e^x, at most 1.5 ulp off where the result is a normal number; smaller ones are rounded as the processor rounds
+// subnormals, 0 below -104; infinity above 88.73; NaN stays NaN.
+// Cody and Waite's reduction to |r| <= ln(2) / 2, then Cephes' polynomial of degree 6 (Moshier, expf.c).
 inline F32 Exp(F32 x) {
-  const F32 low = Set(-87.33654f), high = Set(88.72283f);
-  const F32 clamped = Max(low, Min(high, x));  // the second operand survives where x is NaN
+  const F32 clamped = Max(Set(-105.0f), Min(Set(89.0f), x));  // the second operand survives where one is NaN
   const F32 n = Round(clamped * Set(1.44269504f));
   F32 r = NegFma(n, Set(0.693359375f), clamped);
   r = NegFma(n, Set(-2.12194440e-4f), r);
@@ -18,12 +18,7 @@ inline F32 Exp(F32 x) {
   p = Fma(p, r, Set(4.1665795894e-2f));
   p = Fma(p, r, Set(1.6666665459e-1f));
   p = Fma(p, r, Set(5.0000001201e-1f));
-  p = Fma(p, r * r, r) + Set(1.0f);
-  // n can be 128, which is no exponent of a float: half the scaling twice.
-  const F32 half = Round(n * Set(0.5f));
-  const F32 scaled = p * PowerOf2(half) * PowerOf2(n - half);
-  const F32 flushed = Select(Less(x, low), Set(0.0f), scaled);
-  return Select(Less(high, x), Set(__builtin_inff()), flushed);
+  return ScaleByPowerOf2(Fma(p, r * r, r) + Set(1.0f), n);
 }
 
 // 1 / (1 + e^-2u) = (1 + tanh(u)) / 2 with the u of GELU's tanh form.

@@ -93,9 +93,14 @@ inline F32 Sqrt(F32 a) {
 inline F32 Round(F32 a) {
   return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
+// 2^n for an integral n in [-126, 127].
 inline F32 PowerOf2(F32 n) {
   return {
       _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127)), 23))};
+}
+inline F32 ScaleByPowerOf2(F32 a, F32 n) {
+  const F32 half = Round(n * Set(0.5f));
+  return a * PowerOf2(half) * PowerOf2(n - half);
 }
 inline Mask Less(F32 a, F32 b) {
   return _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ);

@@ -88,9 +88,8 @@ inline F32 Sqrt(F32 a) {
 inline F32 Round(F32 a) {
   return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
-inline F32 PowerOf2(F32 n) {
-  return {
-      _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127)), 23))};
+inline F32 ScaleByPowerOf2(F32 a, F32 n) {
+  return {_mm512_scalef_ps(a.v, n.v)};
 }
 inline Mask Less(F32 a, F32 b) {
   return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ);

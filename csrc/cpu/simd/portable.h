@@ -6,7 +6,7 @@
 //   Load, LoadPartial         kWidth, or the first n (1 to kWidth) elements with zeros behind them; F32 or BF16 memory
 //   Store, StorePartial       likewise; BF16 rounds to nearest even and keeps NaN
 //   Fma a * b + c, NegFma c - a * b, Max and Min (the second operand where one is NaN), Sqrt, Round (to nearest)
-//   PowerOf2(n)               2^n for an integral n in [-126, 127]
+//   ScaleByPowerOf2(a, n)     a 2^n for an integral n in [-252, 254]
 //   Less, Select, SelectFirst lane masks; SelectFirst takes `first` in the first n lanes
 //   ReduceAdd, ReduceMax      over the lanes, in a fixed order
 //   Transpose                 kWidth vectors
@@ -117,9 +117,14 @@ inline F32 Round(F32 a) {
   const F32 magic = Set(12582912.0f);
   return (a + magic) - magic;
 }
+// 2^n for an integral n in [-126, 127].
 inline F32 PowerOf2(F32 n) {
   const F32 biased = n + Set(12582912.0f + 127.0f);
   return {(Float4)((Int4)biased.v << 23)};
+}
+inline F32 ScaleByPowerOf2(F32 a, F32 n) {
+  const F32 half = Round(n * Set(0.5f));
+  return a * PowerOf2(half) * PowerOf2(n - half);
 }
 inline float ReduceAdd(F32 a) {
   return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);
