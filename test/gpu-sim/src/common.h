@@ -11,6 +11,3 @@
 #include <string>
 #include <unordered_map>
 #include <vector>
-#if defined(__AVX512F__) || defined(__AVX2__)
-#include <immintrin.h>
-#endif

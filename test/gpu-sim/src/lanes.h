@@ -4,9 +4,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX512F__) || defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 #include "warp.h"
 
@@ -30,9 +27,14 @@ inline void put(Warp& w, Ref r, Mask m, const T* v) {
 
 /// Bit i is set where v[i] is not zero.
 inline Mask to_mask(const uint32_t* v) {
-#if defined(__AVX512F__)
-  __m512i lo = _mm512_loadu_si512(v), hi = _mm512_loadu_si512(v + 16);
-  return static_cast<Mask>(_mm512_test_epi32_mask(lo, lo)) | static_cast<Mask>(_mm512_test_epi32_mask(hi, hi)) << 16;
+#if defined(__AVX512F__) && !defined(__clang__)
+  // The compiler's own function instead of <immintrin.h>, which takes longer to compile than most files here.
+  typedef int Half __attribute__((vector_size(64)));
+  Half lo, hi;
+  std::memcpy(&lo, v, 64);
+  std::memcpy(&hi, v + 16, 64);
+  const Mask first = static_cast<uint16_t>(__builtin_ia32_ptestmd512(lo, lo, -1));
+  return first | static_cast<Mask>(static_cast<uint16_t>(__builtin_ia32_ptestmd512(hi, hi, -1))) << 16;
 #else
   Mask m = 0;
   for (int i = 0; i < kLanes; ++i) m |= static_cast<Mask>(v[i] != 0) << i;

@@ -54,11 +54,13 @@ inline Vec repeat(const float* p) {
 // b, one value per lane (row t, column g), to [row q][column parity][column / 2].
 inline void transpose(const float* b, float* out) {
 #if defined(__AVX512F__)
-  const __m512i first = _mm512_setr_epi32(0, 8, 16, 24, 4, 12, 20, 28, 1, 9, 17, 25, 5, 13, 21, 29);
-  const __m512i second = _mm512_setr_epi32(2, 10, 18, 26, 6, 14, 22, 30, 3, 11, 19, 27, 7, 15, 23, 31);
-  const __m512 lo = _mm512_loadu_ps(b), hi = _mm512_loadu_ps(b + 16);
-  _mm512_storeu_ps(out, _mm512_permutex2var_ps(lo, first, hi));
-  _mm512_storeu_ps(out + 16, _mm512_permutex2var_ps(lo, second, hi));
+  Vec lo, hi;
+  std::memcpy(&lo, b, sizeof(lo));
+  std::memcpy(&hi, b + kWidth, sizeof(hi));
+  const Vec first = __builtin_shufflevector(lo, hi, 0, 8, 16, 24, 4, 12, 20, 28, 1, 9, 17, 25, 5, 13, 21, 29);
+  const Vec second = __builtin_shufflevector(lo, hi, 2, 10, 18, 26, 6, 14, 22, 30, 3, 11, 19, 27, 7, 15, 23, 31);
+  std::memcpy(out, &first, sizeof(first));
+  std::memcpy(out + kWidth, &second, sizeof(second));
 #else
   for (int q = 0; q < 4; ++q) {
     for (int j = 0; j < 2; ++j) {
