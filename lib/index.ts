@@ -8,6 +8,7 @@ export {
   type BufferedShuffleOptions,
   DataLoader,
   type DataLoaderOptions,
+  type FileDatasetOptions,
   IGNORED_LABEL,
   type Json,
   type TokenTensor,

@@ -2,13 +2,14 @@ import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
 import type { EncodedSource } from './encoded-source.js';
-import { type Encoder, InlineEncoder } from './encoder.js';
-import { FileSource } from './file-source.js';
+import { addAfter, type EncodedTexts, type Encoder, InlineEncoder } from './encoder.js';
 import { type IdPosition, IdQueue } from './id-queue.js';
-import { IterableSource, type Texts } from './iterable-source.js';
 import { readAhead } from './read-ahead.js';
+import type { OnBadRecord } from './sources/bad-records.js';
+import { FileSource } from './sources/file-source.js';
+import { IterableSource, type Texts } from './sources/iterable-source.js';
+import type { TextChunk, TextSource } from './sources/text-source.js';
 import { badState, readCount, readState } from './state.js';
-import type { TextSource } from './text-source.js';
 import { type Block, IGNORED_LABEL, type Json } from './types.js';
 
 /** Where a whole pass begins. */
@@ -22,6 +23,22 @@ export interface BlockDatasetOptions {
   blockSize: number;
   /** Whether ids that fill no whole block at the end are dropped (default) or padded, with labels of -100. */
   dropLast?: boolean;
+  /**
+   * Where the tokenizer's end-of-text id goes: nowhere (default), after each text, or after each document. A record of
+   * JSON lines or Parquet is a document, and so is each text of `fromTexts`; a file of plain lines is one altogether.
+   */
+  eos?: 'none' | 'line' | 'document';
+  /**
+   * Leaves bad records out instead of ending the pass: lines that are not UTF-8 or not JSON, records without text. A
+   * function hears of each one; `skipped` counts them. Default false.
+   */
+  skipBad?: boolean | ((problem: KotodamaError) => void);
+}
+
+/** How files become blocks. */
+export interface FileDatasetOptions extends BlockDatasetOptions {
+  /** Field of JSON lines or column of Parquet files that holds the text. Default `text`. */
+  textField?: string;
 }
 
 /**
@@ -35,38 +52,69 @@ export interface BlockDatasetOptions {
  */
 export class BlockDataset implements EncodedSource {
   readonly blockSize: number;
+  /** Bad records left out since the last pass began. */
+  skipped = 0;
+  /** Bytes of text, in UTF-8, that the last pass has read so far. */
+  textBytes = 0;
   readonly tokenizer: TokenizerModel;
   private readonly source: TextSource;
   private readonly dropLast: boolean;
+  private readonly eos: 'none' | 'line' | 'document';
   /** Where the next pass begins. */
   private start = FIRST_ID;
   /** The pass that was begun last, or the one that will be next. Passes that were left do not write here. */
   private pass: { next: IdPosition } = { next: this.start };
 
-  private constructor(source: TextSource, options: BlockDatasetOptions) {
+  private constructor(options: BlockDatasetOptions, open: (onBad: OnBadRecord) => TextSource, known: string[] = []) {
     const reader = new OptionReader(options);
-    reader.onlyKnown(['tokenizer', 'blockSize', 'dropLast']);
-    if (typeof options?.tokenizer?.encode !== 'function') {
-      reader.problem('tokenizer', 'a tokenizer, e.g. from Tokenizer.fromPretrained', options?.tokenizer);
+    reader.onlyKnown(['tokenizer', 'blockSize', 'dropLast', 'eos', 'skipBad', ...known]);
+    const { tokenizer, skipBad = false } = options ?? {};
+    if (typeof tokenizer?.encode !== 'function') {
+      reader.problem('tokenizer', 'a tokenizer, e.g. from Tokenizer.fromPretrained', tokenizer);
     }
     this.blockSize = reader.integer('blockSize', { min: 1 });
     this.dropLast = reader.boolean('dropLast', true);
+    this.eos = reader.choice('eos', ['none', 'line', 'document'], 'none');
+    if (this.eos !== 'none' && tokenizer?.eosTokenId === undefined) {
+      reader.problem('eos', "'none', since the tokenizer has no end-of-text id", this.eos);
+    }
+    if (typeof skipBad !== 'boolean' && typeof skipBad !== 'function') {
+      reader.problem('skipBad', 'true, false or a function', skipBad);
+    }
+    if (known.includes('textField')) reader.string('textField', undefined);
     reader.finish('These options cannot make a BlockDataset');
-    this.tokenizer = options.tokenizer;
-    this.source = source;
+    this.tokenizer = tokenizer;
+    this.source = open(
+      skipBad === false
+        ? undefined
+        : (problem) => {
+            this.skipped++;
+            if (skipBad !== true) skipBad(problem);
+          },
+    );
   }
 
   /**
-   * The lines of one or more UTF-8 files, in order. Files are streamed, and a saved state continues at its byte offset.
+   * The texts of one or more sources, in order, streamed:
    *
-   * @throws KotodamaError `ERR_IO` or `ERR_DATA` when a file is missing, not a file, or empty
+   * - `.txt`: each line of UTF-8 is a text; so is each line of any file whose name says nothing else
+   * - `.jsonl`, `.ndjson`, `.json`: in each line a JSON object with the text in `textField`
+   * - `.gz` and `.zst` of these; `.parquet`, with the text in the column `textField`
+   * - patterns such as `data/*.txt`, in the order of the sorted paths; http(s) URLs; `-`, the standard input, once
+   *
+   * A saved state continues in plain files at its byte and in Parquet at its row group; what is compressed, from a URL or
+   * the standard input is read again up to its place.
+   *
+   * @throws KotodamaError `ERR_IO`, `ERR_DATA` or `ERR_OPTIONS` when a file is missing, not a file, or empty, when a
+   *   pattern matches nothing, or when an option is not valid
    */
-  static fromFile(path: string | readonly string[], options: BlockDatasetOptions): BlockDataset {
-    const paths = typeof path === 'string' ? [path] : path;
-    if (!Array.isArray(paths) || paths.length === 0 || !paths.every((name) => typeof name === 'string')) {
+  static fromFile(path: string | readonly string[], options: FileDatasetOptions): BlockDataset {
+    const names = typeof path === 'string' ? [path] : path;
+    if (!Array.isArray(names) || names.length === 0 || !names.every((name) => typeof name === 'string')) {
       throw new KotodamaError('ERR_OPTIONS', 'There is no file to read', { expected: 'a path, or a list of paths' });
     }
-    return new BlockDataset(new FileSource([...paths]), options);
+    const open = (onBad: OnBadRecord) => new FileSource([...names], { textField: options.textField, onBad });
+    return new BlockDataset(options, open, ['textField']);
   }
 
   /**
@@ -74,7 +122,7 @@ export class BlockDataset implements EncodedSource {
    * a function for every pass.
    */
   static fromTexts(texts: Texts | (() => Texts), options: BlockDatasetOptions): BlockDataset {
-    return new BlockDataset(new IterableSource(texts), options);
+    return new BlockDataset(options, (onBad) => new IterableSource(texts, onBad));
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
@@ -87,6 +135,8 @@ export class BlockDataset implements EncodedSource {
     const pass = { next: start };
     this.start = FIRST_ID;
     this.pass = pass;
+    this.skipped = 0;
+    this.textBytes = 0;
     return this.cut(start, pass, encoder ?? new InlineEncoder(this.tokenizer));
   }
 
@@ -97,7 +147,7 @@ export class BlockDataset implements EncodedSource {
   /** For the DataLoader; see EncodedSource. */
   snapshot(): () => Json {
     const { file, offset, skip } = this.pass.next;
-    return () => ({ kind: this.source.kind, file, offset, skip });
+    return () => ({ kind: this.source.kind, at: this.source.mark(file), file, offset, skip });
   }
 
   restore(state: Json): void {
@@ -107,6 +157,8 @@ export class BlockDataset implements EncodedSource {
       offset: readCount(saved, 'offset'),
       skip: readCount(saved, 'skip'),
     };
+    const here = this.source.mark(start.file);
+    if (saved.at !== undefined && saved.at !== here) throw badState(`the place ${saved.at}`, here);
     this.start = start.file + start.offset + start.skip === 0 ? FIRST_ID : start;
     this.pass = { next: this.start };
   }
@@ -140,9 +192,10 @@ export class BlockDataset implements EncodedSource {
     let skip = start.skip;
     const chunks = readAhead(this.source.read(start), encoder.ahead, async (chunk) => ({
       chunk,
-      encoded: await encoder.encode(chunk.texts),
+      encoded: this.addEnds(chunk, await encoder.encode(chunk.texts)),
     }));
     for await (const { chunk, encoded } of chunks) {
+      for (const text of chunk.texts) this.textBytes += Buffer.byteLength(text);
       ids.push(chunk, encoded);
       if (skip > (encoded.lengths[0] as number)) {
         throw badState(`a text with at least ${skip} ids at offset ${start.offset}`, `${encoded.lengths[0]} ids`);
@@ -152,6 +205,12 @@ export class BlockDataset implements EncodedSource {
       yield;
     }
     if (skip > 0) throw badState(`a text with at least ${skip} ids at offset ${start.offset}`, 'the end of the text');
+  }
+
+  private addEnds({ endsDocument }: TextChunk, encoded: EncodedTexts): EncodedTexts {
+    const { eosTokenId } = this.tokenizer;
+    if (this.eos === 'none' || eosTokenId === undefined) return encoded;
+    return addAfter(encoded, eosTokenId, (text) => this.eos === 'line' || endsDocument[text] === true);
   }
 
   private wholeBlock(ids: IdQueue): Block {

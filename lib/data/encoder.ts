@@ -41,3 +41,16 @@ export function encodeTexts(tokenizer: TokenizerModel, texts: readonly string[])
   }
   return { ids, lengths };
 }
+
+/** Puts an id after some of the texts. */
+export function addAfter({ ids, lengths }: EncodedTexts, id: number, chosen: (text: number) => boolean): EncodedTexts {
+  const longer = lengths.map((length, text) => length + (chosen(text) ? 1 : 0));
+  const all = new Int32Array(longer.reduce((sum, length) => sum + length, 0)).fill(id);
+  let [from, to] = [0, 0];
+  for (const [text, length] of lengths.entries()) {
+    all.set(ids.subarray(from, from + length), to);
+    from += length;
+    to += longer[text] as number;
+  }
+  return { ids: all, lengths: longer };
+}

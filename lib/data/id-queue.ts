@@ -1,5 +1,5 @@
 import type { EncodedTexts } from './encoder.js';
-import type { TextChunk, TextPosition } from './text-source.js';
+import type { TextChunk, TextPosition } from './sources/text-source.js';
 
 /** A place among the ids: a text, and how many of its ids come before. */
 export interface IdPosition extends TextPosition {

@@ -1,10 +1,10 @@
 import { writeFileSync } from 'node:fs';
 import fc from 'fast-check';
 import t from 'tap';
-import { FileSource, readLines } from '../../dist/data/file-source.js';
-import { IterableSource } from '../../dist/data/iterable-source.js';
-import type { TextPosition, TextSource } from '../../dist/data/text-source.js';
-import { firstBadByte } from '../../dist/data/utf8.js';
+import { FileSource } from '../../dist/data/sources/file-source.js';
+import { IterableSource } from '../../dist/data/sources/iterable-source.js';
+import type { TextPosition, TextSource } from '../../dist/data/sources/text-source.js';
+import { firstBadByte } from '../../dist/data/sources/utf8.js';
 import { folderOf, temporaryFile } from './helpers/blocks.js';
 
 const START = { file: 0, offset: 0 };
@@ -50,8 +50,10 @@ t.test('any text comes back line by line, from every line on', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(line, { minLength: 1, maxLength: 8 }), fc.boolean(), async (lines, carriage) => {
       const path = temporaryFile(lines.map((text) => text + (carriage ? '\r\n' : '\n')).join(''));
-      const placed = [];
-      for await (const item of readLines(path, 0)) placed.push(item);
+      const placed: { text: string; offset: number; end: number }[] = [];
+      for await (const { texts, offsets, end } of new FileSource([path]).read(START)) {
+        placed.push(...texts.map((text, i) => ({ text, offset: offsets[i], end: offsets[i + 1] ?? end })));
+      }
       if (JSON.stringify(placed.map(({ text }) => text)) !== JSON.stringify(lines)) return false;
       for (const [index, { offset, end }] of placed.entries()) {
         if (placed[index + 1] !== undefined && placed[index + 1].offset !== end) return false;

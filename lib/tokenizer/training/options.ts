@@ -1,4 +1,4 @@
-import type { Texts } from '../../data/iterable-source.js';
+import type { Texts } from '../../data/sources/iterable-source.js';
 import type { OptionTable } from '../../train/options.js';
 import { describe, OptionReader } from '../../validate.js';
 import { CHARACTER_OF_BYTE } from './byte-alphabet.js';

@@ -1,18 +1,23 @@
-import { KotodamaError } from '../errors.js';
-import { describe } from '../validate.js';
+import { KotodamaError } from '../../errors.js';
+import { describe } from '../../validate.js';
+import { type OnBadRecord, reject } from './bad-records.js';
 import { inChunks, type PlacedText, type TextChunk, type TextPosition, type TextSource } from './text-source.js';
 
 /** Texts in order, all at once or as they come. */
 export type Texts = Iterable<string> | AsyncIterable<string>;
 
-/** Texts from memory, or from anything that can be iterated. */
+/** Texts from memory, or from anything that can be iterated. Each is a document. */
 export class IterableSource implements TextSource {
   readonly kind = 'texts';
   private readonly texts: Texts | (() => Texts);
+  private readonly onBad: OnBadRecord;
   private readBefore = false;
 
-  /** @param texts the texts, or a function that gives them anew for each pass */
-  constructor(texts: Texts | (() => Texts)) {
+  /**
+   * @param texts the texts, or a function that gives them anew for each pass
+   * @param onBad hears of what is not a string, which is then left out
+   */
+  constructor(texts: Texts | (() => Texts), onBad?: OnBadRecord) {
     if (typeof texts === 'string' || !(typeof texts === 'function' || isIterable(texts))) {
       throw new KotodamaError('ERR_OPTIONS', 'Texts cannot be read from this', {
         expected: 'an iterable or async iterable of strings, or a function that returns one',
@@ -20,22 +25,27 @@ export class IterableSource implements TextSource {
       });
     }
     this.texts = texts;
+    this.onBad = onBad;
   }
 
   async *read(from: TextPosition): AsyncGenerator<TextChunk, void> {
     yield* inChunks(0, this.readTexts(from.offset));
   }
 
-  private async *readTexts(from: number): AsyncGenerator<PlacedText, void> {
+  mark(): string {
+    return 'texts';
+  }
+
+  private async *readTexts(from: number): AsyncGenerator<PlacedText[], void> {
     let index = 0;
     for await (const text of this.open()) {
       if (typeof text !== 'string') {
-        throw new KotodamaError('ERR_DATA', `Text ${index} is not a string`, {
-          expected: 'a string',
-          received: describe(text),
-        });
-      }
-      if (index >= from) yield { text, offset: index, end: index + 1 };
+        reject(
+          `Text ${index}`,
+          { what: 'is not a string', expected: 'a string', received: describe(text) },
+          this.onBad,
+        );
+      } else if (index >= from) yield [{ text, offset: index, end: index + 1, endsDocument: true }];
       index++;
     }
     if (index < from) {

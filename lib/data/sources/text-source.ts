@@ -2,7 +2,7 @@
 export interface TextPosition {
   /** Index of the file; 0 for texts in memory. */
   file: number;
-  /** Byte offset in the file, or the number of texts before this one. */
+  /** Byte offset in the text of the file, its row, or the number of texts before this one. */
   offset: number;
 }
 
@@ -15,6 +15,8 @@ export interface TextChunk {
   offsets: number[];
   /** Offset of what follows the last one. */
   end: number;
+  /** Of each text, whether a document ends with it. */
+  endsDocument: boolean[];
 }
 
 /** Texts in a fixed order. */
@@ -25,6 +27,8 @@ export interface TextSource {
    * failure comes first.
    */
   read(from: TextPosition): AsyncGenerator<TextChunk, void, undefined>;
+  /** Names a file in a saved state, so that a state that meets other files is noticed. */
+  mark(file: number): string;
 }
 
 /** UTF-16 units in a chunk: little enough to encode in some milliseconds, enough to make a trip to a worker worth it. */
@@ -39,31 +43,37 @@ export interface PlacedText {
   offset: number;
   /** Offset of what follows. */
   end: number;
+  endsDocument: boolean;
 }
 
 /** Gathers the texts of one file into chunks. */
-export async function* inChunks(file: number, texts: AsyncIterable<PlacedText>): AsyncGenerator<TextChunk, void> {
+export async function* inChunks(
+  file: number,
+  batches: AsyncIterable<readonly PlacedText[]>,
+): AsyncGenerator<TextChunk, void> {
   let chunk: TextChunk | undefined;
   let size = 0;
   let failure: { cause: unknown } | undefined;
   // A failure must not swallow the texts before it, and `yield` must not be inside the `try` that notes it.
-  const iterator = texts[Symbol.asyncIterator]();
+  const iterator = batches[Symbol.asyncIterator]();
   try {
     for (;;) {
       const next = await iterator.next().catch((cause: unknown) => {
         failure = { cause };
       });
       if (next === undefined || next.done === true) break;
-      const { text, offset, end } = next.value;
-      chunk ??= { texts: [], file, offsets: [], end };
-      chunk.texts.push(text);
-      chunk.offsets.push(offset);
-      chunk.end = end;
-      size += text.length + TEXT_OVERHEAD;
-      if (size >= CHUNK_SIZE) {
-        yield chunk;
-        chunk = undefined;
-        size = 0;
+      for (const { text, offset, end, endsDocument } of next.value) {
+        chunk ??= { texts: [], file, offsets: [], end, endsDocument: [] };
+        chunk.texts.push(text);
+        chunk.offsets.push(offset);
+        chunk.endsDocument.push(endsDocument);
+        chunk.end = end;
+        size += text.length + TEXT_OVERHEAD;
+        if (size >= CHUNK_SIZE) {
+          yield chunk;
+          chunk = undefined;
+          size = 0;
+        }
       }
     }
     if (chunk !== undefined) yield chunk;

@@ -1,0 +1,89 @@
+import { type Dirent, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { KotodamaError } from '../../errors.js';
+
+/** Whether a name is a pattern: it holds `*`, `?`, `[...]` or `{a,b}`, and no file has just this name. */
+export function isPattern(name: string): boolean {
+  return /[*?]|\[[^\]]+\]|\{[^{}]*,[^{}]*\}/.test(name) && statSync(name, { throwIfNoEntry: false }) === undefined;
+}
+
+/**
+ * The files a pattern matches, sorted by the UTF-16 units of their paths: the same order on every machine. `*` and `?`
+ * match within a name, `**` any folders, `[a-c]` and `[!a-c]` one character, `{a,b}` alternatives. Names that begin with a
+ * dot must be asked for with one.
+ *
+ * @throws KotodamaError `ERR_IO` when no file matches
+ */
+export function expandPattern(pattern: string): string[] {
+  const found = new Set(alternativesIn(pattern).flatMap((single) => matchesOf(single)));
+  if (found.size === 0) {
+    throw new KotodamaError('ERR_IO', `No file matches ${pattern}`, {
+      hint: 'check the pattern and the folder it is looked for in',
+    });
+  }
+  return [...found].sort();
+}
+
+/** `a{b,c}d` as `abd`, `acd`. */
+function alternativesIn(pattern: string): string[] {
+  const found = /\{([^{}]*,[^{}]*)\}/.exec(pattern);
+  if (found === null) return [pattern];
+  const [before, after] = [pattern.slice(0, found.index), pattern.slice(found.index + found[0].length)];
+  return (found[1] as string).split(',').flatMap((choice) => alternativesIn(before + choice + after));
+}
+
+function matchesOf(pattern: string): string[] {
+  const parts = pattern.split('/').filter((part, index) => part !== '' || index === 0);
+  const absolute = parts[0] === '';
+  return search(absolute ? '/' : '', absolute ? parts.slice(1) : parts);
+}
+
+function search(folder: string, [part, ...rest]: string[]): string[] {
+  if (part === undefined) return [];
+  if (part === '**') {
+    const deeper = entriesOf(folder)
+      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+      .flatMap(({ name }) => search(join(folder, name), [part, ...rest]));
+    return [...search(folder, rest.length > 0 ? rest : ['*']), ...deeper];
+  }
+  const matches = matcherOf(part);
+  const names =
+    matches === undefined
+      ? [part]
+      : entriesOf(folder)
+          .map(({ name }) => name)
+          .filter((name) => matches.test(name) && (part.startsWith('.') || !name.startsWith('.')));
+  return names.flatMap((name) => {
+    const path = join(folder, name);
+    if (rest.length > 0) return search(path, rest);
+    return statSync(path, { throwIfNoEntry: false })?.isFile() === true ? [path] : [];
+  });
+}
+
+function entriesOf(folder: string): Dirent[] {
+  try {
+    return readdirSync(folder === '' ? '.' : folder, { withFileTypes: true });
+  } catch {
+    // A folder that is missing or closed to us holds no match.
+    return [];
+  }
+}
+
+/** One name's pattern as a regular expression; undefined when it is plain. */
+function matcherOf(part: string): RegExp | undefined {
+  if (!/[*?[]/.test(part)) return undefined;
+  const source = part.replaceAll(/\*+|\?|\[(!?)(\]?[^\]]*)\]|[^*?[]+|\[/g, (token, not: string, set: string) => {
+    if (token.startsWith('*')) return '.*';
+    if (token === '?') return '.';
+    if (set !== undefined) return `[${not === '!' ? '^' : ''}${set.replaceAll(/[\\\]^[]/g, '\\$&')}]`;
+    return token.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&');
+  });
+  try {
+    return new RegExp(`^${source}$`, 'su');
+  } catch (cause) {
+    throw new KotodamaError('ERR_OPTIONS', `${part} is not a pattern`, {
+      expected: 'ranges in order, e.g. [a-z]',
+      cause,
+    });
+  }
+}

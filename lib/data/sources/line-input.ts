@@ -1,0 +1,122 @@
+import { KotodamaError } from '../../errors.js';
+import { type OnBadRecord, reject } from './bad-records.js';
+import { compressionOf, MAGIC_BYTES, unpack } from './compression.js';
+import { readFileBytes } from './file-bytes.js';
+import { changed, type Input } from './input.js';
+import { countLines, cutLines, followedBy, skipBytes } from './lines.js';
+import type { Place } from './names.js';
+import { jsonReader, type ReadRecord, readTextLine } from './records.js';
+import type { PlacedText } from './text-source.js';
+import { readUrlBytes } from './url-bytes.js';
+
+/** The texts in the lines of a file, a URL or the standard input, compressed or not. Offsets count bytes when unpacked. */
+export class LineInput implements Input {
+  private readonly place: Place;
+  private readonly readRecord: ReadRecord;
+  private readonly onBad: OnBadRecord;
+  private begun = false;
+
+  constructor(place: Place, textField: string, onBad: OnBadRecord) {
+    this.place = place;
+    this.readRecord = place.format === 'jsonl' ? jsonReader(textField) : readTextLine;
+    this.onBad = onBad;
+  }
+
+  async *read(from: number): AsyncGenerator<readonly PlacedText[], void> {
+    const { bytes, linesBefore } = await this.openAt(from);
+    /** Lines of the whole before those at hand; counted when someone must know. */
+    let before = linesBefore;
+    const record = this.place.format === 'jsonl';
+    for await (const lines of cutLines(bytes, from)) {
+      let texts: PlacedText[] = [];
+      for (const [index, line] of lines.entries()) {
+        const text = this.readRecord(line);
+        const { offset, end } = line;
+        if (typeof text === 'string') texts.push({ text, offset, end, endsDocument: record });
+        else if (text !== undefined) {
+          if (this.onBad === undefined && texts.length > 0) yield texts;
+          if (before === undefined) before = await this.countLines(from);
+          texts = this.onBad === undefined ? [] : texts;
+          reject(`${this.place.name}, line ${before + index + 1},`, text, this.onBad);
+        }
+      }
+      if (before !== undefined) before += lines.length;
+      if (texts.length > 0) yield texts;
+    }
+  }
+
+  /** The bytes from the line at `from` on, and the number of lines before it where that is known. */
+  private async openAt(from: number): Promise<{ bytes: Bytes; linesBefore: number | undefined }> {
+    const { kind, path, name, compression } = this.place;
+    // A file that is not compressed can be entered anywhere; the byte before shows whether a line begins there.
+    const seek = kind === 'file' && from > 0 && compressionOf(await headOf(path), compression, name) === undefined;
+    const start = seek ? from - 1 : 0;
+    const raw = seek ? readFileBytes(path, start) : await this.openUnpacked();
+    const { atLineStart, lines, rest } = await skipBytes(raw, from - start);
+    if (!atLineStart) {
+      await raw.return();
+      throw changed(`In ${name} no line begins at byte ${from}`);
+    }
+    return { bytes: rest, linesBefore: seek ? undefined : lines };
+  }
+
+  private async openUnpacked(): Promise<Bytes> {
+    const { name, compression: promised } = this.place;
+    const raw = this.openRaw();
+    try {
+      const { head, bytes } = await peek(raw);
+      const compression = compressionOf(head, promised, name);
+      return compression === undefined ? bytes : unpack(bytes, compression, name);
+    } catch (error) {
+      await raw.return();
+      throw error;
+    }
+  }
+
+  private openRaw(): Bytes {
+    const { kind, path } = this.place;
+    if (kind === 'file') return readFileBytes(path, 0);
+    if (kind === 'url') return readUrlBytes(path);
+    if (this.begun) {
+      throw new KotodamaError('ERR_DATA', 'The standard input can be read only once, and was', {
+        hint: 'save it to a file and give that, or train for one epoch',
+      });
+    }
+    this.begun = true;
+    return readStandardInput();
+  }
+
+  /** Lines of the file before an offset. */
+  private async countLines(offset: number): Promise<number> {
+    let lines = 0;
+    let left = offset;
+    for await (const piece of readFileBytes(this.place.path, 0)) {
+      lines += countLines(piece.subarray(0, left));
+      left -= piece.length;
+      if (left <= 0) break;
+    }
+    return lines;
+  }
+}
+
+type Bytes = AsyncGenerator<Uint8Array, void>;
+
+async function* readStandardInput(): Bytes {
+  for await (const piece of process.stdin) yield piece as Buffer;
+}
+
+async function headOf(path: string): Promise<Uint8Array> {
+  for await (const piece of readFileBytes(path, 0)) return piece.subarray(0, MAGIC_BYTES);
+  return new Uint8Array(0);
+}
+
+/** The first bytes, and all of them again. */
+async function peek(raw: Bytes): Promise<{ head: Uint8Array; bytes: Bytes }> {
+  let head: Uint8Array = new Uint8Array(0);
+  while (head.length < MAGIC_BYTES) {
+    const { done, value } = await raw.next();
+    if (done === true) break;
+    head = Buffer.concat([head, value]);
+  }
+  return { head: head.subarray(0, MAGIC_BYTES), bytes: followedBy(head, raw) };
+}
