@@ -208,6 +208,14 @@ void count_shared(Warp& w, const Instr& in, const uint64_t* a, Mask m, uint32_t 
   for (int from = 0; from < kLanes; from += per_phase) {
     Mask lanes = m >> from & (per_phase == 32 ? kFull : (1u << per_phase) - 1);
     if (!lanes) continue;
+    // Most often every lane has banks of its own.
+    const int unit = bytes <= 4 ? 2 : bytes == 8 ? 3 : 4;
+    Mask banks = 0;
+    each(lanes, [&](int k) { banks |= 1u << (a[from + k] >> unit & static_cast<uint64_t>(per_phase - 1)); });
+    if (__builtin_popcount(banks) == __builtin_popcount(lanes)) {
+      ++c.shared_wavefronts;
+      continue;
+    }
     uint32_t held[32][32];
     uint8_t count[32] = {};
     uint32_t most = 1;

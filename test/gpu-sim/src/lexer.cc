@@ -47,9 +47,10 @@ std::vector<Token> tokenize(std::string_view s) {
       emit(Tok::kNumber, from, i);
     } else if (starts_word(c)) {
       size_t from = i++;
-      // "::" belongs to a word (.L2::128B); a single colon ends a label.
-      while (i < n &&
-             (in_word(s[i]) || (s[i] == ':' && i + 1 < n && s[i + 1] == ':') || (s[i] == ':' && s[i - 1] == ':')))
+      // Directives may stand without a space between them (".reg.b16"). "::" belongs to a word (.L2::128B); a single
+      // colon ends a label.
+      while (i < n && ((in_word(s[i]) && !(c == '.' && s[i] == '.')) || (s[i] == ':' && i + 1 < n && s[i + 1] == ':') ||
+                       (s[i] == ':' && s[i - 1] == ':')))
         ++i;
       emit(Tok::kWord, from, i);
     } else {
