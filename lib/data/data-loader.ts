@@ -11,13 +11,17 @@ import { WorkerPool } from './worker-pool.js';
 export interface DataLoaderOptions {
   /** B: blocks in a batch. */
   batchSize: number;
+  /** Processes that train together, each with a loader of the same dataset and options. Default 1. */
+  worldSize?: number;
+  /** Which of them this is, from 0 to `worldSize` - 1. Default 0. */
+  rank?: number;
   /** Batches made in advance, for each worker. Default 2. Without workers nothing is made in advance. */
   prefetchFactor?: number;
   /** Threads that tokenize; 0 tokenizes in this thread. Default 0. They change the speed and nothing else. */
   numWorkers?: number;
   /** Makes a batch of blocks. Default {@link stackBlocks}. */
   collate?: (blocks: Block[]) => Batch;
-  /** Whether a last batch of fewer than B blocks is dropped. Default false. */
+  /** Whether an incomplete batch at the end is dropped. Default false. */
   dropLast?: boolean;
   /** Ends the pass with `ERR_ABORTED`, also while it waits for data. */
   signal?: AbortSignal;
@@ -37,6 +41,14 @@ interface Prefetched {
  * its end, by `break`, an error, or the signal.
  *
  * When reading fails, the whole batches before the failure come first.
+ *
+ * With `worldSize` W, the next B * W blocks are one global batch, and rank r has its rows rB to (r + 1)B. What is left at
+ * the end of an epoch is shared as evenly as it goes, or dropped when there is not a block for each rank, so that all ranks
+ * take equally many batches. States are the same on every rank.
+ *
+ * The order of the blocks does not depend on B and W: a step of A micro-batches learns from the next A * B * W blocks. Six
+ * blocks are the same six as 6 x 1, 3 x 2 or 2 x 3, on one rank or more; only around the incomplete batch at an epoch's end
+ * do steps begin elsewhere.
  */
 export class DataLoader implements AsyncIterable<Batch> {
   readonly batchSize: number;
@@ -45,6 +57,8 @@ export class DataLoader implements AsyncIterable<Batch> {
   private readonly prefetchFactor: number;
   private readonly numWorkers: number;
   private readonly dropLast: boolean;
+  private readonly worldSize: number;
+  private readonly rank: number;
   private readonly collate: (blocks: Block[]) => Batch;
   private readonly signal: AbortSignal | undefined;
   /** State of the source before the next batch; of the pass that was begun last. */
@@ -52,11 +66,22 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   constructor(dataset: BlockSource, options: DataLoaderOptions) {
     const reader = new OptionReader(options);
-    reader.onlyKnown(['batchSize', 'prefetchFactor', 'numWorkers', 'collate', 'dropLast', 'signal']);
+    reader.onlyKnown([
+      'batchSize',
+      'worldSize',
+      'rank',
+      'prefetchFactor',
+      'numWorkers',
+      'collate',
+      'dropLast',
+      'signal',
+    ]);
     this.batchSize = reader.integer('batchSize', { min: 1 });
     this.prefetchFactor = reader.integer('prefetchFactor', { min: 1 }, 2);
     this.numWorkers = reader.integer('numWorkers', { min: 0, max: 1024 }, 0);
     this.dropLast = reader.boolean('dropLast', false);
+    this.worldSize = reader.integer('worldSize', { min: 1 }, 1);
+    this.rank = reader.integer('rank', { min: 0, max: this.worldSize - 1 || 0 }, 0);
     reader.finish('These options cannot make a DataLoader');
     this.dataset = dataset;
     this.blockSize = dataset.blockSize;
@@ -117,11 +142,19 @@ export class DataLoader implements AsyncIterable<Batch> {
     for await (const block of blocks) {
       gathered.push(block);
       next = snapshotOf(this.dataset);
-      if (gathered.length < this.batchSize) continue;
-      yield { batch: this.collate(gathered), next };
+      if (gathered.length < this.batchSize * this.worldSize) continue;
+      yield { batch: this.collate(this.shareOf(gathered)), next };
       gathered = [];
     }
-    if (gathered.length > 0 && !this.dropLast) yield { batch: this.collate(gathered), next };
+    if (gathered.length >= this.worldSize && !this.dropLast) {
+      yield { batch: this.collate(this.shareOf(gathered)), next };
+    }
+  }
+
+  /** This rank's rows of a global batch. */
+  private shareOf(blocks: Block[]): Block[] {
+    const begin = (rank: number) => Math.floor((rank * blocks.length) / this.worldSize);
+    return blocks.slice(begin(this.rank), begin(this.rank + 1));
   }
 }
 

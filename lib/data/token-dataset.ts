@@ -1,0 +1,206 @@
+import { KotodamaError } from '../errors.js';
+import { describe, OptionReader } from '../validate.js';
+import type { EncodedSource } from './encoded-source.js';
+import { Permutation } from './permutation.js';
+import { badState, readCount, readState } from './state.js';
+import { inspectTokenFile, type TokenFile, type TokenizerMark } from './token-file.js';
+import { TokenFileReader } from './token-file-reader.js';
+import { type Block, IGNORED_LABEL, type Json } from './types.js';
+
+/** Ids may be anything that the engine's int32 holds when nobody says how many there are. */
+const MOST_IDS = 2 ** 31;
+
+/** Blocks that are read at once, so that the disk has many requests to order; and the ids in them. */
+const GROUP_BLOCKS = 64;
+const GROUP_IDS = 2 ** 18;
+
+const MOST_BLOCKS = 2 ** 32 - 1;
+
+/** How token files become blocks. */
+export interface TokenDatasetOptions {
+  /** T, the length of a block. */
+  blockSize: number;
+  /** Whether the blocks come in random order, another one each epoch (default), or as they are in the files. */
+  shuffle?: boolean;
+  /** Of the order, from 0 to 2^53 - 1. Default 0. */
+  seed?: number;
+  /** The tokenizer of the model: the files must have been written with it. Its padding fills a padded block. */
+  tokenizer?: TokenizerMark & { readonly padTokenId?: number | undefined };
+  /** Whether ids that fill no whole block at the end are dropped (default) or padded, with labels of -100. */
+  dropLast?: boolean;
+}
+
+/** A place between two blocks. */
+interface Place {
+  epoch: number;
+  /** Blocks of the epoch that were given out. */
+  position: number;
+}
+
+/**
+ * Blocks from token files, which `kotodama tokenize` writes (see {@link TokenFile} for the format). The files count as one
+ * sequence of ids, cut as BlockDataset cuts text: block k has the ids kT to kT + T as inputs and kT + 1 to kT + T + 1 as
+ * labels, wherever one file ends and the next begins. Only what is asked for is read.
+ *
+ *     const dataset = await TokenDataset.open('data/train.bin', { blockSize: 1024, seed: 1, tokenizer });
+ *     const loader = new DataLoader(dataset, { batchSize: 3 });
+ *
+ * Each pass is one epoch: every block exactly once, shuffled among all of them. The order is computed, not stored, so a
+ * saved state is two numbers and continuing costs nothing.
+ *
+ * A pass fails with `ERR_DATA` at an id that is not in the vocabulary (file and place are named).
+ */
+export class TokenDataset implements EncodedSource {
+  readonly blockSize: number;
+  /** There is nothing left to encode. */
+  readonly tokenizer = undefined;
+  /** Ids in all files. */
+  readonly tokens: number;
+  /** Blocks of an epoch. */
+  readonly blockCount: number;
+  private readonly files: readonly TokenFile[];
+  private readonly vocabSize: number;
+  private readonly padTokenId: number;
+  /** Null when the blocks come as they are in the files. */
+  private readonly seed: number | null;
+  /** Where the next pass begins. */
+  private start: Place = { epoch: 0, position: 0 };
+  /** Of the pass that was begun last, or of the next one. Passes that were left do not write here. */
+  private pass: Place = this.start;
+
+  private constructor(files: readonly TokenFile[], options: TokenDatasetOptions) {
+    const reader = new OptionReader(options);
+    reader.onlyKnown(['blockSize', 'shuffle', 'seed', 'tokenizer', 'dropLast']);
+    this.blockSize = reader.integer('blockSize', { min: 1 });
+    const shuffle = reader.boolean('shuffle', true);
+    const seed = reader.integer('seed', { min: 0 }, 0);
+    const dropLast = reader.boolean('dropLast', true);
+    reader.finish('These options cannot make a TokenDataset');
+    const { tokenizer } = options;
+    for (const file of files) checkTokenizer(file, tokenizer);
+    this.files = files;
+    this.seed = shuffle ? seed : null;
+    this.padTokenId = tokenizer?.padTokenId ?? 0;
+    this.vocabSize =
+      tokenizer?.vocabSize ?? Math.min(...files.map(({ notes }) => notes?.tokenizer.vocabSize ?? MOST_IDS));
+    this.tokens = files.reduce((sum, file) => sum + file.tokens, 0);
+    // The last id of a block is the label of the one before, so a single id more makes no block.
+    const blocks = Math.max(0, this.tokens - 1) / this.blockSize;
+    this.blockCount = dropLast ? Math.floor(blocks) : Math.ceil(blocks);
+    if (this.blockCount === 0) throw this.tooShort(dropLast);
+    if (this.blockCount > MOST_BLOCKS) {
+      reader.problem('blockSize', `at most ${MOST_BLOCKS} blocks`, this.blockCount, 'choose longer blocks');
+      reader.finish('These options cannot make a TokenDataset');
+    }
+  }
+
+  /**
+   * Opens one or more token files. Their headers, sizes and notes are checked; ids are checked as they are read.
+   *
+   * @throws KotodamaError `ERR_DATA` when a file is damaged or was written with another tokenizer, or when all together are
+   *   too short for one block; `ERR_IO` when one cannot be read; `ERR_OPTIONS`
+   */
+  static async open(path: string | readonly string[], options: TokenDatasetOptions): Promise<TokenDataset> {
+    const paths = typeof path === 'string' ? [path] : path;
+    if (!Array.isArray(paths) || paths.length === 0 || !paths.every((name) => typeof name === 'string')) {
+      throw new KotodamaError('ERR_OPTIONS', 'There is no token file to read', {
+        expected: 'a path, or a list of paths',
+        received: describe(path),
+      });
+    }
+    const files: TokenFile[] = [];
+    for (const name of paths) files.push(await inspectTokenFile(name));
+    return new TokenDataset(files, options);
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
+    return this.blocks();
+  }
+
+  /** For the DataLoader; see EncodedSource. */
+  blocks(): AsyncGenerator<Block, void> {
+    const pass = this.start;
+    this.pass = pass;
+    this.start = { epoch: pass.epoch + 1, position: 0 };
+    return this.read(pass);
+  }
+
+  state(): Json {
+    return this.snapshot()();
+  }
+
+  /** For the DataLoader; see EncodedSource. */
+  snapshot(): () => Json {
+    const { epoch, position } = this.pass;
+    // Blocks and seed change nothing; they show when a state is from other data.
+    return () => ({ kind: 'tokens', epoch, position, blocks: this.blockCount, seed: this.seed });
+  }
+
+  restore(state: Json): void {
+    const saved = readState(state, 'tokens');
+    const [epoch, position] = [readCount(saved, 'epoch'), readCount(saved, 'position')];
+    const blocks = readCount(saved, 'blocks');
+    if (blocks !== this.blockCount) throw badState(`${this.blockCount} blocks`, String(blocks));
+    if (saved.seed !== this.seed) throw badState(`a seed of ${this.seed}`, JSON.stringify(saved.seed) ?? 'nothing');
+    if (position > blocks) throw badState(`a position of at most ${blocks}`, String(position));
+    this.start = { epoch, position };
+    this.pass = this.start;
+  }
+
+  /** One pass from `pass` on, which always names the block after the last one yielded. */
+  private async *read(pass: Place): AsyncGenerator<Block, void> {
+    const order = this.seed === null ? undefined : new Permutation(this.blockCount, this.seed, pass.epoch);
+    const groupSize = Math.max(1, Math.min(GROUP_BLOCKS, Math.floor(GROUP_IDS / this.blockSize)));
+    const reader = new TokenFileReader(this.files, this.vocabSize);
+    try {
+      while (pass.position < this.blockCount) {
+        const length = Math.min(groupSize, this.blockCount - pass.position);
+        const places = Array.from({ length }, (_, i) => order?.at(pass.position + i) ?? pass.position + i);
+        // All are awaited, whatever fails: the files must not be closed under a read.
+        const group = await Promise.allSettled(places.map((place) => this.readBlock(reader, place)));
+        for (const block of group) {
+          if (block.status === 'rejected') throw block.reason;
+          pass.position++;
+          yield block.value;
+        }
+      }
+      pass.epoch++;
+      pass.position = 0;
+    } finally {
+      await reader.close();
+    }
+  }
+
+  private async readBlock(reader: TokenFileReader, index: number): Promise<Block> {
+    const T = this.blockSize;
+    const first = index * T;
+    const both = new Int32Array(T + 1);
+    const count = Math.min(T + 1, this.tokens - first);
+    await reader.read(first, both.subarray(0, count));
+    const labels = both.slice(1);
+    if (count <= T) {
+      both.fill(this.padTokenId, count);
+      labels.fill(IGNORED_LABEL, count - 1);
+    }
+    return { inputIds: both.subarray(0, T), labels };
+  }
+
+  private tooShort(dropLast: boolean): KotodamaError {
+    return new KotodamaError('ERR_DATA', `The token ${this.files.length === 1 ? 'file is' : 'files are'} too short`, {
+      expected: `at least ${dropLast ? this.blockSize + 1 : 2} tokens for one block`,
+      received: String(this.tokens),
+      hint: dropLast ? 'give more text, a shorter block, or dropLast: false' : 'give more text',
+    });
+  }
+}
+
+/** Files without notes say nothing about their tokenizer. */
+function checkTokenizer({ path, notes }: TokenFile, tokenizer: TokenizerMark | undefined): void {
+  if (notes === undefined || tokenizer === undefined || notes.tokenizer.fingerprint === tokenizer.fingerprint) return;
+  const name = ({ fingerprint, vocabSize }: TokenizerMark) => `${fingerprint.slice(0, 12)} with ${vocabSize} ids`;
+  throw new KotodamaError('ERR_DATA', `${path} was written with another tokenizer`, {
+    expected: `tokenizer ${name(tokenizer)}`,
+    received: name(notes.tokenizer),
+    hint: 'give the tokenizer that the file was written with, or write the file again with kotodama tokenize',
+  });
+}

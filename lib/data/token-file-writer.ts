@@ -1,0 +1,167 @@
+import { existsSync } from 'node:fs';
+import { type FileHandle, mkdir, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { KotodamaError } from '../errors.js';
+import { ioError, writeAtomically, writeJsonFile } from '../model/files.js';
+import {
+  encodeHeader,
+  HEADER_BYTES,
+  isTokenFile,
+  MOST_TOKENS,
+  makeNotes,
+  notesPath,
+  type TokenFile,
+  type TokenizerMark,
+  tokenTypeFor,
+} from './token-file.js';
+
+/** What a token file is to be. */
+export interface TokenFileOptions {
+  /** `NAME.bin`; with `shardTokens`, the files are `NAME_000000.bin`, `NAME_000001.bin` and so on. */
+  output: string;
+  tokenizer: TokenizerMark;
+  /** Names of the texts, for the notes. */
+  sources: readonly string[];
+  /** Ids in a file, the last one excepted. Default: one file for all. */
+  shardTokens?: number | undefined;
+  /** Called now and then with the number of ids written. */
+  onProgress?: (tokens: number) => void;
+}
+
+/**
+ * Writes ids into one or more token files, with notes beside each. A file appears under its name when it is whole and
+ * synced; when the ids fail, the files written before are removed.
+ *
+ * @throws KotodamaError `ERR_IO` when a file is there already or the system refuses, `ERR_DATA` when there are no ids or
+ *   too many for one file, `ERR_TOKENIZER` for an id that is not in the vocabulary, and what `ids` throws.
+ */
+export async function writeTokenFiles(ids: AsyncIterable<Int32Array>, options: TokenFileOptions): Promise<TokenFile[]> {
+  const { output } = options;
+  const written: TokenFile[] = [];
+  try {
+    await mkdir(dirname(output), { recursive: true });
+  } catch (cause) {
+    throw ioError(cause, `The folder of ${output} cannot be made`);
+  }
+  const pieces = new Pieces(ids);
+  try {
+    do written.push(await writeFile(pieces, options, written));
+    while (await pieces.more());
+    return written;
+  } catch (error) {
+    await Promise.all(written.flatMap(({ path }) => [rm(path, { force: true }), rm(notesPath(path), { force: true })]));
+    throw error;
+  } finally {
+    await pieces.close();
+  }
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` when a name does not end in `.bin`, `ERR_IO` when such a file is there already. */
+export function checkOutput(output: string, sharded: boolean): void {
+  if (!isTokenFile(output)) {
+    throw new KotodamaError('ERR_OPTIONS', 'This is no name for a token file', {
+      expected: 'a name that ends in .bin',
+      received: output,
+    });
+  }
+  const path = shardPath(output, sharded, 0);
+  if (!existsSync(path)) return;
+  throw new KotodamaError('ERR_IO', `${path} is there already`, { hint: 'remove it, or choose another name' });
+}
+
+function shardPath(output: string, sharded: boolean, index: number): string {
+  return sharded ? output.replace(/\.bin$/, `_${String(index).padStart(6, '0')}.bin`) : output;
+}
+
+async function writeFile(pieces: Pieces, options: TokenFileOptions, before: readonly TokenFile[]): Promise<TokenFile> {
+  const { output, tokenizer, sources, shardTokens, onProgress } = options;
+  const path = shardPath(output, shardTokens !== undefined, before.length);
+  checkOutput(path, false);
+  const dtype = tokenTypeFor(tokenizer.vocabSize);
+  const begun = before.reduce((sum, file) => sum + file.tokens, 0);
+  const limit = Math.min(shardTokens ?? MOST_TOKENS, MOST_TOKENS);
+  let tokens = 0;
+  // Notes about an older file of that name would not fit the new one.
+  await rm(notesPath(path), { force: true });
+  await writeAtomically(path, async (file) => {
+    await writeAll(file, Buffer.alloc(HEADER_BYTES), 0);
+    let position = HEADER_BYTES;
+    while (tokens < limit && (await pieces.more())) {
+      const piece = pieces.take(limit - tokens);
+      checkIds(piece, tokenizer.vocabSize);
+      const packed = dtype === 'uint16' ? Uint16Array.from(piece) : piece;
+      await writeAll(file, new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength), position);
+      position += packed.byteLength;
+      tokens += piece.length;
+      onProgress?.(begun + tokens);
+    }
+    if (tokens === 0) throw new KotodamaError('ERR_DATA', 'The text has no tokens', { hint: 'give more text' });
+    if (shardTokens === undefined && (await pieces.more())) throw tooMany();
+    await writeAll(file, encodeHeader(dtype, tokens), 0);
+  });
+  const notes = makeNotes({
+    tokenizer: { fingerprint: tokenizer.fingerprint, vocabSize: tokenizer.vocabSize },
+    dtype,
+    tokens,
+    shard: before.length,
+    sources: [...sources],
+  });
+  await writeJsonFile(notesPath(path), notes);
+  return { path, dtype, tokens, notes };
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+function checkIds(ids: Int32Array, vocabSize: number): void {
+  const bad = ids.find((id) => id < 0 || id >= vocabSize);
+  if (bad === undefined) return;
+  throw new KotodamaError('ERR_TOKENIZER', 'The tokenizer gave an id that is not in its vocabulary', {
+    expected: `ids from 0 to ${vocabSize - 1}`,
+    received: String(bad),
+  });
+}
+
+function tooMany(): KotodamaError {
+  return new KotodamaError('ERR_DATA', 'There are too many tokens for one file', {
+    expected: `at most ${MOST_TOKENS}`,
+    received: 'more',
+    hint: 'write several files with --shard-tokens (API: shardTokens), e.g. of 100000000 tokens',
+  });
+}
+
+/** Ids in pieces, to be taken in other pieces. */
+class Pieces {
+  private readonly iterator: AsyncIterator<Int32Array>;
+  private piece: Int32Array = new Int32Array(0);
+
+  constructor(ids: AsyncIterable<Int32Array>) {
+    this.iterator = ids[Symbol.asyncIterator]();
+  }
+
+  /** Whether there is anything to take. */
+  async more(): Promise<boolean> {
+    while (this.piece.length === 0) {
+      const next = await this.iterator.next();
+      if (next.done === true) return false;
+      this.piece = next.value;
+    }
+    return true;
+  }
+
+  /** From 1 to `limit` ids, after `more` said yes. */
+  take(limit: number): Int32Array {
+    const taken = this.piece.subarray(0, limit);
+    this.piece = this.piece.subarray(taken.length);
+    return taken;
+  }
+
+  async close(): Promise<void> {
+    await this.iterator.return?.();
+  }
+}

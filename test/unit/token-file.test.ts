@@ -1,0 +1,140 @@
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import t from 'tap';
+import { writeTokenFiles } from '../../dist/data/index.js';
+import { inspectTokenFile } from '../../dist/data/token-file.js';
+import { checkOutput } from '../../dist/data/token-file-writer.js';
+
+const MARK = { fingerprint: 'abc', vocabSize: 1000 };
+
+function folder(): string {
+  return mkdtempSync(join(tmpdir(), 'kotodama-'));
+}
+
+async function* pieces(...lists: readonly (readonly number[])[]): AsyncGenerator<Int32Array> {
+  for (const list of lists) yield Int32Array.from(list);
+}
+
+/** The ids of a uint16 file, read as llm.c's dataloader.h does. */
+function readLlmc(path: string): number[] {
+  const bytes = readFileSync(path);
+  const header = Array.from({ length: 256 }, (_, i) => bytes.readInt32LE(4 * i));
+  t.same(header.slice(0, 2), [20240520, 1]);
+  t.ok(header.slice(3).every((value) => value === 0));
+  t.equal(bytes.length, 1024 + 2 * header[2]);
+  return Array.from({ length: header[2] }, (_, i) => bytes.readUInt16LE(1024 + 2 * i));
+}
+
+t.test('one file, as llm.c reads it, and notes beside it', async (t) => {
+  const output = join(folder(), 'sub', 'a.bin');
+  const progress: number[] = [];
+  const [file, ...others] = await writeTokenFiles(pieces([1, 2, 3], [], [999], [0, 5]), {
+    output,
+    tokenizer: MARK,
+    sources: ['a.txt'],
+    onProgress: (tokens) => progress.push(tokens),
+  });
+  t.same(others, []);
+  t.same(readLlmc(output), [1, 2, 3, 999, 0, 5]);
+  t.same(progress, [3, 4, 6]);
+  const notes = JSON.parse(readFileSync(`${output}.json`, 'utf8'));
+  t.same(notes, {
+    ...{ format: 'kotodama-tokens', version: 1, tokenizer: MARK, dtype: 'uint16', tokens: 6, shard: 0 },
+    sources: ['a.txt'],
+  });
+  t.same(file, { path: output, dtype: 'uint16', tokens: 6, notes });
+  t.same(await inspectTokenFile(output), file);
+  t.same(readdirSync(join(output, '..')).sort(), ['a.bin', 'a.bin.json'], 'nothing else stays');
+});
+
+t.test('a vocabulary above 65,536 makes a file of uint32', async (t) => {
+  const output = join(folder(), 'a.bin');
+  const ids = [65_536, 1, 100_000];
+  const tokenizer = { fingerprint: 'x', vocabSize: 128_256 };
+  await writeTokenFiles(pieces(ids), { output, tokenizer, sources: [] });
+  const bytes = readFileSync(output);
+  t.same([bytes.readInt32LE(0), bytes.readInt32LE(4), bytes.readInt32LE(8)], [20240801, 7, 3]);
+  t.same(
+    [0, 4, 8].map((offset) => bytes.readUInt32LE(1024 + offset)),
+    ids,
+  );
+  t.equal(bytes.length, 1024 + 12);
+  const edge = join(folder(), 'b.bin');
+  await writeTokenFiles(pieces([65_535]), {
+    output: edge,
+    tokenizer: { ...tokenizer, vocabSize: 65_536 },
+    sources: [],
+  });
+  t.same(readLlmc(edge), [65_535]);
+});
+
+t.test('several files hold the same ids, however they come and are cut', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.array(fc.integer({ min: 0, max: 999 }), { maxLength: 9 }), { minLength: 1, maxLength: 9 }),
+      fc.integer({ min: 1, max: 12 }),
+      async (lists, shardTokens) => {
+        const ids = lists.flat();
+        fc.pre(ids.length > 0);
+        const base = folder();
+        const output = join(base, 'x.bin');
+        const files = await writeTokenFiles(pieces(...lists), { output, tokenizer: MARK, sources: [], shardTokens });
+        const names = files.map((_, index) => join(base, `x_${String(index).padStart(6, '0')}.bin`));
+        t.same(
+          files.map(({ path }) => path),
+          names,
+        );
+        t.same(
+          files.map(({ notes }) => notes?.shard),
+          [...names.keys()],
+        );
+        t.ok(files.slice(0, -1).every(({ tokens }) => tokens === shardTokens));
+        t.same(names.flatMap(readLlmc), ids);
+        t.equal(readdirSync(base).length, 2 * names.length);
+      },
+    ),
+    { numRuns: 40 },
+  );
+});
+
+t.test('what fails leaves nothing behind', async (t) => {
+  const base = folder();
+  const output = join(base, 'a.bin');
+  async function* failing() {
+    yield Int32Array.of(1, 2, 3, 4, 5);
+    throw new RangeError('the source broke');
+  }
+  const options = { output, tokenizer: MARK, sources: [] };
+  await t.rejects(writeTokenFiles(failing(), { ...options, shardTokens: 2 }), { message: /the source broke/ });
+  await t.rejects(writeTokenFiles(failing(), options), { message: /the source broke/ });
+  await t.rejects(writeTokenFiles(pieces([], []), options), { code: 'ERR_DATA', message: /no tokens/ });
+  for (const bad of [1000, -1, 70_000]) {
+    await t.rejects(writeTokenFiles(pieces([1, bad]), options), {
+      code: 'ERR_TOKENIZER',
+      message: `expected ids from 0 to 999, received ${bad}`,
+    });
+  }
+  t.same(readdirSync(base), []);
+});
+
+t.test('nothing is overwritten, and a folder that cannot be made is named', async (t) => {
+  const base = folder();
+  const output = join(base, 'a.bin');
+  const options = { output, tokenizer: MARK, sources: [] };
+  await writeTokenFiles(pieces([1, 2]), options);
+  await t.rejects(writeTokenFiles(pieces([7]), options), { code: 'ERR_IO', message: /a\.bin is there already/ });
+  t.same(readLlmc(output), [1, 2]);
+  t.throws(() => checkOutput(output, false), { code: 'ERR_IO' });
+  checkOutput(output, true);
+  t.throws(() => checkOutput(join(base, 'a.txt'), false), { code: 'ERR_OPTIONS', message: /ends in \.bin/ });
+
+  writeFileSync(join(base, 'file'), '');
+  const inFile = join(base, 'file', 'b.bin');
+  await t.rejects(writeTokenFiles(pieces([1]), { ...options, output: inFile }), { code: 'ERR_IO' });
+
+  writeFileSync(`${join(base, 'c.bin')}.json`, '{"old": true}');
+  await writeTokenFiles(pieces([3]), { ...options, output: join(base, 'c.bin') });
+  t.equal((await inspectTokenFile(join(base, 'c.bin'))).notes?.tokens, 1, 'old notes are replaced');
+});
