@@ -121,9 +121,15 @@ void barrier(Warp& w, const Instr& in, Mask m) {
   if (bar.arrived >= bar.expected) release_barrier(b, static_cast<int>(id));
 }
 
+// bar.warp.sync; groups of lanes with different masks may stand at one instruction.
 void fence_warp(Warp& w, const Instr& in, Mask m) {
   const uint32_t* members = src<uint32_t>(w, in.r[0]);
-  for (Mask x = m; x; x &= x - 1) require_members(w, members[first_lane(x)], m);
+  for (Mask x = m; x; x &= x - 1) {
+    const uint32_t mine = members[first_lane(x)];
+    Mask group = 0;
+    for (Mask y = m; y; y &= y - 1) group |= members[first_lane(y)] == mine ? 1u << first_lane(y) : 0;
+    require_members(w, mine, group);
+  }
   advance_clock(w);
 }
 

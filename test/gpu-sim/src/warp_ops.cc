@@ -8,9 +8,20 @@ namespace gpusim {
 
 namespace {
 
-void check_members(Warp& w, Ref mask, Mask m) {
-  const uint32_t* members = src<uint32_t>(w, mask);
-  for (Mask x = m; x; x &= x - 1) require_members(w, members[first_lane(x)], m);
+// Lanes with different member masks may execute one instruction side by side (two halves of a warp, say): each group
+// runs by itself. kMask is the place of the mask among the operands.
+template <Handler kRun, int kMask>
+void by_groups(Warp& w, const Instr& in, Mask m) {
+  uint32_t members[kLanes];
+  std::memcpy(members, w.at(in.r[kMask]), sizeof(members));
+  while (m) {
+    const uint32_t first = members[first_lane(m)];
+    Mask group = 0;
+    for (Mask x = m; x; x &= x - 1) group |= members[first_lane(x)] == first ? 1u << first_lane(x) : 0;
+    require_members(w, first, group);
+    kRun(w, in, group);
+    m &= ~group;
+  }
 }
 
 enum class Shuffle { kUp, kDown, kBfly, kIdx };
@@ -18,7 +29,6 @@ enum class Shuffle { kUp, kDown, kBfly, kIdx };
 // The manual's pseudocode. Operands: d, a, b, c, membermask; p[0]: whether the source lane was in range.
 template <Shuffle kMode>
 void shfl(Warp& w, const Instr& in, Mask m) {
-  check_members(w, in.r[4], m);
   const uint32_t *a = src<uint32_t>(w, in.r[1]), *b = src<uint32_t>(w, in.r[2]), *c = src<uint32_t>(w, in.r[3]);
   uint32_t r[kLanes];
   int32_t from[kLanes];
@@ -73,14 +83,14 @@ void decode_shfl(Decoder& d) {
   d.def(d.operand(0), 4);
   for (size_t i = 1; i < 5; ++i) d.use(d.operand(i), Type::kB32);
   if (d.operand(0).has_second) d.draft().in.p[0] = d.pred_def(d.operand(0).second);
-  static const Handler kModes[] = {shfl<Shuffle::kUp>, shfl<Shuffle::kDown>, shfl<Shuffle::kBfly>, shfl<Shuffle::kIdx>};
+  static const Handler kModes[] = {by_groups<shfl<Shuffle::kUp>, 4>, by_groups<shfl<Shuffle::kDown>, 4>,
+                                   by_groups<shfl<Shuffle::kBfly>, 4>, by_groups<shfl<Shuffle::kIdx>, 4>};
   d.emit(kModes[mode], Kind::kShuffle);
 }
 
 // in.imm: 0 all, 1 any, 2 uni, 3 ballot.
 void vote(Warp& w, const Instr& in, Mask m) {
   const int op = static_cast<int>(in.imm);
-  check_members(w, in.r[op == 3 ? 1 : 0], m);
   const Mask yes = w.predicate(in.p[1]) & m;
   if (op == 3) {
     uint32_t r[kLanes];
@@ -107,13 +117,12 @@ void decode_vote(Decoder& d) {
     in.p[0] = d.pred_def(d.operand(0).name);
   in.p[1] = d.pred_use(d.operand(1));
   d.use(d.operand(2), Type::kB32);
-  d.emit(vote, Kind::kShuffle);
+  d.emit(op == 3 ? by_groups<vote, 1> : by_groups<vote, 0>, Kind::kShuffle);
 }
 
 // in.imm: all.
 template <class T>
 void match(Warp& w, const Instr& in, Mask m) {
-  check_members(w, in.r[2], m);
   T a[kLanes];
   std::memcpy(a, w.at(in.r[1]), sizeof(a));
   uint32_t r[kLanes] = {};
@@ -141,7 +150,7 @@ void decode_match(Decoder& d) {
   if (d.operand(0).has_second) d.draft().in.p[0] = d.pred_def(d.operand(0).second);
   d.use(d.operand(1), t);
   d.use(d.operand(2), Type::kB32);
-  d.emit(size_of(t) == 8 ? match<uint64_t> : match<uint32_t>, Kind::kShuffle);
+  d.emit(size_of(t) == 8 ? by_groups<match<uint64_t>, 2> : by_groups<match<uint32_t>, 2>, Kind::kShuffle);
 }
 
 void activemask(Warp& w, const Instr& in, Mask m) {
@@ -189,7 +198,6 @@ struct RedXor {
 
 template <class F, class T>
 void redux(Warp& w, const Instr& in, Mask m) {
-  check_members(w, in.r[2], m);
   const T* a = src<T>(w, in.r[1]);
   Mask x = m;
   T v = a[first_lane(x)];
@@ -205,9 +213,11 @@ void decode_redux(Decoder& d) {
   Type t = d.take_type();
   d.finish();
   same_type_operands(d, t, 2);
-  static const Handler kUnsigned[] = {redux<RedAdd, uint32_t>, redux<RedMin, uint32_t>, redux<RedMax, uint32_t>,
-                                      redux<RedAnd, uint32_t>, redux<RedOr, uint32_t>,  redux<RedXor, uint32_t>};
-  static const Handler kSigned[] = {redux<RedAdd, uint32_t>, redux<RedMin, int32_t>, redux<RedMax, int32_t>};
+  static const Handler kUnsigned[] = {by_groups<redux<RedAdd, uint32_t>, 2>, by_groups<redux<RedMin, uint32_t>, 2>,
+                                      by_groups<redux<RedMax, uint32_t>, 2>, by_groups<redux<RedAnd, uint32_t>, 2>,
+                                      by_groups<redux<RedOr, uint32_t>, 2>,  by_groups<redux<RedXor, uint32_t>, 2>};
+  static const Handler kSigned[] = {by_groups<redux<RedAdd, uint32_t>, 2>, by_groups<redux<RedMin, int32_t>, 2>,
+                                    by_groups<redux<RedMax, int32_t>, 2>};
   if (op < 0 || (op < 3) != (t != Type::kB32) || size_of(t) != 4 || is_float(t)) d.fail("this form is not supported");
   d.emit(t == Type::kS32 ? kSigned[op] : kUnsigned[op], Kind::kShuffle);
 }

@@ -177,3 +177,23 @@ TEST(warp, votes_matches_reductions) {
     CHECK_EQ(mask[i], i < 7 ? 0x7f : 0);
   }
 }
+
+TEST(warp, groups_side_by_side) {
+  // Each half of the warp names itself only.
+  auto v = run(R"({
+    .reg.b32 mine;
+    and.b32 mine, %r0, 16;
+    setp.ne.u32 %q1, mine, 0;
+    selp.b32 mine, 0xffff0000, 0x0000ffff, %q1;
+    bar.warp.sync mine;
+    redux.sync.add.u32 %r1, %r0, mine;
+    shfl.sync.bfly.b32 %r2, %r0, 3, 31, mine;
+    vote.sync.any.pred %q2, %q1, mine;
+    mad.lo.u32 %r9, %r1, 100, %r2;
+    @%q2 add.u32 %r9, %r9, 1000000;
+  })");
+  for (uint32_t i = 0; i < 64; ++i) {
+    const uint32_t first = i & ~15u;
+    CHECK_EQ(v[i], (16 * first + 120) * 100 + (i ^ 3) + (i & 16 ? 1000000 : 0));
+  }
+}
