@@ -1,7 +1,6 @@
 import { BlockDataset } from '../data/block-dataset.js';
 import { BufferedShuffleDataset } from '../data/buffered-shuffle.js';
 import { type Block, type BlockSource, IGNORED_LABEL } from '../data/types.js';
-import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 
 /** How many texts have a length from `from` to `to` tokens. */
@@ -29,8 +28,8 @@ export interface DataStatistics {
   lengths: LengthBin[];
   /** Blocks of T tokens whose labels are all there, of the texts measured. */
   blocks: number;
-  /** Tokens at the end that are no block's input. */
-  leftoverTokens: number;
+  /** Tokens at the end of the texts that are no block's input; null unless `complete`. */
+  leftoverTokens: number | null;
   /** The first blocks, decoded. */
   firstBlocks: string[];
 }
@@ -40,7 +39,7 @@ export interface DataStatistics {
  *
  * @param options.limit bytes of text after which to stop; 0 reads everything
  * @param options.shown number of blocks to decode
- * @throws KotodamaError as the training would about files and their content
+ * @throws KotodamaError as the training would about files and their content, and `ERR_DATA` for less than two tokens
  */
 export async function measureTexts(
   files: readonly string[],
@@ -53,24 +52,27 @@ export async function measureTexts(
   const dataset = BlockDataset.fromFile(files, { tokenizer: counter, blockSize, dropLast: false });
   const firstBlocks: string[] = [];
   let complete = true;
-  try {
-    for await (const { inputIds, labels } of dataset) {
-      const whole = labels[blockSize - 1] !== IGNORED_LABEL;
-      if (whole && firstBlocks.length < shown) firstBlocks.push(tokenizer.decode(inputIds));
-      if (limit > 0 && counter.bytes >= limit) {
-        complete = false;
-        break;
-      }
+  let blocks = 0;
+  // The last token has no successor, so at least that one is always left over.
+  let leftoverTokens = 1;
+  for await (const { inputIds, labels } of dataset) {
+    const learned = labels.indexOf(IGNORED_LABEL);
+    if (learned >= 0) {
+      leftoverTokens = learned + 1;
+      break;
     }
-  } catch (error) {
-    // Texts without two tokens cannot be trained on, but can be looked at.
-    if (!(error instanceof KotodamaError && error.code === 'ERR_DATA' && counter.tokens < 2)) throw error;
+    blocks++;
+    if (firstBlocks.length < shown) firstBlocks.push(tokenizer.decode(inputIds));
+    if (limit > 0 && counter.bytes >= limit) {
+      complete = false;
+      break;
+    }
   }
   const { texts, bytes, tokens, unknownTokens, longestText } = counter;
-  const blocks = Math.max(0, Math.floor((tokens - 1) / blockSize));
   return {
     ...{ complete, texts, bytes, tokens, unknownTokens, vocabSize: tokenizer.vocabSize, usedIds: counter.usedIds() },
-    ...{ longestText, lengths: counter.lengths(), blocks, leftoverTokens: tokens - blocks * blockSize, firstBlocks },
+    ...{ longestText, lengths: counter.lengths(), blocks, firstBlocks },
+    leftoverTokens: complete ? leftoverTokens : null,
   };
 }
 
@@ -82,21 +84,26 @@ class TokenCounter implements TokenizerModel {
   unknownTokens: number | null;
   longestText = 0;
   readonly vocabSize: number;
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenId: number | undefined;
   readonly padTokenId: number | undefined;
+  readonly unkTokenId: number | undefined;
   private readonly used: Uint8Array;
   /** Bin k counts texts of 2^(k-1) to 2^k - 1 tokens; bin 0 empty ones. */
   private readonly bins = new Array<number>(54).fill(0);
 
   constructor(private readonly tokenizer: TokenizerModel) {
     this.vocabSize = tokenizer.vocabSize;
+    this.bosTokenId = tokenizer.bosTokenId;
+    this.eosTokenId = tokenizer.eosTokenId;
     this.padTokenId = tokenizer.padTokenId;
+    this.unkTokenId = tokenizer.unkTokenId;
     this.unknownTokens = tokenizer.unkTokenId === undefined ? null : 0;
     this.used = new Uint8Array(tokenizer.vocabSize);
   }
 
   encode(text: string): number[] {
     const ids = this.tokenizer.encode(text);
-    const unknown = this.tokenizer.unkTokenId;
     this.texts++;
     this.bytes += Buffer.byteLength(text);
     this.tokens += ids.length;
@@ -104,7 +111,7 @@ class TokenCounter implements TokenizerModel {
     this.bins[binOf(ids.length)]! += 1;
     for (const id of ids) {
       this.used[id] = 1;
-      if (id === unknown) this.unknownTokens! += 1;
+      if (id === this.unkTokenId) this.unknownTokens! += 1;
     }
     return ids;
   }
