@@ -64,6 +64,11 @@ bool leaves(const Draft& d) {
 std::vector<std::vector<uint32_t>> meeting_graph(const Graph& g, const std::vector<Draft>& drafts, bool forget_exits) {
   const uint32_t n = static_cast<uint32_t>(g.blocks.size()), end = n;
   std::vector<std::vector<uint32_t>> next(n);
+  uint32_t last_exit = 0;
+  for (uint32_t b = 0; b < n; ++b) {
+    const bool reached = b == 0 || !g.blocks[b].previous.empty();
+    if (reached && drafts[g.blocks[b].last].flow == Flow::kExit) last_exit = b;
+  }
   for (uint32_t b = 0; b < n; ++b) {
     const Draft& d = drafts[g.blocks[b].last];
     for (uint32_t s : g.blocks[b].next) {
@@ -71,7 +76,7 @@ std::vector<std::vector<uint32_t>> meeting_graph(const Graph& g, const std::vect
       if (forget_exits && bare && s != b + 1) continue;
       next[b].push_back(s);
     }
-    if (d.flow == Flow::kExit && (!forget_exits || b + 1 == n)) next[b].push_back(end);
+    if (d.flow == Flow::kExit && (!forget_exits || b == last_exit)) next[b].push_back(end);
   }
   return next;
 }

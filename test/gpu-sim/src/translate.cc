@@ -33,7 +33,8 @@ class Translator : public Names {
     body(entry);
     // A body may end without ret; nothing may fall off the end.
     const uint32_t end = static_cast<uint32_t>(drafts_.size());
-    const bool open = drafts_.empty() || drafts_.back().flow != Flow::kExit || drafts_.back().in.guard.index;
+    const bool open = drafts_.empty() || drafts_.back().flow == Flow::kNext || drafts_.back().flow == Flow::kIndexed ||
+                      drafts_.back().in.guard.index;
     if (open || std::find(label_at_.begin(), label_at_.end(), end) != label_at_.end()) {
       Statement exit;
       exit.opcode = "exit";

@@ -76,6 +76,38 @@ join:
   }
 }
 
+TEST(control, exits_out_of_a_loop_behind_the_end) {
+  // As a compiler lays it out: the common return in the middle, a cold block that jumps back to it at the end. The
+  // lanes that leave the loop by its condition or by its break must be together at the vote.
+  Device d;
+  CUdeviceptr out = d.upload(std::vector<uint32_t>(32, 5));
+  CUfunction f = d.function(d.load(kernel_text(1, R"(
+    mad.wide.u32 %rd1, %r0, 4, %p0;
+    mov.u32 %r1, 0;
+loop:
+    setp.eq.u32 %q1, %r1, 9;
+    @%q1 bra cold;
+    add.u32 %r2, %r1, %r0;
+    setp.eq.u32 %q2, %r2, 20;
+    @%q2 bra after;
+    add.u32 %r1, %r1, 1;
+    setp.lt.u32 %q3, %r1, %r0;
+    @%q3 bra loop;
+after:
+    activemask.b32 %r3;
+    st.global.u32 [%rd1], %r3;
+return:
+    ret;
+cold:
+    st.global.u32 [%rd1], %r1;
+    bra.uni return;)")));
+  CHECK_EQ(d.launch(f, 1, 32, {out}), 0);
+  auto v = d.download<uint32_t>(out, 32);
+  uint32_t together = 0;
+  for (uint32_t i = 0; i < 32; ++i) together |= (i <= 9 || (i >= 12 && i <= 20) ? 1u : 0u) << i;
+  for (uint32_t i = 0; i < 32; ++i) CHECK_EQ(v[i], together >> i & 1 ? together : 9);
+}
+
 TEST(control, indexed_branch) {
   auto v = run(R"(
     and.b32 %r1, %r0, 3;
