@@ -72,7 +72,7 @@ function showTokens(statistics: DataStatistics, limit: number): string[] {
     `texts          ${count(texts)} (lines), ${bytes(statistics.bytes)}`,
     `tokens         ${count(tokens)}, ${perByte.toFixed(3)} per byte, one for ${(1 / perByte).toFixed(2)} bytes`,
     `unknown        ${unknownTokens === null ? 'the tokenizer has no unknown token' : share(unknownTokens, tokens)}`,
-    `vocabulary     ${count(usedIds)} of ${count(vocabSize)} ids occur`,
+    `vocabulary     ${usedIds} of ${vocabSize} ids occur`,
   ];
 }
 
