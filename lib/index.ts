@@ -36,6 +36,12 @@ export {
 export type { SamplingOptions } from './model/sampler.js';
 export type { Tokens } from './model/tokens.js';
 export { Tokenizer, type TokenizerModel, type TokenizerSource } from './tokenizer/index.js';
+export {
+  type TokenizerProgress,
+  type TrainedTokenizer,
+  type TrainTokenizerOptions,
+  trainTokenizer,
+} from './tokenizer/training/index.js';
 export type { TrainEvent } from './train/events.js';
 export type { TrainingOptions } from './train/options.js';
 export { Trainer, type TrainerOptions } from './train/trainer.js';

@@ -5,15 +5,17 @@ import { CHARACTER_OF_BYTE } from './byte-alphabet.js';
 
 /** How far the training of a tokenizer is. */
 export type TokenizerProgress =
-  /** The text is read; `totalBytes` is known for files alone, `bytes` counts UTF-8. */
-  | { phase: 'count'; bytes: number; totalBytes: number | undefined; distinctWords: number }
+  /** The text is read: bytes so far, as UTF-8 without line ends, and the different pre-tokens in them. */
+  | { phase: 'count'; bytes: number; distinctWords: number }
   /** Tokens are learned; the vocabulary has `tokens` of the `vocabSize` that were asked for. */
   | { phase: 'merge'; tokens: number; vocabSize: number };
 
 /** Options of `trainTokenizer`. */
 export interface TrainTokenizerOptions {
-  /** Text files, UTF-8, a line is a text; this or `texts`. */
+  /** Files, patterns, URLs, or `-` for the standard input, as `BlockDataset.fromFile` reads them; this or `texts`. */
   files?: string | readonly string[];
+  /** Field or column of `files` that holds the text, where there are fields. Default `text`. */
+  textField?: string;
   /** Texts from memory or anything that can be iterated; this or `files`. Read once. */
   texts?: Texts;
   /** Ids in the vocabulary, the special tokens and the 256 bytes included. */
@@ -33,6 +35,12 @@ export interface TrainTokenizerOptions {
 
 /** The options that the command line has too. */
 export const TOKENIZER_OPTIONS = {
+  textField: {
+    kind: 'string',
+    placeholder: 'NAME',
+    derived: 'text',
+    help: 'field or column that holds the text, in .jsonl and .parquet files',
+  },
   vocabSize: { kind: 'integer', range: { min: 256, max: 1_000_000 }, help: 'ids in the vocabulary' },
   specialTokens: {
     kind: 'strings',
@@ -50,6 +58,7 @@ export const TOKENIZER_OPTIONS = {
 
 /** What {@link checkTokenizerOptions} found. */
 export interface CheckedTokenizerOptions {
+  textField: string | undefined;
   vocabSize: number;
   specialTokens: string[];
   minFrequency: number;
@@ -73,6 +82,7 @@ export function readTokenizerOptions(reader: OptionReader): CheckedTokenizerOpti
     }
   }
   return {
+    textField: reader.string('textField', undefined),
     vocabSize: size,
     specialTokens,
     minFrequency: reader.integer('minFrequency', minFrequency.range, minFrequency.default),
@@ -91,6 +101,8 @@ export function checkTokenizerOptions(options: TrainTokenizerOptions): CheckedTo
   if ((files === undefined) === (texts === undefined)) {
     reader.problem('files, texts', 'one of the two', files === undefined ? 'neither' : 'both');
   }
+  if (texts !== undefined && reader.has('textField'))
+    reader.problem('textField', 'nothing without files', rest.textField);
   if (Array.isArray(files) && files.length === 0) reader.problem('files', 'at least one file', files);
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     reader.problem('onProgress', 'a function', onProgress);

@@ -1,5 +1,5 @@
 import { grown } from './arrays.js';
-import type { PairTable } from './pair-table.js';
+import type { PairList } from './pair-list.js';
 
 /** A binary heap of pairs: the highest count first, of equal ones the pair that precedes. */
 export class PairHeap {
@@ -9,7 +9,7 @@ export class PairHeap {
   private counts = new Float64Array(2 ** 10);
   private pairs = new Int32Array(2 ** 10);
 
-  constructor(private readonly table: PairTable) {}
+  constructor(private readonly list: PairList) {}
 
   push(pair: number, count: number): void {
     if (this.size === this.pairs.length) {
@@ -52,7 +52,7 @@ export class PairHeap {
   /** Whether `pair` belongs before the one at `index`. */
   private comesFirst(count: number, pair: number, index: number): boolean {
     const other = this.counts[index]!;
-    return count > other || (count === other && this.table.precedes(pair, this.pairs[index]!));
+    return count > other || (count === other && this.list.precedes(pair, this.pairs[index]!));
   }
 
   private move(from: number, to: number): void {

@@ -7,6 +7,8 @@ const BYTES_PER_UNIT = 3;
 /** Counts the pre-tokens of texts. */
 export class TextCounter {
   readonly words = new WordCounts();
+  /** Bytes of the texts so far, without special tokens. */
+  bytes = 0;
   private readonly scanner = new PreTokenScanner();
   private readonly special: RegExp | undefined;
   private readonly encoder = new TextEncoder();
@@ -37,6 +39,7 @@ export class TextCounter {
     if (longest > this.buffer.length || this.buffer.length > 2 ** 24)
       this.buffer = new Uint8Array(2 * longest + 2 ** 16);
     const { written } = this.encoder.encodeInto(text, this.buffer);
+    this.bytes += written;
     for (let start = 0; start < written; ) {
       const end = this.scanner.endOf(this.buffer, start, written);
       this.words.add(this.buffer, start, end);

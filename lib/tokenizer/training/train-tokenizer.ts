@@ -1,10 +1,8 @@
-import { statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { FileSource } from '../../data/sources/file-source.js';
 import { IterableSource } from '../../data/sources/iterable-source.js';
-import type { TextChunk, TextSource } from '../../data/sources/text-source.js';
 import { KotodamaError } from '../../errors.js';
 import { ioError, writeJsonFile } from '../../model/files.js';
 import { Tokenizer } from '../tokenizer.js';
@@ -73,11 +71,11 @@ export class TrainedTokenizer {
  *   nothing; `ERR_MEMORY` for more than 512 MiB of distinct pre-tokens; `ERR_ABORTED`
  */
 export async function trainTokenizer(options: TrainTokenizerOptions): Promise<TrainedTokenizer> {
-  const { specialTokens, ...rest } = checkTokenizerOptions(options);
+  const { vocabSize, specialTokens, minFrequency } = checkTokenizerOptions(options);
   const turns = new Turns(options);
   const words = await countWords(options, specialTokens, turns);
-  const learner = new BpeLearner(words, { ...rest, specialTokens });
-  const progress = () => ({ phase: 'merge', tokens: learner.tokens.length, vocabSize: rest.vocabSize }) as const;
+  const learner = new BpeLearner(words, { vocabSize, specialTokens, minFrequency });
+  const progress = () => ({ phase: 'merge', tokens: learner.tokens.length, vocabSize }) as const;
   for (const _ of learner.learn()) await turns.next(progress);
   await turns.next(progress, true);
   const { tokens, merges } = learner;
@@ -86,32 +84,24 @@ export async function trainTokenizer(options: TrainTokenizerOptions): Promise<Tr
 }
 
 async function countWords(
-  options: TrainTokenizerOptions,
+  { files = [], texts, textField }: TrainTokenizerOptions,
   specialTokens: readonly string[],
   turns: Turns,
 ): Promise<WordCounts> {
-  const { files = [], texts } = options;
   const paths = typeof files === 'string' ? [files] : files;
-  const source: TextSource = texts === undefined ? new FileSource(paths) : new IterableSource(texts);
-  const sizes = paths.map((path) => statSync(path).size);
-  const totalBytes = texts === undefined ? sizes.reduce((sum, size) => sum + size, 0) : undefined;
+  const source = texts === undefined ? new FileSource(paths, { textField }) : new IterableSource(texts);
   const counter = new TextCounter(specialTokens);
-  let inMemory = 0;
-  const bytesAfter = ({ file, end, texts: chunk }: TextChunk) => {
-    if (totalBytes !== undefined) return sizes.slice(0, file).reduce((sum, size) => sum + size, end);
-    for (const text of chunk) inMemory += Buffer.byteLength(text);
-    return inMemory;
-  };
   await turns.next();
+  const progress = () => ({ phase: 'count', bytes: counter.bytes, distinctWords: counter.words.size }) as const;
   for await (const chunk of source.read({ file: 0, offset: 0 })) {
     for (const text of chunk.texts) counter.add(text);
-    const bytes = bytesAfter(chunk);
-    await turns.next(() => ({ phase: 'count', bytes, totalBytes, distinctWords: counter.words.size }));
+    await turns.next(progress);
   }
+  await turns.next(progress, true);
   if (counter.words.size === 0) {
     throw new KotodamaError('ERR_DATA', 'A tokenizer cannot be trained without text', {
       expected: 'at least one text that is not empty',
-      received: paths.length > 0 ? `only empty lines in ${paths.join(', ')}` : 'none',
+      received: paths.length > 0 ? `only empty texts in ${paths.join(', ')}` : 'none',
     });
   }
   return counter.words;
@@ -130,13 +120,13 @@ class Turns {
   /** @param last report in any case */
   async next(progress?: () => TokenizerProgress, last = false): Promise<void> {
     const { signal, onProgress } = this.options;
-    if (signal?.aborted === true) {
-      throw new KotodamaError('ERR_ABORTED', 'The training of the tokenizer was aborted', { cause: signal.reason });
-    }
     const now = performance.now();
     if (progress !== undefined && (last || now - this.reported >= PROGRESS_INTERVAL)) {
       this.reported = now;
       onProgress?.(progress());
+    }
+    if (signal?.aborted === true) {
+      throw new KotodamaError('ERR_ABORTED', 'The training of the tokenizer was aborted', { cause: signal.reason });
     }
     if (now - this.began < TURN) return;
     await setImmediate();

@@ -1,0 +1,134 @@
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { bytes, count, duration } from '../report/format.js';
+import { type TokenizerProgress, type TrainedTokenizer, trainTokenizer } from '../tokenizer/training/index.js';
+import {
+  type CheckedTokenizerOptions,
+  readTokenizerOptions,
+  TOKENIZER_OPTIONS,
+} from '../tokenizer/training/options.js';
+import type { OptionTable } from '../train/options.js';
+import { OptionReader } from '../validate.js';
+import type { Command } from './command.js';
+import { catchInterrupt } from './interrupt.js';
+import { flagOf, parseFlags, requireOptions } from './options.js';
+
+/** `kotodama train-tokenizer` */
+const TRAIN_TOKENIZER_OPTIONS = {
+  input: {
+    kind: 'strings',
+    placeholder: 'FILE...',
+    help: 'texts to learn from: .txt, .jsonl, .parquet, .gz, .zst, patterns, URLs, -',
+  },
+  out: { kind: 'string', placeholder: 'DIR', help: "the tokenizer's folder" },
+  ...TOKENIZER_OPTIONS,
+} as const satisfies OptionTable;
+
+interface TrainTokenizerArguments extends CheckedTokenizerOptions {
+  input: string[];
+  out: string;
+}
+
+/** Seconds between two lines where there is no terminal. */
+const INTERVAL = 10;
+
+export const trainTokenizerCommand: Command = {
+  summary: 'makes a tokenizer (byte-level BPE) for your text',
+  usage: 'train-tokenizer --input FILE... --vocab-size N --out DIR [options]',
+  options: TRAIN_TOKENIZER_OPTIONS,
+  examples: ['kotodama train-tokenizer --input data/train.txt --vocab-size 8000 --out tokenizer'],
+  async run(words) {
+    const { input, out, textField, ...options } = readArguments(words);
+    const progress = new ProgressLine();
+    const interrupt = catchInterrupt(() => {});
+    try {
+      const { signal } = interrupt;
+      const onProgress = (event: TokenizerProgress) => progress.show(event);
+      const text = { files: input, ...(textField !== undefined && { textField }) };
+      const trained = await trainTokenizer({ ...options, ...text, signal, onProgress });
+      progress.end();
+      await trained.save(out);
+      process.stderr.write(summary(trained, options, progress, out));
+      return 0;
+    } finally {
+      progress.end();
+      interrupt[Symbol.dispose]();
+    }
+  },
+};
+
+function readArguments(words: readonly string[]): TrainTokenizerArguments {
+  const table: OptionTable = TRAIN_TOKENIZER_OPTIONS;
+  const reader = new OptionReader(parseFlags(words, table), flagOf);
+  reader.onlyKnown(Object.keys(table));
+  requireOptions(reader, table, ['input', 'out']);
+  const input = reader.strings('input', []);
+  const out = reader.string('out', '');
+  checkFolder(reader, out);
+  const options = readTokenizerOptions(reader);
+  reader.finish('The options of kotodama train-tokenizer are not valid');
+  return { input, out, ...options };
+}
+
+/** Better now than after minutes of work; and a model may depend on the tokenizer that would be replaced. */
+function checkFolder(reader: OptionReader, out: string): void {
+  const found = statSync(out, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isDirectory()) reader.problem('out', 'a folder', out);
+  else if (existsSync(join(out, 'tokenizer.json'))) {
+    reader.problem('out', 'a folder without a tokenizer', out, 'choose another one, or remove its tokenizer.json');
+  }
+}
+
+/** Shows how far it is: on a terminal one live line, elsewhere a line now and then. */
+class ProgressLine {
+  /** What the last event about reading said. */
+  read = { bytes: 0, distinctWords: 0 };
+  private readonly stream = process.stderr;
+  private readonly began = performance.now();
+  private shown = 0;
+  private live = false;
+
+  get seconds(): number {
+    return (performance.now() - this.began) / 1000;
+  }
+
+  show(event: TokenizerProgress): void {
+    if (event.phase === 'count') this.read = event;
+    const text =
+      event.phase === 'count'
+        ? `reading: ${bytes(event.bytes)}, ${count(event.distinctWords)} different words`
+        : `learning: ${event.tokens} of ${event.vocabSize} ids`;
+    if (this.stream.isTTY) {
+      this.live = true;
+      this.stream.write(`\r\x1b[2K${text.slice(0, this.stream.columns - 1)}`);
+    } else if (this.seconds - this.shown >= INTERVAL) {
+      this.shown = this.seconds;
+      this.stream.write(`${text}\n`);
+    }
+  }
+
+  /** Removes the live line, so that other text can follow. */
+  end(): void {
+    if (this.live) this.stream.write('\r\x1b[2K');
+    this.live = false;
+  }
+}
+
+function summary(
+  { vocabSize }: TrainedTokenizer,
+  options: Omit<CheckedTokenizerOptions, 'textField'>,
+  { read, seconds }: ProgressLine,
+  out: string,
+): string {
+  const merges = vocabSize - 256 - options.specialTokens.length;
+  const fewer = `${options.vocabSize - vocabSize} ids fewer than asked for: no other pair of tokens occurs ${options.minFrequency} times`;
+  return [
+    `vocabulary  ${vocabSize} ids: ${options.specialTokens.length} special, 256 bytes, ${merges} merges`,
+    ...(vocabSize < options.vocabSize ? [`            ${fewer}`] : []),
+    `text        ${bytes(read.bytes)}, ${count(read.distinctWords)} different words, ${duration(seconds)}`,
+    `written to  ${join(out, 'tokenizer.json')}`,
+    `next: kotodama train --tokenizer ${out} --train FILE... --out runs/a`,
+    '',
+  ].join('\n');
+}
