@@ -9,9 +9,11 @@ import { generate } from './generate.js';
 import { inspectData } from './inspect-data.js';
 import { describeOptions } from './options.js';
 import { train } from './train.js';
+import { trainTokenizerCommand } from './train-tokenizer.js';
 import { packageVersion } from './version.js';
 
 const COMMANDS: Readonly<Record<string, Command>> = {
+  'train-tokenizer': trainTokenizerCommand,
   train,
   generate,
   evaluate,
@@ -40,7 +42,7 @@ async function main(words: readonly string[]): Promise<number> {
 }
 
 function overview(): string {
-  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  kotodama ${name.padEnd(14)}${summary}`);
+  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  kotodama ${name.padEnd(17)}${summary}`);
   return `kotodama trains GPT-2 language models.\n\n${lines.join('\n')}\n\nkotodama COMMAND --help shows a command's options.`;
 }
 
