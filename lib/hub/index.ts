@@ -16,9 +16,9 @@ export type { FileChoice } from './snapshot.js';
  *   are not in the cache; `ERR_OPTIONS`, `ERR_IO`
  */
 export async function folderOf(name: string, choose: FileChoice, options: HubOptions = {}): Promise<string> {
-  const settings = readHubOptions(options);
   const id = typeof name === 'string' ? parseHubId(name) : undefined;
   if (id === undefined || existsSync(name)) return name;
+  const settings = readHubOptions(options);
   if (id.revision !== undefined && settings.revision !== undefined && id.revision !== settings.revision) {
     throw new KotodamaError('ERR_OPTIONS', 'revision', {
       expected: `one revision, '${id.revision}' as in '${name}'`,

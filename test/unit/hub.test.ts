@@ -158,6 +158,18 @@ t.test('a connection that breaks is taken up again at once', async (t) => {
   t.ok(0 < starts[0] && starts[0] < starts[1] && starts[1] <= 180_000, `${starts}`);
 });
 
+t.test('several at once', async (t) => {
+  const { hub, cacheDir } = await workplace(t);
+  const folders = await Promise.all(Array.from({ length: 4 }, () => folderOf('someone/some-model', weights)));
+  t.equal(new Set(folders).size, 1);
+  t.equal(readFileSync(join(folders[0], 'model.safetensors')).compare(BIG), 0);
+  const folder = join(cacheDir, 'models--someone--some-model');
+  t.same(readdirSync(folders[0]), weights());
+  t.equal(readdirSync(join(folder, 'blobs')).length, 2, 'nothing is left behind');
+  t.same(readdirSync(join(folder, 'refs')), ['main']);
+  t.ok(hub.asked.length > 0);
+});
+
 t.test('a server that knows no ranges sends the whole file', async (t) => {
   const { hub, cacheDir } = await workplace(t);
   const blobs = join(cacheDir, 'models--someone--some-model/blobs');
@@ -390,5 +402,6 @@ t.test('options', async (t) => {
   await t.rejects(file, { code: 'ERR_IO', message: /cannot be written.*\n.*HF_HOME/ });
   process.env.HF_ENDPOINT = 'localhost';
   await t.rejects(folderOf('someone/some-model', weights), { code: 'ERR_OPTIONS', message: /HF_ENDPOINT/ });
+  t.ok(await Tokenizer.fromPretrained(TOKENIZER_FOLDER), 'which local folders do not need');
   t.ok(hub.asked.length > 0);
 });
