@@ -1,4 +1,3 @@
-import { BlockDataset } from '../data/block-dataset.js';
 import { BufferedShuffleDataset } from '../data/buffered-shuffle.js';
 import { type Block, type BlockSource, IGNORED_LABEL } from '../data/types.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
@@ -35,27 +34,26 @@ export interface DataStatistics {
 }
 
 /**
- * Runs the pipeline of the training over files and counts what passes the tokenizer. Memory does not grow with the text.
+ * Cuts texts into blocks as the training does and counts what passes the tokenizer. Memory does not grow with the text.
  *
+ * @param open blocks of texts that are encoded with this tokenizer, the last one padded
  * @param options.limit bytes of text after which to stop; 0 reads everything
  * @param options.shown number of blocks to decode
  * @throws KotodamaError as the training would about files and their content, and `ERR_DATA` for less than two tokens
  */
 export async function measureTexts(
-  files: readonly string[],
+  open: (tokenizer: TokenizerModel) => BlockSource,
   tokenizer: TokenizerModel,
-  options: { blockSize: number; limit: number; shown: number },
+  { limit, shown }: { limit: number; shown: number },
 ): Promise<DataStatistics> {
-  const { blockSize, limit, shown } = options;
+  // Counting in the tokenizer measures exactly what the training would learn from, whatever the texts are.
   const counter = new TokenCounter(tokenizer);
-  // Counting in the tokenizer measures exactly what the training would learn from, whatever the files are.
-  const dataset = BlockDataset.fromFile(files, { tokenizer: counter, blockSize, dropLast: false });
   const firstBlocks: string[] = [];
   let complete = true;
   let blocks = 0;
   // The last token has no successor, so at least that one is always left over.
   let leftoverTokens = 1;
-  for await (const { inputIds, labels } of dataset) {
+  for await (const { inputIds, labels } of open(counter)) {
     const learned = labels.indexOf(IGNORED_LABEL);
     if (learned >= 0) {
       leftoverTokens = learned + 1;

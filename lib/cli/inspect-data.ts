@@ -1,3 +1,4 @@
+import { BlockDataset } from '../data/block-dataset.js';
 import { bytes, count } from '../report/format.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
@@ -36,8 +37,11 @@ export const inspectData: Command = {
 
     const { blockSize, shuffleBuffer: bufferSize, seed, limit } = options;
     const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
-    const measuring = { blockSize, limit: limit * 1e6, shown: SHOWN_BLOCKS };
-    const statistics = await measureTexts(options.train, tokenizer, measuring);
+    const statistics = await measureTexts(
+      (counting) => BlockDataset.fromFile(options.train, { tokenizer: counting, blockSize, dropLast: false }),
+      tokenizer,
+      { limit: limit * 1e6, shown: SHOWN_BLOCKS },
+    );
     const shuffle = await measureShuffle({ blocks: statistics.blocks, bufferSize, seed }, PICTURE);
     process.stdout.write(
       options.json

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { measureShuffle, measureTexts } from '../../dist/cli/data-statistics.js';
 import { bars, printable, shades, shorten } from '../../dist/cli/text-picture.js';
+import { BlockDataset } from '../../dist/data/block-dataset.js';
 import { Tokenizer, type TokenizerModel } from '../../dist/tokenizer/index.js';
 import { kotodama, TOKENIZER, workplace } from './program.js';
 
@@ -93,7 +94,9 @@ t.test('texts that cannot fill a block, or are no texts', async (t) => {
 t.test('counting, with a limit', async (t) => {
   const lines = ['', 'a', 'あb', 'x'.repeat(7), 'y'.repeat(8), '', 'ab'];
   const path = join(t.testdir({ text: `${lines.join('\n')}\n` }), 'text');
-  const all = await measureTexts([path, path], characters, { blockSize: 5, limit: 0, shown: 2 });
+  const open = (paths: string[], blockSize: number) => (tokenizer: TokenizerModel) =>
+    BlockDataset.fromFile(paths, { tokenizer, blockSize, dropLast: false });
+  const all = await measureTexts(open([path, path], 5), characters, { limit: 0, shown: 2 });
   t.same(all, {
     complete: true,
     texts: 14,
@@ -115,7 +118,7 @@ t.test('counting, with a limit', async (t) => {
     firstBlocks: ['a?bxx', 'xxxxx'],
   });
   writeFileSync(path, `${'z'.repeat(999)}\n`.repeat(1000));
-  const some = await measureTexts([path], characters, { blockSize: 64, limit: 100_000, shown: 0 });
+  const some = await measureTexts(open([path], 64), characters, { limit: 100_000, shown: 0 });
   t.match(some, { complete: false, leftoverTokens: null });
   t.ok(some.bytes >= 100_000 && some.bytes < 200_000, `${some.bytes} bytes were measured`);
   t.same(some.firstBlocks, []);
