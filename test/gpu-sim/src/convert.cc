@@ -12,6 +12,7 @@ struct Conversion {
   Round round;      // to a floating-point type
   bool to_integer;  // .rni and the like
   bool flush, sat, relu;
+  bool finite;               // .satfinite: what would be infinite becomes the largest number
   int to_bytes, from_bytes;  // of the registers
 };
 
@@ -110,6 +111,10 @@ double exact_enough(__int128 i) {
   return i < 0 ? -d : d;
 }
 
+uint16_t finite_half(const Conversion& c, uint16_t h, uint16_t infinity) {
+  return c.finite && (h & 0x7fff) == infinity ? static_cast<uint16_t>(h - 1) : h;
+}
+
 uint64_t to_float(const Conversion& c, Value v) {
   double d = v.is_float ? v.f : exact_enough(v.i);
   if (c.to_integer) d = integral(d, c.round);
@@ -132,8 +137,7 @@ uint64_t to_float(const Conversion& c, Value v) {
   }
 }
 
-// To an integer: NaN gives 0 for the narrow types (and 64-bit ones give the smallest value on hardware; 0 as the manual
-// says for .f32 sources), others are clamped to the range.
+// To an integer: NaN gives 0, what lies outside the range its nearest end.
 uint64_t to_int(const Conversion& c, Value v) {
   const int bits = 8 * size_of(c.to);
   const bool sign = is_signed(c.to);
@@ -218,7 +222,7 @@ void convert_pair(Warp& w, const Instr& in, Mask m) {
   auto one = [&](float f) -> uint32_t {
     if (c.sat) f = f > 0 ? (f < 1 ? f : 1.0f) : 0.0f;
     if (c.relu && f < 0) f = 0;
-    return kBf16 ? f32_to_bf16(f, c.round) : f32_to_f16(f, c.round);
+    return kBf16 ? finite_half(c, f32_to_bf16(f, c.round), 0x7f80) : finite_half(c, f32_to_f16(f, c.round), 0x7c00);
   };
   uint32_t r[kLanes];
   for (int i = 0; i < kLanes; ++i) r[i] = one(a[i]) << 16 | one(b[i]);
@@ -226,7 +230,7 @@ void convert_pair(Warp& w, const Instr& in, Mask m) {
 }
 
 Handler quick(const Conversion& c) {
-  if (c.flush || c.sat || c.relu || c.to_bytes != std::max(2, size_of(c.to)) ||
+  if (c.flush || c.sat || c.relu || c.finite || c.to_bytes != std::max(2, size_of(c.to)) ||
       c.from_bytes != std::max(2, size_of(c.from)))
     return nullptr;
   const bool nearest = c.round == Round::kNearest && !c.to_integer;
@@ -256,11 +260,14 @@ void decode_cvt(Decoder& d) {
   static const Round kModes[] = {Round::kNearest, Round::kZero, Round::kDown, Round::kUp};
   c->round = c->to_integer ? kModes[to_int_mode] : d.take_rounding();
   c->flush = d.take("ftz");
-  c->sat = d.take("sat") || d.take("satfinite");
+  c->sat = d.take("sat");
+  c->finite = d.take("satfinite");
   c->relu = d.take("relu");
   c->to = d.take_type();
   c->from = d.take_type();
   d.finish();
+  if (c->finite && c->to != Type::kF16 && c->to != Type::kBF16 && !is_packed(c->to))
+    d.fail(".satfinite is supported for 16-bit results only");
   if (is_packed(c->to)) {
     if (c->from != Type::kF32 || c->round == Round::kNone) d.fail("only .f32 pairs with a rounding can be packed");
     d.expect_operands(3);
@@ -268,7 +275,7 @@ void decode_cvt(Decoder& d) {
     d.use(d.operand(1), Type::kF32);
     d.use(d.operand(2), Type::kF32);
     const bool bf16 = c->to == Type::kBF16x2;
-    if (bf16 && c->round == Round::kNearest && !c->relu && !c->sat) {
+    if (bf16 && c->round == Round::kNearest && !c->relu && !c->sat && !c->finite) {
       d.emit(binary<F32ToBf16x2, uint32_t, float, float>, Kind::kConvert);
     } else {
       d.emit(bf16 ? convert_pair<true> : convert_pair<false>, Kind::kConvert);

@@ -1,5 +1,5 @@
-// Matrix instructions: mma (PTX ISA 9.7.14.5; fragment layouts in 9.7.14.5.4 for k4/k8 and 9.7.14.5.8 for m16n8k16),
-// ldmatrix (9.7.14.5.15), stmatrix (9.7.14.5.16), movmatrix (9.7.14.5.17).
+// Matrix instructions: mma (PTX ISA 9.7.14.5; fragment layouts in 9.7.14.5.6 and .7 for k4 and k8, 9.7.14.5.8 for
+// m16n8k16), ldmatrix (9.7.14.5.15), stmatrix (9.7.14.5.16), movmatrix (9.7.14.5.17).
 //
 // With g = lane / 4 and t = lane % 4, the layouts of m16n8kK are: A register 2s+r holds row g + 8r and the columns of
 // slice s that belong to t; B register s holds the same columns as rows, column g; C and D registers hold (g, 2t), (g,

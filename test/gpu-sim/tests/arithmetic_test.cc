@@ -375,6 +375,9 @@ TEST(convert, to_16_bit_formats) {
   Values pair = apply_bits("cvt.rn.bf16x2.f32 d, a, b;", 4, {{bits(2.0f)}, {bits(-1.0f)}}, {4, 4});
   CHECK_EQ(pair[0], 0x4000bf80);  // a in the upper half (9.7.9.21)
   CHECK_EQ(apply_bits("cvt.rn.bf16.f32 d, a;", 2, {{0x7fc00000}}, {4})[0], 0x7fff);
+  CHECK_EQ(apply_bits("cvt.rn.satfinite.f16.f32 d, a;", 2, {{bits(-1e6f)}}, {4})[0], 0xfbff);
+  CHECK_EQ(apply_bits("cvt.rn.satfinite.relu.bf16x2.f32 d, a, b;", 4, {{bits(INFINITY)}, {bits(-INFINITY)}}, {4, 4})[0],
+           0x7f7f0000u);
   CHECK_EQ(apply_bits("cvt.rn.f16x2.f32 d, a, b;", 4, {{bits(2.0f)}, {bits(-1.0f)}}, {4, 4})[0], 0x4000bc00);
 }
 
