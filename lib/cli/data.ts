@@ -1,7 +1,15 @@
 import { BlockDataset } from '../data/block-dataset.js';
 import { BufferedShuffleDataset } from '../data/buffered-shuffle.js';
 import { DataLoader } from '../data/data-loader.js';
+import { filesMatching, isPattern } from '../data/sources/glob.js';
+import { TokenDataset } from '../data/token-dataset.js';
+import { isTokenFile } from '../data/token-file.js';
+import type { BlockSource } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
+
+/** Bad records to show one by one. */
+const SHOWN = 5;
 
 /** How texts become batches. */
 export interface DataOptions {
@@ -10,23 +18,94 @@ export interface DataOptions {
   batchSize: number;
   numWorkers: number;
   prefetchFactor: number;
+  textField?: string;
+  eos: 'none' | 'line' | 'document';
+  skipBad: boolean;
+  /** Hears of bad records when they are left out. */
+  bad: BadRecords;
 }
 
-/** Batches to learn from, shuffled within a buffer. */
-export function trainLoader(
+/** Tells the person about bad records that are left out: the first ones as they come, all of them as a number. */
+export class BadRecords {
+  private count = 0;
+
+  readonly note = (problem: KotodamaError): void => {
+    if (++this.count <= SHOWN) process.stderr.write(`left out: ${problem.message}\n`);
+  };
+
+  /** Says how many there were; a record counts each time it is read. */
+  end(): void {
+    if (this.count > 0) process.stderr.write(`bad records left out: ${this.count}\n`);
+  }
+}
+
+/** Batches to learn from. Texts are shuffled within a buffer, token files altogether; a buffer of 0 leaves both in order. */
+export async function trainLoader(
   files: readonly string[],
   options: DataOptions & { shuffleBuffer: number; seed: number },
-): DataLoader {
+): Promise<DataLoader> {
   const { tokenizer, blockSize, batchSize, numWorkers, prefetchFactor, shuffleBuffer, seed } = options;
-  const blocks = BlockDataset.fromFile(files, { tokenizer, blockSize });
-  const source = shuffleBuffer > 0 ? new BufferedShuffleDataset(blocks, { bufferSize: shuffleBuffer, seed }) : blocks;
+  let source: BlockSource;
+  if (areTokenFiles(files)) {
+    source = await TokenDataset.open(expanded(files), { tokenizer, blockSize, seed, shuffle: shuffleBuffer > 0 });
+  } else {
+    source = textBlocks(files, options, { dropLast: true });
+    if (shuffleBuffer > 0) source = new BufferedShuffleDataset(source, { bufferSize: shuffleBuffer, seed });
+  }
   return new DataLoader(source, { batchSize, numWorkers, prefetchFactor });
 }
 
-/** Batches to measure on: the whole text in order, its incomplete end included. */
-export function validLoader(files: readonly string[], options: DataOptions): DataLoader {
+/**
+ * Batches to measure on: all of it in order, its incomplete end included. Beside them the texts that they are from, if they
+ * are not from token files.
+ */
+export async function validLoader(
+  files: readonly string[],
+  options: DataOptions,
+): Promise<{ loader: DataLoader; texts: BlockDataset | undefined }> {
   const { tokenizer, blockSize, batchSize, prefetchFactor } = options;
-  const blocks = BlockDataset.fromFile(files, { tokenizer, blockSize, dropLast: false });
+  const texts = areTokenFiles(files) ? undefined : textBlocks(files, options, { dropLast: false });
+  const blocks =
+    texts ?? (await TokenDataset.open(expanded(files), { tokenizer, blockSize, dropLast: false, shuffle: false }));
   // Threads are made anew for each evaluation, which seldom needs more than one.
-  return new DataLoader(blocks, { batchSize, numWorkers: Math.min(1, options.numWorkers), prefetchFactor });
+  const numWorkers = Math.min(1, options.numWorkers);
+  return { loader: new DataLoader(blocks, { batchSize, numWorkers, prefetchFactor }), texts };
+}
+
+/** Blocks of texts, read as the options say. */
+export function textBlocks(
+  files: readonly string[],
+  {
+    tokenizer,
+    blockSize,
+    textField,
+    eos,
+    skipBad,
+    bad,
+  }: Omit<DataOptions, 'batchSize' | 'numWorkers' | 'prefetchFactor'>,
+  { dropLast }: { dropLast: boolean },
+): BlockDataset {
+  const reading = { eos, skipBad: skipBad && bad.note, ...(textField !== undefined && { textField }) };
+  return BlockDataset.fromFile(files, { tokenizer, blockSize, dropLast, ...reading });
+}
+
+/**
+ * Whether these are token files rather than texts.
+ *
+ * @throws KotodamaError `ERR_OPTIONS` when they are both
+ */
+export function areTokenFiles(files: readonly string[]): boolean {
+  const text = files.find((path) => !isTokenFile(path));
+  if (text === undefined) return true;
+  if (!files.some(isTokenFile)) return false;
+  throw new KotodamaError('ERR_OPTIONS', 'Texts and token files cannot be mixed', {
+    expected: 'only names that end in .bin, or none',
+    received: `${text} among them`,
+    hint: 'make a token file of the texts with kotodama tokenize',
+  });
+}
+
+/** Paths with patterns such as `data/*.bin` replaced by what they match. */
+function expanded(files: readonly string[]): string[] {
+  return files.flatMap((path) => (isPattern(path) ? filesMatching(path) : [path]));
 }

@@ -1,9 +1,8 @@
-import { createReadStream } from 'node:fs';
 import { count } from '../report/format.js';
 import { evaluate as measure } from '../train/evaluate.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
-import { validLoader } from './data.js';
+import { BadRecords, validLoader } from './data.js';
 import { catchInterrupt } from './interrupt.js';
 import { type LoadArguments, loadModel } from './load.js';
 import { EVALUATE_OPTIONS, flagOf, parseFlags, readOptions, requireFiles, requireOptions } from './options.js';
@@ -12,6 +11,9 @@ interface EvaluateArguments extends LoadArguments {
   data: string[];
   blockSize?: number;
   batchSize: number;
+  textField?: string;
+  eos: 'none' | 'line' | 'document';
+  skipBad: boolean;
   json: boolean;
 }
 
@@ -29,19 +31,23 @@ export const evaluate: Command = {
 
     const { model, tokenizer } = await loadModel(options);
     const interrupt = catchInterrupt(() => {});
+    const bad = new BadRecords();
     try {
       const { batchSize, blockSize = model.config.nPositions } = options;
-      const data = { tokenizer, blockSize, batchSize, numWorkers: 1, prefetchFactor: 10 };
-      const loader = validLoader(options.data, data);
+      const data = { ...options, tokenizer, blockSize, batchSize, bad, numWorkers: 1, prefetchFactor: 10 };
+      const { loader, texts } = await validLoader(options.data, data);
       const { lossSum, tokens, whole } = await measure(model, loader, { signal: interrupt.signal });
       if (!whole) return EXIT_INTERRUPTED;
-      const bytes = await textBytes(options.data);
+      // Token files do not say how long their text was.
+      const bytes = texts?.textBytes ?? null;
       const loss = lossSum / tokens;
-      const result = { loss, perplexity: Math.exp(loss), bitsPerByte: lossSum / Math.LN2 / bytes, tokens, bytes };
+      const bitsPerByte = bytes === null ? null : lossSum / Math.LN2 / bytes;
+      const result = { loss, perplexity: Math.exp(loss), bitsPerByte, tokens, bytes };
       process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : show(result));
       return 0;
     } finally {
       interrupt[Symbol.dispose]();
+      bad.end();
       await model.dispose();
     }
   },
@@ -50,31 +56,16 @@ export const evaluate: Command = {
 function show(result: {
   loss: number;
   perplexity: number;
-  bitsPerByte: number;
+  bitsPerByte: number | null;
   tokens: number;
-  bytes: number;
+  bytes: number | null;
 }): string {
+  const { loss, perplexity, bitsPerByte, tokens, bytes } = result;
   return [
-    `loss          ${result.loss.toFixed(4)} nats per token`,
-    `perplexity    ${result.perplexity.toFixed(2)}`,
-    `bits per byte ${result.bitsPerByte.toFixed(4)} (comparable between tokenizers)`,
-    `measured on   ${count(result.tokens)} tokens, ${count(result.bytes)} bytes of text`,
+    `loss          ${loss.toFixed(4)} nats per token`,
+    `perplexity    ${perplexity.toFixed(2)}`,
+    ...(bitsPerByte === null ? [] : [`bits per byte ${bitsPerByte.toFixed(4)} (comparable between tokenizers)`]),
+    `measured on   ${count(tokens)} tokens${bytes === null ? '' : `, ${count(bytes)} bytes of text`}`,
     '',
   ].join('\n');
-}
-
-/** Bytes of the lines, which is what the model reads: their ends (LF or CRLF) are not part of the text. */
-async function textBytes(files: readonly string[]): Promise<number> {
-  let bytes = 0;
-  for (const file of files) {
-    let afterReturn = false;
-    for await (const chunk of createReadStream(file)) {
-      for (const byte of chunk as Buffer) {
-        if (byte === 0x0a) bytes -= afterReturn ? 1 : 0;
-        else bytes++;
-        afterReturn = byte === 0x0d;
-      }
-    }
-  }
-  return bytes;
 }

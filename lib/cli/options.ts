@@ -1,4 +1,5 @@
 import { readFileSync, statSync } from 'node:fs';
+import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { type OptionTable, readOption, TRAINING_OPTIONS } from '../train/options.js';
 import { OptionReader } from '../validate.js';
@@ -28,10 +29,30 @@ const ENGINE = {
 const seed = { kind: 'integer', range: { min: 0 }, default: 0 } as const;
 const size = { min: 1 };
 
+/** How texts are read from files. */
+const READING = {
+  textField: {
+    kind: 'string',
+    placeholder: 'NAME',
+    derived: 'text',
+    fixed: true,
+    help: 'field of JSON lines, column of Parquet, that holds the text',
+  },
+  eos: {
+    kind: 'choice',
+    choices: ['none', 'line', 'document'],
+    default: 'none',
+    fixed: true,
+    help: 'puts the end-of-text token after each line, or after each record or text file',
+  },
+  skipBad: { kind: 'boolean', default: false, help: 'leave out lines that are not UTF-8, not JSON or without text' },
+} as const satisfies OptionTable;
+
 /** `kotodama train`: flag, API option and key of a configuration file in one. */
 export const TRAIN_OPTIONS = {
-  train: { ...TEXT_FILES, fixed: true, help: 'texts to learn, UTF-8' },
+  train: { ...TEXT_FILES, fixed: true, help: "texts to learn: .txt, .jsonl, .parquet, .gz, .zst, '*.txt', URLs, -" },
   valid: { ...TEXT_FILES, help: 'texts to measure the model on' },
+  ...READING,
   tokenizer: { ...TOKENIZER_FOLDER, derived: 'that of --init-from' },
   out: { kind: 'string', placeholder: 'DIR', help: "the run's folder" },
   config: { kind: 'string', placeholder: 'FILE', help: 'options as JSON; flags win' },
@@ -65,7 +86,7 @@ export const TRAIN_OPTIONS = {
     range: { min: 0 },
     default: 100,
     fixed: true,
-    help: 'blocks that are shuffled among each other; 0: in order',
+    help: 'blocks of text that are shuffled among each other (all of a token file are); 0: in order',
   },
   numWorkers: { kind: 'integer', range: { min: 0 }, default: 1, help: 'threads that tokenize; 0: the main one' },
   prefetchFactor: { kind: 'integer', range: size, default: 10, help: 'batches each of them prepares ahead' },
@@ -93,7 +114,8 @@ export const GENERATE_OPTIONS = {
 /** `kotodama evaluate` */
 export const EVALUATE_OPTIONS = {
   model: MODEL_FOLDER,
-  data: { ...TEXT_FILES, help: 'texts to measure the model on, UTF-8' },
+  data: { ...TEXT_FILES, help: 'texts to measure the model on, as --train of kotodama train' },
+  ...READING,
   blockSize: { kind: 'integer', range: size, derived: "the model's context", help: 'tokens per block' },
   batchSize: { kind: 'integer', range: size, default: 3, help: 'blocks per batch' },
   tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
@@ -110,6 +132,21 @@ export const INSPECT_DATA_OPTIONS = {
   seed: { ...seed, help: 'seeds the shuffling' },
   limit: { kind: 'integer', range: { min: 0 }, default: 10, help: 'megabytes of text to measure; 0: all' },
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
+} as const satisfies OptionTable;
+
+/** `kotodama tokenize` */
+export const TOKENIZE_OPTIONS = {
+  tokenizer: TOKENIZER_FOLDER,
+  input: { ...TEXT_FILES, help: 'texts, as --train of kotodama train' },
+  output: { kind: 'string', placeholder: 'FILE.bin', help: 'token file to write' },
+  shardTokens: {
+    kind: 'integer',
+    range: size,
+    derived: 'one file',
+    help: 'tokens in a file, of several: FILE_000000.bin',
+  },
+  ...READING,
+  numWorkers: { kind: 'integer', range: { min: 0 }, derived: 'one for each core', help: 'threads that tokenize' },
 } as const satisfies OptionTable;
 
 /** `kotodama doctor` */
@@ -223,10 +260,16 @@ export function requireOptions(reader: OptionReader, table: OptionTable, names: 
 /** Notes texts that are missing, or no files. */
 export function requireFiles(reader: OptionReader, name: string, paths: readonly string[]): void {
   for (const path of paths) {
+    if (path === '-' || /^https?:/i.test(path)) continue;
+    if (isPattern(path)) {
+      if (filesMatching(path).length === 0) reader.problems.add(flagOf(name), 'a pattern that matches files', path);
+      continue;
+    }
     const stat = statSync(path, { throwIfNoEntry: false });
     // The whole path, however long: its end is what tells files apart.
     if (stat === undefined) reader.problems.add(flagOf(name), 'a file that exists', path);
-    else if (stat.isDirectory()) reader.problems.add(flagOf(name), 'a file', `${path}, a folder`, 'try its *.txt');
+    else if (stat.isDirectory())
+      reader.problems.add(flagOf(name), 'a file', `${path}, a folder`, `try '${path}/*.txt'`);
   }
 }
 

@@ -18,7 +18,7 @@ import { holdsRun, readRunFile } from '../train/run-folder.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
-import { trainLoader, validLoader } from './data.js';
+import { areTokenFiles, BadRecords, trainLoader, validLoader } from './data.js';
 import { showDownloads } from './download.js';
 import {
   flagOf,
@@ -49,6 +49,9 @@ interface TrainArguments {
   dropout?: number;
   batchSize: number;
   shuffleBuffer: number;
+  textField?: string;
+  eos: 'none' | 'line' | 'document';
+  skipBad: boolean;
   numWorkers: number;
   prefetchFactor: number;
   precision: Precision;
@@ -82,13 +85,15 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
   const options = await readArguments(words);
   const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
   const model = await makeModel(options, tokenizer);
+  const bad = new BadRecords();
   try {
-    if (!options.json && !options.resume && needsCounting(options.training)) {
+    if (!options.json && !options.resume && needsCounting(options.training) && !areTokenFiles(options.train)) {
       process.stderr.write('counting the blocks of an epoch first (--max-steps does without)\n');
     }
-    const end = await runTrainer(makeTrainer(options, model, tokenizer), options);
+    const end = await runTrainer(await makeTrainer(options, model, tokenizer, bad), options);
     return { out: options.out, json: options.json, end };
   } finally {
+    bad.end();
     await model.dispose();
   }
 }
@@ -115,8 +120,17 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
     }
   }
   const training = deriveTrainingOptions(reader, read);
+  checkStandardInput(reader, read, needsCounting(training));
   reader.finish('The options of kotodama train are not valid');
   return { ...read, training };
+}
+
+/** The standard input can be read once: for one epoch whose length is not asked for first. */
+function checkStandardInput(reader: OptionReader, { train, valid }: TrainArguments, counting: boolean): void {
+  if (valid?.includes('-')) reader.problem('valid', 'files, which can be read for each evaluation', '-');
+  if (train?.includes('-') && counting) {
+    reader.problem('train', 'files, or --max-steps with -', '-', 'an epoch is counted before the run, by reading it');
+  }
 }
 
 /** What a run was begun with, from its `run.json`; nothing when it was killed before that was written. */
@@ -172,16 +186,21 @@ function checkVocabulary(config: GPT2Config, tokenizer: Tokenizer): void {
   });
 }
 
-function makeTrainer(options: TrainArguments, model: GPT2, tokenizer: Tokenizer): Trainer {
+async function makeTrainer(
+  options: TrainArguments,
+  model: GPT2,
+  tokenizer: Tokenizer,
+  bad: BadRecords,
+): Promise<Trainer> {
   const { train, valid, out, resume, seed, training } = options;
   const blockSize = options.blockSize ?? model.config.nPositions;
-  const data = { ...options, tokenizer, blockSize };
+  const data = { ...options, tokenizer, blockSize, bad };
   return new Trainer({
     ...training,
     model,
     tokenizer,
-    train: trainLoader(train, data),
-    ...(valid !== undefined && { valid: validLoader(valid, data) }),
+    train: await trainLoader(train, data),
+    ...(valid !== undefined && { valid: (await validLoader(valid, data)).loader }),
     out,
     resume,
     seed,

@@ -2,6 +2,7 @@ import type { OnBadRecord } from './bad-records.js';
 import { changed, type Input } from './input.js';
 import { LineInput } from './line-input.js';
 import { type Place, placesOf } from './names.js';
+import { ParquetInput } from './parquet-input.js';
 import { inChunks, type PlacedText, type TextChunk, type TextPosition, type TextSource } from './text-source.js';
 
 /** How files are read. */
@@ -25,7 +26,11 @@ export class FileSource implements TextSource {
   /** @throws KotodamaError `ERR_IO`, `ERR_DATA` or `ERR_OPTIONS` for names that cannot be read, as `placesOf` says */
   constructor(names: readonly string[], { textField, onBad }: FileOptions = {}) {
     this.places = placesOf(names, textField !== undefined);
-    this.inputs = this.places.map((place) => new LineInput(place, textField ?? 'text', onBad));
+    this.inputs = this.places.map((place) =>
+      place.format === 'parquet'
+        ? new ParquetInput(place.path, textField ?? 'text', onBad)
+        : new LineInput(place, textField ?? 'text', onBad),
+    );
   }
 
   async *read(from: TextPosition): AsyncGenerator<TextChunk, void> {

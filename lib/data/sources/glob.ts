@@ -11,17 +11,9 @@ export function isPattern(name: string): boolean {
  * The files a pattern matches, sorted by the UTF-16 units of their paths: the same order on every machine. `*` and `?`
  * match within a name, `**` any folders, `[a-c]` and `[!a-c]` one character, `{a,b}` alternatives. Names that begin with a
  * dot must be asked for with one.
- *
- * @throws KotodamaError `ERR_IO` when no file matches
  */
-export function expandPattern(pattern: string): string[] {
-  const found = new Set(alternativesIn(pattern).flatMap((single) => matchesOf(single)));
-  if (found.size === 0) {
-    throw new KotodamaError('ERR_IO', `No file matches ${pattern}`, {
-      hint: 'check the pattern and the folder it is looked for in',
-    });
-  }
-  return [...found].sort();
+export function filesMatching(pattern: string): string[] {
+  return [...new Set(alternativesIn(pattern).flatMap((single) => matchesOf(single)))].sort();
 }
 
 /** `a{b,c}d` as `abd`, `acd`. */

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import { KotodamaError } from '../../errors.js';
 import { checkFile } from './file-bytes.js';
-import { expandPattern, isPattern } from './glob.js';
+import { filesMatching, isPattern } from './glob.js';
 import { publicUrl } from './url-bytes.js';
 
 /** What a source holds: lines of text, JSON objects in lines, or a Parquet table. */
@@ -40,7 +40,8 @@ export function placesOf(names: readonly string[], textField: boolean): Place[] 
       return [{ kind: 'stdin', format: fallback, ...place }];
     }
     if (/^https?:\/\//i.test(name)) return [urlPlace(name, fallback)];
-    const paths = isPattern(name) ? expandPattern(name) : [name];
+    const paths = isPattern(name) ? filesMatching(name) : [name];
+    if (paths.length === 0) throw noMatch(name);
     return paths.map((path) => {
       checkFile(path);
       return { kind: 'file', path, name: path, mark: basename(path), ...contentOf(path, fallback) };
@@ -50,6 +51,12 @@ export function placesOf(names: readonly string[], textField: boolean): Place[] 
     throw new KotodamaError('ERR_OPTIONS', 'The standard input (-) can be read only once', { expected: 'one -' });
   }
   return places;
+}
+
+function noMatch(pattern: string): KotodamaError {
+  return new KotodamaError('ERR_IO', `No file matches ${pattern}`, {
+    hint: 'check the pattern and the folder it is looked for in',
+  });
 }
 
 function urlPlace(url: string, fallback: Format): Place {
