@@ -20,11 +20,35 @@ __device__ __forceinline__ void AppendToCache(const AttentionDecodeParams& p) {
   static_cast<X*>(p.values)[target] = source[2 * p.h * p.d];
 }
 
-// Grid (B * H, n): a block answers one query. A thread scores a key of each chunk of 128, then owns dimensions of the
-// output. Shared memory: (2 D + 128) floats.
+// Eight lanes share a key.
+constexpr int kLanesPerKey = 8;
+
+template <typename X>
+__device__ __forceinline__ float PartialDot(const float* query, const X* key, int d) {
+  const int lane = threadIdx.x % kLanesPerKey;
+  float sum = 0;
+  if (d % 4 == 0) {
+    for (int i = 4 * lane; i < d; i += 4 * kLanesPerKey) {
+      const float4 q = Load4(query + i), k = Load4(key + i);
+      sum += (q.x * k.x + q.y * k.y) + (q.z * k.z + q.w * k.w);
+    }
+  } else {
+    for (int i = lane; i < d; i += kLanesPerKey) sum += query[i] * ToFloat(key[i]);
+  }
+  return sum;
+}
+__device__ __forceinline__ float LanesSum(float x) {
+#pragma unroll
+  for (int mask = kLanesPerKey / 2; mask > 0; mask /= 2) x += __shfl_xor_sync(kAllLanes, x, mask);
+  return x;
+}
+
+// Grid (B * H, n): a block answers one query, in chunks of 128 keys. After the scores a thread owns a key's weight, and
+// then dimensions of the output. Shared memory: (2 D + 128) floats.
 template <typename X>
 __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) {
-  extern __shared__ float shared_floats[];
+  extern __shared__ float4 shared[];
+  float* const shared_floats = reinterpret_cast<float*>(shared);
   __shared__ float scratch[kDecodeThreads / kWarp], scratch_max[kDecodeThreads / kWarp];
   float *query = shared_floats, *sums = query + p.d, *weights = sums + p.d;
   const int b = blockIdx.x / p.h, h = blockIdx.x % p.h, n = blockIdx.y, thread = threadIdx.x;
@@ -40,13 +64,15 @@ __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) 
   float max = -FLT_MAX, total = 0;
   const int count = p.past + n + 1;
   for (int first = 0; first < count; first += kDecodeThreads) {
-    const int key = first + thread, here = min(kDecodeThreads, count - first);
-    float score = -FLT_MAX;
-    if (thread < here) {
-      score = 0;
-      const X* k = keys + static_cast<int64_t>(key) * p.d;
-      for (int d = 0; d < p.d; ++d) score += query[d] * ToFloat(k[d]);
+    const int here = min(kDecodeThreads, count - first);
+    __syncthreads();  // the last chunk's weights have been used
+    for (int j = thread / kLanesPerKey; j < kDecodeThreads; j += kDecodeThreads / kLanesPerKey) {
+      const float part = j < here ? PartialDot(query, keys + static_cast<int64_t>(first + j) * p.d, p.d) : 0.0f;
+      const float sum = LanesSum(part);
+      if (thread % kLanesPerKey == 0) weights[j] = j < here ? sum : -FLT_MAX;
     }
+    __syncthreads();
+    const float score = weights[thread];
     const float warp_max = WarpMax(score);
     if (thread % kWarp == 0) scratch_max[thread / kWarp] = warp_max;
     __syncthreads();

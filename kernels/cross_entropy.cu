@@ -9,31 +9,29 @@
 
 namespace kotodama::kernels {
 
-struct Eight {
-  float4 low, high;
+// 16 bytes of a row, as floats.
+template <typename X>
+struct Piece {
+  static constexpr int kCount = 16 / sizeof(X);
+  float v[kCount];
 };
 
-__device__ __forceinline__ Eight Load8(const float* p) {
-  return {Load4(p), Load4(p + 4)};
+__device__ __forceinline__ Piece<float> LoadPiece(const float* p) {
+  const float4 v = Load4(p);
+  return {v.x, v.y, v.z, v.w};
 }
-__device__ __forceinline__ Eight Load8(const bf16* p) {
+__device__ __forceinline__ Piece<bf16> LoadPiece(const bf16* p) {
   const uint4 v = *reinterpret_cast<const uint4*>(p);
-  return {make_float4(LowFloat(v.x), HighFloat(v.x), LowFloat(v.y), HighFloat(v.y)),
-          make_float4(LowFloat(v.z), HighFloat(v.z), LowFloat(v.w), HighFloat(v.w))};
+  return {LowFloat(v.x), HighFloat(v.x), LowFloat(v.y), HighFloat(v.y),
+          LowFloat(v.z), HighFloat(v.z), LowFloat(v.w), HighFloat(v.w)};
 }
-__device__ __forceinline__ void Store8(float* p, Eight v) {
-  Store4(p, v.low);
-  Store4(p + 4, v.high);
+__device__ __forceinline__ void StorePiece(float* p, const Piece<float>& piece) {
+  Store4(p, make_float4(piece.v[0], piece.v[1], piece.v[2], piece.v[3]));
 }
-__device__ __forceinline__ void Store8(bf16* p, Eight v) {
-  *reinterpret_cast<uint4*>(p) = make_uint4(PackBf16(v.low.x, v.low.y), PackBf16(v.low.z, v.low.w),
-                                            PackBf16(v.high.x, v.high.y), PackBf16(v.high.z, v.high.w));
-}
-__device__ __forceinline__ float Element(const Eight& v, int i) {
-  return i < 4 ? (&v.low.x)[i] : (&v.high.x)[i - 4];
-}
-__device__ __forceinline__ void Set(Eight& v, int i, float x) {
-  (i < 4 ? (&v.low.x)[i] : (&v.high.x)[i - 4]) = x;
+__device__ __forceinline__ void StorePiece(bf16* p, const Piece<bf16>& piece) {
+  const float* v = piece.v;
+  *reinterpret_cast<uint4*>(p) =
+      make_uint4(PackBf16(v[0], v[1]), PackBf16(v[2], v[3]), PackBf16(v[4], v[5]), PackBf16(v[6], v[7]));
 }
 
 // Block: 512 threads at most, whole warps.
@@ -45,26 +43,26 @@ __device__ __forceinline__ void CrossEntropy(const CrossEntropyParams& p) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   X* logits = static_cast<X*>(p.logits) + static_cast<int64_t>(row) * p.vp;
   X* staged = reinterpret_cast<X*>(shared);
+  constexpr int kCount = Piece<X>::kCount;
 
   if (label == kIgnoredLabel) {
     if (threadIdx.x == 0) p.losses[row] = 0;
     if (!p.gradient) return;
-    const float4 zero = make_float4(0, 0, 0, 0);
-    for (int i = 8 * threadIdx.x; i < p.vp; i += 8 * blockDim.x) Store8(logits + i, {zero, zero});
+    for (int i = kCount * threadIdx.x; i < p.vp; i += kCount * blockDim.x) StorePiece(logits + i, Piece<X>{});
     return;
   }
 
   float max = -FLT_MAX, sum = 0;
-  for (int i = 8 * threadIdx.x; i < p.v; i += 8 * blockDim.x) {
-    const Eight v = Load8(logits + i);
-    if (i < p.staged) Store8(staged + i, v);
+  for (int i = kCount * threadIdx.x; i < p.v; i += kCount * blockDim.x) {
+    const Piece<X> piece = LoadPiece(logits + i);
+    if (i < p.staged) StorePiece(staged + i, piece);
     float top = max;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) top = i + j < p.v ? fmaxf(top, Element(v, j)) : top;
+    for (int j = 0; j < kCount; ++j) top = i + j < p.v ? fmaxf(top, piece.v[j]) : top;
     sum *= Exp<X>(max - top);
     max = top;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) sum += i + j < p.v ? Exp<X>(Element(v, j) - max) : 0.0f;
+    for (int j = 0; j < kCount; ++j) sum += i + j < p.v ? Exp<X>(piece.v[j] - max) : 0.0f;
   }
   const float own_max = max;
   max = WarpMax(max);
@@ -83,15 +81,15 @@ __device__ __forceinline__ void CrossEntropy(const CrossEntropyParams& p) {
   if (!p.gradient) return;
 
   const float scale = 1.0f / sum;
-  for (int i = 8 * threadIdx.x; i < p.vp; i += 8 * blockDim.x) {
-    Eight v = {make_float4(0, 0, 0, 0), make_float4(0, 0, 0, 0)};
-    if (i < p.v) v = i < p.staged ? Load8(staged + i) : Load8(logits + i);
+  for (int i = kCount * threadIdx.x; i < p.vp; i += kCount * blockDim.x) {
+    Piece<X> piece = {};
+    if (i < p.v) piece = i < p.staged ? LoadPiece(staged + i) : LoadPiece(logits + i);
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const float probability = i + j < p.v ? Exp<X>(Element(v, j) - max) * scale : 0.0f;
-      Set(v, j, i + j == label ? probability - 1.0f : probability);
+    for (int j = 0; j < kCount; ++j) {
+      const float probability = i + j < p.v ? Exp<X>(piece.v[j] - max) * scale : 0.0f;
+      piece.v[j] = i + j == label ? probability - 1.0f : probability;
     }
-    Store8(logits + i, v);
+    StorePiece(logits + i, piece);
   }
 }
 

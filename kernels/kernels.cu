@@ -3,6 +3,7 @@
 #include "adamw.cu"
 #include "attention_bf16.cu"
 #include "attention_decode.cu"
+#include "attention_f32.cu"
 #include "attention_plain.cu"
 #include "cross_entropy.cu"
 #include "elementwise.cu"

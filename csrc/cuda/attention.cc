@@ -30,23 +30,46 @@ size_t PlainShared(const kernels::AttentionParams& p, size_t rows, size_t chunks
   return (rows * static_cast<size_t>(p.d) + chunks * 128) * sizeof(float);
 }
 
-// ---- The tiled kernels for bf16: 64 queries or keys a block ----
+// ---- The tiled kernels: a block owns a tile of queries or keys of one head ----
 
-constexpr size_t kTile = 64;
+struct Tiled {
+  size_t width = 0;  // the head size that the kernel is made for: the true one rounded up. 0: no kernel
+  size_t tile = 64;  // positions in a tile
+  unsigned threads = 128;
+  std::string suffix;
 
-// The head size that a kernel is made for: the true one rounded up. 0: none is.
-size_t TiledWidth(DType type, const kernels::AttentionParams& p) {
+  std::string Name(const char* pass) const { return std::string("attention_") + pass + suffix; }
+  Dim3 Grid(const kernels::AttentionParams& p) const {
+    return {static_cast<unsigned>(p.b * p.h), Blocks(p.t, static_cast<int64_t>(tile))};
+  }
+  explicit operator bool() const { return width != 0; }
+};
+
+Tiled ChooseTiled(DType type, const kernels::AttentionParams& p) {
+  Tiled tiled;
+  const bool is_bf16 = type == DType::kBF16;
   const bool aligned = IsAligned(p.qkv, 16) && IsAligned(p.out, 16) && IsAligned(p.dout, 16) && IsAligned(p.dqkv, 16);
-  if (type != DType::kBF16 || p.d % 8 != 0 || p.d > 128 || !aligned) return 0;
-  return static_cast<size_t>(p.d + 31) / 32 * 32;
+  if (p.d % (is_bf16 ? 8 : 4) != 0 || p.d > 128 || !aligned) return tiled;
+  tiled.width = static_cast<size_t>(p.d + 31) / 32 * 32;
+  if (!is_bf16) {
+    tiled.tile = tiled.width > 64 ? 32 : 64;
+    tiled.threads = 256;
+  }
+  tiled.suffix = ForType(type, "_f32_", "_bf16_") + std::to_string(tiled.width);
+  return tiled;
 }
 
-std::string TiledName(const char* pass, size_t width) {
-  return std::string("attention_") + pass + "_bf16_" + std::to_string(width);
+// Bytes of shared memory of `tiles` tiles; the fp32 kernels have one more for the weights of a tile.
+size_t TileBytes(DType type, const Tiled& tiled, size_t tiles) {
+  if (type == DType::kBF16) return tiles * tiled.tile * tiled.width * 2;
+  return tiled.tile * (tiles * (tiled.width + 4) + tiled.tile + 4) * sizeof(float);
 }
 
-Dim3 TiledGrid(const kernels::AttentionParams& p) {
-  return {static_cast<unsigned>(p.b * p.h), Blocks(p.t, kTile)};
+// The bf16 kernel for keys keeps keys and values, and two stages of queries, output gradients and two numbers a query;
+// wide heads take 32 queries at a time.
+size_t KeysBytesBf16(const Tiled& tiled) {
+  const size_t queries = tiled.width > 64 ? 32 : 64;
+  return TileBytes(DType::kBF16, tiled, 2) + 2 * queries * (2 * tiled.width * 2 + 2 * sizeof(float));
 }
 
 }  // namespace
@@ -54,9 +77,11 @@ Dim3 TiledGrid(const kernels::AttentionParams& p) {
 void CudaBackend::Run(const AttentionForward& op) {
   Guarded([&] {
     const kernels::AttentionParams p = ParamsOf(op);
-    if (const size_t width = TiledWidth(op.qkv.dtype, p)) {
-      // Queries, and two stages of keys and values.
-      context_.Launch(TiledName("forward", width).c_str(), TiledGrid(p), {128}, 5 * kTile * width * 2, p);
+    const DType type = op.qkv.dtype;
+    if (const Tiled tiled = ChooseTiled(type, p)) {
+      // Queries, keys and values; for bf16 two stages of the last two.
+      const size_t shared_bytes = TileBytes(type, tiled, type == DType::kBF16 ? 5 : 3);
+      context_.Launch(tiled.Name("forward").c_str(), tiled.Grid(p), {tiled.threads}, shared_bytes, p);
       return;
     }
     context_.Launch(ForType(op.qkv.dtype, "attention_plain_forward_f32", "attention_plain_forward_bf16"), PlainGrid(p),
@@ -70,13 +95,14 @@ void CudaBackend::Run(const AttentionBackward& op) {
     p.dout = op.dout.data;
     p.dqkv = op.dqkv.data;
     p.delta = static_cast<float*>(context_.Workspace(op.lse.bytes()));
-    if (const size_t width = TiledWidth(op.qkv.dtype, p)) {
-      // Queries, output gradients, and two stages of keys and values.
-      context_.Launch(TiledName("backward_queries", width).c_str(), TiledGrid(p), {128}, 6 * kTile * width * 2, p);
-      // Keys, values, and two stages of queries, output gradients and two numbers a query.
-      const size_t queries = width > 64 ? 32 : 64, stage = queries * (2 * width * 2 + 2 * sizeof(float));
-      context_.Launch(TiledName("backward_keys", width).c_str(), TiledGrid(p), {128}, 2 * kTile * width * 2 + 2 * stage,
-                      p);
+    const DType type = op.qkv.dtype;
+    if (const Tiled tiled = ChooseTiled(type, p)) {
+      // Queries, output gradients, keys and values; for bf16 two stages of the last two.
+      const bool is_bf16 = type == DType::kBF16;
+      const size_t queries_bytes = TileBytes(type, tiled, is_bf16 ? 6 : 4);
+      context_.Launch(tiled.Name("backward_queries").c_str(), tiled.Grid(p), {tiled.threads}, queries_bytes, p);
+      const size_t keys_bytes = is_bf16 ? KeysBytesBf16(tiled) : TileBytes(type, tiled, 4);
+      context_.Launch(tiled.Name("backward_keys").c_str(), tiled.Grid(p), {tiled.threads}, keys_bytes, p);
       return;
     }
     context_.Launch(
