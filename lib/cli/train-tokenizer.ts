@@ -53,6 +53,8 @@ export const trainTokenizerCommand: Command = {
     } finally {
       progress.end();
       interrupt[Symbol.dispose]();
+      // Whoever still types or pipes text would keep the program waiting after Ctrl-C.
+      if (input.includes('-')) process.stdin.destroy();
     }
   },
 };
@@ -86,7 +88,7 @@ class ProgressLine {
   read = { bytes: 0, distinctWords: 0 };
   private readonly stream = process.stderr;
   private readonly began = performance.now();
-  private shown = 0;
+  private shown = Number.NEGATIVE_INFINITY;
   private live = false;
 
   get seconds(): number {

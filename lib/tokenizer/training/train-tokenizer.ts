@@ -93,9 +93,22 @@ async function countWords(
   const counter = new TextCounter(specialTokens);
   await turns.next();
   const progress = () => ({ phase: 'count', bytes: counter.bytes, distinctWords: counter.words.size }) as const;
-  for await (const chunk of source.read({ file: 0, offset: 0 })) {
-    for (const text of chunk.texts) counter.add(text);
-    await turns.next(progress);
+  const chunks = source.read({ file: 0, offset: 0 });
+  let waiting = false;
+  try {
+    for (;;) {
+      waiting = true;
+      const { done, value } = await turns.wait(chunks.next());
+      waiting = false;
+      if (done === true) break;
+      for (const text of value.texts) counter.add(text);
+      await turns.next(progress);
+    }
+  } finally {
+    const closed = chunks.return();
+    // A source that still waits for text closes when it comes.
+    if (waiting) closed.catch(() => {});
+    else await closed;
   }
   await turns.next(progress, true);
   if (counter.words.size === 0) {
@@ -110,11 +123,23 @@ async function countWords(
 /** Lets other work of the process go on, reports progress and notices an abort, each when it is time for it. */
 class Turns {
   private readonly options: TrainTokenizerOptions;
+  /** Rejects at an abort. */
+  private readonly aborted: Promise<never>;
   private began = performance.now();
   private reported = Number.NEGATIVE_INFINITY;
 
   constructor(options: TrainTokenizerOptions) {
     this.options = options;
+    const { signal } = options;
+    this.aborted = new Promise((_, reject) => {
+      signal?.addEventListener('abort', () => reject(abortError(signal)), { once: true });
+    });
+    this.aborted.catch(() => {});
+  }
+
+  /** Waits for something, but not beyond an abort. */
+  wait<T>(work: Promise<T>): Promise<T> {
+    return this.options.signal === undefined ? work : Promise.race([work, this.aborted]);
   }
 
   /** @param last report in any case */
@@ -125,11 +150,14 @@ class Turns {
       this.reported = now;
       onProgress?.(progress());
     }
-    if (signal?.aborted === true) {
-      throw new KotodamaError('ERR_ABORTED', 'The training of the tokenizer was aborted', { cause: signal.reason });
+    if (now - this.began >= TURN) {
+      await setImmediate();
+      this.began = performance.now();
     }
-    if (now - this.began < TURN) return;
-    await setImmediate();
-    this.began = performance.now();
+    if (signal?.aborted === true) throw abortError(signal);
   }
+}
+
+function abortError(signal: AbortSignal): KotodamaError {
+  return new KotodamaError('ERR_ABORTED', 'The training of the tokenizer was aborted', { cause: signal.reason });
 }
