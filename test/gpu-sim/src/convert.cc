@@ -131,9 +131,9 @@ uint64_t to_float(const Conversion& c, Value v) {
     case Type::kTF32:
       return f32_to_tf32(static_cast<float>(d), mode);
     case Type::kF16:
-      return f64_to_f16(d, mode);
+      return finite_half(c, f64_to_f16(d, mode), 0x7c00);
     default:
-      return f32_to_bf16(static_cast<float>(d), mode);
+      return finite_half(c, f32_to_bf16(f64_to_f32_odd(d), mode), 0x7f80);
   }
 }
 

@@ -16,17 +16,7 @@ struct F16 {
 
 struct BF16 {
   static float load(uint16_t h) { return bf16_to_f32(h); }
-  // From binary64 with one rounding: round to odd in binary32 first, which keeps what the second rounding needs.
-  static uint16_t store(double d) {
-    float f = static_cast<float>(d);
-    if (static_cast<double>(f) != d && f == f && !std::isinf(f)) {
-      uint32_t u = bit_cast<uint32_t>(f);
-      bool above = std::fabs(static_cast<double>(f)) > std::fabs(d);
-      if (above) --u;
-      f = bit_cast<float>(u | 1);
-    }
-    return f32_to_bf16(f);
-  }
+  static uint16_t store(double d) { return f32_to_bf16(f64_to_f32_odd(d)); }
   static constexpr uint16_t kTiny = 0x7f80;
 };
 

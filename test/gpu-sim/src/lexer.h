@@ -9,7 +9,8 @@ namespace gpusim {
 
 enum class Tok : unsigned char { kWord, kNumber, kString, kPunct, kEnd };
 
-/// A word keeps its dots, "ld.global.v4.f32" and "%tid.x" are one token each; one that begins with a dot ends before the next.
+/// A word keeps its dots, "ld.global.v4.f32" and "%tid.x" are one token each; one that begins with a dot ends before
+/// the next.
 struct Token {
   Tok kind;
   std::string_view text;

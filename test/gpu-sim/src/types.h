@@ -153,6 +153,17 @@ inline uint16_t f32_to_bf16(float f, Round mode = Round::kNearest) {
   return static_cast<uint16_t>(kept | (negative ? 0x8000u : 0u));
 }
 
+/// binary64 to binary32, rounded to odd: a result that is not exact has its last bit set, so that rounding it once more
+/// to fewer bits gives what rounding the original would.
+inline float f64_to_f32_odd(double d) {
+  float f = static_cast<float>(d);
+  uint32_t u = bit_cast<uint32_t>(f);
+  if (static_cast<double>(f) == d || d != d || (u & 0x7fffffffu) == 0x7f800000u) return f;
+  const double magnitude = f < 0 ? -static_cast<double>(f) : f;
+  if (magnitude > (d < 0 ? -d : d)) --u;
+  return bit_cast<float>(u | 1);
+}
+
 /// binary64 to binary16, one rounding. NaN becomes the canonical 0x7fff.
 inline uint16_t f64_to_f16(double d, Round mode = Round::kNearest) {
   uint64_t u = bit_cast<uint64_t>(d);

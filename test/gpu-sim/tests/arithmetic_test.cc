@@ -404,6 +404,9 @@ TEST(convert, between_numbers) {
   CHECK_EQ(apply_bits("cvt.f32.f16 d, a;", 4, {{0x0001}}, {2})[0], bits(std::ldexp(1.0f, -24)));
   CHECK_EQ(apply_bits("cvt.rni.f32.f32 d, a;", 4, {{bits(2.5f)}}, {4})[0], bits(2.0f));
   CHECK_EQ(apply_bits("cvt.sat.f32.f32 d, a;", 4, {{bits(2.5f)}}, {4})[0], bits(1.0f));
+  // A little above the middle between two bfloat16 numbers, by less than binary32 can tell.
+  CHECK_EQ(apply_bits("cvt.rn.bf16.f64 d, a;", 2, {{bits(1.00390625 + 1e-12)}}, {8})[0], 0x3f81);
+  CHECK_EQ(apply_bits("cvt.rn.bf16.f64 d, a;", 2, {{bits(1.00390625)}}, {8})[0], 0x3f80);
   CHECK_EQ(apply_bits("cvt.rn.f32.f64 d, a;", 4, {{bits(0.1)}}, {8})[0], bits(0.1f));
 }
 
