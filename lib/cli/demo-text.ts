@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { CounterRandom, type RandomIntegers } from '../data/random.js';
 import { PACKAGE_ROOT } from './version.js';
 
 /** What the demo learns and what it keeps aside, in all languages of `demo/languages.json`. */
@@ -28,6 +29,24 @@ export function readDemoTexts(): DemoTexts {
     }
   }
   return texts;
+}
+
+/**
+ * The texts several times over, each time in another order: in one fixed order every block would hold the same tokens at
+ * the same positions in each epoch, and a model would learn the blocks instead of the language.
+ */
+export function inManyOrders(texts: readonly string[], times: number, seed: number): string[] {
+  return Array.from({ length: times }, (_, pass) => shuffled(texts, new CounterRandom(seed, pass))).flat();
+}
+
+/** Fisher and Yates' shuffle. */
+function shuffled(texts: readonly string[], random: RandomIntegers): string[] {
+  const order = [...texts];
+  for (let last = order.length - 1; last > 0; last--) {
+    const other = random.below(last + 1);
+    [order[last], order[other]] = [order[other] as string, order[last] as string];
+  }
+  return order;
 }
 
 /** The preamble and the articles of one declaration, each as one line. */

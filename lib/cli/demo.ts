@@ -5,7 +5,7 @@ import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { holdsRun } from '../train/run-folder.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
-import { readDemoTexts } from './demo-text.js';
+import { inManyOrders, readDemoTexts } from './demo-text.js';
 import { DEMO_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
 import { runTrain } from './train.js';
 import { PACKAGE_ROOT } from './version.js';
@@ -23,6 +23,9 @@ const TRAINING = { batchSize: 8, lr: 4e-3, evalEvery: 1000, saveEvery: 1000 };
 
 const LESSON = `So few pages are learned by heart: the loss on them falls, and that on the articles kept aside
 (validation) rises again. With some megabytes of text both fall.`;
+
+/** How often the text stands in the file that is trained on: a little more than the run reads. */
+const PASSES = 52;
 
 /** Beginnings that the model continues before and after. */
 const PROMPTS = ['Everyone has the right to', 'すべて人は、'];
@@ -97,7 +100,10 @@ function writeTexts(out: string): { languages: string[]; files: { train: string;
     writeFileSync(path, texts.map((text) => `${text}<|endoftext|>\n`).join(''));
     return path;
   };
-  return { languages, files: { train: write('train.txt', train), valid: write('valid.txt', valid) } };
+  return {
+    languages,
+    files: { train: write('train.txt', inManyOrders(train, PASSES, 0)), valid: write('valid.txt', valid) },
+  };
 }
 
 function engine({ device, threads }: DemoArguments) {

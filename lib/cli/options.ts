@@ -157,7 +157,7 @@ export const DOCTOR_OPTIONS = {
 /** `kotodama demo` */
 export const DEMO_OPTIONS = {
   out: { kind: 'string', placeholder: 'DIR', derived: 'runs/demo, or the next free name', help: "the run's folder" },
-  maxSteps: { kind: 'integer', range: size, default: 4000, help: 'end after this many steps' },
+  maxSteps: { kind: 'integer', range: size, default: 3000, help: 'end after this many steps' },
   ...ENGINE,
 } as const satisfies OptionTable;
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { articles, readDemoTexts } from '../../dist/cli/demo-text.js';
+import { articles, inManyOrders, readDemoTexts } from '../../dist/cli/demo-text.js';
 import { kotodama } from './program.js';
 
 t.test('articles of a declaration: headings, paragraphs and lists as text, one line each', async (t) => {
@@ -30,6 +30,16 @@ t.test('the texts: whole articles in eight languages, a part of them aside', asy
   t.ok(train.some((text) => text.startsWith('Article 1 All human beings are born free and equal')));
   for (const text of [...train, ...valid]) t.notMatch(text, /[<>\n]|&[a-z]+;/);
   t.ok(valid.every((text) => !train.includes(text)));
+});
+
+t.test('many orders: every text as often, in an order that only the seed decides', async (t) => {
+  const texts = Array.from({ length: 20 }, (_, index) => `text ${index}`);
+  const ordered = inManyOrders(texts, 3, 1);
+  const passes = [0, 20, 40].map((start) => ordered.slice(start, start + 20));
+  for (const pass of passes) t.same([...pass].sort(), [...texts].sort());
+  t.equal(new Set(passes.map(String)).size, 3);
+  t.same(inManyOrders(texts, 3, 1), ordered);
+  t.notSame(inManyOrders(texts, 3, 2), ordered);
 });
 
 t.test('the demo trains, shows samples, and says what to type next', async (t) => {
