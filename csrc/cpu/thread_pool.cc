@@ -36,20 +36,21 @@ bool SpinUntil(Done done) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)), shares_(new Share[threads_]) {}
+ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)), shares_(new Share[threads_]), bed_(new Bed) {}
 
 ThreadPool::~ThreadPool() {
   if (workers_.empty()) return;
   if (owner_process_ != getpid()) {
     // The threads belong to the parent process; there is nothing here to join.
     new std::vector<std::thread>(std::move(workers_));
+    bed_.release();
     return;
   }
   {
-    std::lock_guard<std::mutex> lock(sleep_mutex_);
+    std::lock_guard<std::mutex> lock(bed_->mutex);
     stop_ = true;
   }
-  wake_.notify_all();
+  bed_->wake.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
@@ -76,9 +77,9 @@ void ThreadPool::WorkerLoop(int worker) {
     bool joined = SpinUntil([&] { return stop_.load(std::memory_order_relaxed) || TryJoin(&seen); });
     if (stop_) return;
     if (!joined) {
-      std::unique_lock<std::mutex> lock(sleep_mutex_);
+      std::unique_lock<std::mutex> lock(bed_->mutex);
       sleepers_.fetch_add(1);
-      wake_.wait(lock, [&] { return stop_ || TryJoin(&seen); });
+      bed_->wake.wait(lock, [&] { return stop_ || TryJoin(&seen); });
       sleepers_.fetch_sub(1);
       if (stop_) return;
     }
@@ -123,8 +124,8 @@ void ThreadPool::Run(int64_t count, const std::function<void(int64_t, int)>& tas
   const uint64_t job = (gate_.load(std::memory_order_relaxed) >> kJobShift) + 1;
   gate_.store(job << kJobShift | kOpen);
   if (sleepers_.load() > 0) {
-    std::lock_guard<std::mutex> lock(sleep_mutex_);
-    wake_.notify_all();
+    std::lock_guard<std::mutex> lock(bed_->mutex);
+    bed_->wake.notify_all();
   }
   Work(0);
   const int joined = static_cast<int>(gate_.fetch_and(~kOpen) & kJoinedMask);

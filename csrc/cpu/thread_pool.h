@@ -58,8 +58,12 @@ class ThreadPool {
 
   std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
-  std::mutex sleep_mutex_;
-  std::condition_variable wake_;
+  // On the heap because a forked child must not destroy it: that would wait for sleepers the child does not have.
+  struct Bed {
+    std::mutex mutex;
+    std::condition_variable wake;
+  };
+  std::unique_ptr<Bed> bed_;
 };
 
 }  // namespace kotodama::cpu

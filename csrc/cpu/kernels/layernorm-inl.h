@@ -7,14 +7,6 @@
 namespace kotodama::cpu {
 namespace {
 
-// Calls body(j, n) for the vectors of a row: n = kWidth, and less at the end.
-template <typename Body>
-__attribute__((always_inline)) inline void ForVectors(int64_t count, Body body) {
-  int64_t j = 0;
-  for (; j + kWidth <= count; j += kWidth) body(j, kWidth);
-  if (j < count) body(j, static_cast<int>(count - j));
-}
-
 // Lanes beyond the end count as zero.
 template <typename Value>
 __attribute__((always_inline)) inline float SumOver(int64_t count, Value value) {

@@ -81,6 +81,9 @@ inline F32 Fma(F32 a, F32 b, F32 c) {
 inline F32 NegFma(F32 a, F32 b, F32 c) {
   return {_mm256_fnmadd_ps(a.v, b.v, c.v)};
 }
+inline F32 Reciprocal(F32 a) {
+  return Set(1.0f) / a;
+}
 inline F32 Max(F32 a, F32 b) {
   return {_mm256_max_ps(a.v, b.v)};
 }

@@ -24,6 +24,12 @@ inline __mmask16 FirstLanes(int n) {
 inline F32 FromBits16(__m256i bits) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
 }
+#ifdef __AVX512BF16__
+// The instruction takes subnormal numbers for zero.
+inline __m256i ToBits16(F32 a) {
+  return (__m256i)_mm512_cvtneps_pbh(a.v);
+}
+#else
 inline __m256i ToBits16(F32 a) {
   const __m512i bits = _mm512_castps_si512(a.v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -32,6 +38,7 @@ inline __m256i ToBits16(F32 a) {
   const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16));
 }
+#endif
 
 inline F32 Load(const float* p) {
   return {_mm512_loadu_ps(p)};
@@ -75,6 +82,10 @@ inline F32 Fma(F32 a, F32 b, F32 c) {
 }
 inline F32 NegFma(F32 a, F32 b, F32 c) {
   return {_mm512_fnmadd_ps(a.v, b.v, c.v)};
+}
+inline F32 Reciprocal(F32 a) {
+  const __m512 r = _mm512_rcp14_ps(a.v);
+  return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f)))};
 }
 inline F32 Max(F32 a, F32 b) {
   return {_mm512_max_ps(a.v, b.v)};

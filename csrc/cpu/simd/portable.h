@@ -4,7 +4,8 @@
 // compiled for one set can be linked into code for another. Kernels are written once against these names:
 //   F32, kWidth               a vector of floats and its length
 //   Load, LoadPartial         kWidth, or the first n (1 to kWidth) elements with zeros behind them; F32 or BF16 memory
-//   Store, StorePartial       likewise; BF16 rounds to nearest even and keeps NaN
+//   Store, StorePartial       likewise; BF16 rounds to nearest even and keeps NaN (subnormals may become 0)
+//   Reciprocal                1 / a for a normal, finite a; 1.5 ulp
 //   Fma a * b + c, NegFma c - a * b, Max and Min (the second operand where one is NaN), Sqrt, Round (to nearest)
 //   ScaleByPowerOf2(a, n)     a 2^n for an integral n in [-252, 254]
 //   Less, Select, SelectFirst lane masks; SelectFirst takes `first` in the first n lanes
@@ -102,6 +103,9 @@ inline F32 Select(Mask mask, F32 yes, F32 no) {
 }
 inline F32 SelectFirst(int n, F32 first, F32 rest) {
   return Select((Mask)(Int4{0, 1, 2, 3} < n), first, rest);
+}
+inline F32 Reciprocal(F32 a) {
+  return Set(1.0f) / a;
 }
 inline F32 Max(F32 a, F32 b) {
   return Select(Less(b, a), a, b);

@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,6 +107,7 @@ TEST(ForkedChildWorksAndEnds) {
   auto device = std::make_unique<Device>(2);
   const Tensor tensor = device->Make(DType::kF32, {1 << 20});
   (*device)->Zero(tensor.data, tensor.bytes());
+  usleep(20000);  // the other thread sleeps by now
   const pid_t child = fork();
   if (child == 0) {
     (*device)->Zero(tensor.data, tensor.bytes());
@@ -113,7 +115,8 @@ TEST(ForkedChildWorksAndEnds) {
     _exit(42);
   }
   int status = 0;
-  for (int i = 0; i < 1000 && waitpid(child, &status, WNOHANG) == 0; ++i) usleep(10000);
+  for (int i = 0; i < 500 && waitpid(child, &status, WNOHANG) == 0; ++i) usleep(10000);
+  kill(child, SIGKILL);
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42, status);
   (*device)->Zero(tensor.data, tensor.bytes());
 }

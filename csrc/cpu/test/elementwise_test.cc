@@ -345,6 +345,7 @@ TEST(CastRoundsToNearestEven) {
   CHECK(std::isinf(found[5]) && std::isinf(found[6]) && std::isnan(found[7]) && std::isinf(found[8]));
   for (int64_t i = 0; i < n; ++i) {
     if (std::isnan(values[i])) continue;
+    if (std::fpclassify(values[i]) == FP_SUBNORMAL && found[i] == 0) continue;  // some processors flush them
     const float expected = As({values[i]}, DType::kBF16)[0];
     CHECK(std::memcmp(&expected, &found[i], 4) == 0, values[i], expected, found[i]);
     if (std::isfinite(found[i]) && std::abs(values[i]) > 1e-30f) {
