@@ -1,6 +1,7 @@
 #include "run.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -13,8 +14,11 @@ namespace gpusim {
 
 namespace {
 
-constexpr uint32_t kSlice = 100000;  // instructions until another warp of the block has its turn
-constexpr uint8_t kJunk = 0xcd;      // registers hold this before their first write
+using Clock = std::chrono::steady_clock;
+
+constexpr uint32_t kSlice = 100000;               // instructions until another warp of the block has its turn
+constexpr std::chrono::microseconds kAlone{500};  // one host thread works alone for so long
+constexpr uint8_t kJunk = 0xcd;                   // registers hold this before their first write
 
 // Storage that a host thread keeps from block to block.
 struct Storage {
@@ -45,10 +49,20 @@ class Runner {
     out.conflicts.assign(kernel_.code.size(), 0);
     if (static_cast<uint64_t>(threads) > blocks_) threads = static_cast<int>(blocks_);
     std::vector<Worker> workers(static_cast<size_t>(threads));
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t) others.emplace_back([&, t] { work(workers[static_cast<size_t>(t)]); });
-    work(workers[0]);
-    for (auto& t : others) t.join();
+    for (Worker& w : workers) {
+      w.executed.assign(kernel_.code.size(), 0);
+      w.conflicts.assign(kernel_.code.size(), 0);
+    }
+    // Most launches of a test are over before another thread would have begun.
+    work(workers[0], threads > 1 ? Clock::now() + kAlone : Clock::time_point::max());
+    if (next_.load() < blocks_ && failed_at_.load() == ~0ull) {
+      std::vector<std::thread> others;
+      for (int t = 1; t < threads; ++t) {
+        others.emplace_back([&, t] { work(workers[static_cast<size_t>(t)], Clock::time_point::max()); });
+      }
+      work(workers[0], Clock::time_point::max());
+      for (auto& t : others) t.join();
+    }
     for (const Worker& w : workers) {
       out.memory.add(w.memory);
       for (size_t i = 0; i < w.executed.size(); ++i) {
@@ -62,13 +76,12 @@ class Runner {
   }
 
  private:
-  void work(Worker& worker) {
-    worker.executed.assign(kernel_.code.size(), 0);
-    worker.conflicts.assign(kernel_.code.size(), 0);
+  // Runs blocks until there are none left, one has failed, or the time is over.
+  void work(Worker& worker, Clock::time_point until) {
     Storage storage;
     Block block;
     prepare(block, storage, worker);
-    for (;;) {
+    do {
       uint64_t index = next_.fetch_add(1);
       if (index >= blocks_ || index > failed_at_.load()) return;
       begin(block, index, storage);
@@ -78,7 +91,7 @@ class Runner {
       } catch (const Fault& f) {
         record(index, block, *running, f);
       }
-    }
+    } while (Clock::now() < until);
   }
 
   void prepare(Block& b, Storage& s, Worker& worker) {
