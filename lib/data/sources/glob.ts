@@ -48,8 +48,16 @@ function search(folder: string, [part, ...rest]: string[]): string[] {
   return names.flatMap((name) => {
     const path = join(folder, name);
     if (rest.length > 0) return search(path, rest);
-    return statSync(path, { throwIfNoEntry: false })?.isFile() === true ? [path] : [];
+    return isFile(path) ? [path] : [];
   });
+}
+
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
 }
 
 function entriesOf(folder: string): Dirent[] {
