@@ -11,7 +11,15 @@ export {
   type FileDatasetOptions,
   IGNORED_LABEL,
   type Json,
+  TokenDataset,
+  type TokenDatasetOptions,
+  type TokenFile,
+  type TokenFileNotes,
+  type TokenFileOptions,
+  type TokenizerMark,
   type TokenTensor,
+  type TokenType,
+  writeTokenFiles,
 } from './data/index.js';
 export { type ErrorCode, type ErrorDetails, KotodamaError } from './errors.js';
 export type { DownloadProgress, HubOptions } from './hub/index.js';

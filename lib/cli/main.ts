@@ -8,6 +8,7 @@ import { evaluate } from './evaluate.js';
 import { generate } from './generate.js';
 import { inspectData } from './inspect-data.js';
 import { describeOptions } from './options.js';
+import { tokenize } from './tokenize.js';
 import { train } from './train.js';
 import { trainTokenizerCommand } from './train-tokenizer.js';
 import { packageVersion } from './version.js';
@@ -18,6 +19,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   generate,
   evaluate,
   'inspect-data': inspectData,
+  tokenize,
   doctor,
   demo,
 };

@@ -99,6 +99,14 @@ export class DataLoader implements AsyncIterable<Batch> {
     return this.run(blocks, position, pool);
   }
 
+  /** Batches of a whole epoch, where that is known without reading it. */
+  get batchesPerEpoch(): number | undefined {
+    const { blockCount } = this.dataset;
+    if (blockCount === undefined) return undefined;
+    const rows = this.batchSize * this.worldSize;
+    return Math.floor(blockCount / rows) + (this.isKept(blockCount % rows) ? 1 : 0);
+  }
+
   /** Where the current pass stands: names the batch after the last one that was taken, however many are prefetched. */
   state(): Json {
     return { kind: 'loader', source: (this.position?.next ?? snapshotOf(this.dataset))() };
@@ -146,9 +154,12 @@ export class DataLoader implements AsyncIterable<Batch> {
       yield { batch: this.collate(this.shareOf(gathered)), next };
       gathered = [];
     }
-    if (gathered.length >= this.worldSize && !this.dropLast) {
-      yield { batch: this.collate(this.shareOf(gathered)), next };
-    }
+    if (this.isKept(gathered.length)) yield { batch: this.collate(this.shareOf(gathered)), next };
+  }
+
+  /** Whether so many blocks at the end of an epoch make a batch. */
+  private isKept(rest: number): boolean {
+    return rest >= this.worldSize && !this.dropLast;
   }
 
   /** This rank's rows of a global batch. */

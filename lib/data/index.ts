@@ -5,6 +5,6 @@ export { DataLoader, type DataLoaderOptions } from './data-loader.js';
 export type { RandomIntegers } from './random.js';
 export type { Texts } from './sources/iterable-source.js';
 export { TokenDataset, type TokenDatasetOptions } from './token-dataset.js';
-export type { TokenizerMark } from './token-file.js';
+export type { TokenFile, TokenFileNotes, TokenizerMark, TokenType } from './token-file.js';
 export { type TokenFileOptions, writeTokenFiles } from './token-file-writer.js';
 export { type Batch, type Block, type BlockSource, IGNORED_LABEL, type Json, type TokenTensor } from './types.js';

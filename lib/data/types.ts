@@ -33,6 +33,8 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 export interface BlockSource extends AsyncIterable<Block> {
   /** T, the length of every block. */
   readonly blockSize: number;
+  /** Blocks of a whole pass, where that is known without reading. */
+  readonly blockCount?: number;
   /** Where the current pass stands, as plain JSON: taken between two blocks, it names the next one. */
   state(): Json;
   /** The next pass continues from `state`. Throws `ERR_CHECKPOINT` when the state belongs to another kind of source. */

@@ -7,6 +7,8 @@ export interface BatchSource extends AsyncIterable<Batch> {
   readonly batchSize: number;
   /** T */
   readonly blockSize: number;
+  /** Batches of a whole epoch, where that is known without reading it. */
+  readonly batchesPerEpoch?: number | undefined;
   /** Where the current pass stands, taken between two batches: it names the next one. */
   state(): Json;
   /** The next pass continues from `state`. */
@@ -100,11 +102,13 @@ export class BatchStream {
 }
 
 /**
- * Counts the batches of one epoch by reading it, and puts the source back to where it was.
+ * Counts the batches of one epoch, by reading it where nothing else tells, and puts the source back to where it was.
  *
  * @throws KotodamaError `ERR_ABORTED` when `signal` aborts first.
  */
 export async function countBatches(source: BatchSource, signal?: AbortSignal): Promise<number> {
+  const known = source.batchesPerEpoch ?? 0;
+  if (known > 0) return known;
   const start = source.state();
   let count = 0;
   for await (const _ of source) {

@@ -142,3 +142,20 @@ t.test('fewer blocks than ranks at the end are dropped; ranks that do not exist 
     t.throws(() => new DataLoader(countingSource(3), { batchSize: 1, ...options }), { code: 'ERR_OPTIONS' });
   }
 });
+
+t.test('token files know how many batches an epoch has', async (t) => {
+  for (const [batchSize, worldSize, dropLast] of [
+    [1, 1, false],
+    [3, 1, false],
+    [3, 1, true],
+    [2, 3, false],
+    [4, 5, true],
+    [1000, 1, false],
+    [1000, 1, true],
+    [1, 1000, false],
+  ] as const) {
+    const loader = new DataLoader(await SOURCES.tokens(), { batchSize, worldSize, dropLast });
+    t.equal(loader.batchesPerEpoch, (await collect(loader)).length, `${batchSize} x ${worldSize}, ${dropLast}`);
+  }
+  t.equal(new DataLoader(await SOURCES.text(), { batchSize: 1 }).batchesPerEpoch, undefined);
+});

@@ -272,7 +272,7 @@ t.test('options and states that cannot be used', async (t) => {
 
   const dataset = await TokenDataset.open(path, { blockSize: 10 });
   const good = dataset.state() as { [key: string]: Json };
-  for (const change of [
+  const changes: { [key: string]: Json }[] = [
     { kind: 'files' },
     { epoch: -1 },
     { position: 10 },
@@ -281,8 +281,9 @@ t.test('options and states that cannot be used', async (t) => {
     { blocks: 10 },
     { seed: 1 },
     { seed: null },
-  ]) {
-    t.throws(() => dataset.restore({ ...good, ...change } as Json), { code: 'ERR_CHECKPOINT' }, JSON.stringify(change));
+  ];
+  for (const change of changes) {
+    t.throws(() => dataset.restore({ ...good, ...change }), { code: 'ERR_CHECKPOINT' }, JSON.stringify(change));
   }
   for (const state of [null, 1, 'x', []]) t.throws(() => dataset.restore(state), { code: 'ERR_CHECKPOINT' });
   dataset.restore({ ...good, position: 9 });

@@ -1,0 +1,86 @@
+import { availableParallelism } from 'node:os';
+import { DataLoader } from '../data/data-loader.js';
+import { idsOf } from '../data/token-file-ids.js';
+import { checkOutput, writeTokenFiles } from '../data/token-file-writer.js';
+import { bytes, count, duration } from '../report/format.js';
+import type { ProgressStream } from '../report/progress.js';
+import { Tokenizer } from '../tokenizer/tokenizer.js';
+import { OptionReader } from '../validate.js';
+import type { Command } from './command.js';
+import { BadRecords, textBlocks } from './data.js';
+import { showDownloads } from './download.js';
+import { catchInterrupt } from './interrupt.js';
+import { flagOf, parseFlags, readOptions, requireFiles, requireOptions, TOKENIZE_OPTIONS } from './options.js';
+
+interface TokenizeArguments {
+  tokenizer: string;
+  input: string[];
+  output: string;
+  shardTokens?: number;
+  textField?: string;
+  eos: 'none' | 'line' | 'document';
+  skipBad: boolean;
+  numWorkers?: number;
+}
+
+/** Ids are handed over in batches of this shape: enough for a write, little to hold. */
+const BLOCK = { blockSize: 8192, batchSize: 8 };
+
+/** Milliseconds between two reports: on a terminal, and elsewhere. */
+const REPORT_EVERY = { terminal: 200, elsewhere: 10_000 };
+
+export const tokenize: Command = {
+  summary: 'turns text into token files, which train reads directly',
+  usage: 'tokenize --tokenizer DIR --input FILE... --output FILE.bin [options]',
+  options: TOKENIZE_OPTIONS,
+  examples: [
+    'kotodama tokenize --tokenizer DIR --input data/train.txt --output data/train.bin',
+    "kotodama tokenize --tokenizer DIR --input 'data/*.jsonl.gz' --eos document --output data/train.bin --shard-tokens 100000000",
+  ],
+  async run(words) {
+    const reader = new OptionReader(parseFlags(words, TOKENIZE_OPTIONS), flagOf);
+    const options = readOptions(reader, TOKENIZE_OPTIONS) as unknown as TokenizeArguments;
+    requireOptions(reader, TOKENIZE_OPTIONS, ['tokenizer', 'input', 'output']);
+    requireFiles(reader, 'input', options.input ?? []);
+    reader.finish('The options of kotodama tokenize are not valid');
+    const { input, output, shardTokens, numWorkers = availableParallelism() } = options;
+    checkOutput(output, shardTokens !== undefined);
+
+    const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
+    const bad = new BadRecords();
+    const reading = { ...options, tokenizer, blockSize: BLOCK.blockSize, bad };
+    const dataset = textBlocks(input, reading, { dropLast: false });
+    using interrupt = catchInterrupt(() => process.stderr.write('stopping; no file is kept\n'));
+    const { signal } = interrupt;
+    const batches = new DataLoader(dataset, { batchSize: BLOCK.batchSize, numWorkers, signal });
+    const begun = performance.now();
+    const report = progress(begun, process.stderr);
+    const files = await writeTokenFiles(idsOf(batches), {
+      ...{ output, tokenizer, shardTokens, sources: input },
+      onProgress: (tokens) => report(tokens, dataset.textBytes),
+    });
+    const tokens = files.reduce((sum, file) => sum + file.tokens, 0);
+    const took = duration((performance.now() - begun) / 1000);
+    process.stderr.write(
+      `${process.stderr.isTTY ? '\r\x1b[2K' : ''}${tokens} tokens (${files[0]?.dtype}) of ` +
+        `${bytes(dataset.textBytes)} of text in ${took}\n`,
+    );
+    bad.end();
+    process.stdout.write(files.map(({ path }) => `${path}\n`).join(''));
+    return 0;
+  },
+};
+
+/** Shows now and then how far it is. */
+function progress(begun: number, stream: ProgressStream): (tokens: number, textBytes: number) => void {
+  const every = stream.isTTY === true ? REPORT_EVERY.terminal : REPORT_EVERY.elsewhere;
+  let last = begun;
+  return (tokens, textBytes) => {
+    const now = performance.now();
+    if (now - last < every) return;
+    last = now;
+    const perSecond = tokens / ((now - begun) / 1000);
+    const line = `${count(tokens)} tokens of ${bytes(textBytes)} of text, ${count(perSecond)} tokens/s`;
+    stream.write(stream.isTTY === true ? `\r\x1b[2K${line}` : `${line}\n`);
+  };
+}
