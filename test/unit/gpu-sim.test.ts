@@ -13,6 +13,6 @@ t.test('the simulator passes its own tests', async (t) => {
     t.ok(line.startsWith('ok '), line);
   }
   t.equal(status, 0, 'exit status', {
-    diagnostic: `${lines.filter((line) => !line.startsWith('ok')).join('\n')}${stderr}`,
+    output: `${lines.filter((line) => !line.startsWith('ok')).join('\n')}${stderr}`,
   });
 });
