@@ -7,6 +7,7 @@ import { isTokenFile } from '../data/token-file.js';
 import type { BlockSource } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
+import type { TokenizerModel } from '../tokenizer/types.js';
 
 /** Bad records to show one by one. */
 const SHOWN = 5;
@@ -82,7 +83,7 @@ export function textBlocks(
     eos,
     skipBad,
     bad,
-  }: Omit<DataOptions, 'batchSize' | 'numWorkers' | 'prefetchFactor'>,
+  }: Pick<DataOptions, 'blockSize' | 'textField' | 'eos' | 'skipBad' | 'bad'> & { tokenizer: TokenizerModel },
   { dropLast }: { dropLast: boolean },
 ): BlockDataset {
   const reading = { eos, skipBad: skipBad && bad.note, ...(textField !== undefined && { textField }) };

@@ -1,8 +1,8 @@
-import { BlockDataset } from '../data/block-dataset.js';
 import { bytes, count } from '../report/format.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
+import { areTokenFiles, BadRecords, textBlocks } from './data.js';
 import { type DataStatistics, measureShuffle, measureTexts, type ShuffleStatistics } from './data-statistics.js';
 import { showDownloads } from './download.js';
 import { flagOf, INSPECT_DATA_OPTIONS, parseFlags, readOptions, requireFiles, requireOptions } from './options.js';
@@ -10,6 +10,9 @@ import { bars, printable, shades, shorten } from './text-picture.js';
 
 interface InspectDataArguments {
   train: string[];
+  textField?: string;
+  eos: 'none' | 'line' | 'document';
+  skipBad: boolean;
   tokenizer: string;
   blockSize: number;
   shuffleBuffer: number;
@@ -33,15 +36,20 @@ export const inspectData: Command = {
     const options = readOptions(reader, INSPECT_DATA_OPTIONS) as unknown as InspectDataArguments;
     requireOptions(reader, INSPECT_DATA_OPTIONS, ['train', 'tokenizer']);
     requireFiles(reader, 'train', options.train ?? []);
+    if (reader.has('train') && areTokenFiles(options.train)) {
+      reader.problem('train', 'texts', options.train[0], 'give those that the token file was made of');
+    }
     reader.finish('The options of kotodama inspect-data are not valid');
 
     const { blockSize, shuffleBuffer: bufferSize, seed, limit } = options;
     const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
+    const bad = new BadRecords();
     const statistics = await measureTexts(
-      (counting) => BlockDataset.fromFile(options.train, { tokenizer: counting, blockSize, dropLast: false }),
+      (counting) => textBlocks(options.train, { ...options, tokenizer: counting, bad }, { dropLast: false }),
       tokenizer,
       { limit: limit * 1e6, shown: SHOWN_BLOCKS },
     );
+    bad.end();
     const shuffle = await measureShuffle({ blocks: statistics.blocks, bufferSize, seed }, PICTURE);
     process.stdout.write(
       options.json
@@ -73,7 +81,7 @@ function showTokens(statistics: DataStatistics, limit: number): string[] {
   const perByte = tokens / Math.max(1, statistics.bytes);
   return [
     `measured       ${part}`,
-    `texts          ${count(texts)} (lines), ${bytes(statistics.bytes)}`,
+    `texts          ${count(texts)}, ${bytes(statistics.bytes)}`,
     `tokens         ${count(tokens)}, ${perByte.toFixed(3)} per byte, one for ${(1 / perByte).toFixed(2)} bytes`,
     `unknown        ${unknownTokens === null ? 'the tokenizer has no unknown token' : share(unknownTokens, tokens)}`,
     `vocabulary     ${usedIds} of ${vocabSize} ids occur`,

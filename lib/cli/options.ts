@@ -125,7 +125,8 @@ export const EVALUATE_OPTIONS = {
 
 /** `kotodama inspect-data` */
 export const INSPECT_DATA_OPTIONS = {
-  train: { ...TEXT_FILES, help: 'texts to look at, UTF-8' },
+  train: { ...TEXT_FILES, help: 'texts to look at, as --train of kotodama train' },
+  ...READING,
   tokenizer: TOKENIZER_FOLDER,
   blockSize: { kind: 'integer', range: size, default: 1024, help: 'tokens per block' },
   shuffleBuffer: TRAIN_OPTIONS.shuffleBuffer,

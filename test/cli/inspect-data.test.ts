@@ -52,7 +52,7 @@ t.test('what the command shows, against the tokenizer itself', async (t) => {
 
   t.match(text.stdout, `block 1, 64 tokens:\n  ${result.firstBlocks[0].slice(0, 40)}`);
   t.match(text.stdout, /^measured +all of the text$/m);
-  t.match(text.stdout, new RegExp(`^texts +${lines.length} `, 'm'));
+  t.match(text.stdout, new RegExp(`^texts +${lines.length}, `, 'm'));
   t.match(text.stdout, new RegExp(`^blocks +${blocks} of 64 tokens$`, 'm'));
   t.match(text.stdout, new RegExp(`^dropped +${result.leftoverTokens} tokens at the end`, 'm'));
   t.match(text.stdout, /shuffling with a buffer of 100 moves a block by \d/);
@@ -65,11 +65,13 @@ t.test('texts that cannot fill a block, or are no texts', async (t) => {
     short: 'a b',
     escapes: `\x1b[31mred\x07${'x'.repeat(99)}\u202e\n`,
     empty: '',
+    'records.jsonl': '{"content":"a b"}\n{}\n{"content":"c d"}\n',
+    'tokens.bin': 'tokens',
   });
   writeFileSync(join(cwd, 'bad'), Buffer.from([0x61, 0xff, 0x0a]));
   const run = (file: string, ...more: string[]) =>
     kotodama(['inspect-data', '--train', file, '--tokenizer', TOKENIZER, ...more], { cwd });
-  const [one, short, escapes, empty, bad, missing, nothing] = await Promise.all([
+  const [one, short, escapes, empty, bad, missing, nothing, records, binary] = await Promise.all([
     run('one'),
     run('short'),
     run('escapes', '--block-size', '16', '--shuffle-buffer', '0'),
@@ -77,6 +79,8 @@ t.test('texts that cannot fill a block, or are no texts', async (t) => {
     run('bad'),
     run('missing'),
     kotodama(['inspect-data'], { cwd }),
+    run('records.jsonl', '--text-field', 'content', '--eos', 'line', '--skip-bad', '--block-size', '8', '--json'),
+    run('tokens.bin'),
   ]);
   t.equal(short.code, 0, short.stderr);
   t.match(short.stdout, /^blocks +none: one needs 1025 tokens, and there are 2$/m);
@@ -88,6 +92,10 @@ t.test('texts that cannot fill a block, or are no texts', async (t) => {
   t.match(empty, { code: 1, stderr: /^error ERR_DATA: .*empty/ });
   t.match(bad, { code: 1, stderr: /^error ERR_DATA: .*bad.* is not UTF-8 at byte 1/ });
   t.match(missing, { code: 2, stderr: /^error ERR_OPTIONS: .*--train: expected a file that exists/ });
+  t.equal(records.code, 0, records.stderr);
+  t.match(records.stderr, /bad records left out: 1\n/);
+  t.match(JSON.parse(records.stdout), { texts: 2, bytes: 6, tokens: 4, blocks: 0, leftoverTokens: 6 }, '4 and 2 ends');
+  t.match(binary, { code: 2, stderr: /--train: expected texts, received 'tokens.bin'.*made of/s });
   t.match(nothing, { code: 2, stderr: /--train: expected FILE.*\n.*--tokenizer: expected DIR/ });
 });
 
