@@ -6,7 +6,7 @@ namespace kotodama::cpu {
 namespace {
 
 // Queries of one item of the forward pass, at least: a multiple of all tiles.
-constexpr int64_t kQueriesOfItem = 192;
+constexpr int64_t kQueriesOfItem = 384;
 
 template <typename Op>
 AttentionHead MakeHead(const Op& op, int64_t index) {

@@ -6,8 +6,10 @@
 namespace kotodama::cpu {
 namespace {
 
-// A tile of keys; a multiple of all tile columns and of the rows of all register tiles.
-constexpr int64_t kKeyTile = 192;
+// Tiles of keys; multiples of all tile columns and of the rows of all register tiles.
+constexpr int64_t kForwardKeyTile = 384;
+constexpr int64_t kKeyTile = 192;  // in backward
+constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
 // A tile of queries in backward; even.
 constexpr int64_t kQueryTile = 96;
 
@@ -29,11 +31,12 @@ struct Carver {
 };
 
 // Everything one head needs, for Steps = F32Steps or PairSteps. Widths: d elements are `d_steps` steps, and `d_padded`
-// columns in whole panels.
+// columns in whole panels of `columns`.
 template <typename Steps>
 struct HeadLayout {
   static constexpr int64_t kE = Steps::kElements;
   int64_t d, t, d_steps, d_padded;
+  int columns;
   int64_t key_panel;    // 4-byte units of one panel of k^T or v^T
   int64_t value_panel;  // of one panel of d columns over all positions
 
@@ -41,12 +44,18 @@ struct HeadLayout {
       : d(d),
         t(t),
         d_steps((d + kE - 1) / kE),
-        d_padded(RoundUp(d, kTileColumns)),
+        d_padded(RoundUp(d, ColumnsFor(d))),
+        columns(ColumnsFor(d)),
         key_panel(d_steps * kTileColumns),
-        value_panel(RoundUp(t, 2) / kE * kTileColumns) {}
+        value_panel(RoundUp(t, 2) / kE * columns) {}
+
+  // A last panel of one vector would leave the multipliers waiting for each other: two panels of two instead.
+  static constexpr int ColumnsFor(int64_t d) {
+    return kTileVectors == 3 && (d + kWidth - 1) / kWidth % 3 == 1 ? 2 * kWidth : kTileColumns;
+  }
 
   int64_t keys_units() const { return RoundUp(t, kTileColumns) / kTileColumns * key_panel; }
-  int64_t values_units() const { return d_padded / kTileColumns * value_panel; }
+  int64_t values_units() const { return d_padded / columns * value_panel; }
 };
 
 inline Row At(Row row, int64_t index) {
@@ -84,21 +93,31 @@ template <typename Steps>
 void AddProduct(int rows, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
                 const HeadLayout<Steps>& layout, float* target) {
   alignas(64) float tile[kTileRows * kTileColumns];
-  for (int64_t j = 0; j < layout.d; j += kTileColumns, b += layout.value_panel) {
-    const int columns = static_cast<int>(layout.d - j < kTileColumns ? layout.d - j : kTileColumns);
-    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, kTileColumns, tile, kTileColumns, nullptr);
+  for (int64_t j = 0; j < layout.d; j += layout.columns, b += layout.value_panel) {
+    const int columns = static_cast<int>(layout.d - j < layout.columns ? layout.d - j : layout.columns);
+    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, layout.columns, tile, kTileColumns, nullptr);
     AddTile(tile, rows, RoundUp(columns, kWidth), target + j, layout.d_padded);
+  }
+}
+
+// (positions, d) in panels of columns of d.
+template <typename Steps>
+void PackValues(Row source, int64_t ld, int64_t positions, const HeadLayout<Steps>& layout, float* out) {
+  if (layout.columns == kTileColumns) {
+    Pack<Steps::kElements, kTileColumns>(source, ld, true, positions, layout.d, out, layout.value_panel);
+  } else {
+    Pack<Steps::kElements, 2 * kWidth>(source, ld, true, positions, layout.d, out, layout.value_panel);
   }
 }
 
 // scores(rows, keys) = q k^T for the keys of [first, first + keys), first at a panel's start.
 template <typename Steps>
 void Scores(int rows, const float* q, const float* keys, const HeadLayout<Steps>& layout, int64_t first, int64_t count,
-            float* scores) {
+            float* scores, int64_t scores_stride) {
   const float* panel = keys + first / kTileColumns * layout.key_panel;
   for (int64_t j = 0; j < count; j += kTileColumns, panel += layout.key_panel) {
     const int columns = static_cast<int>(count - j < kTileColumns ? count - j : kTileColumns);
-    Tile<Steps>(rows, columns, layout.d_steps, q, layout.d_steps * 4, 4, panel, kTileColumns, scores + j, kKeyTile,
+    Tile<Steps>(rows, columns, layout.d_steps, q, layout.d_steps * 4, 4, panel, kTileColumns, scores + j, scores_stride,
                 nullptr);
   }
 }
@@ -129,16 +148,16 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
   float* keys = carver.Take(layout.keys_units());
   float* values = carver.Take(layout.values_units());
   float* q = carver.Take(kTileRows * layout.d_steps);
-  float* scores = carver.Take(kTileRows * kKeyTile);
-  Element* probabilities = carver.Take<Element>(kTileRows * kKeyTile / Steps::kElements);
+  float* scores = carver.Take(kTileRows * kForwardKeyTile);
+  Element* probabilities = carver.Take<Element>(kTileRows * kForwardKeyTile / Steps::kElements);
   float* out = carver.Take(kTileRows * layout.d_padded);
-  float* factors = carver.Take(kKeyTile);
+  float* factors = carver.Take(kForwardKeyTile);
   if (carver.base == nullptr) return carver.used;
 
   const int64_t ld = 3 * head.c, end = head.first_query + head.queries;
   PackB<Steps>(At(head.qkv, head.c), ld, true, head.d, end, keys, layout.key_panel);
-  PackB<Steps>(At(head.qkv, 2 * head.c), ld, false, end, head.d, values, layout.value_panel);
-  const F32 scale = Set(1.0f / __builtin_sqrtf(static_cast<float>(head.d)));
+  PackValues(At(head.qkv, 2 * head.c), ld, end, layout, values);
+  const F32 scale = Set(kLog2E / __builtin_sqrtf(static_cast<float>(head.d)));  // scores in powers of 2
   const F32 lowest = Set(-__builtin_inff());
 
   for (int64_t q0 = head.first_query; q0 < end; q0 += kTileRows) {
@@ -149,13 +168,13 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
     for (int r = 0; r < rows; ++r) top[r] = lowest, sum[r] = 0;
     for (int64_t i = 0; i < rows * layout.d_padded; i += kWidth) Store(out + i, Set(0.0f));
 
-    for (int64_t k0 = 0; k0 < q0 + rows; k0 += kKeyTile) {
-      const int64_t count = q0 + rows - k0 < kKeyTile ? q0 + rows - k0 : kKeyTile;
+    for (int64_t k0 = 0; k0 < q0 + rows; k0 += kForwardKeyTile) {
+      const int64_t count = q0 + rows - k0 < kForwardKeyTile ? q0 + rows - k0 : kForwardKeyTile;
       const int64_t padded = RoundUp(count, kWidth);
-      Scores<Steps>(rows, q, keys, layout, k0, count, scores);
+      Scores<Steps>(rows, q, keys, layout, k0, count, scores, kForwardKeyTile);
       for (int r = 0; r < rows; ++r) {
-        float* row = scores + r * kKeyTile;
-        Element* p = probabilities + r * kKeyTile;
+        float* row = scores + r * kForwardKeyTile;
+        Element* p = probabilities + r * kForwardKeyTile;
         const int64_t valid = q0 + r + 1 - k0 < count ? q0 + r + 1 - k0 : count;
         if (valid <= 0) {
           for (int64_t j = 0; j < padded; j += kWidth) StoreElements(p, j, Set(0.0f));
@@ -164,14 +183,14 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
         F32 best = lowest;
         ForVectors(valid, [&](int64_t j, int n) { best = Max(SelectFirst(n, Load(row + j), lowest), best); });
         const F32 new_top = Max(Set(ReduceMax(best)) * scale, top[r]);
-        const F32 correction = Exp(top[r] - new_top);
+        const F32 correction = Exp2(top[r] - new_top);
         top[r] = new_top;
         F32 total = Set(0.0f);
         if (head.dropout.active) {
           FillDropout(head.dropout, head.first_element + (q0 + r) * head.t + k0, valid, factors);
         }
         for (int64_t j = 0; j < padded; j += kWidth) {
-          F32 e = Exp(Fma(Load(row + j), scale, Set(0.0f) - new_top));
+          F32 e = Exp2(Fma(Load(row + j), scale, Set(0.0f) - new_top));
           if (j + kWidth > valid) e = SelectFirst(static_cast<int>(valid > j ? valid - j : 0), e, Set(0.0f));
           total = total + e;
           if (head.dropout.active) e = e * Load(factors + j);
@@ -185,8 +204,8 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
         }
       }
       const int64_t steps = (count + Steps::kElements - 1) / Steps::kElements;
-      AddProduct<Steps>(rows, steps, probabilities, kKeyTile * static_cast<int64_t>(sizeof(Element)), 4,
-                        values + k0 / Steps::kElements * kTileColumns, layout, out);
+      AddProduct<Steps>(rows, steps, probabilities, kForwardKeyTile * static_cast<int64_t>(sizeof(Element)), 4,
+                        values + k0 / Steps::kElements * layout.columns, layout, out);
     }
     for (int r = 0; r < rows; ++r) {
       const F32 inverse = Set(1.0f / sum[r]);
@@ -196,7 +215,7 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
       });
       float top_value[kWidth];
       Store(top_value, top[r]);
-      head.lse[q0 + r] = top_value[0] + __builtin_logf(sum[r]);
+      head.lse[q0 + r] = top_value[0] * kLn2 + __builtin_logf(sum[r]);
     }
   }
   return carver.used;
@@ -283,9 +302,9 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
   const Row k = At(head.qkv, head.c), v = At(head.qkv, 2 * head.c);
   PackB<Steps>(k, ld, true, d, t, keys_t, layout.key_panel);
   PackB<Steps>(v, ld, true, d, t, values_t, layout.key_panel);
-  PackB<Steps>(k, ld, false, t, d, keys, layout.value_panel);
-  PackB<Steps>(head.qkv, ld, false, t, d, queries, layout.value_panel);
-  PackB<Steps>(head.dout, head.c, false, t, d, douts, layout.value_panel);
+  PackValues(k, ld, t, layout, keys);
+  PackValues(head.qkv, ld, t, layout, queries);
+  PackValues(head.dout, head.c, t, layout, douts);
   CopyRows<Steps>(head.qkv, ld, t, d, q_rows);
   CopyRows<Steps>(head.dout, head.c, t, d, dout_rows);
   for (int64_t q = 0; q < t; ++q) {
@@ -295,7 +314,7 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
   }
   for (int64_t i = 0; i < RoundUp(t, kTileRows) * layout.d_padded; i += kWidth) Store(dq + i, Set(0.0f));
   const float scale_value = 1.0f / __builtin_sqrtf(static_cast<float>(d));
-  const F32 scale = Set(scale_value);
+  const F32 scale = Set(scale_value), scale2 = Set(scale_value * kLog2E);
 
   for (int64_t k0 = 0; k0 < t; k0 += kKeyTile) {
     const int64_t tile_keys = t - k0 < kKeyTile ? t - k0 : kKeyTile;
@@ -311,8 +330,8 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
         const int rows = static_cast<int>(tile_queries - r0 < kTileRows ? tile_queries - r0 : kTileRows);
         const int64_t count = q0 + r0 + rows - k0 < seen ? q0 + r0 + rows - k0 : seen;
         const int64_t row = (q0 + r0) * layout.d_steps;
-        Scores<Steps>(rows, q_rows + row, keys_t, layout, k0, count, scores + r0 * kKeyTile);
-        Scores<Steps>(rows, dout_rows + row, values_t, layout, k0, count, dprobabilities + r0 * kKeyTile);
+        Scores<Steps>(rows, q_rows + row, keys_t, layout, k0, count, scores + r0 * kKeyTile, kKeyTile);
+        Scores<Steps>(rows, dout_rows + row, values_t, layout, k0, count, dprobabilities + r0 * kKeyTile, kKeyTile);
       }
       const int64_t padded = RoundUp(seen, kWidth);
       for (int64_t r = 0; r < tile_queries; r += 2) {
@@ -323,7 +342,7 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
           const bool inside = r + i < tile_queries;
           const int64_t reach = q + 1 - k0 < seen ? q + 1 - k0 : seen;
           valid[i] = inside ? reach : 0;
-          negative_lse[i] = Set(inside ? -head.lse[q] : 0.0f);
+          negative_lse[i] = Set(inside ? -head.lse[q] * kLog2E : 0.0f);
           delta_v[i] = Set(inside ? delta[q] : 0.0f);
           if (head.dropout.active && inside) {
             FillDropout(head.dropout, head.first_element + q * t + k0, valid[i], factors + i * kKeyTile);
@@ -339,7 +358,7 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
             }
             const int64_t index = (r + i) * kKeyTile + j;
             const F32 factor = head.dropout.active ? Load(factors + i * kKeyTile + j) : Set(1.0f);
-            const F32 probability = Exp(Fma(Load(scores + index), scale, negative_lse[i]));
+            const F32 probability = Exp2(Fma(Load(scores + index), scale2, negative_lse[i]));
             p[i] = probability * factor;
             ds[i] = probability * (Load(dprobabilities + index) * factor - delta_v[i]) * scale;
             if (left < kWidth) {
@@ -354,7 +373,7 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
         const int rows = static_cast<int>(tile_queries - r0 < kTileRows ? tile_queries - r0 : kTileRows);
         const int64_t count = q0 + r0 + rows - k0 < seen ? q0 + r0 + rows - k0 : seen;
         AddProduct<Steps>(rows, (count + kE - 1) / kE, tiles.RowsOfDs(r0),
-                          kKeyTile * static_cast<int64_t>(sizeof(Element)), 4, keys + k0 / kE * kTileColumns, layout,
+                          kKeyTile * static_cast<int64_t>(sizeof(Element)), 4, keys + k0 / kE * layout.columns, layout,
                           dq + (q0 + r0) * layout.d_padded);
       }
       for (int64_t c0 = 0; c0 < seen; c0 += kTileRows) {
@@ -362,7 +381,7 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
         // Queries before the first of these keys see none of them.
         const int64_t skipped = k0 + c0 > q0 ? (k0 + c0 - q0) / 2 * 2 : 0;
         const int64_t steps = (tile_queries - skipped + kE - 1) / kE;
-        const int64_t a = skipped / kE * kKeyTile + c0, b = (q0 + skipped) / kE * kTileColumns;
+        const int64_t a = skipped / kE * kKeyTile + c0, b = (q0 + skipped) / kE * layout.columns;
         AddProduct<Steps>(rows, steps, tiles.ColumnsOfP() + a, 4, kKeyTile * 4, douts + b, layout,
                           dv + c0 * layout.d_padded);
         AddProduct<Steps>(rows, steps, tiles.ColumnsOfDs() + a, 4, kKeyTile * 4, queries + b, layout,

@@ -31,6 +31,20 @@ inline F32 Exp(F32 x) {
   return ScaleByPowerOf2(Fma(p, r * r, r) + Set(1.0f), n);
 }
 
+// 2^x for x at most a little above 0, as softmax needs it: 1.5 ulp, 0 below -151. Cephes' polynomial (Moshier,
+// exp2f.c).
+inline F32 Exp2(F32 x) {
+  const F32 clamped = Max(Set(-151.0f), x);
+  const F32 n = Round(clamped), r = clamped - n;
+  F32 p = Set(1.535336188319500e-4f);
+  p = Fma(p, r, Set(1.339887440266574e-3f));
+  p = Fma(p, r, Set(9.618437357674640e-3f));
+  p = Fma(p, r, Set(5.550332471162809e-2f));
+  p = Fma(p, r, Set(2.402264791363012e-1f));
+  p = Fma(p, r, Set(6.931472028550421e-1f));
+  return ScaleByPowerOf2(Fma(p, r, Set(1.0f)), n);
+}
+
 // 1 / (1 + e^-2u) = (1 + tanh(u)) / 2 with the u of GELU's tanh form; at least 1.8e-35.
 inline F32 GeluGate(F32 x) {
   const F32 twice_negative_u = x * Fma(x * x, Set(-2 * 0.7978845608028654f * 0.044715f), Set(-2 * 0.7978845608028654f));
