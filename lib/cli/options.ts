@@ -86,7 +86,7 @@ export const TRAIN_OPTIONS = {
     range: { min: 0 },
     default: 100,
     fixed: true,
-    help: 'blocks of text that are shuffled among each other (all of a token file are); 0: in order',
+    help: 'blocks shuffled among each other (token files: all of them); 0: in order',
   },
   numWorkers: { kind: 'integer', range: { min: 0 }, default: 1, help: 'threads that tokenize; 0: the main one' },
   prefetchFactor: { kind: 'integer', range: size, default: 10, help: 'batches each of them prepares ahead' },
