@@ -65,7 +65,7 @@ export class TrainedTokenizer {
  * The same texts and options give the same tokenizer, in whatever order the texts come. The text is streamed: memory grows
  * with its distinct pre-tokens alone (see {@link WordCounts} and {@link BpeLearner}). A text without spaces, as in
  * Japanese, is cut at punctuation and digits only, so that most of its pre-tokens are distinct; they are kept whole. The
- * event loop gets its turn about every 20 ms.
+ * event loop gets its turn about every 20 ms, but for one sort of the distinct pre-tokens.
  *
  * @throws KotodamaError `ERR_OPTIONS`; `ERR_IO` and `ERR_DATA` for texts that cannot be read, are not UTF-8, or hold
  *   nothing; `ERR_MEMORY` for more than 512 MiB of distinct pre-tokens; `ERR_ABORTED`
