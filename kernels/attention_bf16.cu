@@ -4,15 +4,15 @@
 
 using namespace kotodama::kernels;
 
-#define KOTODAMA_ATTENTION(D)                                                                                      \
-  extern "C" __global__ void __launch_bounds__(128) attention_forward_bf16_##D(const AttentionParams p) {          \
-    AttentionForwardBf16<D>(p);                                                                                    \
-  }                                                                                                                \
-  extern "C" __global__ void __launch_bounds__(128) attention_backward_queries_bf16_##D(const AttentionParams p) { \
-    AttentionBackwardQueriesBf16<D>(p);                                                                            \
-  }                                                                                                                \
-  extern "C" __global__ void __launch_bounds__(128) attention_backward_keys_bf16_##D(const AttentionParams p) {    \
-    AttentionBackwardKeysBf16<D>(p);                                                                               \
+#define KOTODAMA_ATTENTION(D)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(128, 2) attention_forward_bf16_##D(const AttentionParams p) {          \
+    AttentionForwardBf16<D>(p);                                                                                       \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_queries_bf16_##D(const AttentionParams p) { \
+    AttentionBackwardQueriesBf16<D>(p);                                                                               \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_keys_bf16_##D(const AttentionParams p) {    \
+    AttentionBackwardKeysBf16<D>(p);                                                                                  \
   }
 
 KOTODAMA_ATTENTION(32)

@@ -19,18 +19,6 @@ struct Tile {
   static constexpr int kChunks = D / 8;
   static constexpr uint32_t kBytes = Rows * D * 2;
 
-  // Starts copying the positions from `first` on; those from `t` on and the columns from d on become zeros.
-  static __device__ __forceinline__ void Copy(uint32_t tile, const bf16* source, int64_t stride, int first, int t,
-                                              int d) {
-#pragma unroll
-    for (int i = 0; i < Rows * kChunks / kAttentionThreads; ++i) {
-      const int piece = threadIdx.x + i * kAttentionThreads, row = piece / kChunks, chunk = piece % kChunks;
-      const bool inside = first + row < t && 8 * chunk < d;
-      const bf16* from = source + (inside ? (first + row) * stride + 8 * chunk : 0);
-      CopyAsync16(tile + SwizzledOffset<kChunks>(row, chunk), from, inside ? 16 : 0);
-    }
-  }
-
   // Stores this warp's 16 rows of results, staged in its rows of the tile, as rows of 16-byte pieces.
   static __device__ __forceinline__ void StoreRows(const unsigned char* tile, bf16* target, int64_t stride, int first,
                                                    int t, int d) {
@@ -60,6 +48,54 @@ struct Tile {
   }
 };
 
+// Copies tiles of `Rows` positions one after the other. Positions from `left` on and columns from d on become zeros.
+template <int D, int Rows>
+class TileCopy {
+ public:
+  __device__ __forceinline__ TileCopy(const bf16* source, int64_t stride, int first, int t, int d)
+      : row_(threadIdx.x / kChunks), left_(t - first), step_(kRowStep * stride) {
+    const int chunk = threadIdx.x % kChunks;
+    source_ = source + (first + row_) * stride + 8 * chunk;
+    target_ = SwizzledOffset<kChunks>(row_, chunk);
+    bytes_ = 8 * chunk < d ? 16 : 0;
+  }
+
+  __device__ __forceinline__ void Next(uint32_t tile) {
+    if (kActive < kAttentionThreads && threadIdx.x >= kActive) return;
+    tile += target_;
+    const bf16* source = source_;
+    if (left_ >= Rows) {
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) {
+        CopyAsync16(tile + i * kStepBytes, source, bytes_);
+        source += step_;
+      }
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < kCopies; ++i) {
+        // The swizzle repeats every eight rows, so the target moves by whole steps.
+        CopyAsync16(tile + i * kStepBytes, source, row_ + i * kRowStep < left_ ? bytes_ : 0);
+        source += step_;
+      }
+    }
+    source_ = source;
+    left_ -= Rows;
+  }
+
+ private:
+  static constexpr int kChunks = D / 8;
+  static constexpr int kRowStep = kChunks == 12 ? 8 : kAttentionThreads / kChunks;  // rows that are copied at a time
+  static constexpr int kActive = kRowStep * kChunks, kCopies = Rows / kRowStep;
+  static constexpr uint32_t kStepBytes = kRowStep * kChunks * 16;
+  static_assert(Rows % kRowStep == 0 && kRowStep % 8 == 0, "whole steps");
+
+  int row_, left_;
+  const bf16* source_;
+  int64_t step_;
+  uint32_t target_;
+  int bytes_;
+};
+
 // Addresses for ldmatrix within tiles of D columns.
 template <int D>
 class FragmentReader {
@@ -82,7 +118,7 @@ class FragmentReader {
   uint32_t rows_, columns_;
 };
 
-// c += a b^T: a's 16 rows of this warp and b's `Rows` rows, both D wide.
+// c = a b^T: a's 16 rows of this warp and b's `Rows` rows, both D wide.
 template <int D, int Rows>
 __device__ __forceinline__ void MultiplyRows(float (&c)[Rows / 8][4], uint32_t a_tile,
                                              const FragmentReader<D>& a_reader, uint32_t b_tile,
@@ -95,8 +131,13 @@ __device__ __forceinline__ void MultiplyRows(float (&c)[Rows / 8][4], uint32_t a
     for (int n = 0; n < Rows / 16; ++n) {
       uint32_t b[4];
       LoadMatrices(b, b_reader.At(b_tile, n, k));
-      Mma(c[2 * n], a, b[0], b[1]);
-      Mma(c[2 * n + 1], a, b[2], b[3]);
+      if (k == 0) {
+        MmaFirst(c[2 * n], a, b[0], b[1]);
+        MmaFirst(c[2 * n + 1], a, b[2], b[3]);
+      } else {
+        Mma(c[2 * n], a, b[0], b[1]);
+        Mma(c[2 * n + 1], a, b[2], b[3]);
+      }
     }
   }
 }
@@ -178,13 +219,15 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
   // Later queries have more keys: they start first.
   const int tile = gridDim.y - 1 - blockIdx.y, first = tile * kTile;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  TileCopy<D, kTile> key_copy(q + head.c, head.stride, 0, p.t, p.d);
+  TileCopy<D, kTile> value_copy(q + 2 * head.c, head.stride, 0, p.t, p.d);
   const auto copy_keys = [&](int j) {
     const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
-    T::Copy(k_tile, q + head.c, head.stride, j * kTile, p.t, p.d);
-    T::Copy(k_tile + T::kBytes, q + 2 * head.c, head.stride, j * kTile, p.t, p.d);
+    key_copy.Next(k_tile);
+    value_copy.Next(k_tile + T::kBytes);
     CommitCopies();
   };
-  T::Copy(q_tile, q, head.stride, first, p.t, p.d);
+  TileCopy<D, kTile>(q, head.stride, first, p.t, p.d).Next(q_tile);
   copy_keys(0);
 
   const FragmentReader<D> query_reader(true, 16 * warp), key_reader(false), value_reader(true);
@@ -198,7 +241,7 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
     __syncthreads();
     if (j < tile) copy_keys(j + 1);
     const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
-    float s[kTile / 8][4] = {};
+    float s[kTile / 8][4];
     MultiplyRows<D, kTile>(s, q_tile, query_reader, k_tile, key_reader);
     if (j == tile) {
 #pragma unroll
@@ -218,12 +261,22 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
     // Every query sees key 0 in the first tile, so the maxima are finite.
     top_low = QuadMax(top_low);
     top_high = QuadMax(top_high);
-    const float shrink_low = Exp2((max_low - top_low) * scale), shrink_high = Exp2((max_high - top_high) * scale);
-    max_low = top_low;
-    max_high = top_high;
+    // Where no maximum grew, all factors are 1.
+    if (__any_sync(kAllLanes, top_low > max_low || top_high > max_high)) {
+      const float shrink_low = Exp2((max_low - top_low) * scale), shrink_high = Exp2((max_high - top_high) * scale);
+      max_low = top_low;
+      max_high = top_high;
+      sum_low *= shrink_low;
+      sum_high *= shrink_high;
+#pragma unroll
+      for (int n = 0; n < D / 8; ++n) {
+        out[n][0] *= shrink_low;
+        out[n][1] *= shrink_low;
+        out[n][2] *= shrink_high;
+        out[n][3] *= shrink_high;
+      }
+    }
     const float shift_low = top_low * scale, shift_high = top_high * scale;
-    sum_low *= shrink_low;
-    sum_high *= shrink_high;
 #pragma unroll
     for (int n = 0; n < kTile / 8; ++n) {
       s[n][0] = Exp2(fmaf(s[n][0], scale, -shift_low));
@@ -232,13 +285,6 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
       s[n][3] = Exp2(fmaf(s[n][3], scale, -shift_high));
       sum_low += s[n][0] + s[n][1];
       sum_high += s[n][2] + s[n][3];
-    }
-#pragma unroll
-    for (int n = 0; n < D / 8; ++n) {
-      out[n][0] *= shrink_low;
-      out[n][1] *= shrink_low;
-      out[n][2] *= shrink_high;
-      out[n][3] *= shrink_high;
     }
     if (p.dropout.threshold != 0) {
       const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + row) * p.t + j * kTile + lane % 4 * 2;
@@ -274,14 +320,16 @@ __device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionPara
   const bf16* dout = static_cast<const bf16*>(p.dout) + head.out;
   const int tile = gridDim.y - 1 - blockIdx.y, first = tile * kTile;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  TileCopy<D, kTile> key_copy(q + head.c, head.stride, 0, p.t, p.d);
+  TileCopy<D, kTile> value_copy(q + 2 * head.c, head.stride, 0, p.t, p.d);
   const auto copy_keys = [&](int j) {
     const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
-    T::Copy(k_tile, q + head.c, head.stride, j * kTile, p.t, p.d);
-    T::Copy(k_tile + T::kBytes, q + 2 * head.c, head.stride, j * kTile, p.t, p.d);
+    key_copy.Next(k_tile);
+    value_copy.Next(k_tile + T::kBytes);
     CommitCopies();
   };
-  T::Copy(q_tile, q, head.stride, first, p.t, p.d);
-  T::Copy(dout_tile, dout, head.c, first, p.t, p.d);
+  TileCopy<D, kTile>(q, head.stride, first, p.t, p.d).Next(q_tile);
+  TileCopy<D, kTile>(dout, head.c, first, p.t, p.d).Next(dout_tile);
   copy_keys(0);
 
   // Two lanes share a row of dout * out.
@@ -315,7 +363,7 @@ __device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionPara
     __syncthreads();
     if (j < tile) copy_keys(j + 1);
     const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
-    float s[kTile / 8][4] = {}, dp[kTile / 8][4] = {};
+    float s[kTile / 8][4], dp[kTile / 8][4];
     MultiplyRows<D, kTile>(s, q_tile, query_reader, k_tile, row_reader);
     MultiplyRows<D, kTile>(dp, dout_tile, query_reader, k_tile + T::kBytes, row_reader);
     if (p.dropout.threshold != 0) {
@@ -359,11 +407,12 @@ __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams&
   const bf16* dout = static_cast<const bf16*>(p.dout) + head.out;
   const int first = blockIdx.y * kTile, steps = (p.t - first + kQueries - 1) / kQueries;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  TileCopy<D, kQueries> query_copy(q, head.stride, first, p.t, p.d), dout_copy(dout, head.c, first, p.t, p.d);
   const auto copy_queries = [&](int i) {
     const uint32_t stage = stages + i % 2 * kStageBytes;
     const int query = first + i * kQueries;
-    Q::Copy(stage, q, head.stride, query, p.t, p.d);
-    Q::Copy(stage + Q::kBytes, dout, head.c, query, p.t, p.d);
+    query_copy.Next(stage);
+    dout_copy.Next(stage + Q::kBytes);
     if (threadIdx.x < kQueries) {
       const bool inside = query + threadIdx.x < p.t;
       const int64_t from = head.index * p.t + (inside ? query + threadIdx.x : 0);
@@ -373,8 +422,8 @@ __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams&
     }
     CommitCopies();
   };
-  T::Copy(k_tile, q + head.c, head.stride, first, p.t, p.d);
-  T::Copy(v_tile, q + 2 * head.c, head.stride, first, p.t, p.d);
+  TileCopy<D, kTile>(q + head.c, head.stride, first, p.t, p.d).Next(k_tile);
+  TileCopy<D, kTile>(q + 2 * head.c, head.stride, first, p.t, p.d).Next(v_tile);
   copy_queries(0);
 
   const FragmentReader<D> key_reader(true, 16 * warp), row_reader(false), column_reader(true);
@@ -390,7 +439,7 @@ __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams&
     const float* rows =
         reinterpret_cast<const float*>(shared_bytes + 2 * T::kBytes + i % 2 * kStageBytes + 2 * Q::kBytes);
     const int query = first + i * kQueries + lane % 4 * 2;
-    float s[kQueries / 8][4] = {};
+    float s[kQueries / 8][4];
     MultiplyRows<D, kQueries>(s, k_tile, key_reader, q_tile, row_reader);
 #pragma unroll
     for (int n = 0; n < kQueries / 8; ++n) {
@@ -409,7 +458,7 @@ __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams&
         }
       }
     }
-    float dp[kQueries / 8][4] = {};
+    float dp[kQueries / 8][4];
     MultiplyRows<D, kQueries>(dp, v_tile, key_reader, dout_tile, row_reader);
     if (p.dropout.threshold == 0) {
       MultiplyWeights<D, kQueries>(dv, s, dout_tile, column_reader);
