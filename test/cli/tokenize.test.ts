@@ -138,7 +138,8 @@ t.test('what is wrong is said, and leaves no file', async (t) => {
   t.match(full.stderr, /^error ERR_IO: a\.bin could not be written/);
   t.notOk(readdirSync(cwd).some((name) => name.includes('.bin')));
 
-  await kotodama(tokenize(['train.txt'], 'a.bin'), { cwd });
+  const good = await kotodama(tokenize(['train.txt'], 'a.bin'), { cwd });
+  t.equal(good.code, 0, good.stderr);
   await fails(tokenize(['valid.txt'], 'a.bin'), 1, /^error ERR_IO: a\.bin is there already/);
   const train = (more: { [flag: string]: string | number }) => tinyTraining('runs/a', { 'max-steps': 1, ...more });
   await fails([...train({}), '--train', 'a.bin'], 2, /Texts and token files cannot be mixed/);
@@ -161,7 +162,9 @@ t.test('Ctrl-C keeps no file', async (t) => {
     stdio: 'ignore',
   });
   const timer = setInterval(() => {
-    if (existsSync(join(cwd, 'a_000000.bin'))) child.kill('SIGINT');
+    if (!existsSync(join(cwd, 'a_000000.bin'))) return;
+    clearInterval(timer);
+    child.kill('SIGINT');
   }, 5);
   const [code] = await once(child, 'exit');
   clearInterval(timer);
