@@ -16,7 +16,10 @@ t.test('names of the hub wherever a folder is taken', async (t) => {
 
   const trained = await kotodama(tinyTraining('runs/a', { tokenizer: 'someone/words', 'max-steps': 1 }), { cwd, env });
   t.equal(trained.code, 0, trained.stderr);
-  t.match(trained.stderr, /^someone\/words: tokenizer.json, fetched [\d.]+ KiB\nsomeone\/words: tokenizer_config.json, /);
+  t.match(
+    trained.stderr,
+    /^someone\/words: tokenizer.json, fetched [\d.]+ KiB\nsomeone\/words: tokenizer_config.json, /,
+  );
 
   const model = read(join(cwd, 'runs/a'), ['config.json', 'model.safetensors']);
   const files = { ...model, ...tokenizer };
