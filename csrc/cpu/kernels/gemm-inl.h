@@ -401,23 +401,28 @@ inline void FinishTile(const float* tile, int tile_stride, int rows, int columns
 
 // ---- Few rows of a ----
 
+// out(m, n) += a(m, kRows) b(kRows, n)
+template <int kRows, typename E>
+void SkinnyBlock(const float* a, int64_t m, int64_t lda, const E* b, int64_t ldb, int64_t n, float* out) {
+  ForVectors(n, [&](int64_t j, int width) {
+    F32 bv[kRows];
+#pragma GCC unroll 8
+    for (int p = 0; p < kRows; ++p) bv[p] = LoadPartial(b + p * ldb + j, width);
+    for (int64_t i = 0; i < m; ++i) {
+      F32 sum = LoadPartial(out + i * n + j, width);
+#pragma GCC unroll 8
+      for (int p = 0; p < kRows; ++p) sum = Fma(Set(a[i * lda + p]), bv[p], sum);
+      StorePartial(out + i * n + j, sum, width);
+    }
+  });
+}
+
 // out(m, n) += a(m, k) b(k, n): the rows of b are read once, in their order.
 template <typename E>
 void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ldb, int64_t k, int64_t n, float* out) {
-  constexpr int kRowsAtOnce = 4;
-  for (int64_t p = 0; p < k; p += kRowsAtOnce) {
-    const int64_t count = k - p < kRowsAtOnce ? k - p : kRowsAtOnce;
-    for (int64_t j = 0; j < n; j += kWidth) {
-      const int width = static_cast<int>(n - j < kWidth ? n - j : kWidth);
-      F32 bv[kRowsAtOnce];
-      for (int q = 0; q < count; ++q) bv[q] = LoadPartial(b + (p + q) * ldb + j, width);
-      for (int64_t i = 0; i < m; ++i) {
-        F32 sum = LoadPartial(out + i * n + j, width);
-        for (int q = 0; q < count; ++q) sum = Fma(Set(a[i * lda + p + q]), bv[q], sum);
-        StorePartial(out + i * n + j, sum, width);
-      }
-    }
-  }
+  int64_t p = 0;
+  for (; p + 8 <= k; p += 8) SkinnyBlock<8>(a + p, m, lda, b + p * ldb, ldb, n, out);
+  for (; p < k; ++p) SkinnyBlock<1>(a + p, m, lda, b + p * ldb, ldb, n, out);
 }
 
 // out(i, j) = a(i, :) . b(j, :)
