@@ -1,13 +1,20 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { buildSimulator, simulatorDirectory } from '../gpu-sim/build.js';
 
 t.setTimeout(300_000);
 
+function simTest(group?: string, env: Record<string, string> = {}) {
+  const program = join(simulatorDirectory, 'sim_test');
+  return spawnSync(program, group ? [group] : [], { encoding: 'utf8', env: { ...process.env, ...env } });
+}
+
+t.before(() => buildSimulator());
+
 t.test('the simulator passes its own tests', async (t) => {
-  await buildSimulator();
-  const { status, stdout, stderr } = spawnSync(join(simulatorDirectory, 'sim_test'), [], { encoding: 'utf8' });
+  const { status, stdout, stderr } = simTest();
   const lines = stdout.split('\n');
   for (const line of lines.filter((line) => /^(ok|FAILED) /.test(line))) {
     t.ok(line.startsWith('ok '), line);
@@ -15,4 +22,16 @@ t.test('the simulator passes its own tests', async (t) => {
   t.equal(status, 0, 'exit status', {
     output: `${lines.filter((line) => !line.startsWith('ok')).join('\n')}${stderr}`,
   });
+});
+
+t.test('settings from the environment', async (t) => {
+  const file = join(t.testdir(), 'counters.json');
+  t.equal(simTest('matrix', { KOTODAMA_SIM_COUNTERS: file }).status, 0, 'counters are written');
+  const { kernels } = JSON.parse(readFileSync(file, 'utf8'));
+  t.match(kernels.k, { launches: Number, instructions: Number, by_kind: { mma: Number, ldmatrix: Number } });
+  t.ok(kernels.k.shared_conflicts > 0, 'with the conflicts of the last case');
+  t.not(simTest('checks', { KOTODAMA_SIM_CHECKS: 'none' }).status, 0, 'without checks, broken programs pass unseen');
+  t.equal(simTest('integer', { KOTODAMA_SIM_CHECKS: 'none' }).status, 0, 'and right ones still run');
+  t.match(simTest('integer', { KOTODAMA_SIM_CAPABILITY: 'eight' }).stdout, /cuInit failed/);
+  t.match(simTest('integer', { KOTODAMA_SIM_CHECKS: 'some' }).stdout, /cuInit failed/);
 });

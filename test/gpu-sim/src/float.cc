@@ -70,8 +70,8 @@ struct FTanh {
 // (9.7.3.21).
 struct FEx2 {
   static float run(float x) {
-    float c = x < -200.0f ? -200.0f : x;
-    c = c > 200.0f ? 200.0f : c;
+    float c = x > -200.0f ? x : -200.0f;  // a NaN too: it comes back at the end
+    c = c < 200.0f ? c : 200.0f;
     float n = __builtin_rintf(c);
     float f = (c - n) * 0.693147180559945309f;
     float p = 1.0f / 5040;
