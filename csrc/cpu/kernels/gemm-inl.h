@@ -407,7 +407,10 @@ void SkinnyBlock(const float* a, int64_t m, int64_t lda, const E* b, int64_t ldb
   ForVectors(n, [&](int64_t j, int width) {
     F32 bv[kRows];
 #pragma GCC unroll 8
-    for (int p = 0; p < kRows; ++p) bv[p] = LoadPartial(b + p * ldb + j, width);
+    for (int p = 0; p < kRows; ++p) {
+      __builtin_prefetch(b + (p + kRows) * ldb + j);  // the rows of the next block
+      bv[p] = LoadPartial(b + p * ldb + j, width);
+    }
     for (int64_t i = 0; i < m; ++i) {
       F32 sum = LoadPartial(out + i * n + j, width);
 #pragma GCC unroll 8
