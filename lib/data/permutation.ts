@@ -1,6 +1,6 @@
 import { CounterRandom } from './random.js';
 
-/** Enough that the counts of every test of {@link Permutation} are those of true shuffles; a place costs about 0.3 us. */
+/** Enough that the counts of every test of {@link Permutation} are those of true shuffles; a place costs about 1 us. */
 const ROUNDS = 64;
 
 /**
