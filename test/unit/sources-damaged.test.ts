@@ -1,0 +1,290 @@
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { BlockDataset, DataLoader } from '../../dist/data/index.js';
+import { KotodamaError } from '../../dist/errors.js';
+import { folderOf, NUMBERS, temporaryFile } from './helpers/blocks.js';
+import { openFiles, textsAndFailure, textsOf } from './helpers/sources.js';
+
+const FIXTURES = fileURLToPath(new URL('./fixtures/sources', import.meta.url));
+const LINES = Array.from({ length: 3000 }, (_, i) => `${i} 言葉 ${'x'.repeat(i % 97)}`);
+const TEXT = LINES.map((line) => `${line}\n`).join('');
+
+/** Bytes with some of them changed, cut off, or doubled. */
+function mutated(bytes: Uint8Array): fc.Arbitrary<Uint8Array> {
+  const at = fc.nat(bytes.length - 1);
+  const change = fc.oneof(
+    fc.record({ at, value: fc.nat(255) }).map(
+      ({ at, value }) =>
+        (b: Uint8Array) =>
+          b.fill(value, at % b.length, (at % b.length) + 1),
+    ),
+    fc.record({ at, bit: fc.nat(7) }).map(({ at, bit }) => (b: Uint8Array) => {
+      b[at % b.length] ^= 1 << bit;
+      return b;
+    }),
+    at.map((end) => (b: Uint8Array) => b.slice(0, Math.max(1, end))),
+    fc.record({ at, length: fc.nat(64) }).map(({ at, length }) => (b: Uint8Array) => {
+      return Buffer.concat([b.subarray(0, at), b.subarray(at, at + length), b.subarray(at)]);
+    }),
+  );
+  return fc.array(change, { minLength: 1, maxLength: 4 }).map((changes) => {
+    return changes.reduce<Uint8Array>(
+      (result, apply) => (result.length === 0 ? result : apply(result)),
+      Uint8Array.from(bytes),
+    );
+  });
+}
+
+/** Reads damaged files: they end well or with an error of ours, and leave no file open. */
+async function survives(name: string, bytes: Uint8Array, numRuns: number): Promise<void> {
+  const path = temporaryFile(bytes, name);
+  await fc.assert(
+    fc.asyncProperty(mutated(bytes), async (damaged) => {
+      writeFileSync(path, damaged);
+      const { failure } = await textsAndFailure(path);
+      return failure === undefined || (failure instanceof KotodamaError && /^ERR_(DATA|IO)$/.test(failure.code));
+    }),
+    { numRuns },
+  );
+}
+
+t.test('damaged compressed files and JSON lines', async (t) => {
+  const jsonl = LINES.slice(0, 40)
+    .map((text) => `${JSON.stringify({ a: [1, { b: null }], text })}\n`)
+    .join('');
+  const before = openFiles();
+  await survives('a.txt.gz', gzipSync(TEXT), 300);
+  await survives('a.jsonl', Buffer.from(jsonl), 300);
+  await survives('a.txt.zst', readFileSync(join(FIXTURES, 'lines-1.txt.zst')), 200);
+  await survives('a.jsonl.zst', readFileSync(join(FIXTURES, 'texts.jsonl.zst')), 300);
+  t.equal(openFiles(), before);
+});
+
+/** Reads Parquet files in one thread, where starting one for each would be most of the work; gives the rows or undefined. */
+const READ_PARQUET = `
+  const { parentPort, workerData } = require('node:worker_threads');
+  parentPort.on('message', async (path) => {
+    const { ParquetTexts } = await import(workerData);
+    let rows = 0;
+    try {
+      for await (const { texts } of new ParquetTexts(path, 'text').read(0)) rows += texts.length;
+    } catch (error) {
+      rows = error instanceof Error ? undefined : 'not an error';
+    }
+    parentPort.postMessage(rows);
+  });
+`;
+
+t.test('damaged Parquet files', async (t) => {
+  const before = openFiles();
+  const workerData = new URL('../../dist/data/sources/parquet-texts.js', import.meta.url).href;
+  const worker = new Worker(READ_PARQUET, { eval: true, execArgv: [], workerData });
+  for (const name of ['none', 'snappy', 'gzip', 'brotli', 'zstd', 'lz4', 'pages', 'dictionary']) {
+    const bytes = readFileSync(join(FIXTURES, `${name}.parquet`));
+    const path = temporaryFile(bytes, `${name}.parquet`);
+    await fc.assert(
+      fc.asyncProperty(mutated(bytes), async (damaged) => {
+        writeFileSync(path, damaged);
+        worker.postMessage(path);
+        const [rows] = await once(worker, 'message');
+        return rows === undefined || (rows >= 0 && rows <= 60);
+      }),
+      { numRuns: 150 },
+    );
+  }
+  await worker.terminate();
+  const whole = readFileSync(join(FIXTURES, 'zstd.parquet'));
+  for (const end of [3, 100, whole.length - 1]) {
+    const { failure } = await textsAndFailure(temporaryFile(whole.subarray(0, end), 'a.parquet'));
+    t.match(failure, { code: 'ERR_DATA', message: /a\.parquet cannot be read as Parquet/ });
+  }
+  t.equal(openFiles(), before);
+});
+
+t.test('files that are cut off give what came before', async (t) => {
+  for (const [name, bytes] of [
+    ['a.txt.gz', gzipSync(TEXT)],
+    ['a.txt.zst', readFileSync(join(FIXTURES, 'lines-1.txt.zst'))],
+  ] as const) {
+    for (const end of [5, 200, bytes.length - 9, bytes.length - 1]) {
+      const { texts, failure } = await textsAndFailure(temporaryFile(bytes.subarray(0, end), name));
+      t.match(
+        failure,
+        { code: 'ERR_DATA', message: /is damaged or cut off after \d+ bytes of its text/ },
+        `${name} ${end}`,
+      );
+      t.same(texts, LINES.slice(0, texts.length), 'nothing wrong before');
+    }
+  }
+  const gz = gzipSync(TEXT);
+  t.ok((await textsAndFailure(temporaryFile(gz.subarray(0, gz.length - 1), 'a.txt.gz'))).texts.length > 2900);
+});
+
+t.test('names that promise what the file does not hold', async (t) => {
+  const cases: [string, string | Uint8Array, RegExp][] = [
+    ['a.txt.gz', 'text\n', /is not gzip data: expected the bytes 1f 8b.* received 74 65 78 74/],
+    ['a.txt.zst', 'text\n', /is not zstd data/],
+    ['a.txt.gz', readFileSync(join(FIXTURES, 'lines-1.txt.zst')), /is not gzip data/],
+    ['a.gz', '\x1f', /is not gzip data/],
+    ['a.parquet', 'PAR1', /cannot be read as Parquet/],
+    ['a.parquet', 'PAR1 nothing here PAR1', /cannot be read as Parquet/],
+    ['a.jsonl', 'text\n', /line 1, is not JSON/],
+    ['a.txt', Uint8Array.from([0xff, 0xfe, 0x61, 0]), /iconv -f UTF-16/],
+  ];
+  for (const [name, content, message] of cases) {
+    t.match((await textsAndFailure(temporaryFile(content, name))).failure, { code: 'ERR_DATA', message }, name);
+  }
+  for (const name of ['a.txt.gz', 'a.txt.zst', 'a.jsonl', 'a.parquet']) {
+    await t.rejects(textsOf(temporaryFile('', name)), { code: 'ERR_DATA', message: /an empty file/ });
+  }
+  await t.rejects(textsOf(temporaryFile('x', 'a.parquet.gz')), { code: 'ERR_OPTIONS' });
+});
+
+t.test('JSON that is hostile', async (t) => {
+  const deep = '['.repeat(2_000_000);
+  t.match((await textsAndFailure(temporaryFile(`${deep}\n`, 'a.jsonl'))).failure, { code: 'ERR_DATA' });
+  const nul = temporaryFile('{"text":"a\\u0000b"}\n{"text":"a\0b"}\n', 'a.jsonl');
+  const { texts, failure } = await textsAndFailure(nul);
+  t.same(texts, ['a\0b'], 'an escaped NUL is a character');
+  t.match(failure, { message: /line 2, is not JSON/ }, 'a bare one is not allowed');
+});
+
+t.test('bombs: memory stays flat, and a line without end is refused', async (t) => {
+  const zeros = Buffer.alloc(64 * 1024 * 1024);
+  const bomb = gzipSync(zeros);
+  const lines = gzipSync(Buffer.alloc(32 * 1024 * 1024, `${'a'.repeat(1023)}\n`));
+  const path = temporaryFile(Buffer.concat([bomb, bomb, bomb]), 'bomb.gz');
+  t.match((await textsAndFailure(path)).failure, { code: 'ERR_DATA', message: /line 1, is too long a line/ });
+  const long = temporaryFile(Buffer.concat([bomb, bomb, gzipSync('\n1 2\n')]), 'long.gz');
+  t.same(await textsOf(long, { onBad: () => {} }), ['1 2'], 'it can be left out');
+  const before = process.memoryUsage().rss;
+  let most = 0;
+  const many = temporaryFile(Buffer.concat([lines, lines, lines, lines]), 'many.gz');
+  const dataset = BlockDataset.fromFile(many, { tokenizer: { ...NUMBERS, encode: () => [1] }, blockSize: 64 });
+  for await (const _ of dataset) most = Math.max(most, process.memoryUsage().rss);
+  t.ok(most - before < 100e6, `128 MB of text: ${Math.round((most - before) / 1e6)} MB more memory`);
+});
+
+t.test('whoever stops early leaves no file open, and so does a failure', async (t) => {
+  const paths = [
+    temporaryFile(TEXT),
+    temporaryFile(gzipSync(TEXT), 'a.txt.gz'),
+    join(FIXTURES, 'lines-1.txt.zst'),
+    join(FIXTURES, 'none.parquet'),
+  ];
+  const tokenizer = { ...NUMBERS, encode: (text: string) => Array.from(text, (c) => c.length) };
+  const before = openFiles();
+  for (const path of paths) {
+    const loader = new DataLoader(BlockDataset.fromFile(path, { tokenizer, blockSize: 4 }), { batchSize: 1 });
+    for await (const _ of loader) break;
+    const failing = {
+      ...NUMBERS,
+      encode: () => {
+        throw new Error('no');
+      },
+    };
+    await t.rejects(
+      async () => {
+        for await (const _ of BlockDataset.fromFile(path, { tokenizer: failing, blockSize: 4 }));
+      },
+      { message: 'no' },
+    );
+  }
+  // The loader does not wait for its source to close.
+  for (let wait = 0; openFiles() > before && wait < 100; wait++) await new Promise((done) => setTimeout(done, 20));
+  t.equal(openFiles(), before);
+});
+
+t.test('a source that throws in the middle, after what came before', async (t) => {
+  async function* texts() {
+    yield '1 2 3';
+    throw new Error('the source broke');
+  }
+  const seen: number[] = [];
+  const dataset = BlockDataset.fromTexts(texts, { tokenizer: NUMBERS, blockSize: 1 });
+  await t.rejects(
+    async () => {
+      for await (const { inputIds } of dataset) seen.push(inputIds[0]);
+    },
+    { message: 'the source broke' },
+  );
+  t.same(seen, [1, 2]);
+});
+
+async function serve(t: Test, listener: RequestListener): Promise<string> {
+  const server = createServer(listener);
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+t.test('URLs: text, compressed or not, redirected, refused, broken off', async (t) => {
+  const routes: { [path: string]: RequestListener } = {
+    '/a.txt': (_, response) => response.end('1\n2\n'),
+    '/a.jsonl.gz': (_, response) => response.end(gzipSync('{"text":"3"}\n')),
+    '/packed.txt': (_, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip' });
+      response.end(gzipSync('4\n'));
+    },
+    '/moved': (_, response) => response.writeHead(302, { location: '/a.txt' }).end(),
+    '/secret': (_, response) => response.writeHead(403).end(),
+    '/broken.txt': (_, response) => {
+      response.writeHead(200, { 'content-length': '1000' });
+      response.write('5\n6\n', () => setTimeout(() => response.destroy(), 20));
+    },
+    '/endless.txt': (_, response) => {
+      const more = () => {
+        while (response.write('7\n'.repeat(1000)));
+      };
+      response.on('drain', more);
+      more();
+    },
+  };
+  const base = await serve(t, (request, response) => {
+    const path = new URL(request.url ?? '/', 'http://x').pathname;
+    const listener = routes[path] ?? ((_, reply) => reply.writeHead(404).end());
+    listener(request, response);
+  });
+  t.same(await textsOf([`${base}/a.txt?token=x`, `${base}/a.jsonl.gz`, `${base}/packed.txt`, `${base}/moved`]), [
+    '1',
+    '2',
+    '3',
+    '4',
+    '1',
+    '2',
+  ]);
+  t.same(await textsOf(`${base}/a.txt`, {}, { file: 0, offset: 2 }), ['2'], 'continues by reading again');
+  await t.rejects(textsOf(`${base}/secret`), { code: 'ERR_IO', message: /403/ });
+  const missing = await textsAndFailure(`${base}/nothing.txt?token=abc`);
+  t.match(missing.failure, { code: 'ERR_IO', message: /404.*\n.*hint: .*spelling/ });
+  t.notMatch(missing.failure?.message, /token/, 'a query can hold a secret');
+  const broken = await textsAndFailure(`${base}/broken.txt`);
+  t.same(broken.texts, ['5', '6'], 'what came before the break');
+  t.match(broken.failure, { code: 'ERR_IO', message: /broke off after 4 bytes/ });
+  await t.rejects(textsOf('http://127.0.0.1:1/a.txt'), { code: 'ERR_IO', message: /cannot be reached/ });
+  for await (const _ of BlockDataset.fromFile(`${base}/endless.txt`, { tokenizer: NUMBERS, blockSize: 4 })) break;
+  t.throws(() => BlockDataset.fromFile(`${base}/a.parquet`, { tokenizer: NUMBERS, blockSize: 1 }), {
+    code: 'ERR_OPTIONS',
+    message: /download it first/,
+  });
+});
+
+t.test('places that cannot be used', async (t) => {
+  const path = temporaryFile('1\n');
+  const folder = folderOf(path);
+  await t.rejects(textsOf([path, folder]), { code: 'ERR_IO', message: /a directory/ });
+  await t.rejects(textsOf(join(folder, 'gone.txt')), { code: 'ERR_IO', message: /does not exist/ });
+  await t.rejects(textsOf(['-', '-']), { code: 'ERR_OPTIONS', message: /only once/ });
+  await t.rejects(textsOf('http://'), { code: 'ERR_OPTIONS' });
+});
