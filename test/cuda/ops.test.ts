@@ -39,6 +39,8 @@ if (!hasKernels) {
 
   t.test('operations against float64', async (t) => relay(t, 'ops_test', env));
 
+  t.test('the whole model against float64', async (t) => relay(t, 'model_test', env));
+
   t.test('memory, recordings, failures', async (t) => relay(t, 'backend_test', env));
 
   t.test('the driver is missing or none', async (t) => {
