@@ -12,7 +12,7 @@ namespace {
 
 static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogue::kGelu) == 1 &&
                   static_cast<int>(Epilogue::kGeluBackward) == 2,
-              "kernels/gemm-inl.h counts on these numbers");
+              "kernels/gemm_finish-inl.h counts on these numbers");
 
 // Steps of one block of K. A strip of b shrinks as they grow, so that it fits its cache, and a is read once per strip:
 // the longer block pays where it leaves at most two, since then C is read and written less often.

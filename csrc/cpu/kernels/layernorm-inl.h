@@ -1,7 +1,7 @@
 // LayerNorm with the residual addition before it, and its gradient.
 #pragma once
 
-#include "cpu/kernels/gemm-inl.h"
+#include "cpu/kernels/gemm_skinny-inl.h"
 #include "cpu/kernels/philox-inl.h"
 
 namespace kotodama::cpu {

@@ -1,0 +1,145 @@
+// Causal attention in tiles with online softmax (Dao et al., "FlashAttention", 2022): no T x T matrix is stored.
+#pragma once
+
+#include "cpu/kernels/elementwise-inl.h"
+
+namespace kotodama::cpu {
+namespace {
+
+// Tiles of keys; multiples of all tile columns and of the rows of all register tiles.
+constexpr int64_t kForwardKeyTile = 384;
+constexpr int64_t kKeyTile = 192;  // in backward
+constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
+// A tile of queries in backward; even.
+constexpr int64_t kQueryTile = 96;
+
+inline int64_t RoundUp(int64_t x, int64_t unit) {
+  return (x + unit - 1) / unit * unit;
+}
+
+// Hands out pieces of the scratch memory, in 4-byte units on cache lines. With a null base it only counts.
+struct Carver {
+  float* base;
+  int64_t used = 0;
+
+  template <typename E = float>
+  E* Take(int64_t units) {
+    float* piece = base == nullptr ? nullptr : base + used;
+    used += RoundUp(units, 16) + 16;  // the gap keeps equal pieces from falling on the same cache sets
+    return reinterpret_cast<E*>(piece);
+  }
+};
+
+// Everything one head needs, for Steps = F32Steps or PairSteps. Widths: d elements are `d_steps` steps, and `d_padded`
+// columns in whole panels of `columns`.
+template <typename Steps>
+struct HeadLayout {
+  static constexpr int64_t kE = Steps::kElements;
+  int64_t d, t, d_steps, d_padded;
+  int columns;
+  int64_t key_panel;    // 4-byte units of one panel of k^T or v^T
+  int64_t value_panel;  // of one panel of d columns over all positions
+
+  HeadLayout(int64_t t, int64_t d)
+      : d(d),
+        t(t),
+        d_steps((d + kE - 1) / kE),
+        d_padded(RoundUp(d, ColumnsFor(d))),
+        columns(ColumnsFor(d)),
+        key_panel(d_steps * kTileColumns),
+        value_panel(RoundUp(t, 2) / kE * columns) {}
+
+  // A last panel of one vector would leave the multipliers waiting for each other: two panels of two instead.
+  static constexpr int ColumnsFor(int64_t d) {
+    return kTileVectors == 3 && (d + kWidth - 1) / kWidth % 3 == 1 ? 2 * kWidth : kTileColumns;
+  }
+
+  int64_t keys_units() const { return RoundUp(t, kTileColumns) / kTileColumns * key_panel; }
+  int64_t values_units() const { return d_padded / columns * value_panel; }
+};
+
+inline Row At(Row row, int64_t index) {
+  if (row.data == nullptr) return row;
+  return {static_cast<char*>(row.data) + index * (row.bf16 ? 2 : 4), row.bf16};
+}
+
+// (rows, d) with row stride ld becomes (rows, d_steps) steps side by side; a missing half of a pair is zero.
+template <typename Steps>
+void CopyRows(Row source, int64_t ld, int64_t rows, int64_t d, float* out) {
+  const int64_t d_steps = (d + Steps::kElements - 1) / Steps::kElements;
+  for (int64_t r = 0; r < rows; ++r) {
+    if (Steps::kElements == 2) {
+      uint16_t* target = reinterpret_cast<uint16_t*>(out + r * d_steps);
+      target[2 * d_steps - 1] = 0;
+      __builtin_memcpy(target, static_cast<const BF16*>(source.data) + r * ld, static_cast<unsigned long>(d) * 2);
+    } else {
+      float* target = out + r * d_steps;
+      ForVectors(d, [&](int64_t j, int n) { StorePartial(target + j, LoadRow(source, r * ld + j, n), n); });
+    }
+  }
+}
+
+// target(rows, d) += or = tile
+inline void AddTile(const float* tile, int rows, int64_t columns, float* target, int64_t stride) {
+  for (int r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < columns; j += kWidth) {
+      Store(target + r * stride + j, Load(target + r * stride + j) + Load(tile + r * kTileColumns + j));
+    }
+  }
+}
+
+// target(rows, d_padded) += a(rows, steps) b, b packed in panels of d columns.
+template <typename Steps>
+void AddProduct(int rows, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
+                const HeadLayout<Steps>& layout, float* target) {
+  alignas(64) float tile[kTileRows * kTileColumns];
+  for (int64_t j = 0; j < layout.d; j += layout.columns, b += layout.value_panel) {
+    const int columns = static_cast<int>(layout.d - j < layout.columns ? layout.d - j : layout.columns);
+    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, layout.columns, tile, kTileColumns, nullptr);
+    AddTile(tile, rows, RoundUp(columns, kWidth), target + j, layout.d_padded);
+  }
+}
+
+// (positions, d) in panels of columns of d.
+template <typename Steps>
+void PackValues(Row source, int64_t ld, int64_t positions, const HeadLayout<Steps>& layout, float* out) {
+  if (layout.columns == kTileColumns) {
+    Pack<Steps::kElements, kTileColumns>(source, ld, true, positions, layout.d, out, layout.value_panel);
+  } else {
+    Pack<Steps::kElements, 2 * kWidth>(source, ld, true, positions, layout.d, out, layout.value_panel);
+  }
+}
+
+// scores(rows, keys) = q k^T for the keys of [first, first + keys), first at a panel's start.
+template <typename Steps>
+void Scores(int rows, const float* q, const float* keys, const HeadLayout<Steps>& layout, int64_t first, int64_t count,
+            float* scores, int64_t scores_stride) {
+  const float* panel = keys + first / kTileColumns * layout.key_panel;
+  for (int64_t j = 0; j < count; j += kTileColumns, panel += layout.key_panel) {
+    const int columns = static_cast<int>(count - j < kTileColumns ? count - j : kTileColumns);
+    Tile<Steps>(rows, columns, layout.d_steps, q, layout.d_steps * 4, 4, panel, kTileColumns, scores + j, scores_stride,
+                nullptr);
+  }
+}
+
+// Writes kWidth probabilities as steps of a row.
+inline void StoreElements(float* row, int64_t index, F32 value) {
+  Store(row + index, value);
+}
+inline void StoreElements(BF16* row, int64_t index, F32 value) {
+  Store(row + index, value);
+}
+
+template <typename Steps>
+struct ElementOf {
+  using Type = float;
+};
+#ifdef KOTODAMA_BF16_DOT
+template <>
+struct ElementOf<PairSteps> {
+  using Type = BF16;
+};
+#endif
+
+}  // namespace
+}  // namespace kotodama::cpu

@@ -1,0 +1,97 @@
+// How finished tiles reach memory: sums of earlier blocks, bias, GELU and its derivative, rounding.
+#pragma once
+
+#include "cpu/kernels/gemm_pack-inl.h"
+
+namespace kotodama::cpu {
+namespace {
+
+inline F32 LoadRow(Row row, int64_t index, int n) {
+  if (row.bf16) return LoadPartial(static_cast<const BF16*>(row.data) + index, n);
+  return LoadPartial(static_cast<const float*>(row.data) + index, n);
+}
+
+inline void StoreRow(Row row, int64_t index, F32 value, int n) {
+  if (row.bf16) {
+    StorePartial(static_cast<BF16*>(row.data) + index, value, n);
+  } else {
+    StorePartial(static_cast<float*>(row.data) + index, value, n);
+  }
+}
+
+// What memory of this type would give back after a store.
+inline F32 Rounded(F32 value, const float*) {
+  return value;
+}
+inline F32 Rounded(F32 value, const BF16*) {
+  BF16 lanes[kWidth];
+  Store(lanes, value);
+  return Load(lanes);
+}
+
+// Mirrors kotodama::Epilogue, whose header must not be compiled here; gemm.cc asserts that the numbers agree.
+constexpr int kPlainTile = 0, kGeluTile = 1, kGeluBackwardTile = 2;
+
+template <int kEpilogue, typename C, typename Aux>
+void FinishLast(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
+  for (int r = 0; r < rows; ++r) {
+    const float* from = tile + r * tile_stride;
+    const float* partial = to.add_partial ? to.partial + r * to.partial_stride : nullptr;
+    C* c = static_cast<C*>(to.c.data) + r * to.c_stride;
+    Aux* aux = to.aux.data == nullptr ? nullptr : static_cast<Aux*>(to.aux.data) + r * to.aux_stride;
+    ForVectors(columns, [&](int64_t j, int n) {
+      F32 value = LoadPartial(from + j, n);
+      if (partial != nullptr) value = value + LoadPartial(partial + j, n);
+      if (to.bias != nullptr) value = value + LoadPartial(to.bias + j, n);
+      if (kEpilogue == kGeluTile) {
+        if (aux != nullptr) StorePartial(aux + j, value, n);
+        value = GeluOf(Rounded(value, static_cast<Aux*>(nullptr)));
+      } else if (kEpilogue == kGeluBackwardTile) {
+        value = value * GeluSlopeOf(LoadPartial(aux + j, n));
+      }
+      StorePartial(c + j, value, n);
+    });
+  }
+}
+
+template <int kEpilogue, typename C>
+void FinishLastWithAux(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
+  if (to.aux.bf16) {
+    FinishLast<kEpilogue, C, BF16>(tile, tile_stride, rows, columns, to);
+  } else {
+    FinishLast<kEpilogue, C, float>(tile, tile_stride, rows, columns, to);
+  }
+}
+
+template <typename C>
+void FinishLastWithC(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
+  if (to.epilogue == kGeluTile) {
+    FinishLastWithAux<kGeluTile, C>(tile, tile_stride, rows, columns, to);
+  } else if (to.epilogue == kGeluBackwardTile) {
+    FinishLastWithAux<kGeluBackwardTile, C>(tile, tile_stride, rows, columns, to);
+  } else {
+    FinishLast<kPlainTile, C, float>(tile, tile_stride, rows, columns, to);
+  }
+}
+
+inline void FinishTile(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
+  if (to.last) {
+    if (to.c.bf16) {
+      FinishLastWithC<BF16>(tile, tile_stride, rows, columns, to);
+    } else {
+      FinishLastWithC<float>(tile, tile_stride, rows, columns, to);
+    }
+    return;
+  }
+  for (int r = 0; r < rows; ++r) {
+    float* partial = to.partial + r * to.partial_stride;
+    ForVectors(columns, [&](int64_t j, int n) {
+      F32 value = LoadPartial(tile + r * tile_stride + j, n);
+      if (to.add_partial) value = value + LoadPartial(partial + j, n);
+      StorePartial(partial + j, value, n);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace kotodama::cpu

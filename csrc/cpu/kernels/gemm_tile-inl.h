@@ -1,0 +1,149 @@
+// The matrix product's register tile.
+#pragma once
+
+#include "cpu/kernels.h"
+#include "cpu/kernels/math-inl.h"
+
+namespace kotodama::cpu {
+namespace {
+
+constexpr int kTileColumns = kTileVectors * kWidth;
+
+// The two ways to multiply. A step takes 4 bytes of a and of every column of b.
+struct F32Steps {
+  using Vector = F32;
+  static constexpr int kElements = 1;
+  static Vector LoadB(const float* p) { return Load(p); }
+  static Vector BroadcastA(const char* p) {
+    float x;
+    __builtin_memcpy(&x, p, sizeof(x));
+    return Set(x);
+  }
+  static F32 MultiplyAdd(F32 sum, Vector a, Vector b) { return Fma(a, b, sum); }
+};
+
+#ifdef KOTODAMA_BF16_DOT
+struct PairSteps {
+  using Vector = Pairs;
+  static constexpr int kElements = 2;
+  static Vector LoadB(const float* p) { return LoadPairs(p); }
+  static Vector BroadcastA(const char* p) {
+    uint32_t pair;
+    __builtin_memcpy(&pair, p, sizeof(pair));
+    return SetPairs(pair);
+  }
+  static F32 MultiplyAdd(F32 sum, Vector a, Vector b) { return Dot(sum, a, b); }
+};
+#endif
+
+inline void FetchSome(Prefetch* soon) {
+  for (int i = 0; i < soon->lines_per_turn && soon->rows > 0; ++i) {
+    __builtin_prefetch(soon->row + soon->line * 64, 0, 2);
+    if (++soon->line == soon->lines_per_row) {
+      soon->line = 0;
+      soon->row += soon->row_stride;
+      --soon->rows;
+    }
+  }
+}
+
+// tile(kRows, kVectors) = a b; b is one packed panel with b_stride floats from step to step.
+// kUnitStep: the steps of a row of a lie side by side, else its rows do.
+template <typename Steps, int kRows, int kVectors, bool kUnitStep>
+__attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char* a, int64_t row_stride,
+                                                       int64_t step_stride, const float* b, int b_stride, float* tile,
+                                                       int64_t tile_stride, Prefetch* soon) {
+  F32 sum[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Set(0.0f);
+  }
+  const int64_t rows_apart = kUnitStep ? row_stride : 4;
+  const int64_t steps_apart = kUnitStep ? 4 : step_stride;
+  for (int64_t s = 0; s < steps;) {
+    const int64_t turn = steps - s < kStepsPerTurn ? steps : s + kStepsPerTurn;
+    if (soon != nullptr) {
+      FetchSome(&soon[0]);
+      FetchSome(&soon[1]);
+    }
+    for (; s < turn; ++s) {
+      typename Steps::Vector bv[kVectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) bv[v] = Steps::LoadB(b + v * kWidth);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const typename Steps::Vector av = Steps::BroadcastA(a + r * rows_apart);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = Steps::MultiplyAdd(sum[r][v], av, bv[v]);
+      }
+      a += steps_apart;
+      b += b_stride;
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) Store(tile + r * tile_stride + v * kWidth, sum[r][v]);
+  }
+}
+
+template <typename Steps, int kRows, int kVectors>
+void ComputeTileOf(int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b, int b_stride,
+                   float* tile, int64_t tile_stride, Prefetch* soon) {
+  if (step_stride == 4) {
+    ComputeTile<Steps, kRows, kVectors, true>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, soon);
+  } else {
+    ComputeTile<Steps, kRows, kVectors, false>(steps, a, 4, step_stride, b, b_stride, tile, tile_stride, soon);
+  }
+}
+
+template <typename Steps, int kVectors>
+void TileWithVectors(int rows, int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b,
+                     int b_stride, float* tile, int64_t tile_stride, Prefetch* soon) {
+  switch (rows) {
+#define KOTODAMA_ROWS(n)                                                                                          \
+  case n:                                                                                                         \
+    if constexpr (n <= kTileRows) {                                                                               \
+      ComputeTileOf<Steps, n, kVectors>(steps, a, row_stride, step_stride, b, b_stride, tile, tile_stride, soon); \
+    }                                                                                                             \
+    break;
+    KOTODAMA_ROWS(1)
+    KOTODAMA_ROWS(2)
+    KOTODAMA_ROWS(3)
+    KOTODAMA_ROWS(4)
+    KOTODAMA_ROWS(5)
+    KOTODAMA_ROWS(6)
+    KOTODAMA_ROWS(7)
+    KOTODAMA_ROWS(8)
+#undef KOTODAMA_ROWS
+    default:
+      break;
+  }
+}
+
+// Rows are packed or not: a + row * row_stride + step * step_stride (bytes), one of the strides being 4.
+template <typename Steps>
+void Tile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
+          int b_stride, float* tile, int64_t tile_stride, Prefetch* soon) {
+  const char* bytes = static_cast<const char*>(a);
+  const int vectors = (columns + kWidth - 1) / kWidth;
+  if (vectors >= 3 && kTileVectors >= 3) {
+    TileWithVectors<Steps, kTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride,
+                                         soon);
+  } else if (vectors >= 2) {
+    TileWithVectors<Steps, 2>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, soon);
+  } else {
+    TileWithVectors<Steps, 1>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, soon);
+  }
+}
+
+template <typename Steps>
+void GemmTile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
+              const void* b, float* tile, Prefetch* soon) {
+  Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, static_cast<const float*>(b), kTileColumns, tile,
+              kTileColumns, soon);
+}
+
+}  // namespace
+}  // namespace kotodama::cpu
