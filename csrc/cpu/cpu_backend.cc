@@ -14,21 +14,6 @@ namespace {
 
 using cpu::Isa;
 
-const cpu::Kernels& KernelsOf(Isa isa) {
-  switch (isa) {
-#ifdef __x86_64__
-    case Isa::kAvx2:
-      return cpu::Avx2Kernels();
-    case Isa::kAvx512:
-      return cpu::Avx512Kernels();
-    case Isa::kAvx512Bf16:
-      return cpu::Avx512Bf16Kernels();
-#endif
-    default:
-      return cpu::PortableKernels();
-  }
-}
-
 // Operations run at once, on the threads of the pool: there is no queue, nothing to record and nothing to wait for.
 class CpuBackend : public Backend {
  public:
@@ -37,7 +22,7 @@ class CpuBackend : public Backend {
         pool_(threads),
         memory_(&pool_),
         scratch_(&memory_),
-        engine_{KernelsOf(isa_), pool_, scratch_} {}
+        engine_{cpu::KernelsOf(isa_), pool_, scratch_} {}
 
   DeviceInfo Info() const override {
     const cpu::MemoryState memory = cpu::ReadMemory();

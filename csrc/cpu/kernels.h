@@ -165,6 +165,9 @@ struct Kernels {
   void (*exp)(float* target, const float* source, int64_t count);
 };
 
+enum class Isa : int;
+const Kernels& KernelsOf(Isa isa);
+
 const Kernels& PortableKernels();
 #ifdef __x86_64__
 const Kernels& Avx2Kernels();

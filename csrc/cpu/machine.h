@@ -6,7 +6,7 @@
 namespace kotodama::cpu {
 
 // Instruction sets that kernels are compiled for, lowest first.
-enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
+enum class Isa : int { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
 
 const char* NameOf(Isa isa);
 

@@ -1,4 +1,4 @@
-// Vector functions. Errors were measured over all floats of the range by csrc/cpu/test/math_test.cc.
+// Vector functions. csrc/cpu/test/math_test.cc checks the errors stated here.
 #pragma once
 
 #include <stdint.h>

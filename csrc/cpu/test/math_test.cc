@@ -1,6 +1,8 @@
 #include <cstring>
 
 #include "check.h"
+#include "cpu/kernels.h"
+#include "cpu/machine.h"
 
 namespace kotodama::test {
 namespace {
@@ -8,6 +10,30 @@ namespace {
 double Ulp(double exact) {
   const float rounded = static_cast<float>(std::abs(exact));
   return std::max<double>(std::nextafter(rounded, INFINITY) - rounded, 1.4e-45);
+}
+
+// The bound that kernels/math-inl.h states, over every 499th float of the range.
+TEST(ExpAccuracy) {
+  std::vector<float> x;
+  for (uint32_t bits = 0x30000000; bits < 0x42b00000; bits += 499) {
+    float value;
+    std::memcpy(&value, &bits, 4);
+    x.push_back(value);
+    x.push_back(-value);
+  }
+  std::vector<float> y(x.size());
+  const cpu::Kernels& kernels = cpu::KernelsOf(cpu::ChooseIsa());
+  kernels.exp(y.data(), x.data(), static_cast<int64_t>(x.size()));
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double exact = std::exp(static_cast<double>(x[i]));
+    if (exact < 1.2e-38) continue;
+    CHECK(std::abs(y[i] - exact) <= 1.5 * Ulp(exact), x[i], y[i], exact, std::abs(y[i] - exact) / Ulp(exact));
+  }
+  const std::vector<float> limits = {0, -200, -INFINITY, 100, INFINITY, NAN};
+  std::vector<float> found(limits.size());
+  kernels.exp(found.data(), limits.data(), static_cast<int64_t>(limits.size()));
+  CHECK(found[0] == 1 && found[1] == 0 && found[2] == 0 && found[3] == INFINITY && found[4] == INFINITY);
+  CHECK(std::isnan(found[5]), found[5]);
 }
 
 // GELU over the floats of the useful range, every 997th of them: a few ulp of the result.
