@@ -5,6 +5,9 @@ import { join } from 'node:path';
 /** The folder of the C++ test programs, relative to the repository's root (the directory that tests run in). */
 const folder = join('build', 'cuda-test');
 
+/** Whether the tests use the machine's own driver and GPU: KOTODAMA_TEST_DEVICE=real. */
+export const isReal = process.env.KOTODAMA_TEST_DEVICE === 'real';
+
 export interface Result {
   status: number | null;
   output: string;

@@ -98,7 +98,7 @@ Run Train(Backend& backend, const Setup& setup) {
   options.max_grad_norm = 1;
   for (int step = 0; step < 3; ++step) {
     // Two equal shapes, so that the third step replays what the second recorded; the last one is another.
-    for (BatchShape shape : {BatchShape{2, 65}, BatchShape{2, 65}, BatchShape{1, 33}}) {
+    for (BatchShape shape : {BatchShape{1, 65}, BatchShape{1, 65}, BatchShape{2, 17}}) {
       const Block block = MakeBlock(random, shape);
       run.losses.push_back(mean(model.ForwardBackward(block.ids.data(), block.labels.data(), shape)));
       if (run.gradients.empty()) run.gradients = read(TensorKind::kGrad);

@@ -1,30 +1,10 @@
 import t from 'tap';
 import { buildSimulator } from '../gpu-sim/build.js';
-import { buildPrograms, configure, program, run } from './build.js';
+import { buildPrograms, configure, isReal, program, run } from './build.js';
+import { relay } from './relay.js';
 
 // The CUDA backend on the simulated device, or on the driver that KOTODAMA_TEST_DEVICE=real leaves to be found: every
 // operation against the float64 reference, and the host side's behaviour when something is missing or breaks.
-
-const isReal = process.env.KOTODAMA_TEST_DEVICE === 'real';
-
-type Assertions = Pick<typeof t, 'ok' | 'equal'>;
-
-/** Passes on every line of a TAP program as an assertion of its own. */
-function relay(test: Assertions, name: string, env: Record<string, string>): void {
-  const { status, output } = run(program(name), [], env);
-  const lines = output.split('\n');
-  let count = 0;
-  lines.forEach((line, index) => {
-    const match = /^(not )?ok \d+ - (.*?)(?: #.*)?$/.exec(line);
-    if (!match) return;
-    count++;
-    const details: string[] = [];
-    for (let i = index + 1; lines[i]?.startsWith('#'); i++) details.push(lines[i] as string);
-    test.ok(match[1] === undefined, match[2] as string, { details });
-  });
-  test.ok(count > 0, `${name} ran`, { output });
-  test.equal(status, 0, `${name} ended well`, { output: output.slice(-4000) });
-}
 
 const { hasKernels } = configure();
 buildPrograms();
@@ -38,8 +18,6 @@ if (!hasKernels) {
   const env: Record<string, string> = isReal ? {} : { KOTODAMA_CUDA_DRIVER: await buildSimulator() };
 
   t.test('operations against float64', async (t) => relay(t, 'ops_test', env));
-
-  t.test('the whole model against float64', async (t) => relay(t, 'model_test', env));
 
   t.test('memory, recordings, failures', async (t) => relay(t, 'backend_test', env));
 
