@@ -5,6 +5,7 @@
 #include "addon/errors.h"
 #include "addon/instance_data.h"
 #include "addon/model_object.h"
+#include "cuda/cuda_backend.h"
 
 // NativeAddon of lib/native.ts.
 

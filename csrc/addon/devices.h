@@ -19,10 +19,7 @@ struct NamedDevice {
 // `threads` is for the CPU; 0 lets it choose.
 std::unique_ptr<Backend> MakeBackend(const std::string& device, int threads);
 
-// Devices that work; the CPU comes first.
+// Devices that work; the CPU comes first. A CUDA device that cannot be opened is left out.
 std::vector<NamedDevice> Devices();
-
-// Why CUDA cannot be used here; empty when it can.
-std::string CudaProblem();
 
 }  // namespace kotodama
