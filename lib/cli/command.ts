@@ -1,4 +1,4 @@
-import type { OptionTable } from '../train/options.js';
+import type { OptionTable } from '../option-table.js';
 
 /** One of the program's commands. */
 export interface Command {

@@ -1,7 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { KotodamaError, messageOf } from '../errors.js';
-import { type OptionTable, readOption, TRAINING_OPTIONS } from '../train/options.js';
+import { type OptionTable, readOption } from '../option-table.js';
+import { TRAINING_OPTIONS } from '../train/options.js';
 import { OptionReader } from '../validate.js';
 
 /** Options by their API name, still unchecked. */

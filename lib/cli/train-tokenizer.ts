@@ -1,5 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import type { OptionTable } from '../option-table.js';
 import { bytes, count, duration } from '../report/format.js';
 import { type TokenizerProgress, type TrainedTokenizer, trainTokenizer } from '../tokenizer/training/index.js';
 import {
@@ -7,7 +8,6 @@ import {
   readTokenizerOptions,
   TOKENIZER_OPTIONS,
 } from '../tokenizer/training/options.js';
-import type { OptionTable } from '../train/options.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { catchInterrupt } from './interrupt.js';

@@ -5,12 +5,12 @@ import { KotodamaError } from '../errors.js';
 import type { GPT2Config } from '../model/config.js';
 import { GPT2, type ModelOptions, type Precision } from '../model/gpt2.js';
 import { readConfig } from '../model/pretrained.js';
+import type { OptionTable } from '../option-table.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { EndEvent } from '../train/events.js';
 import {
   deriveTrainingOptions,
   needsCounting,
-  type OptionTable,
   type ReadTrainingOptions,
   type TrainingOptions,
 } from '../train/options.js';

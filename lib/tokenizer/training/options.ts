@@ -1,5 +1,5 @@
 import type { Texts } from '../../data/sources/iterable-source.js';
-import type { OptionTable } from '../../train/options.js';
+import type { OptionTable } from '../../option-table.js';
 import { describe, OptionReader } from '../../validate.js';
 import { CHARACTER_OF_BYTE } from './byte-alphabet.js';
 
