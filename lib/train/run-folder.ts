@@ -1,9 +1,8 @@
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
-import { ioError, readJsonFile, writeJsonFile } from '../model/files.js';
+import { ioError, makeFolder, readJsonFile, writeJsonFile } from '../files.js';
 import { checkpointsFolder, removeLeftovers } from './checkpoint.js';
 
 /** Names inside a run's folder. */
@@ -15,15 +14,25 @@ export function holdsRun(out: string): boolean {
   return [RUN_FILE, METRICS_FILE].some((name) => existsSync(join(out, name))) || existsSync(checkpointsFolder(out));
 }
 
+/** True when the folder holds the weights of a model. */
+function holdsModel(out: string): boolean {
+  return ['model.safetensors', 'model.safetensors.index.json'].some((name) => existsSync(join(out, name)));
+}
+
 /**
  * Makes a run's folder ready: creates it for a fresh run, cleans up after a crash for a resumed one.
  *
- * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another, or a resumed one is not there.
+ * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another or a model, or a resumed one is not there.
  */
 export async function openRunFolder(out: string, resume: boolean): Promise<void> {
   if (!resume && holdsRun(out)) {
     throw new KotodamaError('ERR_CHECKPOINT', `${out} holds another run`, {
       hint: 'continue it with --resume (API: resume: true), or choose another folder',
+    });
+  }
+  if (!resume && holdsModel(out)) {
+    throw new KotodamaError('ERR_CHECKPOINT', `${out} holds a model, which a run would replace`, {
+      hint: 'choose another folder for the run',
     });
   }
   if (resume && !holdsRun(out)) {
@@ -32,7 +41,7 @@ export async function openRunFolder(out: string, resume: boolean): Promise<void>
     });
   }
   try {
-    await mkdir(out, { recursive: true });
+    await makeFolder(out);
     await removeLeftovers(out);
   } catch (cause) {
     throw ioError(cause, `${out} cannot be used as a run's folder`);

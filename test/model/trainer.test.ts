@@ -246,12 +246,18 @@ t.test('options: every problem in one message', async (t) => {
   });
 });
 
-t.test('a folder with another run, a disposed model, an empty pass', async (t) => {
+t.test('a folder with another run or a model, a disposed model, an empty pass', async (t) => {
   const folder = t.testdir();
   const out = join(folder, 'a');
   const shared = await model(t);
   await events({ model: shared, out });
   await t.rejects(events({ model: shared, out }), { code: 'ERR_CHECKPOINT', hint: /resume/ });
+  const base = join(folder, 'base');
+  await shared.savePretrained(base);
+  const weights = readFileSync(join(base, 'model.safetensors'));
+  await shared.writeTensor('transformer.ln_f.bias', new Float32Array(shared.config.nEmbd).fill(1));
+  await t.rejects(events({ model: shared, out: base }), { code: 'ERR_CHECKPOINT', message: /holds a model/ });
+  t.ok(readFileSync(join(base, 'model.safetensors')).equals(weights), 'untouched');
   await t.rejects(events({ model: shared, out: join(folder, 'b'), train: new TinyLoader(0) }), { code: 'ERR_DATA' });
   const gone = await tinyModel();
   await gone.dispose();
