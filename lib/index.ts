@@ -11,6 +11,9 @@ export {
   type FileDatasetOptions,
   IGNORED_LABEL,
   type Json,
+  type RandomIntegers,
+  stackBlocks,
+  type Texts,
   TokenDataset,
   type TokenDatasetOptions,
   type TokenFile,
@@ -43,6 +46,7 @@ export {
 } from './model/gpt2.js';
 export type { SamplingOptions } from './model/sampler.js';
 export type { Tokens } from './model/tokens.js';
+export { Progress, type ProgressOptions, type ProgressStream, readMetrics, recorded } from './report/index.js';
 export { Tokenizer, type TokenizerModel, type TokenizerSource } from './tokenizer/index.js';
 export {
   type TokenizerProgress,
@@ -50,6 +54,17 @@ export {
   type TrainTokenizerOptions,
   trainTokenizer,
 } from './tokenizer/training/index.js';
-export type { TrainEvent } from './train/events.js';
+export type { BatchSource } from './train/batch-stream.js';
+export type {
+  CheckpointEvent,
+  EndEvent,
+  EvalEvent,
+  SampleEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+  WarningEvent,
+} from './train/events.js';
 export type { TrainingOptions } from './train/options.js';
-export { Trainer, type TrainerOptions } from './train/trainer.js';
+export type { ScheduleName } from './train/schedule.js';
+export { Trainer, type TrainerOptions, type TrainerTokenizer } from './train/trainer.js';
