@@ -1,7 +1,7 @@
 import { read } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { KotodamaError } from '../errors.js';
-import { ioError } from '../model/files.js';
+import { ioError } from '../files.js';
 import { HEADER_BYTES, TOKEN_TYPES, type TokenFile } from './token-file.js';
 
 /** Token files one after the other, as one sequence of ids that can be read anywhere. */

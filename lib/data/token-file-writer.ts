@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
-import { type FileHandle, mkdir, rm } from 'node:fs/promises';
+import { type FileHandle, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { KotodamaError } from '../errors.js';
-import { ioError, writeAtomically, writeJsonFile } from '../model/files.js';
+import { ioError, makeFolder, writeAtomically, writeJsonFile } from '../files.js';
 import {
   encodeHeader,
   HEADER_BYTES,
@@ -39,7 +39,7 @@ export async function writeTokenFiles(ids: AsyncIterable<Int32Array>, options: T
   const { output } = options;
   const written: TokenFile[] = [];
   try {
-    await mkdir(dirname(output), { recursive: true });
+    await makeFolder(dirname(output));
   } catch (cause) {
     throw ioError(cause, `The folder of ${output} cannot be made`);
   }

@@ -1,6 +1,6 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { KotodamaError } from '../errors.js';
-import { ioError, readJsonFile } from '../model/files.js';
+import { ioError, readJsonFile } from '../files.js';
 import { describe } from '../validate.js';
 
 /**

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeFolder } from '../files.js';
 import { isCommit } from './hub-id.js';
 
 /**
@@ -29,8 +30,8 @@ export class RepositoryCache {
 
   /** Makes the folders for a snapshot. */
   async prepare(commit: string): Promise<void> {
-    await mkdir(this.blob(''), { recursive: true });
-    await mkdir(this.snapshot(commit), { recursive: true });
+    await makeFolder(this.blob(''));
+    await makeFolder(this.snapshot(commit));
   }
 
   /** The commit of a revision when it was last fetched. */
@@ -44,7 +45,7 @@ export class RepositoryCache {
   async remember(revision: string, commit: string): Promise<void> {
     if (revision === commit || (await this.commitOf(revision)) === commit) return;
     const path = this.ref(revision);
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
     await writeFile(temporary, commit);
     await rename(temporary, path);

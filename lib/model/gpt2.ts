@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
+import { copyIntoFolder, ioError, makeFolder, writeJsonFile } from '../files.js';
 import type { HubOptions } from '../hub/index.js';
 import {
   type NativeCounters,
@@ -16,7 +16,6 @@ import type { TokenizerModel } from '../tokenizer/types.js';
 import { nearest, OptionReader } from '../validate.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
 import { resolveDevice } from './device.js';
-import { copyIntoFolder, ioError, writeJsonFile } from './files.js';
 import { type GenerateIdsOptions, type GenerateOptions, generateIds, generateText } from './generate.js';
 import { configToHuggingFace } from './hf-config.js';
 import { callNative, callNativeSync } from './native-call.js';
@@ -247,7 +246,7 @@ export class GPT2 implements AsyncDisposable {
    */
   async savePretrained(folder: string, { tokenizer }: { tokenizer?: SavedTokenizer } = {}): Promise<void> {
     this.alive();
-    await mkdir(folder, { recursive: true }).catch((cause) => {
+    await makeFolder(folder).catch((cause) => {
       throw ioError(cause, `${folder} could not be made`);
     });
     for (const file of tokenizer?.files ?? []) await copyIntoFolder(file, folder);

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
+import { readJsonFile } from '../files.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
 import { type GPT2Config, parameterShapes } from './config.js';
-import { readJsonFile } from './files.js';
 import { configFromHuggingFace } from './hf-config.js';
 import type { TensorEntry } from './safetensors.js';
 import { chooseWeightFiles, WeightFiles } from './weight-files.js';

@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { KotodamaError, messageOf } from '../errors.js';
+import { ioError, writeAtomically } from '../files.js';
 import { describe } from '../validate.js';
-import { ioError, writeAtomically } from './files.js';
 import { bf16ToFloat32, f16ToFloat32 } from './half.js';
 
 /*

@@ -1,8 +1,8 @@
 import { access } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { KotodamaError } from '../errors.js';
+import { readJsonFile } from '../files.js';
 import { describe } from '../validate.js';
-import { readJsonFile } from './files.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 
 const SINGLE = 'model.safetensors';

@@ -1,8 +1,8 @@
-import { link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { link, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
-import { copyIntoFolder, ioError, readJsonFile, syncFolder, writeJsonFile } from '../model/files.js';
+import { copyIntoFolder, ioError, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
 import type { StreamPosition } from './batch-stream.js';
 
 /** Raised when a reader of old checkpoints must know about a change. */
@@ -74,7 +74,7 @@ export async function saveCheckpoint(
   const temporary = join(parent, `.${checkpointName(state.step)}.tmp`);
   try {
     await rm(temporary, { recursive: true, force: true });
-    await mkdir(temporary, { recursive: true });
+    await makeFolder(temporary);
     await write(temporary);
     const files = await sizes(temporary);
     await writeJsonFile(join(temporary, STATE_FILE), { ...state, files } satisfies StateFile);

@@ -1,10 +1,9 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { FileSource } from '../../data/sources/file-source.js';
 import { IterableSource } from '../../data/sources/iterable-source.js';
 import { KotodamaError } from '../../errors.js';
-import { ioError, writeJsonFile } from '../../model/files.js';
+import { ioError, makeFolder, writeJsonFile } from '../../files.js';
 import { Tokenizer } from '../tokenizer.js';
 import type { JsonObject } from '../tokenizer-json.js';
 import { BpeLearner } from './bpe-learner.js';
@@ -48,7 +47,7 @@ export class TrainedTokenizer {
    * @throws KotodamaError `ERR_IO`
    */
   async save(dir: string): Promise<void> {
-    await mkdir(dir, { recursive: true }).catch((cause) => {
+    await makeFolder(dir).catch((cause) => {
       throw ioError(cause, `${dir} could not be made`);
     });
     await writeJsonFile(join(dir, 'tokenizer_config.json'), this.config);

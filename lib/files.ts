@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { type ErrorCode, KotodamaError, messageOf } from '../errors.js';
+import { type ErrorCode, KotodamaError, messageOf } from './errors.js';
 
 /**
  * Writes a file so that a crash at any moment leaves either the old content or the new: to a temporary name in the same
@@ -24,6 +24,26 @@ export async function writeAtomically(path: string, write: (file: FileHandle) =>
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => {});
     throw ioError(cause, `${path} could not be written`);
+  }
+}
+
+/**
+ * Makes a folder and the ones above it; one that is there already is fine. Node's own recursive `mkdir` never returns where
+ * the system says that an existing folder is not there, as Linux does below /proc.
+ */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    const parent = dirname(resolve(path));
+    if (code !== 'ENOENT' || parent === resolve(path)) throw error;
+    await makeFolder(parent);
+    // Another process may have been quicker.
+    await mkdir(path).catch(async (cause: NodeJS.ErrnoException) => {
+      if (cause.code !== 'EEXIST') throw cause;
+    });
   }
 }
 
