@@ -19,10 +19,6 @@ t.test('a file in the way is an error', async (t) => {
   await t.rejects(makeFolder(join(file, 'below')), { code: 'ENOTDIR' });
 });
 
-t.test(
-  'a place that takes no folders is an error, not an endless wait',
-  { skip: !existsSync('/proc/self') },
-  async (t) => {
-    await t.rejects(makeFolder('/proc/kotodama/run'), { code: 'ENOENT' });
-  },
-);
+t.test('a place that takes no folders is an error, not an endless wait', async (t) => {
+  await t.rejects(makeFolder('/proc/kotodama/run'));
+});
