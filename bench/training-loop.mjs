@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { demoText } from '../dist/cli/demo-text.js';
+import { readDemoTexts } from '../dist/cli/demo-text.js';
 import { BlockDataset, BufferedShuffleDataset, DataLoader, GPT2, Tokenizer, Trainer } from '../dist/index.js';
 
 const { values } = parseArgs({ options: { steps: { type: 'string', default: '1000' } } });
@@ -25,7 +25,7 @@ const collectGarbage = runInNewContext('gc');
 const mebibytes = (bytes) => bytes / 2 ** 20;
 
 const tokenizer = await Tokenizer.fromPretrained(join(root, 'demo', 'tokenizer'));
-const { train } = await demoText();
+const { train } = readDemoTexts();
 const dataset = BlockDataset.fromTexts(train, { tokenizer, blockSize: 64 });
 const loader = new DataLoader(new BufferedShuffleDataset(dataset, { bufferSize: 100, seed: 0 }), {
   batchSize: 12,
