@@ -12,32 +12,29 @@ Stream* find_stream(Context& c, CUstream h) {
   return it == c.streams.end() ? nullptr : it->second.get();
 }
 
-static bool capturing_globally(Context& c, bool* blocking) {
-  bool any = false;
-  for (auto& s : c.streams) {
-    if (!s.second->capture) continue;
-    any = any || s.second->capture->mode != 2;
-    if (blocking) *blocking = *blocking || !(s.second->flags & 1);
-  }
-  return any;
+// Work on the null stream waits for every blocking stream, which a capture cannot record.
+static bool capturing_blocking(Context& c) {
+  return std::any_of(c.streams.begin(), c.streams.end(),
+                     [](const auto& s) { return s.second->capture && !(s.second->flags & 1); });
 }
 
+// Potentially unsafe calls: refused while this thread captures in a mode that is not relaxed, or any other thread
+// captures in the global mode (cuThreadExchangeStreamCaptureMode). The captures that forbid the call are spoilt.
 CUresult refuse_in_capture(Context& c) {
-  if (!capturing_globally(c, nullptr)) return kSuccess;
+  bool refused = false;
   for (auto& s : c.streams) {
-    if (s.second->capture) s.second->capture->invalid = true;
+    if (!s.second->capture) continue;
+    Capture& k = *s.second->capture;
+    const bool mine = k.thread == std::this_thread::get_id();
+    if (k.mode == kCaptureModeGlobal || (mine && k.mode == kCaptureModeThreadLocal)) k.invalid = refused = true;
   }
-  return kCaptureUnsupported;
+  return refused ? kCaptureUnsupported : kSuccess;
 }
 
 CUresult submit(Context& c, CUstream h, std::function<CUresult()> work) {
   Stream* s = find_stream(c, h);
   if (!s) return kInvalidHandle;
-  if (s == &c.null_stream) {
-    bool blocking = false;
-    capturing_globally(c, &blocking);
-    if (blocking) return kCaptureImplicit;
-  }
+  if (s == &c.null_stream && capturing_blocking(c)) return kCaptureImplicit;
   if (!s->capture) return work();
   Capture& k = *s->capture;
   if (k.invalid) return kCaptureInvalidated;
@@ -134,6 +131,7 @@ GPUSIM_API CUresult cuStreamBeginCapture_v2(CUstream stream, int mode) {
     s->capture = std::make_shared<Capture>();
     s->capture->origin = s;
     s->capture->mode = mode;
+    s->capture->thread = std::this_thread::get_id();
     return kSuccess;
   });
 }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "api.h"
@@ -35,10 +36,13 @@ struct Stream {
   unsigned flags = 0;
 };
 
+constexpr int kCaptureModeGlobal = 0, kCaptureModeThreadLocal = 1;
+
 /// Work recorded in submission order, which is one of the orders that the graph's edges allow.
 struct Capture {
   Stream* origin = nullptr;
-  int mode = 0;
+  int mode = kCaptureModeGlobal;
+  std::thread::id thread;  // that began it
   bool invalid = false;
   std::vector<std::function<CUresult()>> work;
   std::map<Stream*, size_t> last;                      // work items each stream has waited for or done

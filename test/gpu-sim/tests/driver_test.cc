@@ -2,6 +2,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "harness.h"
 
 using namespace test;
@@ -166,6 +168,29 @@ TEST(driver, capture_refuses_what_it_must) {
   CHECK_EQ(cuStreamWaitEvent(b, e, 0), 0);
   CHECK_EQ(d.launch(f, 1, 64, {p}, 0, b), 0);
   CHECK_EQ(cuStreamEndCapture(a, &graph), 904);  // b was never joined
+  // Thread-local captures forbid unsafe calls to their own thread alone, global ones to all.
+  CUcontext context;
+  CHECK_EQ(cuDevicePrimaryCtxRetain(&context, 0), 0);
+  CUresult elsewhere = 0;
+  const auto in_another_thread = [&](auto call) {
+    std::thread([&] {
+      cuCtxSetCurrent(context);
+      elsewhere = call();
+    }).join();
+    return elsewhere;
+  };
+  CUdeviceptr spare;
+  const auto allocate = [&] { return cuMemAlloc_v2(&spare, 64); };
+  CHECK_EQ(cuStreamBeginCapture_v2(a, 1), 0);
+  CHECK_EQ(in_another_thread(allocate), 0);
+  CHECK_EQ(cuStreamEndCapture(a, &graph), 0);
+  CHECK_EQ(cuStreamBeginCapture_v2(a, 1), 0);
+  CHECK_EQ(allocate(), 900);
+  CHECK_EQ(cuStreamEndCapture(a, &graph), 901);
+  CHECK_EQ(cuStreamBeginCapture_v2(a, 0), 0);
+  CHECK_EQ(in_another_thread(allocate), 900);
+  CHECK_EQ(cuStreamEndCapture(a, &graph), 901);
+  cuDevicePrimaryCtxRelease_v2(0);
   CHECK_EQ(d.launch(f, 1, 64, {p}, 0, b), 0);
 }
 
