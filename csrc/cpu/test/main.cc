@@ -10,7 +10,7 @@ namespace {
 
 uint64_t Seed() {
   const char* given = std::getenv("KOTODAMA_TEST_SEED");
-  static const uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device()();
+  static const uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : 1;
   return seed;
 }
 
