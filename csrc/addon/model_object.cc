@@ -197,18 +197,23 @@ Napi::Value ModelObject::Reserve(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value ModelObject::ForwardBackward(const Napi::CallbackInfo& info) {
+template <typename Measure>
+Napi::Value ModelObject::StartLoss(const Napi::CallbackInfo& info, Measure measure) {
   const Napi::Env env = info.Env();
   return Async(env, [&]() -> Napi::Value {
     const BatchShape shape = RequireShape(info[2], info[3]);
     auto ids = RequireBatch(info[0], "inputIds", shape), labels = RequireBatch(info[1], "labels", shape);
     return StartJob(
         env, session_, This(),
-        [session = session_.get(), ids = std::move(ids), labels = std::move(labels), shape] {
-          return session->model().ForwardBackward(ids.data(), labels.data(), shape);
+        [session = session_.get(), measure, ids = std::move(ids), labels = std::move(labels), shape] {
+          return (session->model().*measure)(ids.data(), labels.data(), shape);
         },
         LossToObject);
   });
+}
+
+Napi::Value ModelObject::ForwardBackward(const Napi::CallbackInfo& info) {
+  return StartLoss(info, &Model::ForwardBackward);
 }
 
 Napi::Value ModelObject::Step(const Napi::CallbackInfo& info) {
@@ -240,17 +245,7 @@ Napi::Value ModelObject::ZeroGradients(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ModelObject::Evaluate(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return Async(env, [&]() -> Napi::Value {
-    const BatchShape shape = RequireShape(info[2], info[3]);
-    auto ids = RequireBatch(info[0], "inputIds", shape), labels = RequireBatch(info[1], "labels", shape);
-    return StartJob(
-        env, session_, This(),
-        [session = session_.get(), ids = std::move(ids), labels = std::move(labels), shape] {
-          return session->model().Evaluate(ids.data(), labels.data(), shape);
-        },
-        LossToObject);
-  });
+  return StartLoss(info, &Model::Evaluate);
 }
 
 Napi::Value ModelObject::Forward(const Napi::CallbackInfo& info) {
