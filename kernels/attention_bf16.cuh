@@ -48,37 +48,28 @@ struct Tile {
   }
 };
 
-// Copies tiles of `Rows` positions one after the other. Positions from `left` on and columns from d on become zeros.
+// Copies tiles of `Rows` positions one after the other. Positions from t on and columns from d on become zeros.
 template <int D, int Rows>
 class TileCopy {
  public:
-  __device__ __forceinline__ TileCopy(const bf16* source, int64_t stride, int first, int t, int d)
-      : row_(threadIdx.x / kChunks), left_(t - first), step_(kRowStep * stride) {
-    const int chunk = threadIdx.x % kChunks;
-    source_ = source + (first + row_) * stride + 8 * chunk;
-    target_ = SwizzledOffset<kChunks>(row_, chunk);
+  __device__ __forceinline__ TileCopy(const bf16* source, int64_t stride, int first, int t, int d) {
+    const int row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
+    source_ = source + (first + row) * stride + 8 * chunk;
+    step_ = static_cast<uint32_t>(kRowStep * stride * 2);
+    target_ = SwizzledOffset<kChunks>(row, chunk);
+    left_ = t - first - row;
     bytes_ = 8 * chunk < d ? 16 : 0;
   }
 
   __device__ __forceinline__ void Next(uint32_t tile) {
     if (kActive < kAttentionThreads && threadIdx.x >= kActive) return;
     tile += target_;
-    const bf16* source = source_;
-    if (left_ >= Rows) {
-#pragma unroll
-      for (int i = 0; i < kCopies; ++i) {
-        CopyAsync16(tile + i * kStepBytes, source, bytes_);
-        source += step_;
-      }
-    } else {
-#pragma unroll 1
-      for (int i = 0; i < kCopies; ++i) {
-        // The swizzle repeats every eight rows, so the target moves by whole steps.
-        CopyAsync16(tile + i * kStepBytes, source, row_ + i * kRowStep < left_ ? bytes_ : 0);
-        source += step_;
-      }
-    }
-    source_ = source;
+    Unroll<kCopies>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      // The swizzle repeats every eight rows, so the target moves by whole steps.
+      CopyAsync16<i * kStepBytes>(tile, Advance<i>(source_, step_), i * kRowStep < left_ ? bytes_ : 0);
+    });
+    source_ = Advance<kCopies>(source_, step_);
     left_ -= Rows;
   }
 
@@ -86,12 +77,12 @@ class TileCopy {
   static constexpr int kChunks = D / 8;
   static constexpr int kRowStep = kChunks == 12 ? 8 : kAttentionThreads / kChunks;  // rows that are copied at a time
   static constexpr int kActive = kRowStep * kChunks, kCopies = Rows / kRowStep;
-  static constexpr uint32_t kStepBytes = kRowStep * kChunks * 16;
+  static constexpr int kStepBytes = kRowStep * kChunks * 16;
   static_assert(Rows % kRowStep == 0 && kRowStep % 8 == 0, "whole steps");
 
-  int row_, left_;
+  int left_;  // positions from this thread's first row of the next tile to the end
   const bf16* source_;
-  int64_t step_;
+  uint32_t step_;  // bytes
   uint32_t target_;
   int bytes_;
 };
@@ -100,37 +91,73 @@ class TileCopy {
 template <int D>
 class FragmentReader {
  public:
+  static constexpr int kRowBlock = 16 * D * 2;  // bytes from 16 rows to the next
+
   // `rows_first`: the matrices go down the tile's rows first (A, and B stored K by N), else along its columns first
   // (B stored N by K).
   __device__ __forceinline__ explicit FragmentReader(bool rows_first, int first_row = 0) {
     const int lane = threadIdx.x % kWarp, low = lane / 8 % 2, high = lane / 16;
     const int row = first_row + lane % 8 + 8 * (rows_first ? low : high);
-    rows_ = static_cast<uint32_t>(row * D * 2);
-    columns_ = static_cast<uint32_t>(Swizzle<D / 8>(row, rows_first ? high : low) * 16);
+#pragma unroll
+    for (int i = 0; i < D / 16; ++i) {
+      // Chunks that are permuted by exclusive or move by exclusive or.
+      const int chunk = Swizzle<D / 8>(row, rows_first ? high : low) ^ (2 * i);
+      offsets_[i] = static_cast<uint32_t>(row * D * 2 + chunk * 16);
+    }
   }
 
-  // The 16 x 16 block `row`, `column` of the tile.
-  __device__ __forceinline__ uint32_t At(uint32_t tile, int row, int column) const {
-    return tile + rows_ + (columns_ ^ (column * 32)) + row * (16 * D * 2);
+  // The first 16 rows of the 16 columns `column`.
+  __device__ __forceinline__ uint32_t At(uint32_t tile, int column) const {
+    return tile + offsets_[column];
   }
 
  private:
-  uint32_t rows_, columns_;
+  uint32_t offsets_[D / 16];
 };
 
-// c = a b^T: a's 16 rows of this warp and b's `Rows` rows, both D wide.
+// 16 rows of a tile as A, D wide. Narrow ones stay in registers; wide ones would push the accumulators out.
+template <int D>
+class RowFragments {
+ public:
+  __device__ __forceinline__ explicit RowFragments(int first_row) : reader_(true, first_row) {}
+
+  // Call once the tile has arrived.
+  __device__ __forceinline__ void Keep(uint32_t tile) {
+    tile_ = tile;
+    if constexpr (kKept) {
+#pragma unroll
+      for (int k = 0; k < D / 16; ++k) LoadMatrices<0>(kept_[k], reader_.At(tile, k));
+    }
+  }
+  __device__ __forceinline__ void Get(uint32_t (&a)[4], int k) const {
+    if constexpr (kKept) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[i] = kept_[k][i];
+    } else {
+      LoadMatrices<0>(a, reader_.At(tile_, k));
+    }
+  }
+
+ private:
+  static constexpr bool kKept = D <= 64;
+  FragmentReader<D> reader_;
+  uint32_t tile_ = 0;
+  uint32_t kept_[kKept ? D / 16 : 1][4];
+};
+
+// c = a b^T: b has `Rows` rows.
 template <int D, int Rows>
-__device__ __forceinline__ void MultiplyRows(float (&c)[Rows / 8][4], uint32_t a_tile,
-                                             const FragmentReader<D>& a_reader, uint32_t b_tile,
+__device__ __forceinline__ void MultiplyRows(float (&c)[Rows / 8][4], const RowFragments<D>& a_rows, uint32_t b_tile,
                                              const FragmentReader<D>& b_reader) {
 #pragma unroll
   for (int k = 0; k < D / 16; ++k) {
     uint32_t a[4];
-    LoadMatrices(a, a_reader.At(a_tile, 0, k));
-#pragma unroll
-    for (int n = 0; n < Rows / 16; ++n) {
+    a_rows.Get(a, k);
+    const uint32_t column = b_reader.At(b_tile, k);
+    Unroll<Rows / 16>([&](auto index) {
+      constexpr int n = decltype(index)::value;
       uint32_t b[4];
-      LoadMatrices(b, b_reader.At(b_tile, n, k));
+      LoadMatrices<n * FragmentReader<D>::kRowBlock>(b, column);
       if (k == 0) {
         MmaFirst(c[2 * n], a, b[0], b[1]);
         MmaFirst(c[2 * n + 1], a, b[2], b[3]);
@@ -138,7 +165,7 @@ __device__ __forceinline__ void MultiplyRows(float (&c)[Rows / 8][4], uint32_t a
         Mma(c[2 * n], a, b[0], b[1]);
         Mma(c[2 * n + 1], a, b[2], b[3]);
       }
-    }
+    });
   }
 }
 
@@ -146,18 +173,21 @@ __device__ __forceinline__ void MultiplyRows(float (&c)[Rows / 8][4], uint32_t a
 template <int D, int Rows>
 __device__ __forceinline__ void MultiplyWeights(float (&c)[D / 8][4], const float (&w)[Rows / 8][4], uint32_t b_tile,
                                                 const FragmentReader<D>& b_reader) {
+  uint32_t columns[D / 16];
 #pragma unroll
-  for (int k = 0; k < Rows / 16; ++k) {
+  for (int n = 0; n < D / 16; ++n) columns[n] = b_reader.At(b_tile, n);
+  Unroll<Rows / 16>([&](auto index) {
+    constexpr int k = decltype(index)::value;
     const uint32_t a[4] = {PackBf16(w[2 * k][0], w[2 * k][1]), PackBf16(w[2 * k][2], w[2 * k][3]),
                            PackBf16(w[2 * k + 1][0], w[2 * k + 1][1]), PackBf16(w[2 * k + 1][2], w[2 * k + 1][3])};
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
       uint32_t b[4];
-      LoadMatricesTransposed(b, b_reader.At(b_tile, k, n));
+      LoadMatricesTransposed<k * FragmentReader<D>::kRowBlock>(b, columns[n]);
       Mma(c[2 * n], a, b[0], b[1]);
       Mma(c[2 * n + 1], a, b[2], b[3]);
     }
-  }
+  });
 }
 
 // Sums and maxima over the four lanes that share a row of accumulators.
@@ -168,6 +198,33 @@ __device__ __forceinline__ float QuadSum(float x) {
 __device__ __forceinline__ float QuadMax(float x) {
   x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
   return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
+}
+
+// ---- The diagonal tile: columns beyond their row, which is `row` for the elements 0 and 1 and 8 more for 2 and 3 ----
+
+template <int Columns>
+__device__ __forceinline__ void MaskRows(float (&c)[Columns / 8][4], int row, float value) {
+  const int column = threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < Columns / 8; ++n) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      if (column + 8 * n + e % 2 > row + e / 2 * 8) c[n][e] = value;
+    }
+  }
+}
+
+// The same where rows are keys and columns are queries: rows beyond their column.
+template <int Columns>
+__device__ __forceinline__ void MaskColumns(float (&c)[Columns / 8][4], int row, float value) {
+  const int column = threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < Columns / 8; ++n) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      if (row + e / 2 * 8 > column + 8 * n + e % 2) c[n][e] = value;
+    }
+  }
 }
 
 // ---- Dropout of a lane's accumulators: bit 4 n + e stands for element [n][e]. The loops stay loops, since the random
@@ -209,7 +266,8 @@ __device__ __forceinline__ void DropOut(float (&c)[Tiles][4], const DropoutParam
 
 // ---- Forward ----
 
-template <int D>
+// The last tile of keys, on the diagonal, is apart: the others need no mask.
+template <int D, bool dropout>
 __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
   using T = Tile<D, kTile>;
   extern __shared__ __align__(1024) unsigned char shared_bytes[];
@@ -230,28 +288,17 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
   TileCopy<D, kTile>(q, head.stride, first, p.t, p.d).Next(q_tile);
   copy_keys(0);
 
-  const FragmentReader<D> query_reader(true, 16 * warp), key_reader(false), value_reader(true);
+  RowFragments<D> queries(16 * warp);
+  const FragmentReader<D> key_reader(false), value_reader(true);
   const float scale = p.scale * kLog2E;  // weights are powers of two
   const int row = first + 16 * warp + lane / 4;
   float out[D / 8][4] = {};
   float max_low = -INFINITY, max_high = -INFINITY, sum_low = 0, sum_high = 0;
-#pragma unroll 1
-  for (int j = 0; j <= tile; ++j) {
-    WaitCopies<0>();
-    __syncthreads();
-    if (j < tile) copy_keys(j + 1);
+  const auto attend = [&](int j, auto diagonal) {
     const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
     float s[kTile / 8][4];
-    MultiplyRows<D, kTile>(s, q_tile, query_reader, k_tile, key_reader);
-    if (j == tile) {
-#pragma unroll
-      for (int n = 0; n < kTile / 8; ++n) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          if (first + 8 * n + lane % 4 * 2 + e % 2 > row + e / 2 * 8) s[n][e] = -INFINITY;
-        }
-      }
-    }
+    MultiplyRows<D, kTile>(s, queries, k_tile, key_reader);
+    if constexpr (decltype(diagonal)::value) MaskRows<kTile>(s, 16 * warp + lane / 4, -INFINITY);
     float top_low = max_low, top_high = max_high;
 #pragma unroll
     for (int n = 0; n < kTile / 8; ++n) {
@@ -286,12 +333,23 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
       sum_low += s[n][0] + s[n][1];
       sum_high += s[n][2] + s[n][3];
     }
-    if (p.dropout.threshold != 0) {
+    if constexpr (dropout) {
       const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + row) * p.t + j * kTile + lane % 4 * 2;
       DropOut(s, p.dropout, DroppedOfRows<kTile>(p, index));
     }
     MultiplyWeights<D, kTile>(out, s, k_tile + T::kBytes, value_reader);
+  };
+  WaitCopies<0>();
+  __syncthreads();
+  queries.Keep(q_tile);
+#pragma unroll 1
+  for (int j = 0; j < tile; ++j) {
+    copy_keys(j + 1);
+    attend(j, std::false_type{});
+    WaitCopies<0>();
+    __syncthreads();
   }
+  attend(tile, std::true_type{});
 
   sum_low = QuadSum(sum_low);
   sum_high = QuadSum(sum_high);
@@ -309,7 +367,7 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
 // dQ = dS K, dK = dS^T Q, dV = P^T dout. Two kernels, so that every sum has one owner and one order. ----
 
 // A block owns 64 queries. Also writes delta for the other kernel.
-template <int D>
+template <int D, bool dropout>
 __device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionParams& p) {
   using T = Tile<D, kTile>;
   extern __shared__ __align__(1024) unsigned char shared_bytes[];
@@ -351,22 +409,19 @@ __device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionPara
   const float delta_low = __shfl_sync(kAllLanes, delta, lane / 4 * 2);
   const float delta_high = __shfl_sync(kAllLanes, delta, lane / 4 * 2 + 16);
 
-  const FragmentReader<D> query_reader(true, 16 * warp), row_reader(false), column_reader(true);
+  RowFragments<D> queries(16 * warp), douts(16 * warp);
+  const FragmentReader<D> row_reader(false), column_reader(true);
   const int row = first + 16 * warp + lane / 4;
   const float* lse = p.lse + head.index * p.t;
   const float shift_low = row < p.t ? lse[row] * kLog2E : 0, shift_high = row + 8 < p.t ? lse[row + 8] * kLog2E : 0;
   const float scale = p.scale * kLog2E;
   float dq[D / 8][4] = {};
-#pragma unroll 1
-  for (int j = 0; j <= tile; ++j) {
-    WaitCopies<0>();
-    __syncthreads();
-    if (j < tile) copy_keys(j + 1);
+  const auto attend = [&](int j, auto diagonal) {
     const uint32_t k_tile = kv_tiles + j % 2 * 2 * T::kBytes;
     float s[kTile / 8][4], dp[kTile / 8][4];
-    MultiplyRows<D, kTile>(s, q_tile, query_reader, k_tile, row_reader);
-    MultiplyRows<D, kTile>(dp, dout_tile, query_reader, k_tile + T::kBytes, row_reader);
-    if (p.dropout.threshold != 0) {
+    MultiplyRows<D, kTile>(s, queries, k_tile, row_reader);
+    MultiplyRows<D, kTile>(dp, douts, k_tile + T::kBytes, row_reader);
+    if constexpr (dropout) {
       const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + row) * p.t + j * kTile + lane % 4 * 2;
       DropOut(dp, p.dropout, DroppedOfRows<kTile>(p, index));
     }
@@ -377,24 +432,28 @@ __device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionPara
       s[n][2] = Exp2(fmaf(s[n][2], scale, -shift_high)) * (dp[n][2] - delta_high);
       s[n][3] = Exp2(fmaf(s[n][3], scale, -shift_high)) * (dp[n][3] - delta_high);
     }
-    if (j == tile) {
-#pragma unroll
-      for (int n = 0; n < kTile / 8; ++n) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          if (first + 8 * n + lane % 4 * 2 + e % 2 > row + e / 2 * 8) s[n][e] = 0;
-        }
-      }
-    }
+    if constexpr (decltype(diagonal)::value) MaskRows<kTile>(s, 16 * warp + lane / 4, 0.0f);
     MultiplyWeights<D, kTile>(dq, s, k_tile, column_reader);
+  };
+  WaitCopies<0>();
+  __syncthreads();
+  queries.Keep(q_tile);
+  douts.Keep(dout_tile);
+#pragma unroll 1
+  for (int j = 0; j < tile; ++j) {
+    copy_keys(j + 1);
+    attend(j, std::false_type{});
+    WaitCopies<0>();
+    __syncthreads();
   }
+  attend(tile, std::true_type{});
   T::Stage(shared_bytes, dq, p.scale, p.scale);
   __syncwarp();
   T::StoreRows(shared_bytes, static_cast<bf16*>(p.dqkv) + head.qkv, head.stride, first, p.t, p.d);
 }
 
 // A block owns 64 keys and their values; wide heads take fewer queries at a time, to stay within the registers.
-template <int D>
+template <int D, bool dropout>
 __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams& p) {
   constexpr int kQueries = D > 64 ? 32 : 64;
   using T = Tile<D, kTile>;
@@ -426,43 +485,30 @@ __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams&
   TileCopy<D, kTile>(q + 2 * head.c, head.stride, first, p.t, p.d).Next(v_tile);
   copy_queries(0);
 
-  const FragmentReader<D> key_reader(true, 16 * warp), row_reader(false), column_reader(true);
-  const int key = first + 16 * warp + lane / 4;
+  RowFragments<D> keys(16 * warp), values(16 * warp);
+  const FragmentReader<D> row_reader(false), column_reader(true);
   const float scale = p.scale * kLog2E;
   float dk[D / 8][4] = {}, dv[D / 8][4] = {};
-#pragma unroll 1
-  for (int i = 0; i < steps; ++i) {
-    WaitCopies<0>();
-    __syncthreads();
-    if (i + 1 < steps) copy_queries(i + 1);
+  const auto attend = [&](int i, auto diagonal) {
     const uint32_t q_tile = stages + i % 2 * kStageBytes, dout_tile = q_tile + Q::kBytes;
-    const float* rows =
-        reinterpret_cast<const float*>(shared_bytes + 2 * T::kBytes + i % 2 * kStageBytes + 2 * Q::kBytes);
-    const int query = first + i * kQueries + lane % 4 * 2;
+    const float* rows = reinterpret_cast<const float*>(shared_bytes + (q_tile - k_tile) + 2 * Q::kBytes) + lane % 4 * 2;
     float s[kQueries / 8][4];
-    MultiplyRows<D, kQueries>(s, k_tile, key_reader, q_tile, row_reader);
+    MultiplyRows<D, kQueries>(s, keys, q_tile, row_reader);
 #pragma unroll
     for (int n = 0; n < kQueries / 8; ++n) {
-      const float2 lse = *reinterpret_cast<const float2*>(rows + 8 * n + lane % 4 * 2);
+      const float2 lse = *reinterpret_cast<const float2*>(rows + 8 * n);
       s[n][0] = Exp2(fmaf(s[n][0], scale, -lse.x * kLog2E));
       s[n][1] = Exp2(fmaf(s[n][1], scale, -lse.y * kLog2E));
       s[n][2] = Exp2(fmaf(s[n][2], scale, -lse.x * kLog2E));
       s[n][3] = Exp2(fmaf(s[n][3], scale, -lse.y * kLog2E));
     }
-    if (i * kQueries < kTile) {
-#pragma unroll
-      for (int n = 0; n < kQueries / 8; ++n) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          if (key + e / 2 * 8 > query + 8 * n + e % 2) s[n][e] = 0;
-        }
-      }
+    if constexpr (decltype(diagonal)::value) {
+      MaskColumns<kQueries>(s, 16 * warp + lane / 4 - i * kQueries, 0.0f);
     }
     float dp[kQueries / 8][4];
-    MultiplyRows<D, kQueries>(dp, v_tile, key_reader, dout_tile, row_reader);
-    if (p.dropout.threshold == 0) {
-      MultiplyWeights<D, kQueries>(dv, s, dout_tile, column_reader);
-    } else {
+    MultiplyRows<D, kQueries>(dp, values, dout_tile, row_reader);
+    if constexpr (dropout) {
+      const int key = first + 16 * warp + lane / 4, query = first + i * kQueries + lane % 4 * 2;
       const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + query) * p.t + key;
       const uint32_t bits = DroppedOfColumns<kQueries>(p, index);
       float dropped[kQueries / 8][4];
@@ -474,17 +520,35 @@ __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams&
       DropOut(dropped, p.dropout, bits);
       DropOut(dp, p.dropout, bits);
       MultiplyWeights<D, kQueries>(dv, dropped, dout_tile, column_reader);
+    } else {
+      MultiplyWeights<D, kQueries>(dv, s, dout_tile, column_reader);
     }
 #pragma unroll
     for (int n = 0; n < kQueries / 8; ++n) {
-      const float2 delta = *reinterpret_cast<const float2*>(rows + kQueries + 8 * n + lane % 4 * 2);
+      const float2 delta = *reinterpret_cast<const float2*>(rows + kQueries + 8 * n);
       s[n][0] *= dp[n][0] - delta.x;
       s[n][1] *= dp[n][1] - delta.y;
       s[n][2] *= dp[n][2] - delta.x;
       s[n][3] *= dp[n][3] - delta.y;
     }
     MultiplyWeights<D, kQueries>(dk, s, q_tile, column_reader);
-  }
+  };
+  // Each step ends with the next one's queries in place.
+  const auto step = [&](int i, auto diagonal) {
+    if (i + 1 < steps) copy_queries(i + 1);
+    attend(i, diagonal);
+    WaitCopies<0>();
+    __syncthreads();
+  };
+  WaitCopies<0>();
+  __syncthreads();
+  keys.Keep(k_tile);
+  values.Keep(v_tile);
+  constexpr int kDiagonalSteps = kTile / kQueries;
+#pragma unroll 1
+  for (int i = 0; i < min(steps, kDiagonalSteps); ++i) step(i, std::true_type{});
+#pragma unroll 1
+  for (int i = kDiagonalSteps; i < steps; ++i) step(i, std::false_type{});
   T::Stage(shared_bytes, dk, p.scale, p.scale);
   T::Stage(shared_bytes + T::kBytes, dv, 1.0f, 1.0f);
   __syncwarp();

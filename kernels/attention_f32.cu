@@ -35,7 +35,7 @@ struct F32Attention {
       const int piece = threadIdx.x + i * kF32Threads, row = piece / kPieces, column = piece % kPieces * 4;
       const bool inside = first + row < t && column < d;
       const float* from = source + (inside ? (first + row) * stride + column : 0);
-      CopyAsync16(SharedAddress(tile + row * kStride + column), from, inside ? 16 : 0);
+      CopyAsync16<0>(SharedAddress(tile + row * kStride + column), from, inside ? 16 : 0);
     }
   }
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include "params.h"
 
@@ -11,6 +13,17 @@ namespace kotodama::kernels {
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int32_t kIgnoredLabel = -100;
+
+// ---- Loops whose index is a constant: f(std::integral_constant<int, 0>), f(... 1) ... ----
+
+template <int... indices, typename F>
+__device__ __forceinline__ void UnrollIndices(std::integer_sequence<int, indices...>, F f) {
+  (f(std::integral_constant<int, indices>{}), ...);
+}
+template <int count, typename F>
+__device__ __forceinline__ void Unroll(F f) {
+  UnrollIndices(std::make_integer_sequence<int, count>{}, f);
+}
 
 // ---- Number types ----
 

@@ -19,6 +19,7 @@ class OperandCopy {
   static constexpr int kChunks = k_contiguous ? kGemmK / 8 : Rows / 8;  // of 16 bytes in a tile's row
   static constexpr int kCopies = Rows * kGemmK / 8 / kGemmThreads;      // of a thread
   static constexpr int kRowStep = kGemmThreads / kChunks;               // tile rows between a thread's copies
+  static constexpr int kStepBytes = kRowStep * kChunks * 16;
   static constexpr uint32_t kBytes = Rows * kGemmK * 2;
 
   // `first` is the tile's first row of the operand along M or N, `extent` their number.
@@ -27,36 +28,37 @@ class OperandCopy {
     target_ = SwizzledOffset<kChunks>(row_, chunk_);
     const bf16* base = static_cast<const bf16*>(data);
     if (k_contiguous) {
-      source_ = base + first * stride + k + 8 * chunk_;
+      source_ = base + first * stride + k;
       step_ = kGemmK;
       // Rows beyond the operand repeat its last one: what they give is never stored.
 #pragma unroll
       for (int i = 0; i < kCopies; ++i) {
-        offsets_[i] = static_cast<uint32_t>(2 * min(row_ + i * kRowStep, extent - 1 - first) * stride);
+        offsets_[i] = static_cast<uint32_t>(2 * (min(row_ + i * kRowStep, extent - 1 - first) * stride + 8 * chunk_));
       }
       bytes_ = 16;
     } else {
-      const int column = first + 8 * chunk_;
-      bytes_ = max(0, min(16, 2 * (extent - column)));
-      source_ = base + k * stride + (bytes_ > 0 ? column : 0);
+      const int column = 8 * chunk_;
+      bytes_ = max(0, min(16, 2 * (extent - first - column)));
+      source_ = base + k * stride + first;
       step_ = kGemmK * stride;
 #pragma unroll
-      for (int i = 0; i < kCopies; ++i) offsets_[i] = static_cast<uint32_t>(2 * (row_ + i * kRowStep) * stride);
+      for (int i = 0; i < kCopies; ++i) {
+        offsets_[i] = static_cast<uint32_t>(2 * ((row_ + i * kRowStep) * stride + (bytes_ > 0 ? column : 0)));
+      }
     }
   }
 
   // Copies the next tile, all of whose 32 steps along K exist.
   __device__ __forceinline__ void Next(uint32_t tile) {
     tile += target_;
-#pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
-      const uint32_t target = tile + i * (kRowStep * kChunks * 16);
-      if (k_contiguous) {
-        CopyAsync16(target, Source(i));
+    Unroll<kCopies>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      if constexpr (k_contiguous) {
+        CopyAsync16<i * kStepBytes>(tile, Source(i));
       } else {
-        CopyAsync16(target, Source(i), bytes_);
+        CopyAsync16<i * kStepBytes>(tile, Source(i), bytes_);
       }
-    }
+    });
     source_ += step_;
   }
 
@@ -64,27 +66,25 @@ class OperandCopy {
   __device__ __forceinline__ void Partial(uint32_t tile, int ahead, int depth) {
     const bf16* const next = source_;
     source_ += ahead * step_;
-#pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
+    tile += target_;
+    Unroll<kCopies>([&](auto index) {
+      constexpr int i = decltype(index)::value;
       const int left = k_contiguous ? 2 * (depth - 8 * chunk_) : depth > row_ + i * kRowStep ? bytes_ : 0;
       const int bytes = max(0, min(16, left));
       // Where nothing is read, the address still is one of the operand.
-      CopyAsync16(tile + target_ + i * (kRowStep * kChunks * 16), bytes > 0 ? Source(i) : next, bytes);
-    }
+      CopyAsync16<i * kStepBytes>(tile, bytes > 0 ? Source(i) : next, bytes);
+    });
     source_ = next;
   }
 
  private:
-  // One instruction, where 64-bit addition takes two.
   __device__ __forceinline__ const bf16* Source(int i) const {
-    const bf16* source;
-    asm("mad.wide.u32 %0, %1, 1, %2;" : "=l"(source) : "r"(offsets_[i]), "l"(source_));
-    return source;
+    return Advance<1>(source_, offsets_[i]);
   }
 
   int row_, chunk_;
   uint32_t target_;
-  const bf16* source_;
+  const bf16* source_;  // the same for all threads: addresses are this and a thread's own 32 bits
   int64_t step_;
   uint32_t offsets_[kCopies];  // in bytes
   int bytes_;
@@ -108,13 +108,20 @@ class OperandFragments {
                            : SwizzledOffset<kChunks>(k, first / 8 + (m_first ? low : high));
   }
 
-  // Fragment `index` of 16 rows each, at step `k` of 16 along K. Permuted pieces move by exclusive or.
-  __device__ __forceinline__ void Load(uint32_t (&r)[4], uint32_t tile, int index, int k) const {
-    if (k_contiguous) {
-      LoadMatrices(r, ((tile + offset_) ^ (k * 32)) + index * (16 * kChunks * 16));
-    } else {
-      LoadMatricesTransposed(r, ((tile + offset_) ^ (index * 32)) + k * (16 * kChunks * 16));
-    }
+  // All `count` fragments of 16 rows each at step `k` of 16 along K. Permuted pieces move by exclusive or, rows of
+  // pieces by a constant.
+  template <int k, int count>
+  __device__ __forceinline__ void Load(uint32_t (&r)[count][4], uint32_t tile) const {
+    constexpr int kRowBlock = 16 * kChunks * 16;
+    tile += offset_;
+    Unroll<count>([&](auto i) {
+      constexpr int index = decltype(i)::value;
+      if constexpr (k_contiguous) {
+        LoadMatrices<index * kRowBlock>(r[index], tile ^ (k * 32));
+      } else {
+        LoadMatricesTransposed<k * kRowBlock>(r[index], tile ^ (index * 32));
+      }
+    });
   }
 
  private:
@@ -169,19 +176,16 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
     if (step + kGemmStages - 1 < steps) copy(write);
     CommitCopies();
     write = write == shared + kLast ? shared : write + kStageBytes;
-#pragma unroll
-    for (int k = 0; k < kGemmK / 16; ++k) {
+    Unroll<kGemmK / 16>([&](auto k) {
       uint32_t a[kTilesM][4], b[kTilesN / 2][4];
-#pragma unroll
-      for (int i = 0; i < kTilesM; ++i) fragments_a.Load(a[i], read, i, k);
-#pragma unroll
-      for (int j = 0; j < kTilesN / 2; ++j) fragments_b.Load(b[j], read + CopyA::kBytes, j, k);
+      fragments_a.template Load<decltype(k)::value>(a, read);
+      fragments_b.template Load<decltype(k)::value>(b, read + CopyA::kBytes);
 #pragma unroll
       for (int i = 0; i < kTilesM; ++i) {
 #pragma unroll
         for (int j = 0; j < kTilesN; ++j) Mma(c[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
       }
-    }
+    });
     read = read == shared + kLast ? shared : read + kStageBytes;
   }
   WaitCopies<0>();

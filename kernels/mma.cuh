@@ -13,12 +13,16 @@ __device__ __forceinline__ uint32_t SharedAddress(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
+// All copies go to `target` + `offset`, which costs no instruction.
+template <int offset>
 __device__ __forceinline__ void CopyAsync16(uint32_t target, const void* source) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(source) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0 + %2], [%1], 16;" ::"r"(target), "l"(source), "n"(offset) : "memory");
 }
 // Copies the first `bytes` of 16 and fills the rest with zeros.
+template <int offset>
 __device__ __forceinline__ void CopyAsync16(uint32_t target, const void* source, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0 + %3], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(bytes), "n"(offset)
+               : "memory");
 }
 // Four bytes, or a zero.
 __device__ __forceinline__ void CopyAsync4(uint32_t target, const void* source, int bytes) {
@@ -31,6 +35,14 @@ __device__ __forceinline__ void CommitCopies() {
 template <int pending>
 __device__ __forceinline__ void WaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+// `base` and `count` times `step` bytes: one instruction, where 64-bit addition takes two.
+template <int count>
+__device__ __forceinline__ const bf16* Advance(const bf16* base, uint32_t step) {
+  const bf16* address;
+  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(address) : "r"(step), "n"(count), "l"(base));
+  return address;
 }
 
 // ---- Tiles in shared memory: rows of `chunks` pieces of 16 bytes, permuted so that eight rows' pieces of one column,
@@ -52,16 +64,19 @@ __device__ __forceinline__ uint32_t SwizzledOffset(int row, int chunk) {
 //   B (16, 8):  column g, rows 2t and 2t + 8, two neighbours each
 //   C (16, 8):  rows g, g, g + 8, g + 8 at columns 2t, 2t + 1, 2t, 2t + 1 ----
 
+// From `address` + `offset`, which costs no instruction.
+template <int offset>
 __device__ __forceinline__ void LoadMatrices(uint32_t (&r)[4], uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
+               : "r"(address), "n"(offset)
                : "memory");
 }
+template <int offset>
 __device__ __forceinline__ void LoadMatricesTransposed(uint32_t (&r)[4], uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
+               : "r"(address), "n"(offset)
                : "memory");
 }
 

@@ -56,6 +56,7 @@ Tiled ChooseTiled(DType type, const kernels::AttentionParams& p) {
     tiled.threads = 256;
   }
   tiled.suffix = ForType(type, "_f32_", "_bf16_") + std::to_string(tiled.width);
+  if (is_bf16 && p.dropout.threshold != 0) tiled.suffix += "_dropout";
   return tiled;
 }
 
