@@ -178,6 +178,8 @@ class Backend {
 
   virtual DeviceInfo Info() const = 0;
   virtual bool SupportsBF16() const = 0;
+  // How large a chunk of logits the head, the loss and their backward pass are best given at a time.
+  virtual size_t LogitBytes() const { return size_t{32} << 20; }
 
   // Memory comes zeroed and aligned to 256 bytes. Throws Error(kMemory) that names the bytes needed and free.
   virtual void* Allocate(size_t bytes) = 0;

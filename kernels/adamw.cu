@@ -29,28 +29,32 @@ struct AdamWFactors {
 
 }  // namespace kotodama::kernels
 
-// A thread owns four elements; the last one takes the rest. Arrays are aligned to 16 bytes.
+// A thread owns pieces of four elements, which spreads what it reads of the scalars; the last piece takes the rest.
+// Arrays are aligned to 16 bytes.
 extern "C" __global__ void adamw(const AdamWParams p) {
   const OptimizerScalars& scalars = *static_cast<const OptimizerScalars*>(p.scalars);
   if (scalars.applied == 0) return;
   const AdamWFactors factors(scalars, p.decay != 0);
   bf16* compute = reinterpret_cast<bf16*>(p.compute);
-  const int64_t i = 4 * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (i + 4 <= p.n) {
-    float4 param = Load4(p.param + i), m = Load4(p.exp_avg + i), v = Load4(p.exp_avg_sq + i);
-    const float4 grad = Load4(p.grad + i);
-    factors.Update(param.x, m.x, v.x, grad.x);
-    factors.Update(param.y, m.y, v.y, grad.y);
-    factors.Update(param.z, m.z, v.z, grad.z);
-    factors.Update(param.w, m.w, v.w, grad.w);
-    Store4(p.param + i, param);
-    Store4(p.exp_avg + i, m);
-    Store4(p.exp_avg_sq + i, v);
-    if (compute != nullptr) Store4(compute + i, param);
-    return;
-  }
-  for (int64_t j = i; j < p.n; ++j) {
-    factors.Update(p.param[j], p.exp_avg[j], p.exp_avg_sq[j], p.grad[j]);
-    if (compute != nullptr) compute[j] = FromFloat<bf16>(p.param[j]);
+#pragma unroll 1
+  for (int piece = 0; piece < kAdamWPieces; ++piece) {
+    const int64_t i = 4 * ((static_cast<int64_t>(blockIdx.x) * kAdamWPieces + piece) * blockDim.x + threadIdx.x);
+    if (i + 4 <= p.n) {
+      float4 param = Load4(p.param + i), m = Load4(p.exp_avg + i), v = Load4(p.exp_avg_sq + i);
+      const float4 grad = Load4(p.grad + i);
+      factors.Update(param.x, m.x, v.x, grad.x);
+      factors.Update(param.y, m.y, v.y, grad.y);
+      factors.Update(param.z, m.z, v.z, grad.z);
+      factors.Update(param.w, m.w, v.w, grad.w);
+      Store4(p.param + i, param);
+      Store4(p.exp_avg + i, m);
+      Store4(p.exp_avg_sq + i, v);
+      if (compute != nullptr) Store4(compute + i, param);
+    } else {
+      for (int64_t j = i; j < p.n; ++j) {
+        factors.Update(p.param[j], p.exp_avg[j], p.exp_avg_sq[j], p.grad[j]);
+        if (compute != nullptr) compute[j] = FromFloat<bf16>(p.param[j]);
+      }
+    }
   }
 }

@@ -128,8 +128,45 @@ class OperandFragments {
   uint32_t offset_;
 };
 
-// Warps are arranged 2 x 2.
-template <bool transpose_a, bool transpose_b, int BlockM, int BlockN>
+// What a lane holds of the sums over K of op(b): a column of each of its warp's tiles of 8 columns. The two warps that
+// share columns take turns with the steps of 16 along K.
+template <int Tiles>
+class SumsOfB {
+ public:
+  template <int k>
+  __device__ __forceinline__ void Add(const uint32_t (&b)[Tiles / 2][4], int warp_row) {
+    if (warp_row != k % 2) return;
+#pragma unroll
+    for (int j = 0; j < Tiles; ++j) {
+      const uint32_t low = b[j / 2][j % 2 * 2], high = b[j / 2][j % 2 * 2 + 1];
+      sums_[j] += (LowFloat(low) + HighFloat(low)) + (LowFloat(high) + HighFloat(high));
+    }
+  }
+
+  // Writes the block's sums of `columns` columns from `target` on. `scratch` holds (2, 16 * Tiles) floats.
+  __device__ __forceinline__ void Store(float* target, int columns, float* scratch) const {
+    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    constexpr int kColumns = 16 * Tiles;  // of the block
+#pragma unroll
+    for (int j = 0; j < Tiles; ++j) {
+      float sum = sums_[j];
+      sum += __shfl_xor_sync(kAllLanes, sum, 1);
+      sum += __shfl_xor_sync(kAllLanes, sum, 2);
+      if (lane % 4 == 0) scratch[warp / 2 * kColumns + warp % 2 * 8 * Tiles + 8 * j + lane / 4] = sum;
+    }
+    __syncthreads();
+    const int column = threadIdx.x;
+    if (column < min(columns, kColumns)) target[column] = scratch[column] + scratch[kColumns + column];
+    __syncthreads();
+  }
+
+ private:
+  float sums_[Tiles] = {};
+};
+
+// Warps are arranged 2 x 2. With `sum_b` the blocks of the first rows of c also leave the sums over K of op(b): what
+// they add is small beside the tensor cores' work, and another kernel would read all of b again.
+template <bool transpose_a, bool transpose_b, int BlockM, int BlockN, bool sum_b = false>
 __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   constexpr int kWarpM = BlockM / 2, kWarpN = BlockN / 2, kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
   using CopyA = OperandCopy<!transpose_a, BlockM>;
@@ -169,27 +206,38 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
     CommitCopies();
     write += kStageBytes;
   }
+  SumsOfB<kTilesN> sums;
+  const auto multiply = [&](auto summing) {
 #pragma unroll 1
-  for (int step = 0; step < steps; ++step) {
-    WaitCopies<kGemmStages - 2>();
+    for (int step = 0; step < steps; ++step) {
+      WaitCopies<kGemmStages - 2>();
+      __syncthreads();
+      if (step + kGemmStages - 1 < steps) copy(write);
+      CommitCopies();
+      write = write == shared + kLast ? shared : write + kStageBytes;
+      Unroll<kGemmK / 16>([&](auto k) {
+        uint32_t a[kTilesM][4], b[kTilesN / 2][4];
+        fragments_a.template Load<decltype(k)::value>(a, read);
+        fragments_b.template Load<decltype(k)::value>(b, read + CopyA::kBytes);
+        if constexpr (decltype(summing)::value) sums.template Add<decltype(k)::value>(b, warp / 2);
+#pragma unroll
+        for (int i = 0; i < kTilesM; ++i) {
+#pragma unroll
+          for (int j = 0; j < kTilesN; ++j) Mma(c[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        }
+      });
+      read = read == shared + kLast ? shared : read + kStageBytes;
+    }
+    WaitCopies<0>();
     __syncthreads();
-    if (step + kGemmStages - 1 < steps) copy(write);
-    CommitCopies();
-    write = write == shared + kLast ? shared : write + kStageBytes;
-    Unroll<kGemmK / 16>([&](auto k) {
-      uint32_t a[kTilesM][4], b[kTilesN / 2][4];
-      fragments_a.template Load<decltype(k)::value>(a, read);
-      fragments_b.template Load<decltype(k)::value>(b, read + CopyA::kBytes);
-#pragma unroll
-      for (int i = 0; i < kTilesM; ++i) {
-#pragma unroll
-        for (int j = 0; j < kTilesN; ++j) Mma(c[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
-      }
-    });
-    read = read == shared + kLast ? shared : read + kStageBytes;
+  };
+  if (sum_b && tile.m == 0) {
+    multiply(std::true_type{});
+    sums.Store(p.b_sums + static_cast<int64_t>(split) * p.n + tile.n * BlockN, p.n - tile.n * BlockN,
+               reinterpret_cast<float*>(shared_bytes));
+  } else {
+    multiply(std::false_type{});
   }
-  WaitCopies<0>();
-  __syncthreads();
 
   // Each warp passes 16 rows at a time through shared memory, so that it stores whole rows of its tile.
   constexpr int kStride = kWarpN + 8;  // floats; eight rows start in different banks
@@ -227,4 +275,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_nt(const GemmPara
 }
 extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_tn(const GemmParams p) {
   GemmBf16<true, false, 128, 128>(p);
+}
+extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_tn_sums(const GemmParams p) {
+  GemmBf16<true, false, 128, 128, true>(p);
 }

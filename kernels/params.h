@@ -86,6 +86,7 @@ struct GemmParams {
   const float* bias;  // (N), or null
   void* aux;          // (M, N), with the GELU epilogues
   float* partials;    // (splits, M, N) when the sum over K is split, else null
+  float* b_sums;      // (splits, N): the sums over K of op(b); read by the tn_sums kernel alone
   int64_t lda, ldb, ldc;
   int32_t m, n, k;
   int32_t k_per_split;
@@ -124,6 +125,8 @@ struct CrossEntropyParams {
   int32_t staged;  // how many elements of a row fit into shared memory
   int32_t gradient;
 };
+
+constexpr int kAdamWPieces = 4;  // of four elements, of a thread
 
 struct AdamWParams {
   float *param, *exp_avg, *exp_avg_sq;

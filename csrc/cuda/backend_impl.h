@@ -19,6 +19,8 @@ class CudaBackend final : public Backend {
 
   DeviceInfo Info() const override;
   bool SupportsBF16() const override { return true; }
+  // The embedding's gradient is read and written once a chunk, which the product must outweigh.
+  size_t LogitBytes() const override { return size_t{256} << 20; }
 
   void* Allocate(size_t bytes) override;
   void Free(void* data) noexcept override { context_.Free(data); }
@@ -50,6 +52,7 @@ class CudaBackend final : public Backend {
   auto Guarded(F&& f) -> decltype(f());
 
   void BiasGradient(const ::kotodama::Gemm& op);
+  void SumBiasGradient(const ::kotodama::Gemm& op, const float* partials, unsigned rows);
   void SortIds(const Tensor& ids, int32_t vocabulary, int32_t* sorted, int32_t* positions, int32_t* scratch);
   void RequireOutsideRecording(const char* what) const;
   void DropRecordings() noexcept;

@@ -18,11 +18,16 @@ struct TiledKernel {
 constexpr size_t kBf16Shared = 3 * 2 * 128 * 32 * 2;  // three stages of a and b, 128 x 32 bf16
 constexpr int64_t kMostPartials = int64_t{1} << 24;   // elements of the partial sums of a split K
 
+// The tn kernel of bf16 has a variant that sums the columns of b beside the product.
+bool SumsInKernel(const ::kotodama::Gemm& op) {
+  return op.bias_gradient && op.a.dtype == DType::kBF16 && op.transpose_a && !op.transpose_b;
+}
+
 TiledKernel ChooseKernel(const ::kotodama::Gemm& op, int multiprocessors) {
   const int layout = op.transpose_a ? 2 : op.transpose_b ? 1 : 0;
   if (op.a.dtype == DType::kBF16) {
     constexpr const char* kNames[] = {"gemm_bf16_nn", "gemm_bf16_nt", "gemm_bf16_tn"};
-    return {kNames[layout], 128, 32, 128, kBf16Shared};
+    return {SumsInKernel(op) ? "gemm_bf16_tn_sums" : kNames[layout], 128, 32, 128, kBf16Shared};
   }
   const int64_t large_tiles = static_cast<int64_t>(Blocks(op.m, 128)) * Blocks(op.n, 128);
   if (large_tiles >= multiprocessors) {
@@ -33,11 +38,28 @@ TiledKernel ChooseKernel(const ::kotodama::Gemm& op, int multiprocessors) {
   return {kNames[layout], 64, 16, 256, 0};
 }
 
-// In how many parts K is summed, so that a small c still fills the device.
-int64_t ChooseSplits(const ::kotodama::Gemm& op, int64_t tiles, int multiprocessors) {
-  const int64_t by_device = 2 * multiprocessors / tiles, by_depth = op.k / 128;
-  const int64_t by_memory = kMostPartials / (op.m * op.n);
-  return std::max<int64_t>(1, std::min({by_device, by_depth, by_memory}));
+// In how many parts K is summed, so that the blocks fill the device evenly: what the waves of blocks take on compute
+// capability 8.0 (CUDA C++ programming guide, "Arithmetic instructions"), two blocks to a multiprocessor, and what it
+// takes to write the partial sums and read them again at about 13 bytes a clock and multiprocessor (an A100's memory).
+int64_t ChooseSplits(const ::kotodama::Gemm& op, const TiledKernel& kernel, int64_t tiles, int multiprocessors) {
+  const int64_t slots = 2 * multiprocessors;
+  const int64_t most = std::min({op.k / 128, kMostPartials / (op.m * op.n), int64_t{64}});
+  const double products = op.a.dtype == DType::kBF16 ? 1024 : 64;  // a clock
+  const double depth_clocks = 2.0 * kernel.side * kernel.side / products;
+  const double traffic_clocks = 2.0 * sizeof(float) * static_cast<double>(op.m * op.n) / (13.0 * multiprocessors);
+  int64_t best = 1;
+  double best_clocks = 0;
+  for (int64_t splits = 1; splits <= std::max<int64_t>(1, most); ++splits) {
+    const double waves = static_cast<double>((tiles * splits + slots - 1) / slots);
+    const double depth = static_cast<double>((op.k + splits - 1) / splits);
+    const double clocks =
+        waves * depth * depth_clocks + (splits > 1 ? static_cast<double>(splits) * traffic_clocks : 0);
+    if (splits == 1 || clocks < best_clocks) {
+      best = splits;
+      best_clocks = clocks;
+    }
+  }
+  return best;
 }
 
 // Four neighbours of c, aux, bias and the partial sums move at once where rows are multiples of four.
@@ -49,7 +71,18 @@ bool CanTile(const ::kotodama::Gemm& op, const kernels::GemmParams& p) {
 
 }  // namespace
 
-// target = sums over K of op(b), by way of partial sums of chunks of rows.
+// bias_gradient = the sum of rows of partial sums.
+void CudaBackend::SumBiasGradient(const ::kotodama::Gemm& op, const float* partials, unsigned rows) {
+  kernels::SumRowsParams sum = {};
+  sum.partials = partials;
+  sum.target = op.bias_gradient.as<float>();
+  sum.rows = static_cast<int32_t>(rows);
+  sum.columns = sum.split = static_cast<int32_t>(op.n);
+  sum.accumulate = op.accumulate;
+  context_.Launch("sum_rows", {Blocks(sum.columns, 32)}, {32, 8}, 0, sum);
+}
+
+// For kernels that do not sum the columns of b themselves.
 void CudaBackend::BiasGradient(const ::kotodama::Gemm& op) {
   if (op.transpose_b) {
     throw Error(ErrorCode::kOptions, "bias_gradient: a transposed b is not supported");
@@ -64,20 +97,12 @@ void CudaBackend::BiasGradient(const ::kotodama::Gemm& op) {
   p.partials = static_cast<float*>(context_.Workspace(static_cast<size_t>(chunks) * p.columns * sizeof(float)));
   context_.Launch(ForType(op.b.dtype, "column_sums_f32", "column_sums_bf16"), {Blocks(p.columns, 128), chunks}, {128},
                   0, p);
-
-  kernels::SumRowsParams sum = {};
-  sum.partials = p.partials;
-  sum.target = op.bias_gradient.as<float>();
-  sum.rows = static_cast<int32_t>(chunks);
-  sum.columns = sum.split = p.columns;
-  sum.accumulate = op.accumulate;
-  context_.Launch("sum_rows", {Blocks(sum.columns, 32)}, {32, 8}, 0, sum);
+  SumBiasGradient(op, p.partials, chunks);
 }
 
 void CudaBackend::Run(const ::kotodama::Gemm& op) {
   Guarded([&] {
-    if (op.bias_gradient) BiasGradient(op);
-    if (op.m == 0 || op.n == 0) return;
+    if (op.n == 0) return;
     kernels::GemmParams p = {};
     p.a = op.a.data;
     p.b = op.b.data;
@@ -95,7 +120,10 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
     p.accumulate = op.accumulate;
     p.transpose_a = op.transpose_a;
     p.transpose_b = op.transpose_b;
-    if (!CanTile(op, p)) {
+    const bool can_tile = op.m > 0 && CanTile(op, p), sums_in_kernel = can_tile && SumsInKernel(op);
+    if (op.bias_gradient && !sums_in_kernel) BiasGradient(op);
+    if (op.m == 0) return;
+    if (!can_tile) {
       context_.Launch(ForType(op.a.dtype, "gemm_plain_f32", "gemm_plain_bf16"), {Blocks(op.n, 16), Blocks(op.m, 16)},
                       {16, 16}, 0, p);
       return;
@@ -104,11 +132,18 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
     p.tiles_m = static_cast<int32_t>(Blocks(op.m, kernel.side));
     p.tiles_n = static_cast<int32_t>(Blocks(op.n, kernel.side));
     const int64_t tiles = static_cast<int64_t>(p.tiles_m) * p.tiles_n;
-    const int64_t wanted = ChooseSplits(op, tiles, context_.multiprocessors());
+    const int64_t wanted = ChooseSplits(op, kernel, tiles, context_.multiprocessors());
     p.k_per_split = static_cast<int32_t>(Blocks(op.k, wanted * kernel.step)) * kernel.step;
     const unsigned splits = Blocks(op.k, p.k_per_split);
-    if (splits > 1) p.partials = static_cast<float*>(context_.Workspace(splits * sizeof(float) * op.m * op.n));
+    const size_t sums = sums_in_kernel ? splits * static_cast<size_t>(op.n) : 0;
+    const size_t partials = splits > 1 ? splits * static_cast<size_t>(op.m * op.n) : 0;
+    float* const workspace =
+        sums + partials > 0 ? static_cast<float*>(context_.Workspace((sums + partials) * sizeof(float))) : nullptr;
+    // Partial sums first: they move four at a time.
+    if (partials > 0) p.partials = workspace;
+    p.b_sums = workspace + partials;
     context_.Launch(kernel.name, {static_cast<unsigned>(tiles), splits}, {kernel.threads}, kernel.shared_bytes, p);
+    if (sums_in_kernel) SumBiasGradient(op, p.b_sums, splits);
     if (splits == 1) return;
     p.k_per_split = static_cast<int32_t>(splits);
     const int64_t width = op.n % 4 == 0 && p.ldc % 4 == 0 ? 4 : 1;

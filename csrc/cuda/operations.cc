@@ -206,7 +206,7 @@ void CudaBackend::Run(const AdamW& op) {
     p.compute = op.compute.as<uint16_t>();
     p.scalars = op.scalars;
     p.decay = op.decay;
-    context_.Launch("adamw", {Blocks(p.n, 4 * kThreads)}, {kThreads}, 0, p);
+    context_.Launch("adamw", {Blocks(p.n, 4 * kernels::kAdamWPieces * kThreads)}, {kThreads}, 0, p);
   });
 }
 

@@ -25,14 +25,14 @@ LayerActivations TakeLayer(const Config& config, DType x, BatchShape shape, Carv
 
 }  // namespace
 
-int64_t LogitRows(const Config& config, DType compute_type, int64_t rows) {
-  constexpr int64_t kChunkBytes = 32 << 20;
+int64_t LogitRows(const Config& config, DType compute_type, size_t logit_bytes, int64_t rows) {
   const int64_t row_bytes = config.padded_vocab() * static_cast<int64_t>(SizeOf(compute_type));
+  const int64_t most = static_cast<int64_t>(logit_bytes) / row_bytes, tile = most < 1024 ? 64 : 128;
   // Two rows at least, so that a chunk of BF16 has room for one row of F32.
-  return std::min(std::max<int64_t>(2, rows), std::max<int64_t>(64, kChunkBytes / row_bytes / 64 * 64));
+  return std::min(std::max<int64_t>(2, rows), std::max<int64_t>(64, most / tile * tile));
 }
 
-size_t LayOut(const Config& config, DType compute_type, BatchShape shape, bool training, void* base,
+size_t LayOut(const Config& config, DType compute_type, size_t logit_bytes, BatchShape shape, bool training, void* base,
               Activations* activations) {
   const DType x = compute_type;
   const int64_t n = shape.rows(), c = config.n_embd;
@@ -51,7 +51,7 @@ size_t LayOut(const Config& config, DType compute_type, BatchShape shape, bool t
   a.normed = carver.Take(x, {n, c});
   a.branch = carver.Take(x, {n, c});
   a.wide = carver.Take(x, {n, training ? std::max(config.n_inner, 3 * c) : config.n_inner});
-  a.logits = carver.Take(x, {LogitRows(config, x, n), config.padded_vocab()});
+  a.logits = carver.Take(x, {LogitRows(config, x, logit_bytes, n), config.padded_vocab()});
   if (training) {
     a.d_normed = carver.Take(x, {n, c});
     a.d_residual = carver.Take(DType::kF32, {n, c});

@@ -54,14 +54,15 @@ struct Activations {
   }
 };
 
-// R, the rows of logits that exist at one time: as many as fit 32 MiB, a multiple of 64. Smaller chunks would read and
-// write the embedding's gradient (V x C, more than the chunk itself) too often for the arithmetic done on them; larger
-// ones would leave the cache between the head, the loss and the two products of its backward, and cost memory.
-int64_t LogitRows(const Config& config, DType compute_type, int64_t rows);
+// R, the rows of logits that exist at one time: as many as fit `logit_bytes`, in whole tiles of the devices' GEMM.
+// Smaller chunks would read and write the embedding's gradient (V x C, more than the chunk itself) too often for the
+// arithmetic done on them; larger ones cost memory, and leave a cache between the head, the loss and their backward.
+int64_t LogitRows(const Config& config, DType compute_type, size_t logit_bytes, int64_t rows);
 
 // Lays all tensors out from `base` and returns the bytes they take, which never shrink with more rows. With base null
-// it only counts. `training` keeps every layer's activations and adds what backward needs.
-size_t LayOut(const Config& config, DType compute_type, BatchShape shape, bool training, void* base,
+// it only counts. `training` keeps every layer's activations and adds what backward needs. `logit_bytes` is the
+// backend's LogitBytes().
+size_t LayOut(const Config& config, DType compute_type, size_t logit_bytes, BatchShape shape, bool training, void* base,
               Activations* activations);
 
 }  // namespace kotodama

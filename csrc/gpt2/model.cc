@@ -67,7 +67,8 @@ MemoryPlan Model::Plan(BatchShape shape) const {
   if (precision_ == Precision::kBF16) plan.parameters += static_cast<size_t>(table_.decayed) * SizeOf(DType::kBF16);
   plan.gradients = arena;
   plan.moments = 2 * arena;
-  plan.activations = LayOut(network_.config, network_.compute_type, shape, true, nullptr, nullptr);
+  plan.activations =
+      LayOut(network_.config, network_.compute_type, network_.backend->LogitBytes(), shape, true, nullptr, nullptr);
   plan.total = plan.parameters + plan.gradients + plan.moments + plan.activations;
   plan.free = network_.backend->Info().free_bytes;
   return plan;
@@ -158,9 +159,10 @@ void Model::CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape sha
 
 Activations Model::Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training) {
   const DType x = network_.compute_type;
-  EnsureActivations(LayOut(config(), x, shape, training, nullptr, nullptr), shape);
+  const size_t logit_bytes = network_.backend->LogitBytes();
+  EnsureActivations(LayOut(config(), x, logit_bytes, shape, training, nullptr, nullptr), shape);
   Activations activations;
-  LayOut(config(), x, shape, training, activations_.data(), &activations);
+  LayOut(config(), x, logit_bytes, shape, training, activations_.data(), &activations);
   network_.backend->Upload(activations.ids.data, ids, activations.ids.bytes());
   if (labels != nullptr) network_.backend->Upload(activations.labels.data, labels, activations.labels.bytes());
   return activations;

@@ -95,7 +95,8 @@ std::vector<Case> GemmCases() {
       add(shape, options);
     }
     // The weights' gradient: K is the number of tokens, of any size.
-    for (Shape shape : {Shape{64, 192, 1}, Shape{200, 72, 63}, Shape{128, 136, 97}, Shape{64, 64, 520}}) {
+    for (Shape shape : {Shape{64, 192, 1}, Shape{200, 72, 63}, Shape{128, 136, 97}, Shape{64, 64, 520},
+                        Shape{264, 264, 33}, Shape{136, 97, 40}}) {
       Options options;
       options.type = type;
       options.transpose_a = true;
