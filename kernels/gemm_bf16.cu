@@ -166,7 +166,7 @@ class SumsOfB {
 
 // Warps are arranged 2 x 2. With `sum_b` the blocks of the first rows of c also leave the sums over K of op(b): what
 // they add is small beside the tensor cores' work, and another kernel would read all of b again.
-template <bool transpose_a, bool transpose_b, int BlockM, int BlockN, bool sum_b = false>
+template <bool transpose_a, bool transpose_b, int BlockM, int BlockN, bool sum_b>
 __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   constexpr int kWarpM = BlockM / 2, kWarpN = BlockN / 2, kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
   using CopyA = OperandCopy<!transpose_a, BlockM>;
@@ -266,16 +266,19 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
 
 using namespace kotodama::kernels;
 
-// Names: whether a and b are as they are (n) or transposed (t).
-extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_nn(const GemmParams p) {
-  GemmBf16<false, false, 128, 128>(p);
-}
-extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_nt(const GemmParams p) {
-  GemmBf16<false, true, 128, 128>(p);
-}
-extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_tn(const GemmParams p) {
-  GemmBf16<true, false, 128, 128>(p);
-}
-extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_tn_sums(const GemmParams p) {
-  GemmBf16<true, false, 128, 128, true>(p);
-}
+// Names: whether a and b are as they are (n) or transposed (t), and the tile of c. Small tiles spread a small c over
+// more multiprocessors.
+#define KOTODAMA_GEMM(name, transpose_a, transpose_b, sum_b)                                            \
+  extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_##name##_128x128(const GemmParams p) { \
+    GemmBf16<transpose_a, transpose_b, 128, 128, sum_b>(p);                                             \
+  }                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(128, 4) gemm_bf16_##name##_64x64(const GemmParams p) {   \
+    GemmBf16<transpose_a, transpose_b, 64, 64, sum_b>(p);                                               \
+  }
+
+KOTODAMA_GEMM(nn, false, false, false)
+KOTODAMA_GEMM(nt, false, true, false)
+KOTODAMA_GEMM(tn, true, false, false)
+KOTODAMA_GEMM(tn_sums, true, false, true)
+
+#undef KOTODAMA_GEMM

@@ -7,59 +7,57 @@
 namespace kotodama::cuda {
 namespace {
 
-// A tiled kernel: "nn", "nt" or "tn" by which of a and b are transposed, and the side of its tiles of c.
+// A tiled kernel, but for its layout.
 struct TiledKernel {
-  const char* name;
-  int32_t side, step;  // step: what parts of K are multiples of
+  const char* suffix;
+  int32_t side, step;  // of its tiles of c; what parts of K are multiples of
   unsigned threads;
   size_t shared_bytes;
+  double products;  // of a clock and multiprocessor of compute capability 8.0, less what small tiles lose
 };
 
-constexpr size_t kBf16Shared = 3 * 2 * 128 * 32 * 2;  // three stages of a and b, 128 x 32 bf16
-constexpr int64_t kMostPartials = int64_t{1} << 24;   // elements of the partial sums of a split K
+// bf16: three stages of a and b, 32 along K.
+constexpr TiledKernel kBf16Kernels[] = {{"_128x128", 128, 32, 128, 3 * 2 * 128 * 32 * 2, 1024},
+                                        {"_64x64", 64, 32, 128, 3 * 2 * 64 * 32 * 2, 640}};
+constexpr TiledKernel kF32Kernels[] = {{"_128x128", 128, 8, 256, 0, 64}, {"_64x64", 64, 16, 256, 0, 48}};
+constexpr int64_t kMostPartials = int64_t{1} << 24;  // elements of the partial sums of a split K
 
-// The tn kernel of bf16 has a variant that sums the columns of b beside the product.
+// The bf16 kernels for this layout have variants that sum the columns of b beside the product.
 bool SumsInKernel(const ::kotodama::Gemm& op) {
   return op.bias_gradient && op.a.dtype == DType::kBF16 && op.transpose_a && !op.transpose_b;
 }
 
-TiledKernel ChooseKernel(const ::kotodama::Gemm& op, int multiprocessors) {
-  const int layout = op.transpose_a ? 2 : op.transpose_b ? 1 : 0;
-  if (op.a.dtype == DType::kBF16) {
-    constexpr const char* kNames[] = {"gemm_bf16_nn", "gemm_bf16_nt", "gemm_bf16_tn"};
-    return {SumsInKernel(op) ? "gemm_bf16_tn_sums" : kNames[layout], 128, 32, 128, kBf16Shared};
-  }
-  const int64_t large_tiles = static_cast<int64_t>(Blocks(op.m, 128)) * Blocks(op.n, 128);
-  if (large_tiles >= multiprocessors) {
-    constexpr const char* kNames[] = {"gemm_f32_nn_128x128", "gemm_f32_nt_128x128", "gemm_f32_tn_128x128"};
-    return {kNames[layout], 128, 8, 256, 0};
-  }
-  constexpr const char* kNames[] = {"gemm_f32_nn_64x64", "gemm_f32_nt_64x64", "gemm_f32_tn_64x64"};
-  return {kNames[layout], 64, 16, 256, 0};
-}
+struct Choice {
+  TiledKernel kernel = {};
+  int64_t tiles_m = 0, tiles_n = 0, splits = 0;
+  double clocks = 0;
+};
 
-// In how many parts K is summed, so that the blocks fill the device evenly: what the waves of blocks take on compute
-// capability 8.0 (CUDA C++ programming guide, "Arithmetic instructions"), two blocks to a multiprocessor, and what it
-// takes to write the partial sums and read them again at about 13 bytes a clock and multiprocessor (an A100's memory).
-int64_t ChooseSplits(const ::kotodama::Gemm& op, const TiledKernel& kernel, int64_t tiles, int multiprocessors) {
-  const int64_t slots = 2 * multiprocessors;
-  const int64_t most = std::min({op.k / 128, kMostPartials / (op.m * op.n), int64_t{64}});
-  const double products = op.a.dtype == DType::kBF16 ? 1024 : 64;  // a clock
-  const double depth_clocks = 2.0 * kernel.side * kernel.side / products;
-  const double traffic_clocks = 2.0 * sizeof(float) * static_cast<double>(op.m * op.n) / (13.0 * multiprocessors);
-  int64_t best = 1;
-  double best_clocks = 0;
-  for (int64_t splits = 1; splits <= std::max<int64_t>(1, most); ++splits) {
-    const double waves = static_cast<double>((tiles * splits + slots - 1) / slots);
-    const double depth = static_cast<double>((op.k + splits - 1) / splits);
-    const double clocks =
-        waves * depth * depth_clocks + (splits > 1 ? static_cast<double>(splits) * traffic_clocks : 0);
-    if (splits == 1 || clocks < best_clocks) {
-      best = splits;
-      best_clocks = clocks;
+// The kernel and in how many parts K is summed, so that the blocks fill the device evenly. Counted are the clocks of
+// the multiprocessor with the most blocks (rates: CUDA C++ programming guide, "Arithmetic instructions") and what it
+// takes to write the partial sums and read them again, at about 13 bytes a clock and multiprocessor (an A100's memory).
+Choice Choose(const ::kotodama::Gemm& op, int multiprocessors) {
+  const int64_t most_splits = std::min({op.k / 128, kMostPartials / (op.m * op.n), int64_t{64}});
+  const double traffic = 2.0 * sizeof(float) * static_cast<double>(op.m * op.n) / (13.0 * multiprocessors);
+  Choice best;
+  const bool is_bf16 = op.a.dtype == DType::kBF16;
+  for (const TiledKernel& kernel : is_bf16 ? kBf16Kernels : kF32Kernels) {
+    const int64_t tiles_m = Blocks(op.m, kernel.side), tiles_n = Blocks(op.n, kernel.side);
+    const double depth_clocks = static_cast<double>(kernel.side) * kernel.side / kernel.products;
+    for (int64_t splits = 1; splits <= std::max<int64_t>(1, most_splits); ++splits) {
+      const double blocks = Blocks(tiles_m * tiles_n * splits, multiprocessors);
+      const double depth = Blocks(op.k, splits);
+      const double clocks = blocks * depth * depth_clocks + (splits > 1 ? static_cast<double>(splits) * traffic : 0);
+      if (best.splits == 0 || clocks < best.clocks) best = {kernel, tiles_m, tiles_n, splits, clocks};
     }
   }
   return best;
+}
+
+std::string NameOf(const ::kotodama::Gemm& op, const TiledKernel& kernel) {
+  const char* const layout = op.transpose_a ? "tn" : op.transpose_b ? "nt" : "nn";
+  return std::string(ForType(op.a.dtype, "gemm_f32_", "gemm_bf16_")) + layout + (SumsInKernel(op) ? "_sums" : "") +
+         kernel.suffix;
 }
 
 // Four neighbours of c, aux, bias and the partial sums move at once where rows are multiples of four.
@@ -128,12 +126,11 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
                       {16, 16}, 0, p);
       return;
     }
-    const TiledKernel kernel = ChooseKernel(op, context_.multiprocessors());
-    p.tiles_m = static_cast<int32_t>(Blocks(op.m, kernel.side));
-    p.tiles_n = static_cast<int32_t>(Blocks(op.n, kernel.side));
-    const int64_t tiles = static_cast<int64_t>(p.tiles_m) * p.tiles_n;
-    const int64_t wanted = ChooseSplits(op, kernel, tiles, context_.multiprocessors());
-    p.k_per_split = static_cast<int32_t>(Blocks(op.k, wanted * kernel.step)) * kernel.step;
+    const Choice choice = Choose(op, context_.multiprocessors());
+    const TiledKernel& kernel = choice.kernel;
+    p.tiles_m = static_cast<int32_t>(choice.tiles_m);
+    p.tiles_n = static_cast<int32_t>(choice.tiles_n);
+    p.k_per_split = static_cast<int32_t>(Blocks(op.k, choice.splits * kernel.step)) * kernel.step;
     const unsigned splits = Blocks(op.k, p.k_per_split);
     const size_t sums = sums_in_kernel ? splits * static_cast<size_t>(op.n) : 0;
     const size_t partials = splits > 1 ? splits * static_cast<size_t>(op.m * op.n) : 0;
@@ -142,7 +139,8 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
     // Partial sums first: they move four at a time.
     if (partials > 0) p.partials = workspace;
     p.b_sums = workspace + partials;
-    context_.Launch(kernel.name, {static_cast<unsigned>(tiles), splits}, {kernel.threads}, kernel.shared_bytes, p);
+    context_.Launch(NameOf(op, kernel).c_str(), {static_cast<unsigned>(choice.tiles_m * choice.tiles_n), splits},
+                    {kernel.threads}, kernel.shared_bytes, p);
     if (sums_in_kernel) SumBiasGradient(op, p.b_sums, splits);
     if (splits == 1) return;
     p.k_per_split = static_cast<int32_t>(splits);

@@ -120,6 +120,21 @@ std::vector<Case> GemmCases() {
     options.out = DType::kF32;
     options.padding = 8;
     add({33, 40, 48}, options);
+    // Large enough for the large tiles.
+    for (bool transpose_a : {false, true}) {
+      for (bool transpose_b : {false, true}) {
+        if (transpose_a && transpose_b) continue;
+        options = {};
+        options.type = type;
+        options.out = transpose_a ? DType::kF32 : type;
+        options.transpose_a = transpose_a;
+        options.transpose_b = transpose_b;
+        options.accumulate = options.bias_gradient = transpose_a;
+        options.bias = !transpose_a;
+        options.epilogue = transpose_a || transpose_b ? Epilogue::kNone : Epilogue::kGelu;
+        add({968, 952, 72}, options);
+      }
+    }
     // Not aligned: the plain kernel.
     options = {};
     options.type = type;
