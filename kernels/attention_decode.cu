@@ -43,8 +43,9 @@ __device__ __forceinline__ float LanesSum(float x) {
   return x;
 }
 
-// Grid (B * H, n): a block answers one query, in chunks of 128 keys. After the scores a thread owns a key's weight, and
-// then dimensions of the output. Shared memory: (2 D + 128) floats.
+// Grid (B * H, n, splits): a block answers one query for one split of the keys, in chunks of 128 (Dao et al. 2023,
+// "Flash-Decoding"). After the scores a thread owns a key's weight, and then dimensions of the output. Shared memory:
+// (2 D + 128) floats.
 template <typename X>
 __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) {
   extern __shared__ float4 shared[];
@@ -62,9 +63,9 @@ __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) 
   }
   __syncthreads();
   float max = -FLT_MAX, total = 0;
-  const int count = p.past + n + 1;
-  for (int first = 0; first < count; first += kDecodeThreads) {
-    const int here = min(kDecodeThreads, count - first);
+  const int start = blockIdx.z * p.keys_per_split, end = min(p.past + n + 1, start + p.keys_per_split);
+  for (int first = start; first < end; first += kDecodeThreads) {
+    const int here = min(kDecodeThreads, end - first);
     __syncthreads();  // the last chunk's weights have been used
     for (int j = thread / kLanesPerKey; j < kDecodeThreads; j += kDecodeThreads / kLanesPerKey) {
       const float part = j < here ? PartialDot(query, keys + static_cast<int64_t>(first + j) * p.d, p.d) : 0.0f;
@@ -89,8 +90,34 @@ __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) 
     }
     __syncthreads();
   }
+  if (p.splits > 1) {
+    const int64_t part = (static_cast<int64_t>(blockIdx.x) * p.n + n) * p.splits + blockIdx.z;
+    float* partial = p.partials + part * (p.d + 2);
+    for (int d = thread; d < p.d; d += kDecodeThreads) partial[d] = sums[d];
+    if (thread == 0) {
+      partial[p.d] = max;
+      partial[p.d + 1] = total;
+    }
+    return;
+  }
   X* out = static_cast<X*>(p.out) + row * p.h * p.d + h * p.d;
   for (int d = thread; d < p.d; d += kDecodeThreads) out[d] = FromFloat<X>(sums[d] / total);
+}
+
+// Grid (B * H, n): joins the splits of a query in order; a split without keys has the weight 0.
+template <typename X>
+__device__ __forceinline__ void AttentionDecodeJoin(const AttentionDecodeParams& p) {
+  const int b = blockIdx.x / p.h, h = blockIdx.x % p.h, n = blockIdx.y, width = p.d + 2, splits = p.splits;
+  const float* partials = p.partials + (static_cast<int64_t>(blockIdx.x) * p.n + n) * splits * width;
+  float max = -FLT_MAX, total = 0;
+  for (int s = 0; s < splits; ++s) max = fmaxf(max, partials[s * width + p.d]);
+  for (int s = 0; s < splits; ++s) total += partials[s * width + p.d + 1] * Exp<X>(partials[s * width + p.d] - max);
+  X* out = static_cast<X*>(p.out) + ((static_cast<int64_t>(b) * p.n + n) * p.h + h) * p.d;
+  for (int d = threadIdx.x; d < p.d; d += blockDim.x) {
+    float sum = 0;
+    for (int s = 0; s < splits; ++s) sum += partials[s * width + d] * Exp<X>(partials[s * width + p.d] - max);
+    out[d] = FromFloat<X>(sum / total);
+  }
 }
 
 }  // namespace kotodama::kernels
@@ -108,4 +135,10 @@ extern "C" __global__ void attention_decode_f32(const AttentionDecodeParams p) {
 }
 extern "C" __global__ void attention_decode_bf16(const AttentionDecodeParams p) {
   AttentionDecode<bf16>(p);
+}
+extern "C" __global__ void attention_decode_join_f32(const AttentionDecodeParams p) {
+  AttentionDecodeJoin<float>(p);
+}
+extern "C" __global__ void attention_decode_join_bf16(const AttentionDecodeParams p) {
+  AttentionDecodeJoin<bf16>(p);
 }

@@ -15,7 +15,7 @@ struct PlainHead {
   int c;
 
   __device__ explicit PlainHead(const AttentionParams& p)
-      : bh(blockIdx.x), stride(3 * static_cast<int64_t>(p.h) * p.d), c(p.h * p.d) {
+      : bh(blockIdx.x / p.t), stride(3 * static_cast<int64_t>(p.h) * p.d), c(p.h * p.d) {
     const int64_t b = bh / p.h, h = bh % p.h;
     qkv = b * p.t * stride + h * p.d;
     out = b * p.t * c + h * p.d;
@@ -35,14 +35,14 @@ __device__ __forceinline__ float PairFactor(const AttentionParams& p, int64_t bh
   return DropoutFactor(p.dropout, (static_cast<uint64_t>(bh) * p.t + query) * p.t + key);
 }
 
-// Grid (B * H, T). Shared memory: (2 D + 128) floats.
+// Grid (B * H * T). Shared memory: (2 D + 128) floats.
 template <typename X>
 __device__ __forceinline__ void AttentionPlainForward(const AttentionParams& p) {
   extern __shared__ float shared_floats[];
   __shared__ float scratch[kPlainThreads / kWarp], scratch_max[kPlainThreads / kWarp];
   float *q = shared_floats, *sums = q + p.d, *weights = sums + p.d;
   const PlainHead head(p);
-  const int query = blockIdx.y, thread = threadIdx.x;
+  const int query = blockIdx.x % p.t, thread = threadIdx.x;
   const X* qkv = static_cast<const X*>(p.qkv) + head.qkv;
   for (int d = thread; d < p.d; d += kPlainThreads) {
     q[d] = ToFloat(qkv[query * head.stride + d]);
@@ -74,14 +74,14 @@ __device__ __forceinline__ void AttentionPlainForward(const AttentionParams& p) 
   if (thread == 0) p.lse[head.bh * p.t + query] = max + logf(total);
 }
 
-// The gradient of one query, and delta for the kernel of the keys. Grid (B * H, T). Shared memory: (3 D + 128) floats.
+// The gradient of one query, and delta for the kernel of the keys. Grid (B * H * T). Shared memory: (3 D + 128) floats.
 template <typename X>
 __device__ __forceinline__ void AttentionPlainBackwardQueries(const AttentionParams& p) {
   extern __shared__ float shared_floats[];
   __shared__ float scratch[kPlainThreads / kWarp];
   float *q = shared_floats, *dout = q + p.d, *sums = dout + p.d, *weights = sums + p.d;
   const PlainHead head(p);
-  const int query = blockIdx.y, thread = threadIdx.x;
+  const int query = blockIdx.x % p.t, thread = threadIdx.x;
   const X* qkv = static_cast<const X*>(p.qkv) + head.qkv;
   const int64_t row = head.out + static_cast<int64_t>(query) * head.c;
   float delta = 0;
@@ -114,14 +114,14 @@ __device__ __forceinline__ void AttentionPlainBackwardQueries(const AttentionPar
   if (thread == 0) p.delta[head.bh * p.t + query] = delta;
 }
 
-// The gradients of one key and value. Grid (B * H, T). Shared memory: (4 D + 256) floats.
+// The gradients of one key and value. Grid (B * H * T). Shared memory: (4 D + 256) floats.
 template <typename X>
 __device__ __forceinline__ void AttentionPlainBackwardKeys(const AttentionParams& p) {
   extern __shared__ float shared_floats[];
   float *k = shared_floats, *v = k + p.d, *dk = v + p.d, *dv = dk + p.d;
   float *weights = dv + p.d, *dscores = weights + kPlainThreads;
   const PlainHead head(p);
-  const int key = blockIdx.y, thread = threadIdx.x;
+  const int key = blockIdx.x % p.t, thread = threadIdx.x;
   const X* qkv = static_cast<const X*>(p.qkv) + head.qkv;
   const X* dout = static_cast<const X*>(p.dout) + head.out;
   for (int d = thread; d < p.d; d += kPlainThreads) {

@@ -113,7 +113,9 @@ struct AttentionDecodeParams {
   const void* qkv;      // (B, n, 3, H, D)
   void *keys, *values;  // (B, H, capacity, D)
   void* out;            // (B, n, H, D)
+  float* partials;      // (B, H, n, splits, D + 2): sums, maximum and total of each split; with one split not used
   int32_t b, n, h, d, past, capacity;
+  int32_t splits, keys_per_split;
   float scale;
 };
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "cuda/backend_impl.h"
@@ -22,9 +23,12 @@ kernels::AttentionParams ParamsOf(const Op& op) {
   return p;
 }
 
+constexpr int kDecodeChunk = 128;  // keys that a block of the decode kernel takes at a time
+
 // The plain kernels' grid and shared memory: `rows` rows of D floats and `chunks` chunks of 128.
 Dim3 PlainGrid(const kernels::AttentionParams& p) {
-  return {static_cast<unsigned>(p.b * p.h), static_cast<unsigned>(p.t)};
+  // One dimension, since the others end at 65,535.
+  return {static_cast<unsigned>(p.b * p.h) * static_cast<unsigned>(p.t)};
 }
 size_t PlainShared(const kernels::AttentionParams& p, size_t rows, size_t chunks) {
   return (rows * static_cast<size_t>(p.d) + chunks * 128) * sizeof(float);
@@ -130,9 +134,21 @@ void CudaBackend::Run(const AttentionCached& op) {
     p.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(op.d)));
     context_.Launch(ForType(op.qkv.dtype, "append_to_cache_f32", "append_to_cache_bf16"),
                     {Blocks(op.b * op.n * op.h * op.d, kThreads)}, {kThreads}, 0, p);
-    context_.Launch(ForType(op.qkv.dtype, "attention_decode_f32", "attention_decode_bf16"),
-                    {static_cast<unsigned>(p.b * p.h), static_cast<unsigned>(p.n)}, {128},
+    // Few queries share their keys among blocks, so that the cache is read by the whole device.
+    const int64_t queries = op.b * op.h * op.n, keys = op.past + op.n;
+    const int64_t wanted = std::clamp<int64_t>(2 * context_.multiprocessors() / queries, 1, Blocks(keys, kDecodeChunk));
+    p.keys_per_split = static_cast<int32_t>(Blocks(keys, wanted * kDecodeChunk)) * kDecodeChunk;
+    p.splits = static_cast<int32_t>(Blocks(keys, p.keys_per_split));
+    if (p.splits > 1) {
+      p.partials = static_cast<float*>(context_.Workspace(queries * p.splits * (op.d + 2) * sizeof(float)));
+    }
+    const Dim3 grid = {static_cast<unsigned>(p.b * p.h), static_cast<unsigned>(p.n), static_cast<unsigned>(p.splits)};
+    context_.Launch(ForType(op.qkv.dtype, "attention_decode_f32", "attention_decode_bf16"), grid, {128},
                     (2 * static_cast<size_t>(p.d) + 128) * sizeof(float), p);
+    if (p.splits > 1) {
+      context_.Launch(ForType(op.qkv.dtype, "attention_decode_join_f32", "attention_decode_join_bf16"),
+                      {grid.x, grid.y}, {64}, 0, p);
+    }
   });
 }
 

@@ -199,6 +199,8 @@ std::vector<Case> AttentionCases() {
       cases.push_back({std::string("cached attention ") + NameOf(type) + " D" + std::to_string(d),
                        [=](Bench& bench) { CheckCached(bench, type, 2, 2, d, 150); }});
     }
+    cases.push_back({std::string("cached attention ") + NameOf(type) + " in splits",
+                     [=](Bench& bench) { CheckCached(bench, type, 1, 2, 64, 600); }});
   }
   return cases;
 }
