@@ -12,6 +12,9 @@ namespace kotodama::cuda {
 namespace {
 
 constexpr size_t kDefaultShared = 48 * 1024;
+// Taken at the start, so that what is free afterwards can be planned with: partial sums of a GEMM's splits, the largest
+// use, take 64 MiB at most.
+constexpr size_t kWorkspaceBytes = size_t{80} << 20;
 
 CUdeviceptr Address(const void* data) {
   return reinterpret_cast<CUdeviceptr>(data);
@@ -35,6 +38,7 @@ Context::Context(int index) : index_(index), process_(getpid()) {
     KOTODAMA_CUDA(stream_create(&compute_, kStreamNonBlocking));
     KOTODAMA_CUDA(stream_create(&copy_, kStreamNonBlocking));
     LoadKernels();
+    Workspace(kWorkspaceBytes);
   } catch (...) {
     Release();
     throw;
@@ -117,7 +121,7 @@ void Context::Free(void* data) noexcept {
 
 void* Context::Workspace(size_t bytes) {
   if (bytes > workspace_bytes_) {
-    const size_t grown = std::max({bytes, 2 * workspace_bytes_, static_cast<size_t>(1) << 20});
+    const size_t grown = std::max(bytes, 2 * workspace_bytes_);
     workspace_ = Allocate(grown);
     workspace_bytes_ = grown;
   }
