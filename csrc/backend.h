@@ -178,6 +178,8 @@ class Backend {
 
   virtual DeviceInfo Info() const = 0;
   virtual bool SupportsBF16() const = 0;
+  // Whether memory that is free is best spent on activations that backward would else compute again.
+  virtual bool KeepsActivations() const { return false; }
   // How large a chunk of logits the head, the loss and their backward pass are best given at a time.
   virtual size_t LogitBytes() const { return size_t{32} << 20; }
 

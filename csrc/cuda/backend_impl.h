@@ -19,6 +19,7 @@ class CudaBackend final : public Backend {
 
   DeviceInfo Info() const override;
   bool SupportsBF16() const override { return true; }
+  bool KeepsActivations() const override { return true; }
   // The embedding's gradient is read and written once a chunk, which the product must outweigh.
   size_t LogitBytes() const override { return size_t{256} << 20; }
 

@@ -32,13 +32,14 @@ int64_t LogitRows(const Config& config, DType compute_type, size_t logit_bytes, 
   return std::min(std::max<int64_t>(2, rows), std::max<int64_t>(64, most / tile * tile));
 }
 
-size_t LayOut(const Config& config, DType compute_type, size_t logit_bytes, BatchShape shape, bool training, void* base,
-              Activations* activations) {
+size_t LayOut(const Config& config, DType compute_type, size_t logit_bytes, BatchShape shape, bool training, Keep keep,
+              void* base, Activations* activations) {
   const DType x = compute_type;
   const int64_t n = shape.rows(), c = config.n_embd;
   Carver carver(base);
   Activations a;
   a.shape = shape;
+  a.keep = training ? keep : Keep::kLess;
   a.ids = carver.Take(DType::kI32, {shape.b, shape.t});
   a.labels = carver.Take(DType::kI32, {n});
   a.losses = carver.Take(DType::kF32, {n});
@@ -52,6 +53,12 @@ size_t LayOut(const Config& config, DType compute_type, size_t logit_bytes, Batc
   a.branch = carver.Take(x, {n, c});
   a.wide = carver.Take(x, {n, training ? std::max(config.n_inner, 3 * c) : config.n_inner});
   a.logits = carver.Take(x, {LogitRows(config, x, logit_bytes, n), config.padded_vocab()});
+  for (LayerActivations& layer : a.layers) {
+    const bool own = a.keep == Keep::kAll;
+    layer.normed_1 = own ? carver.Take(x, {n, c}) : a.normed;
+    layer.normed_2 = own ? carver.Take(x, {n, c}) : a.normed;
+    layer.gelu = own ? carver.Take(x, {n, config.n_inner}) : a.Wide(config.n_inner);
+  }
   if (training) {
     a.d_normed = carver.Take(x, {n, c});
     a.d_residual = carver.Take(DType::kF32, {n, c});

@@ -15,8 +15,11 @@ struct BatchShape {
   int64_t rows() const { return b * t; }  // N
 };
 
-// What backward needs of one layer. LayerNorm outputs and GELU are not kept: backward computes them again, which costs
-// a few passes over memory and saves 2C + F numbers per row and layer.
+// Whether LayerNorm outputs and GELU are kept for backward, or computed again there, bit for bit: that costs a few
+// passes over memory and saves 2C + F numbers per row and layer.
+enum class Keep : uint8_t { kLess, kAll };
+
+// What backward needs of one layer.
 struct LayerActivations {
   Tensor sum_1;           // (N, C) F32, the residual stream that enters ln_1
   Tensor mean_1, rstd_1;  // (N) F32
@@ -26,11 +29,15 @@ struct LayerActivations {
   Tensor sum_2;           // (N, C) F32, the residual stream that enters ln_2
   Tensor mean_2, rstd_2;  // (N) F32
   Tensor pre_gelu;        // (N, F) X
+  // Scratch of all layers, unless everything is kept.
+  Tensor normed_1, normed_2;  // (N, C) X, outputs of ln_1 and ln_2
+  Tensor gelu;                // (N, F) X; in backward its gradient
 };
 
 // All tensors of one forward and backward pass; X is the compute type.
 struct Activations {
   BatchShape shape;
+  Keep keep = Keep::kLess;
   Tensor ids;                            // (B, T) I32
   Tensor labels;                         // (N) I32
   Tensor losses;                         // (N) F32
@@ -39,7 +46,7 @@ struct Activations {
   Tensor mean_f, rstd_f;                 // (N) F32
 
   // Scratch, shared by all layers.
-  Tensor normed;      // (N, C) X, output of the LayerNorm at hand
+  Tensor normed;      // (N, C) X, output of ln_f, or of the LayerNorm at hand
   Tensor branch;      // (N, C) X, what a branch adds to the residual stream; in backward its gradient
   Tensor wide;        // (N, max(F, 3C)) X: GELU's output, then gradients as wide
   Tensor d_normed;    // (N, C) X
@@ -60,9 +67,9 @@ struct Activations {
 int64_t LogitRows(const Config& config, DType compute_type, size_t logit_bytes, int64_t rows);
 
 // Lays all tensors out from `base` and returns the bytes they take, which never shrink with more rows. With base null
-// it only counts. `training` keeps every layer's activations and adds what backward needs. `logit_bytes` is the
-// backend's LogitBytes().
-size_t LayOut(const Config& config, DType compute_type, size_t logit_bytes, BatchShape shape, bool training, void* base,
-              Activations* activations);
+// it only counts. `training` keeps every layer's activations and adds what backward needs; without it `keep` says
+// nothing. `logit_bytes` is the backend's LogitBytes().
+size_t LayOut(const Config& config, DType compute_type, size_t logit_bytes, BatchShape shape, bool training, Keep keep,
+              void* base, Activations* activations);
 
 }  // namespace kotodama

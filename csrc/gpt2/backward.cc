@@ -42,9 +42,11 @@ void LinearBackward(const Network& network, const Tensor& x, const Tensor& weigh
 void RunBackward(const Network& network, const Activations& a, const Weights& gradients, bool accumulate) {
   const Config& config = network.config;
   Backend& backend = *network.backend;
-  const int64_t f = config.n_inner, c = config.n_embd, layers = config.n_layer;
+  const int64_t c = config.n_embd, layers = config.n_layer;
 
+  const bool recompute = a.keep == Keep::kLess;
   const auto recompute_norm = [&](const Tensor& sum, const Tensor& weight, const Tensor& bias) {
+    if (!recompute) return;
     LayerNormForward norm;
     norm.x = sum;
     norm.weight = weight;
@@ -79,13 +81,12 @@ void RunBackward(const Network& network, const Activations& a, const Weights& gr
     const LayerWeights& compute = network.compute.layers[l];
     const LayerWeights& gradient = gradients.layers[l];
 
-    const Tensor gelu = a.Wide(f);
-    const Tensor d_pre_gelu = gelu;  // takes its memory
-    backend.Gelu(gelu, layer.pre_gelu);
-    LinearBackward(network, gelu, compute.mlp_proj_weight, a.branch, gradient.mlp_proj_weight, gradient.mlp_proj_bias,
-                   accumulate, d_pre_gelu, layer.pre_gelu);
+    const Tensor d_pre_gelu = layer.gelu;  // takes its memory
+    if (recompute) backend.Gelu(layer.gelu, layer.pre_gelu);
+    LinearBackward(network, layer.gelu, compute.mlp_proj_weight, a.branch, gradient.mlp_proj_weight,
+                   gradient.mlp_proj_bias, accumulate, d_pre_gelu, layer.pre_gelu);
     recompute_norm(layer.sum_2, master.ln_2_weight, master.ln_2_bias);
-    LinearBackward(network, a.normed, compute.c_fc_weight, d_pre_gelu, gradient.c_fc_weight, gradient.c_fc_bias,
+    LinearBackward(network, layer.normed_2, compute.c_fc_weight, d_pre_gelu, gradient.c_fc_weight, gradient.c_fc_bias,
                    accumulate, a.d_normed);
     norm.x = layer.sum_2;
     norm.weight = master.ln_2_weight;
@@ -113,7 +114,7 @@ void RunBackward(const Network& network, const Activations& a, const Weights& gr
     attention.dropout = {config.attn_pdrop, AttentionSite(l), network.dropout_key};
     backend.Run(attention);
     recompute_norm(layer.sum_1, master.ln_1_weight, master.ln_1_bias);
-    LinearBackward(network, a.normed, compute.c_attn_weight, attention.dqkv, gradient.c_attn_weight,
+    LinearBackward(network, layer.normed_1, compute.c_attn_weight, attention.dqkv, gradient.c_attn_weight,
                    gradient.c_attn_bias, accumulate, a.d_normed);
     norm.x = layer.sum_1;
     norm.weight = master.ln_1_weight;

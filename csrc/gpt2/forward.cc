@@ -36,7 +36,6 @@ void RunForward(const Network& network, const Activations& a, bool training) {
   // Every LayerNorm first adds what the branch before it computed to the residual stream; the first has none.
   LayerNormForward norm;
   norm.x = a.layers[0].sum_1;
-  norm.out = a.normed;
   norm.eps = config.layer_norm_epsilon;
 
   for (int64_t l = 0; l < config.n_layer; ++l) {
@@ -49,8 +48,9 @@ void RunForward(const Network& network, const Activations& a, bool training) {
     norm.bias = master.ln_1_bias;
     norm.mean = layer.mean_1;
     norm.rstd = layer.rstd_1;
+    norm.out = layer.normed_1;
     backend.Run(norm);
-    Linear(network, a.normed, compute.c_attn_weight, master.c_attn_bias, layer.qkv);
+    Linear(network, layer.normed_1, compute.c_attn_weight, master.c_attn_bias, layer.qkv);
     AttentionForward attention;
     attention.b = a.shape.b;
     attention.t = a.shape.t;
@@ -71,10 +71,10 @@ void RunForward(const Network& network, const Activations& a, bool training) {
     norm.bias = master.ln_2_bias;
     norm.mean = layer.mean_2;
     norm.rstd = layer.rstd_2;
+    norm.out = layer.normed_2;
     backend.Run(norm);
-    const Tensor gelu = a.Wide(config.n_inner);
-    Linear(network, a.normed, compute.c_fc_weight, master.c_fc_bias, gelu, Epilogue::kGelu, layer.pre_gelu);
-    Linear(network, gelu, compute.mlp_proj_weight, master.mlp_proj_bias, a.branch);
+    Linear(network, layer.normed_2, compute.c_fc_weight, master.c_fc_bias, layer.gelu, Epilogue::kGelu, layer.pre_gelu);
+    Linear(network, layer.gelu, compute.mlp_proj_weight, master.mlp_proj_bias, a.branch);
 
     norm.x = layer.sum_2;
     norm.dropout = dropout(config.resid_pdrop, MlpBranchSite(l));
@@ -85,6 +85,7 @@ void RunForward(const Network& network, const Activations& a, bool training) {
   norm.bias = network.master.ln_f_bias;
   norm.mean = a.mean_f;
   norm.rstd = a.rstd_f;
+  norm.out = a.normed;
   backend.Run(norm);
 }
 

@@ -67,11 +67,24 @@ MemoryPlan Model::Plan(BatchShape shape) const {
   if (precision_ == Precision::kBF16) plan.parameters += static_cast<size_t>(table_.decayed) * SizeOf(DType::kBF16);
   plan.gradients = arena;
   plan.moments = 2 * arena;
-  plan.activations =
-      LayOut(network_.config, network_.compute_type, network_.backend->LogitBytes(), shape, true, nullptr, nullptr);
-  plan.total = plan.parameters + plan.gradients + plan.moments + plan.activations;
   plan.free = network_.backend->Info().free_bytes;
+  const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
+  plan.activations = TrainingActivations(shape, plan.free > state ? plan.free - state : 0).first;
+  plan.total = plan.parameters + plan.gradients + plan.moments + plan.activations;
   return plan;
+}
+
+std::pair<size_t, Keep> Model::TrainingActivations(BatchShape shape, size_t free) const {
+  const Backend& backend = *network_.backend;
+  const auto bytes = [&](Keep keep) {
+    return LayOut(config(), network_.compute_type, backend.LogitBytes(), shape, true, keep, nullptr, nullptr);
+  };
+  if (backend.KeepsActivations()) {
+    const size_t all = bytes(Keep::kAll);
+    // Decided alike as long as the memory stays the same, on which recordings rely.
+    if (all <= activations_.bytes() || all <= free + activations_.bytes()) return {all, Keep::kAll};
+  }
+  return {bytes(Keep::kLess), Keep::kLess};
 }
 
 void Model::Reserve(BatchShape shape) {
@@ -160,9 +173,11 @@ void Model::CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape sha
 Activations Model::Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training) {
   const DType x = network_.compute_type;
   const size_t logit_bytes = network_.backend->LogitBytes();
-  EnsureActivations(LayOut(config(), x, logit_bytes, shape, training, nullptr, nullptr), shape);
+  // Training has reserved its memory.
+  const Keep keep = training ? TrainingActivations(shape, 0).second : Keep::kLess;
+  EnsureActivations(LayOut(config(), x, logit_bytes, shape, training, keep, nullptr, nullptr), shape);
   Activations activations;
-  LayOut(config(), x, logit_bytes, shape, training, activations_.data(), &activations);
+  LayOut(config(), x, logit_bytes, shape, training, keep, activations_.data(), &activations);
   network_.backend->Upload(activations.ids.data, ids, activations.ids.bytes());
   if (labels != nullptr) network_.backend->Upload(activations.labels.data, labels, activations.labels.bytes());
   return activations;

@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "backend.h"
 #include "gpt2/activations.h"
@@ -88,6 +89,9 @@ class Model {
   DeviceState* state() const { return static_cast<DeviceState*>(state_.data()); }
   float* ArenaOf(TensorKind kind);
   void CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape shape) const;
+  // Bytes of the activations of a training batch, and what of them is kept: everything where the backend likes that and
+  // `free` more bytes hold it, or the activations' memory does already.
+  std::pair<size_t, Keep> TrainingActivations(BatchShape shape, size_t free) const;
   void EnsureTrainingState();
   void EnsureActivations(size_t bytes, BatchShape shape);
   Activations Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training);
