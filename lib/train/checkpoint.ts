@@ -102,11 +102,11 @@ export async function saveCheckpoint(
     await rename(temporary, path);
   } catch (cause) {
     await rm(temporary, { recursive: true, force: true }).catch(() => {});
-    throw notSaved(state.step, ioError(cause, `${parent} could not be written`));
+    throw because(`The checkpoint of step ${state.step} could not be saved; the one before is untouched`, cause);
   }
   const problems: KotodamaError[] = [];
   const attempt = async (what: string, work: () => Promise<void>) => {
-    await work().catch((cause) => problems.push(ioError(cause, `The checkpoint ${path} was written, but ${what}`)));
+    await work().catch((cause) => problems.push(because(`The checkpoint ${path} was written, but ${what}`, cause)));
   };
   await attempt('a power cut now may undo that', () => syncFolder(parent));
   // As long as the new one is not safe, the old ones are needed.
@@ -115,15 +115,13 @@ export async function saveCheckpoint(
   return { path, bytes, problems };
 }
 
-function notSaved(step: number, cause: KotodamaError): KotodamaError {
-  if (cause.code !== 'ERR_IO') return cause;
-  const [reason] = cause.message.split('\n', 1);
-  const { hint } = cause;
-  return new KotodamaError(
-    'ERR_IO',
-    `The checkpoint of step ${step} could not be saved; the one before is untouched (${reason})`,
-    hint === undefined ? { cause } : { hint, cause },
-  );
+/** An error of the system with a message of ours around its own; any other stays what it is. */
+function because(message: string, cause: unknown): KotodamaError {
+  const error = ioError(cause, message);
+  if (error !== cause || error.code !== 'ERR_IO') return error;
+  const [reason] = error.message.split('\n', 1);
+  const { hint } = error;
+  return new KotodamaError('ERR_IO', `${message} (${reason})`, hint === undefined ? { cause } : { hint, cause });
 }
 
 /** Steps of the checkpoints in a run's folder, ascending; they may be damaged. */
