@@ -40,11 +40,11 @@ export {
   type OptimizerState,
   type Precision,
   type PretrainedOptions,
-  type SavedTokenizer,
   type StepOptions,
   type StepResult,
 } from './model/gpt2.js';
 export type { SamplingOptions } from './model/sampler.js';
+export type { SavedTokenizer } from './model/save.js';
 export type { Tokens } from './model/tokens.js';
 export { Progress, type ProgressOptions, type ProgressStream, readMetrics, recorded } from './report/index.js';
 export { Tokenizer, type TokenizerModel, type TokenizerSource } from './tokenizer/index.js';

@@ -1,6 +1,4 @@
-import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
-import { copyIntoFolder, ioError, makeFolder, writeJsonFile } from '../files.js';
 import type { HubOptions } from '../hub/index.js';
 import {
   type NativeCounters,
@@ -12,15 +10,13 @@ import {
   native,
   type TensorKind,
 } from '../native.js';
-import type { TokenizerModel } from '../tokenizer/types.js';
 import { nearest, OptionReader } from '../validate.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
 import { resolveDevice } from './device.js';
 import { type GenerateIdsOptions, type GenerateOptions, generateIds, generateText } from './generate.js';
-import { configToHuggingFace } from './hf-config.js';
 import { callNative, callNativeSync } from './native-call.js';
 import { modelFolder, readConfig, readWeights } from './pretrained.js';
-import { writeSafetensors } from './safetensors.js';
+import { type SavedTokenizer, writePretrained } from './save.js';
 import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
 
 export type Precision = 'fp32' | 'bf16';
@@ -94,9 +90,6 @@ export interface OptimizerState {
   expAvg: Float32Array;
   expAvgSq: Float32Array;
 }
-
-/** A tokenizer whose files can be saved beside the model. */
-export type SavedTokenizer = TokenizerModel & { readonly files?: readonly string[] };
 
 /**
  * A GPT-2 language model on one device: training, evaluation and generation.
@@ -246,17 +239,8 @@ export class GPT2 implements AsyncDisposable {
    */
   async savePretrained(folder: string, { tokenizer }: { tokenizer?: SavedTokenizer } = {}): Promise<void> {
     this.alive();
-    await makeFolder(folder).catch((cause) => {
-      throw ioError(cause, `${folder} could not be made`);
-    });
-    for (const file of tokenizer?.files ?? []) await copyIntoFolder(file, folder);
-    const tensors = this.tensors.map(({ name, shape }) => ({ name, shape, read: () => this.readTensor(name) }));
-    await writeSafetensors(join(folder, 'model.safetensors'), tensors);
-    const config = { ...this.config };
-    config.bosTokenId ??= tokenizer?.bosTokenId;
-    config.eosTokenId ??= tokenizer?.eosTokenId;
-    config.padTokenId ??= tokenizer?.padTokenId;
-    await writeJsonFile(join(folder, 'config.json'), configToHuggingFace(config));
+    const weights = this.tensors.map(({ name, shape }) => ({ name, shape, read: () => this.readTensor(name) }));
+    await writePretrained(folder, { config: this.config, weights, tokenizer });
   }
 
   /**

@@ -1,5 +1,7 @@
-import { link, readdir, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { link, readdir, rename, rm, symlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { SUMS_FILE, verifyChecksums, writeChecksums } from '../checksums.js';
 import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { copyIntoFolder, ioError, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
@@ -10,6 +12,9 @@ export const STATE_VERSION = 1;
 
 export const STATE_FILE = 'trainer_state.json';
 export const OPTIMIZER_FILE = 'optimizer.safetensors';
+
+/** Among the checkpoints, a link to the best one. */
+export const BEST_LINK = 'best';
 
 /** `trainer_state.json`: everything of a run that is neither a weight nor a moment. */
 export interface TrainerState {
@@ -40,11 +45,6 @@ export interface Checkpoint {
   state: TrainerState;
 }
 
-interface StateFile extends TrainerState {
-  /** Bytes of each other file: a missing or shortened one shows. */
-  files: { [name: string]: number };
-}
-
 /** The folder of a run's checkpoints. */
 export function checkpointsFolder(out: string): string {
   return join(out, 'checkpoints');
@@ -54,13 +54,31 @@ function checkpointName(step: number): string {
   return `step-${String(step).padStart(8, '0')}`;
 }
 
+function pathOf(out: string, step: number): string {
+  return join(checkpointsFolder(out), checkpointName(step));
+}
+
+/** What `removeLeftovers` removes. */
+function temporaryOf(out: string, step: number): string {
+  return join(checkpointsFolder(out), `.${checkpointName(step)}.tmp`);
+}
+
+/** A checkpoint that was written. */
+export interface SavedCheckpoint {
+  path: string;
+  /** Of all its files. */
+  bytes: number;
+  /** What the system refused after the checkpoint was safe. */
+  problems: KotodamaError[];
+}
+
 /**
  * Writes a checkpoint: into a folder with a temporary name, every file and the folder synced, then renamed. Only after
  * that are the run's newest weights replaced and old checkpoints pruned, so a crash or a full disk at any moment leaves
- * the last one whole.
+ * the last one whole. `SHA256SUMS` is written over all files.
  *
  * @param write puts weights, tokenizer and moments into the folder that it is given; each file synced.
- * @param keep how many checkpoints stay.
+ * @param keep how many checkpoints stay, beside the best one (see `prune`).
  * @throws KotodamaError `ERR_IO` when the system refuses; what was written in part is gone then.
  */
 export async function saveCheckpoint(
@@ -68,39 +86,42 @@ export async function saveCheckpoint(
   state: TrainerState,
   write: (folder: string) => Promise<void>,
   keep: number,
-): Promise<{ path: string; bytes: number }> {
+): Promise<SavedCheckpoint> {
   const parent = checkpointsFolder(out);
-  const path = join(parent, checkpointName(state.step));
-  const temporary = join(parent, `.${checkpointName(state.step)}.tmp`);
+  const path = pathOf(out, state.step);
+  const temporary = temporaryOf(out, state.step);
+  let bytes: number;
   try {
+    if (existsSync(path)) throw new KotodamaError('ERR_CHECKPOINT', `${path} is there already`);
     await rm(temporary, { recursive: true, force: true });
     await makeFolder(temporary);
     await write(temporary);
-    const files = await sizes(temporary);
-    await writeJsonFile(join(temporary, STATE_FILE), { ...state, files } satisfies StateFile);
+    await writeJsonFile(join(temporary, STATE_FILE), state);
+    bytes = await writeChecksums(temporary);
     await syncFolder(temporary);
-    // A folder of this name is left only by a run that was damaged and went back beyond it.
-    await rm(path, { recursive: true, force: true });
     await rename(temporary, path);
-    await syncFolder(parent);
-    await publish(path, out);
-    await prune(out, keep);
-    return { path, bytes: Object.values(files).reduce((sum, size) => sum + size, 0) };
   } catch (cause) {
     await rm(temporary, { recursive: true, force: true }).catch(() => {});
-    throw notSaved(state.step, ioError(cause, `${parent} could not be written`));
+    throw because(`The checkpoint of step ${state.step} could not be saved; the one before is untouched`, cause);
   }
+  const problems: KotodamaError[] = [];
+  const attempt = async (what: string, work: () => Promise<void>) => {
+    await work().catch((cause) => problems.push(because(`The checkpoint ${path} was written, but ${what}`, cause)));
+  };
+  await attempt('a power cut now may undo that', () => syncFolder(parent));
+  // As long as the new one is not safe, the old ones are needed.
+  if (problems.length === 0) await attempt('older ones could not be removed', () => prune(out, keep));
+  await attempt(`its weights could not be put into ${out}`, () => publish(path, out));
+  return { path, bytes, problems };
 }
 
-function notSaved(step: number, cause: KotodamaError): KotodamaError {
-  if (cause.code !== 'ERR_IO') return cause;
-  const [reason] = cause.message.split('\n', 1);
-  const { hint } = cause;
-  return new KotodamaError(
-    'ERR_IO',
-    `The checkpoint of step ${step} could not be saved; the one before is untouched (${reason})`,
-    hint === undefined ? { cause } : { hint, cause },
-  );
+/** An error of the system with a message of ours around its own; any other stays what it is. */
+function because(message: string, cause: unknown): KotodamaError {
+  const error = ioError(cause, message);
+  if (error !== cause || error.code !== 'ERR_IO') return error;
+  const [reason] = error.message.split('\n', 1);
+  const { hint } = error;
+  return new KotodamaError('ERR_IO', `${message} (${reason})`, hint === undefined ? { cause } : { hint, cause });
 }
 
 /** Steps of the checkpoints in a run's folder, ascending; they may be damaged. */
@@ -110,36 +131,53 @@ export async function listCheckpoints(out: string): Promise<number[]> {
   return steps.map(Number).sort((a, b) => a - b);
 }
 
-/**
- * The newest whole checkpoint of a run, or undefined when there is none.
- *
- * @param onDamaged told about each newer one that had to be passed over.
- */
+/** A checkpoint that cannot be continued from, and why. */
+export interface DamagedCheckpoint {
+  path: string;
+  problem: string;
+}
+
+/** The newest whole checkpoint of a run, or undefined when there is none; and the newer ones that are damaged. */
 export async function newestCheckpoint(
   out: string,
-  onDamaged: (problem: string) => void = () => {},
-): Promise<Checkpoint | undefined> {
+): Promise<{ checkpoint: Checkpoint | undefined; damaged: DamagedCheckpoint[] }> {
+  const damaged: DamagedCheckpoint[] = [];
   for (const step of (await listCheckpoints(out)).reverse()) {
-    const path = join(checkpointsFolder(out), checkpointName(step));
+    const path = pathOf(out, step);
     try {
-      return { path, state: await readState(path) };
+      await verifyChecksums(path);
+      return { checkpoint: { path, state: await readState(path) }, damaged };
     } catch (error) {
-      onDamaged(`the checkpoint ${path} is damaged and was passed over: ${messageOf(error)}`);
+      damaged.push({ path, problem: messageOf(error) });
     }
   }
-  return undefined;
+  return { checkpoint: undefined, damaged };
+}
+
+/** Gives a damaged checkpoint another name: it must not count among those that are kept, nor be in a new one's way. */
+export async function setAside({ path }: DamagedCheckpoint): Promise<string> {
+  const name = join(dirname(path), `damaged-${basename(path)}`);
+  let free = name;
+  for (let number = 2; existsSync(free); number++) free = `${name}-${number}`;
+  try {
+    await rename(path, free);
+  } catch (cause) {
+    throw ioError(cause, `${path} is damaged and could not be renamed`);
+  }
+  return free;
 }
 
 /** Removes what a run that was killed while saving left behind. */
 export async function removeLeftovers(out: string): Promise<void> {
-  const parent = checkpointsFolder(out);
-  const names = await readdir(parent).catch(() => []);
-  const leftovers = names.filter((name) => /^\.step-\d+\.tmp$/.test(name));
-  await Promise.all(leftovers.map((name) => rm(join(parent, name), { recursive: true, force: true })));
+  for (const folder of [out, checkpointsFolder(out)]) {
+    const names = await readdir(folder).catch(() => []);
+    const leftovers = names.filter((name) => /^\..+\.tmp$/.test(name));
+    await Promise.all(leftovers.map((name) => rm(join(folder, name), { recursive: true, force: true })));
+  }
 }
 
 async function readState(path: string): Promise<TrainerState> {
-  const { files, ...state } = (await readJsonFile(join(path, STATE_FILE), 'ERR_CHECKPOINT')) as StateFile;
+  const state = (await readJsonFile(join(path, STATE_FILE), 'ERR_CHECKPOINT')) as TrainerState;
   if (state.version !== STATE_VERSION) {
     throw new KotodamaError('ERR_CHECKPOINT', `${STATE_FILE} has another version`, {
       expected: String(STATE_VERSION),
@@ -150,25 +188,15 @@ async function readState(path: string): Promise<TrainerState> {
   const whole =
     Number.isSafeInteger(state.step) &&
     Number.isSafeInteger(state.counters?.microStep) &&
-    Number.isSafeInteger(state.position?.epoch) &&
-    typeof files === 'object';
+    Number.isSafeInteger(state.position?.epoch);
   if (!whole) throw new KotodamaError('ERR_CHECKPOINT', `${STATE_FILE} is incomplete`);
-  for (const [name, expected] of Object.entries(files)) {
-    const { size } = await stat(join(path, name));
-    if (size !== expected) {
-      throw new KotodamaError('ERR_CHECKPOINT', `${name} has the wrong size`, {
-        expected: `${expected} bytes`,
-        received: `${size} bytes`,
-      });
-    }
-  }
   return state;
 }
 
 /** Makes a checkpoint's weights the newest ones of the run, without a second copy of them where links work. */
 async function publish(checkpoint: string, out: string): Promise<void> {
   const names = await readdir(checkpoint);
-  for (const name of names.filter((name) => name !== OPTIMIZER_FILE && name !== STATE_FILE)) {
+  for (const name of names.filter((name) => ![OPTIMIZER_FILE, STATE_FILE, SUMS_FILE].includes(name))) {
     const temporary = join(out, `.${name}.tmp`);
     try {
       await rm(temporary, { force: true });
@@ -177,21 +205,49 @@ async function publish(checkpoint: string, out: string): Promise<void> {
       // Renaming one link of a file onto another one does nothing, and leaves the first.
       await rm(temporary, { force: true });
     } catch {
+      // Some file systems have no links.
       await copyIntoFolder(join(checkpoint, name), out);
     }
   }
   await syncFolder(out);
 }
 
+/**
+ * Removes checkpoints but the `keep` newest and the best: the one with the lowest evaluation loss among those that were
+ * evaluated at their own step, which the link `best` names.
+ */
 async function prune(out: string, keep: number): Promise<void> {
   const steps = await listCheckpoints(out);
+  const best = await bestOf(out, steps);
+  if (best !== undefined) await linkBest(out, best);
   for (const step of steps.slice(0, -keep)) {
-    await rm(join(checkpointsFolder(out), checkpointName(step)), { recursive: true, force: true });
+    if (step === best) continue;
+    // What is left of it when this is cut short must not pass for a checkpoint.
+    const leaving = temporaryOf(out, step);
+    await rename(pathOf(out, step), leaving);
+    await rm(leaving, { recursive: true, force: true });
   }
 }
 
-async function sizes(folder: string): Promise<{ [name: string]: number }> {
-  const names = (await readdir(folder)).sort();
-  const stats = await Promise.all(names.map((name) => stat(join(folder, name))));
-  return Object.fromEntries(names.map((name, index) => [name, stats[index]?.size ?? 0]));
+async function bestOf(out: string, steps: readonly number[]): Promise<number | undefined> {
+  let best: { step: number; loss: number } | undefined;
+  for (const step of steps) {
+    const state = await readState(pathOf(out, step)).catch(() => undefined);
+    const { evaluation } = state ?? { evaluation: null };
+    if (evaluation?.step !== step || !Number.isFinite(evaluation.loss)) continue;
+    if (best === undefined || evaluation.loss < best.loss) best = evaluation;
+  }
+  return best?.step;
+}
+
+/** A name that is easier to type; some file systems have no links, and nothing depends on this one. */
+async function linkBest(out: string, step: number): Promise<void> {
+  const temporary = join(checkpointsFolder(out), '.best.tmp');
+  try {
+    await rm(temporary, { force: true });
+    await symlink(checkpointName(step), temporary);
+    await rename(temporary, join(checkpointsFolder(out), BEST_LINK));
+  } catch {
+    await rm(temporary, { force: true }).catch(() => {});
+  }
 }

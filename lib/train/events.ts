@@ -72,13 +72,17 @@ export interface SampleEvent {
   text: string;
 }
 
-/** A checkpoint is on disk, whole and synced. */
+/** A checkpoint is on disk, whole and synced. It was written beside the training, so later steps may have been told before. */
 export interface CheckpointEvent {
   type: 'checkpoint';
+  /** Steps that the checkpoint holds. */
   step: number;
   path: string;
   bytes: number;
+  /** From the end of the step until it was safe. */
   seconds: number;
+  /** The part of it that training waited for: a copy of the model, and a save before this one. */
+  pausedSeconds: number;
 }
 
 /** Something went wrong and the run goes on. */

@@ -42,7 +42,7 @@ export async function openRunFolder(out: string, resume: boolean): Promise<void>
   }
   try {
     await makeFolder(out);
-    await removeLeftovers(out);
+    if (resume) await removeLeftovers(out);
   } catch (cause) {
     throw ioError(cause, `${out} cannot be used as a run's folder`);
   }

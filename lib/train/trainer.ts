@@ -1,10 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Batch, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
-import type { GPT2, SavedTokenizer } from '../model/gpt2.js';
+import type { GPT2 } from '../model/gpt2.js';
+import type { SavedTokenizer } from '../model/save.js';
 import { OptionReader } from '../validate.js';
 import { type BatchSource, BatchStream, countBatches } from './batch-stream.js';
-import { newestCheckpoint, STATE_VERSION, saveCheckpoint, type TrainerState } from './checkpoint.js';
+import { newestCheckpoint, type SavedCheckpoint, STATE_VERSION, setAside, type TrainerState } from './checkpoint.js';
+import { CheckpointSaver, type SaveOutcome } from './checkpoint-saver.js';
 import { evaluate } from './evaluate.js';
 import type {
   CheckpointEvent,
@@ -16,7 +18,7 @@ import type {
   WarningEvent,
 } from './events.js';
 import { checkIdentity, identityOf, plain } from './identity.js';
-import { readCheckpointTensors, writeOptimizer } from './optimizer-file.js';
+import { readCheckpointTensors } from './model-state.js';
 import { needsCounting, readTrainingOptions, TRAINING_OPTIONS, type TrainingOptions, warmupOf } from './options.js';
 import { openRunFolder, writeRunFile } from './run-folder.js';
 import { learningRateAt, type Schedule } from './schedule.js';
@@ -102,6 +104,16 @@ export class Trainer {
   }
 }
 
+/** A step whose loss or gradient is no number. */
+interface Refused {
+  type: 'refused';
+  what: string;
+  value: number;
+  batch: Batch | undefined;
+  /** The last block before the step. */
+  before: { epoch: number; blocks: number };
+}
+
 /** One start of a run: the state between its steps. */
 class Run {
   private step = 0;
@@ -116,6 +128,7 @@ class Run {
   private midStep = false;
   private schedule: Schedule;
   private readonly stream: BatchStream;
+  private readonly saver: CheckpointSaver;
   private readonly begun = performance.now();
 
   constructor(
@@ -124,6 +137,7 @@ class Run {
     private readonly signal: AbortSignal | undefined,
   ) {
     this.stream = new BatchStream(given.train, options.epochs ?? Number.POSITIVE_INFINITY);
+    this.saver = new CheckpointSaver({ ...given, keep: options.keep });
     this.schedule = this.makeSchedule(null);
   }
 
@@ -134,16 +148,18 @@ class Run {
     while (this.step < lastStep && !this.aborted) {
       const event = await this.takeStep();
       if (event === undefined) break;
-      yield event;
+      if (event.type === 'refused') yield* this.stop(event);
+      else yield event;
       const due = (every: number) => every > 0 && this.step % every === 0 && !this.aborted;
       if (due(options.evalEvery)) yield* this.evaluate();
       if (due(options.sampleEvery)) yield await this.sample();
-      if (due(options.saveEvery)) yield await this.saveOrWarn();
+      if (due(options.saveEvery)) await this.save();
+      yield* this.ended();
       // Lets signals and timers in even when data and engine always answer at once.
       await nextTurn();
     }
     if (!this.aborted && this.evaluation?.step !== this.step) yield* this.evaluate();
-    if (this.savedStep !== this.step) yield await this.save();
+    yield* this.saveLast();
     yield {
       type: 'end',
       step: this.step,
@@ -156,8 +172,9 @@ class Run {
     };
   }
 
-  /** Ends the data's workers, and leaves no half-accumulated gradient in the model. */
+  /** Ends the data's workers and a save that is under way, and leaves no half-accumulated gradient in the model. */
   async close(): Promise<void> {
+    await this.saver.settle();
     await this.stream.close();
     if (this.midStep) await this.given.model.zeroGradients();
   }
@@ -170,9 +187,7 @@ class Run {
     const { model, train, out, resume = false } = this.given;
     const warnings: string[] = [];
     await openRunFolder(out, resume);
-    const found = resume ? await newestCheckpoint(out, (problem) => warnings.push(problem)) : undefined;
-    if (found !== undefined) await this.restore(found.state, found.path);
-    else if (resume) warnings.push(`${out} holds no whole checkpoint: the run begins again at step 0`);
+    if (resume) warnings.push(...(await this.resume()));
 
     if (needsCounting(this.options)) this.batchesPerEpoch ??= await countBatches(train, this.signal);
     const totalSteps = this.totalSteps();
@@ -206,8 +221,8 @@ class Run {
     for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
   }
 
-  /** One optimizer step, or undefined when the data has ended. */
-  private async takeStep(): Promise<StepEvent | undefined> {
+  /** One optimizer step, or why it was not applied; undefined when the data has ended. */
+  private async takeStep(): Promise<StepEvent | Refused | undefined> {
     const { model } = this.given;
     const start = performance.now();
     const waitedBefore = this.stream.waitedSeconds;
@@ -222,7 +237,8 @@ class Run {
       if (batch === undefined) break;
       this.midStep = true;
       const result = await model.forwardBackward(batch);
-      if (!Number.isFinite(result.lossSum)) throw this.nonFinite('loss', result.lossSum, batch, before);
+      if (!Number.isFinite(result.lossSum))
+        return { type: 'refused', what: 'loss', value: result.lossSum, batch, before };
       lossSum += result.lossSum;
       labels += result.tokens;
       tokens += batch.inputIds.data.length;
@@ -235,7 +251,7 @@ class Run {
       weightDecay: this.options.weightDecay,
       maxGradNorm: this.options.gradClip,
     });
-    if (!applied) throw this.nonFinite('gradient norm', gradNorm, undefined, before);
+    if (!applied) return { type: 'refused', what: 'gradient norm', value: gradNorm, batch: undefined, before };
     this.midStep = false;
     this.step++;
     this.tokens += tokens;
@@ -255,12 +271,14 @@ class Run {
     };
   }
 
-  private nonFinite(
-    what: string,
-    value: number,
-    batch: Batch | undefined,
-    before: { epoch: number; blocks: number },
-  ): KotodamaError {
+  /** Ends the run, once the checkpoint that is being written is safe. */
+  private async *stop(refused: Refused): AsyncGenerator<CheckpointEvent | WarningEvent, never, void> {
+    await this.saver.settle();
+    yield* this.ended();
+    throw this.nonFinite(refused);
+  }
+
+  private nonFinite({ what, value, batch, before }: Refused): KotodamaError {
     const { blocks, epoch } = this.stream.last;
     const first = before.epoch === epoch ? before.blocks + 1 : 1;
     const range = first < blocks ? `blocks ${first} to ${blocks}` : `block ${blocks}`;
@@ -302,20 +320,9 @@ class Run {
     return { type: 'sample', step: this.step, prompt, text };
   }
 
-  /** A disk that is full now may have room again at the next checkpoint, so the run goes on. */
-  private async saveOrWarn(): Promise<CheckpointEvent | WarningEvent> {
-    try {
-      return await this.save();
-    } catch (error) {
-      if (error instanceof KotodamaError && error.code === 'ERR_IO') return this.warning(error.code, error.message);
-      throw error;
-    }
-  }
-
-  private async save(): Promise<CheckpointEvent> {
-    const { model, tokenizer, out } = this.given;
-    const start = performance.now();
-    const state: TrainerState = {
+  private async save(): Promise<void> {
+    const { model } = this.given;
+    await this.saver.save({
       version: STATE_VERSION,
       step: this.step,
       tokens: this.tokens,
@@ -326,15 +333,52 @@ class Run {
       evaluation: this.evaluation,
       options: plain(this.options),
       identity: this.identity(),
-    };
-    const write = async (folder: string) => {
-      await model.savePretrained(folder, { tokenizer });
-      await writeOptimizer(model, folder);
-    };
-    const { path, bytes } = await saveCheckpoint(out, state, write, this.options.keep);
-    this.checkpoint = path;
-    this.savedStep = this.step;
-    return { type: 'checkpoint', step: this.step, path, bytes, seconds: secondsSince(start) };
+    });
+  }
+
+  /** Saves the end of the run, unless that was done, and waits for it. */
+  private async *saveLast(): AsyncGenerator<CheckpointEvent | WarningEvent, void, void> {
+    await this.saver.settle();
+    yield* this.ended();
+    if (this.savedStep === this.step) return;
+    await this.save();
+    await this.saver.settle();
+    for (const outcome of this.saver.take()) {
+      if ('error' in outcome) throw outcome.error;
+      yield* this.saved(outcome);
+    }
+  }
+
+  /** Tells of the saves that have ended. A disk that is full now may have room again for the next one: the run goes on. */
+  private *ended(): Generator<CheckpointEvent | WarningEvent, void, void> {
+    for (const outcome of this.saver.take()) {
+      if (!('error' in outcome)) yield* this.saved(outcome);
+      else if (outcome.error instanceof KotodamaError && outcome.error.code === 'ERR_IO') {
+        yield { ...this.warning(outcome.error.code, outcome.error.message), step: outcome.step };
+      } else throw outcome.error;
+    }
+  }
+
+  private *saved(outcome: SaveOutcome & { saved: SavedCheckpoint }): Generator<CheckpointEvent | WarningEvent> {
+    const { step, seconds, pausedSeconds, saved } = outcome;
+    this.checkpoint = saved.path;
+    this.savedStep = step;
+    yield { type: 'checkpoint', step, path: saved.path, bytes: saved.bytes, seconds, pausedSeconds };
+    for (const { code, message } of saved.problems) yield this.warning(code, message);
+  }
+
+  /** Continues from the newest whole checkpoint; gives what the person should know. */
+  private async resume(): Promise<string[]> {
+    const { out } = this.given;
+    const { checkpoint, damaged } = await newestCheckpoint(out);
+    if (checkpoint !== undefined) await this.restore(checkpoint.state, checkpoint.path);
+    const warnings: string[] = [];
+    for (const found of damaged) {
+      const { path, problem } = found;
+      warnings.push(`the checkpoint ${path} is damaged and was passed over, as ${await setAside(found)}: ${problem}`);
+    }
+    if (checkpoint === undefined) warnings.push(`${out} holds no whole checkpoint: the run begins again at step 0`);
+    return warnings;
   }
 
   private async restore(state: TrainerState, path: string): Promise<void> {

@@ -22,7 +22,7 @@ t.test('train, generate, evaluate, and train on', async (t) => {
     ...['checkpoints', 'config.json', 'metrics.jsonl', 'model.safetensors', 'report.html', 'run.json'],
     ...['tokenizer.json', 'tokenizer_config.json'],
   ]);
-  t.same(readdirSync(join(cwd, 'runs/a/checkpoints')), ['step-00000004', 'step-00000008']);
+  t.same(readdirSync(join(cwd, 'runs/a/checkpoints')), ['best', 'step-00000004', 'step-00000008']);
   t.match(JSON.parse(readFileSync(join(cwd, 'runs/a/config.json'), 'utf8')), {
     model_type: 'gpt2',
     n_embd: 16,

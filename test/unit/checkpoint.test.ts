@@ -1,11 +1,24 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { verifyChecksums, writeChecksums } from '../../dist/checksums.js';
 import {
   checkpointsFolder,
   listCheckpoints,
   newestCheckpoint,
   saveCheckpoint,
+  setAside,
   type TrainerState,
 } from '../../dist/train/checkpoint.js';
 import { openRunFolder, readRunFile, writeRunFile } from '../../dist/train/run-folder.js';
@@ -18,13 +31,17 @@ function state(step: number): TrainerState {
   };
 }
 
-async function save(out: string, step: number, keep = 3): Promise<string> {
+async function save(
+  out: string,
+  step: number,
+  { keep = 3, evaluation = null }: { keep?: number; evaluation?: TrainerState['evaluation'] } = {},
+): Promise<string> {
   const write = async (folder: string) => {
     writeFileSync(join(folder, 'model.safetensors'), `weights ${step}`);
     writeFileSync(join(folder, 'config.json'), '{}');
     writeFileSync(join(folder, 'optimizer.safetensors'), `moments ${step}`);
   };
-  return (await saveCheckpoint(out, state(step), write, keep)).path;
+  return (await saveCheckpoint(out, { ...state(step), evaluation }, write, keep)).path;
 }
 
 t.test('what was saved is found again, the newest first, and its weights are those of the run', async (t) => {
@@ -33,31 +50,29 @@ t.test('what was saved is found again, the newest first, and its weights are tho
   await save(out, 5);
   const path = await save(out, 10);
   t.equal(path, join(out, 'checkpoints', 'step-00000010'));
-  const found = await newestCheckpoint(out);
-  t.same(found, { path, state: state(10) });
+  t.same(await newestCheckpoint(out), { checkpoint: { path, state: state(10) }, damaged: [] });
   t.equal(readFileSync(join(out, 'model.safetensors'), 'utf8'), 'weights 10');
   t.same(readdirSync(out).sort(), ['checkpoints', 'config.json', 'model.safetensors']);
-  t.same(readdirSync(path).sort(), ['config.json', 'model.safetensors', 'optimizer.safetensors', 'trainer_state.json']);
+  const files = ['config.json', 'model.safetensors', 'optimizer.safetensors', 'trainer_state.json'];
+  t.same(readdirSync(path).sort(), ['SHA256SUMS', ...files]);
 });
 
-t.test('saving the same step again replaces it', async (t) => {
+t.test('a checkpoint that is there is never written again', async (t) => {
   const out = t.testdir();
   await openRunFolder(out, false);
-  await save(out, 5);
-  await save(out, 5);
-  t.same(await listCheckpoints(out), [5]);
-  t.same(
-    readdirSync(out).filter((name) => name.includes('tmp')),
-    [],
-  );
+  const path = await save(out, 5);
+  const before = readFileSync(join(path, 'SHA256SUMS'), 'utf8');
+  await t.rejects(save(out, 5), { code: 'ERR_CHECKPOINT', message: /step-00000005 is there already/ });
+  t.same(readdirSync(checkpointsFolder(out)), ['step-00000005']);
+  t.equal(readFileSync(join(path, 'SHA256SUMS'), 'utf8'), before);
 });
 
 t.test('only the last ones are kept, and step 100000000 comes after step 99999999', async (t) => {
   const out = t.testdir();
   await openRunFolder(out, false);
-  for (const step of [99_999_998, 99_999_999, 100_000_000]) await save(out, step, 2);
+  for (const step of [99_999_998, 99_999_999, 100_000_000]) await save(out, step, { keep: 2 });
   t.same(await listCheckpoints(out), [99_999_999, 100_000_000]);
-  t.equal((await newestCheckpoint(out))?.state.step, 100_000_000);
+  t.equal((await newestCheckpoint(out)).checkpoint?.state.step, 100_000_000);
 });
 
 t.test('a write that fails leaves the last checkpoint and nothing else', async (t) => {
@@ -77,26 +92,105 @@ t.test('a write that fails leaves the last checkpoint and nothing else', async (
   t.equal(readFileSync(join(out, 'model.safetensors'), 'utf8'), 'weights 5');
 });
 
+t.test(
+  'the best one stays as well: the lowest loss among those that were evaluated where they were saved',
+  async (t) => {
+    const out = t.testdir();
+    await openRunFolder(out, false);
+    const losses = [5, 4, Number.NaN, 3, 2, 2.5, 1, 2.2, 2.1];
+    const kept: number[][] = [];
+    for (const [step, loss] of losses.entries()) {
+      // That of step 7 was measured before it.
+      await save(out, step + 1, { keep: 2, evaluation: { step: step === 6 ? 6 : step + 1, loss } });
+      kept.push(await listCheckpoints(out));
+    }
+    t.same(kept, [[1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 6], [5, 6, 7], [5, 7, 8], [5, 8, 9]]);
+    t.equal(readlinkSync(join(checkpointsFolder(out), 'best')), 'step-00000005');
+  },
+);
+
 t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
   const damages: { [what: string]: (path: string) => void } = {
     'a shortened file': (path) => truncateSync(join(path, 'optimizer.safetensors'), 3),
     'an empty file': (path) => truncateSync(join(path, 'model.safetensors'), 0),
-    'a state that is no JSON': (path) => writeFileSync(join(path, 'trainer_state.json'), '{'),
-    'a state that is half': (path) => writeFileSync(join(path, 'trainer_state.json'), '{"version":1,"files":{}}'),
-    'a state of another version': (path) => writeFileSync(join(path, 'trainer_state.json'), '{"version":2}'),
+    'a missing file': (path) => rmSync(join(path, 'config.json')),
+    'one file too many': (path) => writeFileSync(join(path, 'more.json'), '{}'),
+    'no list': (path) => rmSync(join(path, 'SHA256SUMS')),
+    'an empty list': (path) => truncateSync(join(path, 'SHA256SUMS'), 0),
+    'no folder': (path) => {
+      rmSync(path, { recursive: true });
+      writeFileSync(path, '');
+    },
   };
+  // Not damaged, but none that can be continued from.
+  const states = { 'no JSON': '{', 'half a state': '{"version":1}', 'another version': '{"version":999}' };
+  for (const [what, text] of Object.entries(states)) {
+    damages[what] = (path) => {
+      writeFileSync(join(path, 'trainer_state.json'), text);
+      const { status } = spawnSync('sh', ['-c', 'sha256sum $(ls | grep -v SHA) > SHA256SUMS'], { cwd: path });
+      t.equal(status, 0);
+    };
+  }
   for (const [what, damage] of Object.entries(damages)) {
     const out = t.testdir();
     await openRunFolder(out, false);
     const good = await save(out, 5);
     const bad = await save(out, 10);
     damage(bad);
-    const problems: string[] = [];
-    const found = await newestCheckpoint(out, (problem) => problems.push(problem));
-    t.equal(found?.path, good, what);
-    t.equal(problems.length, 1, what);
-    t.match(problems[0], bad, what);
+    const { checkpoint, damaged } = await newestCheckpoint(out);
+    t.equal(checkpoint?.path, good, what);
+    t.match(damaged, [{ path: bad, problem: /./ }], what);
+    t.equal(damaged.length, 1);
   }
+});
+
+t.test('a byte that changed anywhere in a checkpoint is noticed', async (t) => {
+  const out = t.testdir();
+  await openRunFolder(out, false);
+  const path = await save(out, 5);
+  await verifyChecksums(path);
+  let bytes = 0;
+  for (const name of readdirSync(path)) {
+    const whole = readFileSync(join(path, name));
+    for (let at = 0; at < whole.length; at++) {
+      // One bit, and not always the same.
+      const changed = Buffer.from(whole);
+      changed[at] = (changed[at] as number) ^ (1 << (at % 8));
+      writeFileSync(join(path, name), changed);
+      const { checkpoint } = await newestCheckpoint(out);
+      if (checkpoint !== undefined) t.fail(`byte ${at} of ${name}`);
+      bytes++;
+    }
+    writeFileSync(join(path, name), whole);
+  }
+  t.ok(bytes > 500, `${bytes} bytes`);
+  t.equal((await newestCheckpoint(out)).checkpoint?.path, path);
+});
+
+t.test('sha256sum of the GNU tools agrees', async (t) => {
+  const folder = t.testdir({ 'a b.txt': 'text', empty: '', 'big.bin': Buffer.alloc(3_000_001, 7) });
+  t.equal(await writeChecksums(folder), 3_000_005);
+  const { status, stdout } = spawnSync('sha256sum', ['-c', '--strict', 'SHA256SUMS'], { cwd: folder });
+  t.equal(status, 0);
+  t.equal(String(stdout), 'a b.txt: OK\nbig.bin: OK\nempty: OK\n');
+  await t.rejects(verifyChecksums(join(folder, 'nothing')), { code: 'ERR_IO' });
+  renameSync(join(folder, 'empty'), join(folder, 'other'));
+  await t.rejects(verifyChecksums(folder), { code: 'ERR_CHECKPOINT', message: /empty is missing/ });
+});
+
+t.test('a damaged checkpoint that is set aside counts no more', async (t) => {
+  const out = t.testdir();
+  await openRunFolder(out, false);
+  await save(out, 5);
+  for (const name of ['damaged-step-00000010', 'damaged-step-00000010-2']) {
+    const path = await save(out, 10);
+    const aside = await setAside({ path, problem: '' });
+    t.equal(aside, join(checkpointsFolder(out), name));
+    t.same(readdirSync(aside).length, 5);
+  }
+  await save(out, 7, { keep: 1 });
+  t.same(await listCheckpoints(out), [7]);
+  await t.rejects(setAside({ path: join(out, 'nothing'), problem: '' }), { code: 'ERR_IO' });
 });
 
 t.test('what a killed run left behind is no checkpoint, and is removed', async (t) => {
@@ -106,7 +200,7 @@ t.test('what a killed run left behind is no checkpoint, and is removed', async (
   const leftover = join(checkpointsFolder(out), '.step-00000010.tmp');
   mkdirSync(leftover);
   writeFileSync(join(leftover, 'model.safetensors'), 'half');
-  t.equal((await newestCheckpoint(out))?.state.step, 5);
+  t.equal((await newestCheckpoint(out)).checkpoint?.state.step, 5);
   await openRunFolder(out, true);
   t.notOk(existsSync(leftover));
 });

@@ -10,7 +10,7 @@ const step = (number: number): TrainEvent => ({
   ...{ tokens: number, epoch: 1, dataWaitShare: 0, stepSeconds: 1 },
 });
 const checkpoint = (number: number): TrainEvent => ({
-  ...{ type: 'checkpoint', step: number, path: `step-${number}`, bytes: 1, seconds: 1 },
+  ...{ type: 'checkpoint', step: number, path: `step-${number}`, bytes: 1, seconds: 1, pausedSeconds: 0 },
 });
 const start = (number: number): TrainEvent => ({
   ...{ type: 'start', step: number, time: 0, resumedFrom: null, out: 'runs/<a>', precision: 'fp32', parameters: 10 },

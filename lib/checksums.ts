@@ -1,0 +1,111 @@
+import { createHash } from 'node:crypto';
+import { open, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { KotodamaError } from './errors.js';
+import { ioError, writeTextFile } from './files.js';
+
+/** The list of a folder's files with their SHA-256, as `sha256sum -c SHA256SUMS` reads it too. */
+export const SUMS_FILE = 'SHA256SUMS';
+
+/** What is hashed at once: some two milliseconds in which the event loop waits. */
+const CHUNK_BYTES = 2 ** 20;
+
+/** What a file holds. */
+export interface FileSum {
+  bytes: number;
+  /** Lower-case hexadecimal. */
+  sha256: string;
+}
+
+/**
+ * Reads a file and hashes it.
+ *
+ * @throws KotodamaError `ERR_IO` when it cannot be read.
+ */
+export async function sumOfFile(path: string): Promise<FileSum> {
+  const hash = createHash('sha256');
+  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  let bytes = 0;
+  try {
+    const file = await open(path, 'r');
+    try {
+      for (;;) {
+        const { bytesRead } = await file.read(chunk, 0, chunk.length, bytes);
+        if (bytesRead === 0) break;
+        hash.update(chunk.subarray(0, bytesRead));
+        bytes += bytesRead;
+        await nextTurn();
+      }
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
+    throw ioError(cause, `${path} could not be read`);
+  }
+  return { bytes, sha256: hash.digest('hex') };
+}
+
+/**
+ * Writes `SHA256SUMS` over every file in a folder.
+ *
+ * @returns bytes of those files.
+ */
+export async function writeChecksums(folder: string): Promise<number> {
+  let total = 0;
+  let text = '';
+  for (const name of await filesIn(folder)) {
+    const { bytes, sha256 } = await sumOfFile(join(folder, name));
+    total += bytes;
+    text += `${sha256}  ${name}\n`;
+  }
+  await writeTextFile(join(folder, SUMS_FILE), text);
+  return total;
+}
+
+/**
+ * Compares every file in a folder with `SHA256SUMS`. A byte that changed in any of them, or in the list, is noticed; so is a
+ * file that is missing or was added.
+ *
+ * @throws KotodamaError `ERR_CHECKPOINT` that names the file, `ERR_IO` when one cannot be read.
+ */
+export async function verifyChecksums(folder: string): Promise<void> {
+  const sums = await readSums(folder);
+  const names = await filesIn(folder).catch((cause) => {
+    throw ioError(cause, `${folder} could not be read`);
+  });
+  for (const name of sums.keys()) if (!names.includes(name)) throw damaged(`${name} is missing`);
+  for (const name of names) {
+    const expected = sums.get(name);
+    if (expected === undefined) throw damaged(`${name} is not in ${SUMS_FILE}`);
+    const { sha256 } = await sumOfFile(join(folder, name));
+    if (sha256 === expected) continue;
+    throw damaged(`${name} is not what was written`, {
+      expected: `SHA-256 ${expected.slice(0, 12)}...`,
+      received: `${sha256.slice(0, 12)}...`,
+    });
+  }
+}
+
+/** Strict: a list with any other byte in it would otherwise be one whose damage nobody sees. */
+async function readSums(folder: string): Promise<Map<string, string>> {
+  let text: string;
+  try {
+    text = await readFile(join(folder, SUMS_FILE), 'utf8');
+  } catch (cause) {
+    throw ioError(cause, `${SUMS_FILE} could not be read`);
+  }
+  if (!/^(?:[0-9a-f]{64} {2}[^\n]+\n)+$/.test(text)) throw damaged(`${SUMS_FILE} is not a list of checksums`);
+  const lines = text.slice(0, -1).split('\n');
+  return new Map(lines.map((line) => [line.slice(66), line.slice(0, 64)]));
+}
+
+/** Names of the files in a folder but the list itself, sorted. */
+async function filesIn(folder: string): Promise<string[]> {
+  const names = await readdir(folder);
+  return names.filter((name) => name !== SUMS_FILE).sort();
+}
+
+function damaged(message: string, details: { expected?: string; received?: string } = {}): KotodamaError {
+  return new KotodamaError('ERR_CHECKPOINT', message, details);
+}

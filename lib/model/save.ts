@@ -1,0 +1,31 @@
+import { join } from 'node:path';
+import { copyIntoFolder, ioError, makeFolder, writeJsonFile } from '../files.js';
+import type { TokenizerModel } from '../tokenizer/types.js';
+import type { GPT2Config } from './config.js';
+import { configToHuggingFace } from './hf-config.js';
+import { type TensorSource, writeSafetensors } from './safetensors.js';
+
+/** A tokenizer whose files can be saved beside the model. */
+export type SavedTokenizer = TokenizerModel & { readonly files?: readonly string[] };
+
+/** What a folder in Hugging Face's layout is made of. */
+export interface PretrainedParts {
+  config: Readonly<GPT2Config>;
+  /** Every parameter, under the names and in the order of `model.tensors`. */
+  weights: readonly TensorSource[];
+  tokenizer: SavedTokenizer | undefined;
+}
+
+/** Writes such a folder: each file is replaced atomically, and the folder is made when it is missing. */
+export async function writePretrained(folder: string, { config, weights, tokenizer }: PretrainedParts): Promise<void> {
+  await makeFolder(folder).catch((cause) => {
+    throw ioError(cause, `${folder} could not be made`);
+  });
+  for (const file of tokenizer?.files ?? []) await copyIntoFolder(file, folder);
+  await writeSafetensors(join(folder, 'model.safetensors'), weights);
+  const saved = { ...config };
+  saved.bosTokenId ??= tokenizer?.bosTokenId;
+  saved.eosTokenId ??= tokenizer?.eosTokenId;
+  saved.padTokenId ??= tokenizer?.padTokenId;
+  await writeJsonFile(join(folder, 'config.json'), configToHuggingFace(saved));
+}

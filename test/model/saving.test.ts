@@ -1,0 +1,128 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import type { GPT2 } from '../../dist/model/gpt2.js';
+import { listCheckpoints, type TrainerState } from '../../dist/train/checkpoint.js';
+import { CheckpointSaver } from '../../dist/train/checkpoint-saver.js';
+import type { CheckpointEvent, TrainEvent } from '../../dist/train/events.js';
+import { Trainer, type TrainerOptions } from '../../dist/train/trainer.js';
+import { letters, TinyLoader, tinyModel } from './tiny.js';
+
+type Teardown = { teardown(work: () => unknown): void };
+
+async function ownModel(t: Teardown): Promise<GPT2> {
+  const model = await tinyModel({ dropout: 0.1 });
+  t.teardown(() => model.dispose());
+  return model;
+}
+
+async function trainer(t: Teardown, options: Partial<TrainerOptions> & { out: string }): Promise<Trainer> {
+  const model = await ownModel(t);
+  return new Trainer({ model, tokenizer: letters(), train: new TinyLoader(5), schedule: 'constant', ...options });
+}
+
+async function events(trainer: Trainer, onEvent?: (event: TrainEvent) => unknown): Promise<TrainEvent[]> {
+  const seen: TrainEvent[] = [];
+  for await (const event of trainer.run()) {
+    seen.push(event);
+    await onEvent?.(event);
+  }
+  return seen;
+}
+
+const checkpoints = (seen: TrainEvent[]) =>
+  seen.filter((event): event is CheckpointEvent => event.type === 'checkpoint');
+
+/** A file that cannot be read before somebody writes it: whoever copies it waits as long as a test wants. */
+function slowFile(folder: string): string {
+  const path = join(folder, 'vocab.txt');
+  t.equal(spawnSync('mkfifo', [path]).status, 0);
+  return path;
+}
+
+t.test('training goes on while a checkpoint is written, and the checkpoint is that of its step', async (t) => {
+  const folder = t.testdir();
+  const slow = slowFile(folder);
+  const out = join(folder, 'run');
+  const tokenizer = { ...letters(), files: [slow] };
+  const first = await trainer(t, { out, tokenizer, maxSteps: 6, saveEvery: 3 });
+  let writes = 0;
+  const seen = await events(first, async (event) => {
+    // Steps 4 and 5 are taken while the one of step 3 hangs; that of step 6 waits for it.
+    if (event.type !== 'step' || event.step < 5 || writes > 0) return;
+    writes++;
+    t.same(await listCheckpoints(out), []);
+    void writeFile(slow, 'words').then(async () => {
+      while ((await listCheckpoints(out)).length === 0) await delay(1);
+      await writeFile(slow, 'words');
+    });
+  });
+  t.same(
+    checkpoints(seen).map(({ step }) => step),
+    [3, 6],
+  );
+  const [three, six] = checkpoints(seen);
+  t.ok(three.pausedSeconds < three.seconds, `${three.pausedSeconds} s of ${three.seconds} s`);
+  t.ok(six.pausedSeconds <= six.seconds);
+  const last = seen.at(-1);
+  t.match(last, { type: 'end', checkpoint: join(out, 'checkpoints', 'step-00000006') });
+
+  const other = join(folder, 'other');
+  await events(await trainer(t, { out: other, maxSteps: 3 }));
+  for (const name of ['model.safetensors', 'optimizer.safetensors', 'config.json']) {
+    const [a, b] = [out, other].map((run) => readFileSync(join(run, 'checkpoints/step-00000003', name)));
+    t.ok(a.equals(b), `${name} of step 3`);
+  }
+  t.equal(readFileSync(join(out, 'checkpoints/step-00000003/vocab.txt'), 'utf8'), 'words');
+});
+
+t.test('whoever leaves the loop waits for the save that is under way', async (t) => {
+  const folder = t.testdir();
+  const slow = slowFile(folder);
+  const out = join(folder, 'run');
+  const run = (await trainer(t, { out, tokenizer: { ...letters(), files: [slow] }, maxSteps: 9, saveEvery: 3 })).run();
+  for await (const event of run) {
+    if (event.step < 4) continue;
+    void writeFile(slow, 'words');
+    break;
+  }
+  t.same(await listCheckpoints(out), [3]);
+  t.same(
+    readdirSync(join(out, 'checkpoints')).filter((name) => name.endsWith('.tmp')),
+    [],
+  );
+});
+
+t.test('without memory for the copy the caller waits for the save; the files are the same', async (t) => {
+  const folder = t.testdir();
+  const model = await ownModel(t);
+  const state = (step: number): TrainerState => ({
+    ...{ version: 1, step, tokens: 0, counters: { step, microStep: step }, batchesPerEpoch: null, loss: null },
+    ...{ position: { epoch: 1, blocks: 0, source: null }, evaluation: null, options: {}, identity: {} },
+  });
+  const saved = async (name: string, free: number) => {
+    const out = join(folder, name);
+    mkdirSync(out);
+    const saver = new CheckpointSaver({ model, tokenizer: letters(), out, keep: 1, availableMemory: () => free });
+    await saver.save(state(1));
+    const there = await listCheckpoints(out);
+    await saver.settle();
+    const [outcome] = saver.take();
+    if (outcome === undefined || 'error' in outcome) throw new Error('no checkpoint');
+    t.same(saver.take(), []);
+    return { there, outcome };
+  };
+  const behind = await saved('behind', 1e9);
+  const before = await saved('before', 1000);
+  t.same(before.there, [1], 'it is there when the call returns');
+  t.same(behind.there, []);
+  t.ok(before.outcome.pausedSeconds >= before.outcome.seconds);
+  t.ok(behind.outcome.pausedSeconds < behind.outcome.seconds);
+  const [a, b] = ['behind', 'before'].map((name) =>
+    readFileSync(join(folder, name, 'checkpoints/step-00000001/SHA256SUMS'), 'utf8'),
+  );
+  t.equal(a, b);
+});

@@ -1,0 +1,94 @@
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { buildShim, FailingDisk, MODES, type Mode } from '../failing-disk/disk.js';
+
+/*
+ * A run has checkpoints of steps 1 and 5 and saves step 10, keeping one, while the disk fails at the n-th call that
+ * changes something: for every n.
+ */
+
+/** What scenario.mjs tells of one n. */
+interface Attempt {
+  n: number;
+  /** Calls that changed something. */
+  calls: number;
+  error?: string;
+  problems?: string[];
+  /** Step of the checkpoint that a resumed run would continue from. */
+  newest?: number;
+  /** Newer checkpoints that are not whole. */
+  damaged: number;
+  /** The run's newest model says which step it is from. */
+  weights: number;
+}
+
+const folder = t.testdir();
+const shim = buildShim(folder);
+let folders = 0;
+
+function disk(): FailingDisk {
+  return new FailingDisk(shim, join(folder, `disk-${folders++}`));
+}
+
+function scenario(
+  { env, folder, control }: FailingDisk,
+  mode: Mode,
+  first: number,
+  last: number,
+): SpawnSyncReturns<string> {
+  const error = mode === 'forever' ? constants.errno.EROFS : constants.errno.ENOSPC;
+  const words = ['test/failing-disk/scenario.mjs', folder, control, MODES[mode], error, first, last];
+  return spawnSync(process.execPath, words.map(String), { encoding: 'utf8', env: { PATH: process.env.PATH, ...env } });
+}
+
+function attempts({ status, signal, stdout, stderr }: SpawnSyncReturns<string>): Attempt[] {
+  if (status !== 0 && signal !== 'SIGKILL') throw new Error(stderr);
+  return stdout
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Attempt);
+}
+
+for (const mode of ['once', 'short', 'forever'] as const) {
+  t.test(`a disk that fails ${mode}`, async (t) => {
+    const found = attempts(scenario(disk(), mode, 1, 1000));
+    t.ok(found.length > 30, `${found.length} calls`);
+    for (const { n, error, problems, newest, damaged, weights } of found) {
+      const what = `call ${n}: ${error ?? problems?.join('; ')}`;
+      t.equal(damaged, 0, what);
+      if (error === undefined) t.equal(newest, 10, what);
+      else {
+        t.equal(newest, 5, what);
+        t.match(error, /^ERR_IO The checkpoint of step 10 could not be saved; the one before is untouched/);
+      }
+      t.ok(weights === 5 || weights === newest, `${what}: the newest model is that of step ${weights}`);
+      for (const problem of problems ?? []) t.match(problem, /^ERR_IO The checkpoint .*step-00000010 was written, but/);
+    }
+    t.ok(found.some(({ error }) => error !== undefined) && found.some(({ problems }) => problems?.length));
+    t.match(found.at(-1), { problems: [], newest: 10, weights: 10 }, 'beyond the last call nothing fails');
+  });
+}
+
+t.test('a process that is killed at any call', async (t) => {
+  const target = disk();
+  const calls = attempts(scenario(target, 'once', 1000, 1000))[0]?.calls ?? 0;
+  t.ok(calls > 30, `${calls} calls`);
+  const newest: number[] = [];
+  for (let n = 1; n <= calls + 1; n++) {
+    const run = scenario(target, 'kill', n, n);
+    t.equal(run.signal, n <= calls ? 'SIGKILL' : null, `call ${n}`);
+    const [left] = attempts(run);
+    if (n === 1) continue;
+    t.equal(left?.damaged, 0);
+    t.ok(left?.newest === 5 || left?.newest === 10, `killed at call ${n - 1}: step ${left?.newest} is whole`);
+    newest.push(left?.newest ?? 0);
+  }
+  // Once the new one is there it stays.
+  t.same(
+    newest,
+    newest.toSorted((a, b) => a - b),
+  );
+  t.ok(newest.includes(5) && newest.includes(10));
+});
