@@ -32,6 +32,8 @@ class CudaBackend final : public Backend {
   // The first call with a key runs as it is, so that scratch memory exists; the second is captured as a CUDA graph, and
   // later ones replay it.
   void Record(uint64_t key, const std::function<void()>& enqueue) override;
+  // Milliseconds on the device from the start of what `enqueue` enqueues to its end, for which it waits.
+  double Time(const std::function<void()>& enqueue);
 
   void Run(const EmbeddingForward& op) override;
   void Run(const EmbeddingBackward& op) override;

@@ -51,6 +51,15 @@ size_t FreeBytes(CUdevice device) {
   return free_bytes;
 }
 
+// An event that knows when it happened.
+struct Event {
+  CUevent event = nullptr;
+  Event() { KOTODAMA_CUDA(event_create(&event, 0)); }
+  ~Event() { GetDriver().driver.event_destroy(event); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+};
+
 int DeviceCount() {
   int count = 0;
   KOTODAMA_CUDA(device_count(&count));
@@ -145,6 +154,20 @@ void CudaBackend::Record(uint64_t key, const std::function<void()>& enqueue) {
       Check(result, "cuda graph_instantiate", __FILE__, __LINE__);
     }
     KOTODAMA_CUDA(graph_launch(found->second, context_.compute()));
+  });
+}
+
+double CudaBackend::Time(const std::function<void()>& enqueue) {
+  RequireOutsideRecording("Time");
+  return Guarded([&] {
+    Event start, end;
+    KOTODAMA_CUDA(event_record(start.event, context_.compute()));
+    enqueue();
+    KOTODAMA_CUDA(event_record(end.event, context_.compute()));
+    KOTODAMA_CUDA(event_synchronize(end.event));
+    float milliseconds = 0;
+    KOTODAMA_CUDA(event_elapsed(&milliseconds, start.event, end.event));
+    return static_cast<double>(milliseconds);
   });
 }
 

@@ -74,6 +74,7 @@ constexpr int kCaptureThreadLocal = 1;        // CU_STREAM_CAPTURE_MODE_THREAD_L
   F(event_destroy, cuEventDestroy_v2, (CUevent event))                                                             \
   F(event_record, cuEventRecord, (CUevent event, CUstream stream))                                                 \
   F(event_synchronize, cuEventSynchronize, (CUevent event))                                                        \
+  F(event_elapsed, cuEventElapsedTime, (float* milliseconds, CUevent start, CUevent end))                          \
   F(module_load, cuModuleLoadData, (CUmodule * module, const void* image))                                         \
   F(module_unload, cuModuleUnload, (CUmodule module))                                                              \
   F(module_function, cuModuleGetFunction, (CUfunction * function, CUmodule module, const char* name))              \

@@ -14,6 +14,25 @@ const char* kind_name(Kind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
+namespace {
+
+// What all blocks of a launch would count where only some of each row were run.
+uint64_t scaled(const Launch& l, uint64_t count) {
+  const uint64_t run = l.run_per_row();
+  return (count * l.grid.x + run / 2) / run;
+}
+
+MemoryCounters scaled(const Launch& l, MemoryCounters m) {
+  for (uint64_t* n : {&m.global_sectors, &m.global_sectors_fewest, &m.global_read_sectors, &m.global_write_sectors,
+                      &m.global_read_bytes, &m.global_write_bytes, &m.shared_wavefronts, &m.shared_conflicts,
+                      &m.shared_read_bytes, &m.shared_write_bytes, &m.local_bytes}) {
+    *n = scaled(l, *n);
+  }
+  return m;
+}
+
+}  // namespace
+
 void Counters::add(const Launch& l, const Outcome& o) {
   const Kernel& kernel = *l.kernel;
   KernelCount& k = kernels_[kernel.name];
@@ -21,22 +40,26 @@ void Counters::add(const Launch& l, const Outcome& o) {
   const uint64_t blocks = static_cast<uint64_t>(l.grid.x) * l.grid.y * l.grid.z;
   k.blocks += blocks;
   k.warps += blocks * ((static_cast<uint64_t>(l.block.x) * l.block.y * l.block.z + 31) / 32);
-  k.memory.add(o.memory);
+  k.blocks_run += o.blocks_run;
+  k.unlike = std::max(k.unlike, o.unlike);
+  k.threads = l.block.x * l.block.y * l.block.z;
+  k.memory.add(scaled(l, o.memory));
   k.static_shared = kernel.shared_bytes;
   k.most_dynamic_shared = std::max(k.most_dynamic_shared, l.dynamic_shared);
   k.local_bytes = kernel.local_bytes;
   k.live_registers = kernel.live_registers;
   for (size_t i = 0; i < kernel.code.size(); ++i) {
-    k.instructions += o.executed[i];
-    k.by_kind[static_cast<int>(kernel.code[i].kind)] += o.executed[i];
+    const uint64_t executed = scaled(l, o.executed[i]);
+    k.instructions += executed;
+    k.by_kind[static_cast<int>(kernel.code[i].kind)] += executed;
   }
   if (k.loops.size() != kernel.loops.size()) k.loops.clear();
   for (size_t n = 0; n < kernel.loops.size(); ++n) {
     const Loop& loop = kernel.loops[n];
     if (k.loops.size() <= n) k.loops.push_back({kernel.code[loop.first].line, kernel.code[loop.last].line, {}, 0});
     for (uint32_t i : loop.instructions) {
-      k.loops[n].by_kind[static_cast<int>(kernel.code[i].kind)] += o.executed[i];
-      k.loops[n].conflicts += o.conflicts[i];
+      k.loops[n].by_kind[static_cast<int>(kernel.code[i].kind)] += scaled(l, o.executed[i]);
+      k.loops[n].conflicts += scaled(l, o.conflicts[i]);
     }
   }
 }
@@ -64,6 +87,9 @@ std::string Counters::json() const {
     s += std::string(first ? "" : ",") + "\"" + entry.first + "\":{\"launches\":" + std::to_string(k.launches);
     first = false;
     field("blocks", k.blocks);
+    field("blocks_run", k.blocks_run);
+    s += ",\"unlike\":" + std::to_string(k.unlike);
+    field("threads", k.threads);
     field("warps", k.warps);
     field("instructions", k.instructions);
     s += ",\"by_kind\":" + kinds_json(k.by_kind);

@@ -23,11 +23,12 @@ class Counters {
     uint64_t conflicts = 0;
   };
   struct KernelCount {
-    uint64_t launches = 0, blocks = 0, warps = 0, instructions = 0;
+    uint64_t launches = 0, blocks = 0, blocks_run = 0, warps = 0, instructions = 0;
+    double unlike = 0;  // see Outcome
     uint64_t by_kind[static_cast<int>(Kind::kCount)] = {};
     MemoryCounters memory;
     std::vector<LoopCount> loops;
-    uint32_t static_shared = 0, most_dynamic_shared = 0, local_bytes = 0, live_registers = 0;
+    uint32_t threads = 0, static_shared = 0, most_dynamic_shared = 0, local_bytes = 0, live_registers = 0;
   };
   std::map<std::string, KernelCount> kernels_;
 };

@@ -356,6 +356,13 @@ GPUSIM_API void kotodama_sim_reset_counters() {
   state().counters.reset();
 }
 
+/// From now on a launch runs at most `count` blocks of each row of its grid along x, evenly spread, and counts them as
+/// if they stood for the whole row; the others do nothing. 0: all blocks run.
+GPUSIM_API void kotodama_sim_sample_blocks(uint32_t count) {
+  std::lock_guard<std::mutex> lock(state().mutex);
+  state().sample = count;
+}
+
 /// The n-th device allocation from now fails (1: the next); 0 none.
 GPUSIM_API void kotodama_sim_fail_allocation(uint64_t n) {
   std::lock_guard<std::mutex> lock(state().mutex);

@@ -84,6 +84,7 @@ CUresult execute(Context& c, const std::shared_ptr<Launch>& launch) {
   if (c.sticky) return c.sticky;
   State& s = state();
   launch->checks = s.settings.checks;
+  launch->sample = s.sample;
   Outcome o = run_launch(*launch, s.settings.threads);
   s.counters.add(*launch, o);
   if (o.code) {

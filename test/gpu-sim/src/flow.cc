@@ -316,9 +316,6 @@ void find_loops(const Graph& g, Kernel* kernel) {
     }
   }
   for (const auto& l : by_header) {
-    bool innermost = true;
-    for (const auto& other : by_header) innermost = innermost && (other.first == l.first || !l.second[other.first]);
-    if (!innermost) continue;
     Loop loop{g.blocks[l.first].first, 0, {}};
     for (uint32_t b = 0; b < n; ++b) {
       if (!l.second[b]) continue;

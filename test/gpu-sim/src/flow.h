@@ -11,7 +11,7 @@ namespace gpusim {
 /// Turns a draft into an unconditional (or guarded) jump.
 void decode_jump(Draft* d);
 
-/// Fills in branch targets, reconvergence points (immediate post-dominators), innermost loops and register places.
+/// Fills in branch targets, reconvergence points (immediate post-dominators), loops and register places.
 void build_code(std::vector<Draft>& drafts, const std::vector<int>& register_bytes, Kernel* kernel);
 
 }  // namespace gpusim

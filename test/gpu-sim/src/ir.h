@@ -86,7 +86,7 @@ struct ParamSlot {
   uint32_t size;
 };
 
-/// A loop of a kernel: the blocks from which its back edges can be reached.
+/// A loop of a kernel, loops within it included: the blocks from which its back edges can be reached.
 struct Loop {
   uint32_t first;  // smallest and largest instruction
   uint32_t last;
@@ -99,7 +99,7 @@ struct Kernel {
   std::string name;
   const Module* module = nullptr;
   std::vector<Instr> code;  // ends with an exit
-  std::vector<Loop> loops;  // innermost ones only
+  std::vector<Loop> loops;
   std::vector<std::unique_ptr<Ref[]>> refs;
   std::vector<std::shared_ptr<void>> aux;
   uint8_t* constants = nullptr;  // broadcast immediates, 64-byte aligned

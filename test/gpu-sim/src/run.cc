@@ -1,5 +1,6 @@
 #include "run.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -40,7 +41,8 @@ struct Failure {
 class Runner {
  public:
   Runner(const Launch& launch) : launch_(launch), kernel_(*launch.kernel) {
-    blocks_ = static_cast<uint64_t>(launch.grid.x) * launch.grid.y * launch.grid.z;
+    blocks_ = static_cast<uint64_t>(launch.run_per_row()) * launch.grid.y * launch.grid.z;
+    if (launch.sample != 0) issued_.resize(blocks_);
   }
 
   Outcome run(int threads) {
@@ -72,6 +74,8 @@ class Runner {
     }
     out.code = failure_.code;
     out.report = failure_.report;
+    out.blocks_run = blocks_;
+    out.unlike = unlike();
     return out;
   }
 
@@ -88,10 +92,24 @@ class Runner {
       Warp* running = nullptr;
       try {
         run_block(block, &running);
+        if (!issued_.empty()) {
+          for (const Warp& w : block.warps) issued_[index] += w.issued;
+        }
       } catch (const Fault& f) {
         record(index, block, *running, f);
       }
     } while (Clock::now() < until);
+  }
+
+  double unlike() const {
+    double most = 0;
+    const uint64_t per_row = launch_.run_per_row();
+    for (size_t row = 0; row < issued_.size(); row += per_row) {
+      const auto range = std::minmax_element(issued_.begin() + static_cast<int64_t>(row),
+                                             issued_.begin() + static_cast<int64_t>(row + per_row));
+      most = std::max(most, 1.0 - static_cast<double>(*range.first) / static_cast<double>(*range.second));
+    }
+    return most;
   }
 
   void prepare(Block& b, Storage& s, Worker& worker) {
@@ -124,9 +142,11 @@ class Runner {
   }
 
   void begin(Block& b, uint64_t index, Storage& s) {
-    b.index.x = static_cast<uint32_t>(index % launch_.grid.x);
-    b.index.y = static_cast<uint32_t>(index / launch_.grid.x % launch_.grid.y);
-    b.index.z = static_cast<uint32_t>(index / launch_.grid.x / launch_.grid.y);
+    // Of a row that is not run in full, the blocks in the middle of equal parts.
+    const uint64_t per_row = launch_.run_per_row(), row = index / per_row;
+    b.index.x = static_cast<uint32_t>((2 * (index % per_row) + 1) * launch_.grid.x / (2 * per_row));
+    b.index.y = static_cast<uint32_t>(row % launch_.grid.y);
+    b.index.z = static_cast<uint32_t>(row / launch_.grid.y);
     std::memset(b.shared, kJunk, b.shared_size);
     b.shadow.reset(b.shared_size, kernel_.shared_granule_shift, launch_.checks.races, launch_.checks.uninitialised);
     for (Barrier& bar : b.barriers) bar = Barrier();
@@ -233,7 +253,8 @@ class Runner {
 
   const Launch& launch_;
   const Kernel& kernel_;
-  uint64_t blocks_;
+  uint64_t blocks_;               // to run
+  std::vector<uint64_t> issued_;  // per block that is run, in a sample
   std::atomic<uint64_t> next_{0};
   std::atomic<uint64_t> failed_at_{~0ull};  // blocks above this one need not run any more
   std::mutex mutex_;

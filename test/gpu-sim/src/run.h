@@ -15,6 +15,9 @@ struct Outcome {
   std::vector<uint64_t> executed;   // per instruction: warps that issued it
   std::vector<uint64_t> conflicts;  // per instruction
   MemoryCounters memory;
+  uint64_t blocks_run = 0;
+  // The largest difference between two blocks of one row of the grid, as a share of the larger one's instructions.
+  double unlike = 0;
 };
 
 /// Executes all blocks on `threads` host threads.

@@ -99,6 +99,7 @@ struct State {
   std::map<void*, std::unique_ptr<Graph>> graphs, executables;
   std::set<void*> host_memory;
   Counters counters;
+  uint32_t sample = 0;  // kotodama_sim_sample_blocks
   std::string last_report;
 };
 

@@ -47,6 +47,9 @@ struct Launch {
   Checks checks;
   int capability_major, capability_minor;
   uint64_t instruction_limit;  // per warp; 0: none
+  uint32_t sample = 0;         // blocks to run of each row of the grid along x, evenly spread; 0: all
+
+  uint32_t run_per_row() const { return sample == 0 || sample > grid.x ? grid.x : sample; }
 };
 
 /// A range of global addresses known to lie in one allocation.
