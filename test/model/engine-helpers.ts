@@ -1,6 +1,11 @@
 import { readFileSync } from 'node:fs';
+import type t from 'tap';
 import type { NativeConfig, NativeModel, NativeModelOptions, NativeStepOptions } from '../../dist/native.js';
 import { native } from '../../dist/native.js';
+
+export type Tap = Pick<typeof t, 'test'>;
+/** Which device, precision, threads and seed. */
+export type EngineOptions = Partial<NativeModelOptions>;
 
 /** What make_fixtures.py wrote about one model. */
 export interface Fixture {
@@ -56,10 +61,7 @@ export const stepOptions: NativeStepOptions = {
   maxGradNorm: 1,
 };
 
-export function create(
-  config: Partial<NativeConfig> = {},
-  options: Partial<NativeModelOptions> = {},
-): Promise<NativeModel> {
+export function create(config: Partial<NativeConfig> = {}, options: EngineOptions = {}): Promise<NativeModel> {
   return native().createModel(
     { ...smallConfig, ...config },
     { device: 'cpu', precision: 'fp32', threads: 2, seed: 7, ...options },
@@ -67,7 +69,7 @@ export function create(
 }
 
 /** The fixture's model with its starting weights. */
-export async function createFrom(fixture: Fixture, options: Partial<NativeModelOptions> = {}): Promise<NativeModel> {
+export async function createFrom(fixture: Fixture, options: EngineOptions = {}): Promise<NativeModel> {
   const model = await create(fixture.config, options);
   for (const { name } of model.tensors()) await model.writeTensor('param', name, fixture.tensor(`param/${name}`));
   return model;
