@@ -1,3 +1,5 @@
+import type { IdBuffer } from './id-buffer.js';
+
 /** What the data pipeline, generation and evaluation need of a tokenizer. */
 export interface TokenizerModel {
   /** Number of ids: the smallest vocabSize that a model may have. */
@@ -10,4 +12,10 @@ export interface TokenizerModel {
   encode(text: string): number[];
   /** Text of `ids`; special tokens are left out when `skipSpecialTokens` is true (default false). */
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string;
+}
+
+/** A tokenizer that also takes text as it lies in files, without making strings and arrays of it. */
+export interface Utf8TokenizerModel extends TokenizerModel {
+  /** Adds the ids of the text `bytes[start..end)`, which must be well-formed UTF-8. */
+  encodeUtf8(bytes: Uint8Array, start: number, end: number, ids: IdBuffer): void;
 }

@@ -1,6 +1,6 @@
 import { type ModelProto, PieceType } from './model-proto.js';
 import { PieceTrie } from './piece-trie.js';
-import { characterEnd, type IdBuffer, type Segmenter, symbolEnd } from './segmenter.js';
+import { characterEnd, type PieceOutput, type Segmenter, symbolEnd } from './segmenter.js';
 
 /** Room for longer texts than this is given back after use. */
 const KEPT_UNITS = 2 ** 20;
@@ -50,7 +50,7 @@ export class BpeSegmenter implements Segmenter {
     this.ranks = rankByScore(model.scores);
   }
 
-  segment(units: Uint16Array, count: number, output: IdBuffer): void {
+  segment(units: Uint16Array, count: number, output: PieceOutput): void {
     this.reserve(count);
     const symbolCount = this.split(units, count);
     this.splits.clear();
@@ -108,7 +108,7 @@ export class BpeSegmenter implements Segmenter {
   }
 
   /** Hands on the piece `units[start..end)`; an unused one as the two parts that it was joined from. */
-  private emit(units: Uint16Array, start: number, end: number, output: IdBuffer): void {
+  private emit(units: Uint16Array, start: number, end: number, output: PieceOutput): void {
     // A stack of our own, because an unused piece may consist of thousands of unused pieces.
     const pending = [start, end];
     while (pending.length > 0) {

@@ -1,4 +1,5 @@
 import { KotodamaError } from '../../errors.js';
+import { characterLength } from '../utf8.js';
 
 const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
@@ -50,26 +51,27 @@ export class Charsmap {
   }
 
   /**
-   * Longest rule that matches `text` at UTF-16 position `start`: `[replacement, position behind the match]`, or
-   * undefined. A lone surrogate counts as U+FFFD.
+   * Longest rule that matches `text` at byte `start`: `[replacement, byte behind the match]`, or undefined.
+   *
+   * @param text well-formed UTF-8
+   * @param end where the text ends
    */
-  longestMatch(text: string, start: number): [string, number] | undefined {
-    let place = this.root();
+  longestMatch(text: Uint8Array, start: number, end: number): [string, number] | undefined {
     let position = start;
     let value = -1;
-    let end = start;
-    for (let count = 0; count < MAX_RULE_CODE_POINTS && position < text.length; count++) {
-      const codePoint = codePointAt(text, position);
-      const unit = this.follow(place, codePoint);
+    let matched = start;
+    this.childPlace = this.root();
+    for (let count = 0; count < MAX_RULE_CODE_POINTS && position < end; count++) {
+      const next = position + characterLength(text[position]!);
+      const unit = this.followBytes(text, position, next);
       if (unit === NO_NODE) break;
-      position += codePoint > 0xffff ? 2 : 1;
-      place = this.childPlace;
+      position = next;
       if ((this.trie[unit]! & 0x100) !== 0) {
-        value = this.leafValue(place);
-        end = position;
+        value = this.leafValue(this.childPlace);
+        matched = position;
       }
     }
-    return value < 0 ? undefined : [this.replacement(value), end];
+    return value < 0 ? undefined : [this.replacement(value), matched];
   }
 
   /** Replacement of exactly `codePoint`; undefined if there is no such rule. */
@@ -90,9 +92,10 @@ export class Charsmap {
     return NO_NODE;
   }
 
-  /** Whether some rule goes on with `codePoint` at `place`. */
-  continues(place: number, codePoint: number): boolean {
-    return this.follow(place, codePoint) !== NO_NODE;
+  /** Whether some rule goes on at `place` with the character of `text` at byte `start`. */
+  continues(place: number, text: Uint8Array, start: number): boolean {
+    this.childPlace = place;
+    return this.followBytes(text, start, start + characterLength(text[start]!)) !== NO_NODE;
   }
 
   /** Place of the children of the unit that {@link follow} found last. */
@@ -115,6 +118,16 @@ export class Charsmap {
       if (unit !== NO_NODE) unit = this.step(0x80 | ((codePoint >> 6) & 0x3f));
     }
     return unit === NO_NODE ? NO_NODE : this.step(0x80 | (codePoint & 0x3f));
+  }
+
+  /** Unit reached from {@link childPlace} by `text[start..end)`; -1 if there is none. */
+  private followBytes(text: Uint8Array, start: number, end: number): number {
+    let unit = NO_NODE;
+    for (let i = start; i < end; i++) {
+      unit = this.step(text[i]!);
+      if (unit === NO_NODE) return NO_NODE;
+    }
+    return unit;
   }
 
   private step(byte: number): number {
@@ -149,12 +162,6 @@ export class Charsmap {
     if (this.decoded.size < MAX_DECODED) this.decoded.set(start, text);
     return text;
   }
-}
-
-/** Code point of `text` at `position`; U+FFFD for a lone surrogate, as in UTF-8 conversion. */
-export function codePointAt(text: string, position: number): number {
-  const codePoint = text.codePointAt(position)!;
-  return (codePoint & 0xfffff800) === 0xd800 ? 0xfffd : codePoint;
 }
 
 function labelOf(unit: number): number {

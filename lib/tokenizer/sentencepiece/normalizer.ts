@@ -1,5 +1,7 @@
 import { KotodamaError } from '../../errors.js';
-import { Charsmap, codePointAt } from './charsmap.js';
+import { characterLength, codePointAt } from '../utf8.js';
+import { Utf8Scratch } from '../utf8-scratch.js';
+import { Charsmap } from './charsmap.js';
 import type { NormalizerSpec } from './model-proto.js';
 import type { PieceTrie } from './piece-trie.js';
 
@@ -14,6 +16,10 @@ const MAX_UNITS = 2 ** 26;
 /** Scratch memory above this many units is given back after use. */
 const KEPT_UNITS = 2 ** 21;
 
+/** Stands for all characters that UTF-16 needs two units for. */
+const SURROGATE = 0xd800;
+
+const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
 const UTF16 = new TextDecoder('utf-16le', { ignoreBOM: true });
 
 // What the table knows of a UTF-16 unit. Numbers from `replaced` on are places in the list of replacements.
@@ -36,8 +42,8 @@ export class Normalizer {
   private readonly actions = new Uint32Array(65536);
   private readonly continuations = new Int32Array(65536);
   private readonly replacements: string[] = [];
-  /** Position behind what {@link prefix} consumed. */
-  private end = 0;
+  /** Byte behind what {@link prefix} consumed. */
+  private next = 0;
 
   /**
    * @param spec rules and whitespace handling
@@ -52,36 +58,51 @@ export class Normalizer {
     if (spec.charsmap.length > 0) this.charsmap = new Charsmap(spec.charsmap);
   }
 
-  /** Normalizes `text` into {@link units} and returns their number. Lone surrogates count as U+FFFD. */
-  normalize(text: string): number {
+  /**
+   * Normalizes `text[start..end)` into {@link units} and returns their number.
+   *
+   * @param text well-formed UTF-8
+   */
+  normalize(text: Uint8Array, start: number, end: number): number {
     const { addDummyPrefix, removeExtraWhitespaces, escapeWhitespaces } = this.spec;
     const space = escapeWhitespaces ? SPACE_SYMBOL : SPACE;
     const { actions, continuations } = this;
-    const length = text.length;
-    let position = 0;
+    let position = start;
     if (removeExtraWhitespaces) {
-      while (position < length && this.prefix(text, position) === ' ') position = this.end;
+      while (position < end && this.prefix(text, position, end) === ' ') position = this.next;
     }
-    if (position === length) return 0;
+    if (position === end) return 0;
     if (this.units.length > KEPT_UNITS) this.units = new Uint16Array(1024);
-    this.reserve(length + 2);
+    // At most one unit for each byte, unless a rule makes more of it.
+    this.reserve(Math.min(end - position + 2, MAX_UNITS));
     let units = this.units;
     let count = 0;
     if (addDummyPrefix && !this.spaceAsSuffix) units[count++] = space;
     let afterSpace = removeExtraWhitespaces;
-    while (position < length) {
-      const unit = text.charCodeAt(position);
-      const action = actions[unit]!;
-      // The one hot case: a unit that stays as it is, and with which no longer rule can start here.
-      const isCopied = action === copied && (continuations[unit]! < 0 || !this.mayContinue(unit, text, position + 1));
+    while (position < end) {
+      const lead = text[position]!;
+      let unit = lead;
+      let next = position + 1;
+      if (lead >= 0x80) {
+        if (lead < 0xe0) {
+          unit = ((lead & 0x1f) << 6) | (text[next++]! & 0x3f);
+        } else if (lead < 0xf0) {
+          unit = ((lead & 0x0f) << 12) | ((text[next]! & 0x3f) << 6) | (text[next + 1]! & 0x3f);
+          next += 2;
+        } else {
+          unit = SURROGATE;
+        }
+      }
+      // The one hot case: a character that stays as it is, and with which no longer rule can start here.
+      const isCopied = actions[unit] === copied && (continuations[unit]! < 0 || !this.mayContinue(unit, text, next, end));
       if (isCopied && count < units.length) {
         units[count++] = unit;
         afterSpace = false;
-        position++;
+        position = next;
         continue;
       }
-      const piece = this.prefix(text, position);
-      position = this.end;
+      const piece = this.prefix(text, position, end);
+      position = this.next;
       this.reserve(count + piece.length + 1);
       units = this.units;
       let skipped = 0;
@@ -101,52 +122,60 @@ export class Normalizer {
     return count;
   }
 
-  /** The same as a string. */
+  /** A string normalized, as a string. Lone surrogates count as U+FFFD. */
   normalizeToString(text: string): string {
-    const count = this.normalize(text);
+    const scratch = new Utf8Scratch();
+    const end = scratch.write(text);
+    const count = this.normalize(scratch.bytes, 0, end);
     return UTF16.decode(this.units.subarray(0, count));
   }
 
-  /** What the start of `text` from `position` on becomes; sets {@link end}. */
-  private prefix(text: string, position: number): string {
-    const unit = text.charCodeAt(position);
+  /** What the start of `text` from `position` on becomes; sets {@link next}. */
+  private prefix(text: Uint8Array, position: number, end: number): string {
+    const codePoint = codePointAt(text, position);
+    const next = position + characterLength(text[position]!);
+    const unit = codePoint > 0xffff ? SURROGATE : codePoint;
     let action = this.actions[unit]!;
     if (action === unseen) action = this.classify(unit);
-    if (action !== general && !this.mayContinue(unit, text, position + 1)) {
-      this.end = position + 1;
-      return action === copied ? text.charAt(position) : this.replacements[action - replaced]!;
+    if (action !== general && !this.mayContinue(unit, text, next, end)) {
+      this.next = next;
+      return action === copied ? String.fromCharCode(unit) : this.replacements[action - replaced]!;
     }
-    const symbol = this.symbolAt(text, position);
+    const symbol = this.symbolAt(text, position, end);
     if (symbol > position) {
-      this.end = symbol;
-      return text.slice(position, symbol);
+      this.next = symbol;
+      return UTF8.decode(text.subarray(position, symbol));
     }
-    const match = this.charsmap?.longestMatch(text, position);
+    const match = this.charsmap?.longestMatch(text, position, end);
     if (match !== undefined) {
-      this.end = match[1];
+      this.next = match[1];
       return match[0];
     }
-    const codePoint = codePointAt(text, position);
-    this.end = position + (codePoint > 0xffff ? 2 : 1);
+    this.next = next;
     return String.fromCodePoint(codePoint);
   }
 
   /** Whether some rule may match `unit` and the character of `text` at `next`. */
-  private mayContinue(unit: number, text: string, next: number): boolean {
+  private mayContinue(unit: number, text: Uint8Array, next: number, end: number): boolean {
     const place = this.continuations[unit]!;
-    return place >= 0 && next < text.length && this.charsmap!.continues(place, codePointAt(text, next));
+    return place >= 0 && next < end && this.charsmap!.continues(place, text, next);
   }
 
   /** End of the user-defined symbol at `position`; `position` if there is none. */
-  private symbolAt(text: string, position: number): number {
+  private symbolAt(text: Uint8Array, position: number, end: number): number {
     const trie = this.symbols;
     if (trie === undefined) return position;
     let longest = position;
-    let node = trie.first[text.charCodeAt(position)]!;
-    for (let i = position + 1; node !== 0; i++) {
-      if (trie.ids[node]! >= 0) longest = i;
-      if (i >= text.length) break;
-      node = trie.child(node, text.charCodeAt(i));
+    let node = trie.root;
+    for (let at = position; at < end && node !== 0; ) {
+      const codePoint = codePointAt(text, at);
+      at += characterLength(text[at]!);
+      if (codePoint <= 0xffff) node = trie.step(node, codePoint);
+      else {
+        node = trie.step(node, 0xd7c0 + (codePoint >> 10));
+        if (node !== 0) node = trie.child(node, 0xdc00 | (codePoint & 0x3ff));
+      }
+      if (node !== 0 && trie.ids[node]! >= 0) longest = at;
     }
     return longest;
   }

@@ -40,6 +40,16 @@ export class PieceTrie {
     this.units = this.units.slice(0, this.nodes);
   }
 
+  /** The node that every text starts from. */
+  get root(): number {
+    return ROOT;
+  }
+
+  /** Child of any node by `unit`; 0 if there is none. */
+  step(node: number, unit: number): number {
+    return node === ROOT ? this.first[unit]! : this.child(node, unit);
+  }
+
   /** Child of `node` (not the root) by `unit`; 0 if there is none. */
   child(node: number, unit: number): number {
     let slot = (Math.imul(node, NODE_FACTOR) + Math.imul(unit, UNIT_FACTOR)) >>> this.shift;

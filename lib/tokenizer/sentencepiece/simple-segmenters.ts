@@ -1,7 +1,7 @@
 import { isReserved, type ModelProto } from './model-proto.js';
 import { SPACE_SYMBOL } from './normalizer.js';
 import { PieceTrie } from './piece-trie.js';
-import { characterEnd, type IdBuffer, type Segmenter, symbolEnd } from './segmenter.js';
+import { characterEnd, type PieceOutput, type Segmenter, symbolEnd } from './segmenter.js';
 
 function ordinaryPieces(model: ModelProto): PieceTrie {
   const entries = model.pieces.map((piece, id) => [piece, id] as const);
@@ -20,7 +20,7 @@ export class CharSegmenter implements Segmenter {
     this.trie = ordinaryPieces(model);
   }
 
-  segment(units: Uint16Array, count: number, output: IdBuffer): void {
+  segment(units: Uint16Array, count: number, output: PieceOutput): void {
     let start = 0;
     while (start < count) {
       const found = symbolEnd(this.symbols, units, start, count);
@@ -42,7 +42,7 @@ export class WordSegmenter implements Segmenter {
     this.trie = ordinaryPieces(model);
   }
 
-  segment(units: Uint16Array, count: number, output: IdBuffer): void {
+  segment(units: Uint16Array, count: number, output: PieceOutput): void {
     let start = 0;
     for (let end = 1; end <= count; end++) {
       if (end < count && units[end] !== SPACE_SYMBOL) continue;

@@ -1,6 +1,8 @@
 import { readFile, stat } from 'node:fs/promises';
 import { KotodamaError, messageOf } from '../../errors.js';
-import type { TokenizerModel } from '../types.js';
+import { IdBuffer } from '../id-buffer.js';
+import type { Utf8TokenizerModel } from '../types.js';
+import { Utf8Scratch } from '../utf8-scratch.js';
 import { BpeSegmenter } from './bpe.js';
 import { Decoder } from './decoder.js';
 import {
@@ -14,7 +16,7 @@ import {
 } from './model-proto.js';
 import { Normalizer } from './normalizer.js';
 import { PieceTrie } from './piece-trie.js';
-import { IdBuffer, type Segmenter } from './segmenter.js';
+import { PieceOutput, type Segmenter } from './segmenter.js';
 import { CharSegmenter, WordSegmenter } from './simple-segmenters.js';
 import { UnigramSegmenter } from './unigram.js';
 
@@ -42,7 +44,7 @@ export interface SentencePieceOptions {
  * `encode` gives the ids that SentencePiece itself gives. Nothing is added before or after them, and the text of
  * control pieces such as `<s>` is ordinary text. Lone surrogates count as U+FFFD.
  */
-export class SentencePieceTokenizer implements TokenizerModel {
+export class SentencePieceTokenizer implements Utf8TokenizerModel {
   readonly vocabSize: number;
   readonly bosTokenId: number | undefined;
   readonly eosTokenId: number | undefined;
@@ -53,7 +55,9 @@ export class SentencePieceTokenizer implements TokenizerModel {
   private readonly idsByPiece: ReadonlyMap<string, number>;
   private readonly normalizer: Normalizer;
   private readonly segmenter: Segmenter;
-  private readonly output: IdBuffer;
+  private readonly output: PieceOutput;
+  private readonly scratch = new Utf8Scratch();
+  private readonly ids = new IdBuffer();
   private readonly decoder: Decoder;
 
   /**
@@ -69,7 +73,7 @@ export class SentencePieceTokenizer implements TokenizerModel {
     this.idsByPiece = idsByPiece(model);
     this.normalizer = new Normalizer(model.normalizer, symbols, model.treatWhitespaceAsSuffix);
     this.segmenter = createSegmenter(model, symbols, unkId);
-    this.output = new IdBuffer(unkId, model.byteFallback ? idsOfBytes(model) : undefined);
+    this.output = new PieceOutput(unkId, model.byteFallback ? idsOfBytes(model) : undefined);
     this.decoder = new Decoder(model);
     const special = options.specialTokens ?? {};
     this.bosTokenId = this.specialId('bos', special.bos, model.bosPiece);
@@ -86,9 +90,16 @@ export class SentencePieceTokenizer implements TokenizerModel {
         received: typeof text,
       });
     }
-    const count = this.normalizer.normalize(text);
-    if (count > 0) this.segmenter.segment(this.normalizer.units, count, this.output);
-    return this.output.take();
+    const end = this.scratch.write(text);
+    this.encodeUtf8(this.scratch.bytes, 0, end, this.ids);
+    return this.ids.takeArray();
+  }
+
+  encodeUtf8(bytes: Uint8Array, start: number, end: number, ids: IdBuffer): void {
+    const count = this.normalizer.normalize(bytes, start, end);
+    if (count === 0) return;
+    this.output.begin(ids);
+    this.segmenter.segment(this.normalizer.units, count, this.output);
   }
 
   /**

@@ -1,6 +1,6 @@
 import { type ModelProto, PieceType } from './model-proto.js';
 import { PieceTrie } from './piece-trie.js';
-import { characterEnd, type IdBuffer, type Segmenter } from './segmenter.js';
+import { characterEnd, type PieceOutput, type Segmenter } from './segmenter.js';
 
 /** An unknown character scores this much less than the worst piece (kUnkPenalty). */
 const UNK_PENALTY = 10;
@@ -53,7 +53,7 @@ export class UnigramSegmenter implements Segmenter {
     this.trie = new PieceTrie(entries);
   }
 
-  segment(units: Uint16Array, count: number, output: IdBuffer): void {
+  segment(units: Uint16Array, count: number, output: PieceOutput): void {
     this.reserve(count + 1);
     this.findBestPaths(units, count);
     // Backwards along the best path, turning the links round, then forwards.
