@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "gpt2/model.h"
 #include "recorder.h"
@@ -19,13 +20,19 @@ class Tally {
   }
   WorkItem& Find(const Operation& operation) {
     const auto [entry, is_new] = places_.try_emplace(Describe(operation), workload_.items.size());
-    if (is_new) workload_.items.push_back({NameOf(operation, workload_.config), operation});
+    if (is_new) {
+      std::string name = NameOf(operation, workload_.config);
+      // The head works on chunks of rows, of which the last may be smaller.
+      if (!names_.insert(name).second) name += ", last rows";
+      workload_.items.push_back({name, operation});
+    }
     return workload_.items[entry->second];
   }
 
  private:
   Workload& workload_;
   std::map<std::string, size_t> places_;
+  std::set<std::string> names_;
 };
 
 // The operations of a step with dropout that differ from those without, and the casts that loading and saving use.
