@@ -11,6 +11,7 @@
 namespace kotodama::kernels {
 
 constexpr int kTile = 64;
+constexpr float kMostGrowth = 8;  // of a row's maximum until its sums are scaled anew, as a power of two
 constexpr int kAttentionThreads = 128;
 
 // A tile of `Rows` positions by D in shared memory.
@@ -232,12 +233,12 @@ __device__ __forceinline__ void MaskColumns(float (&c)[Columns / 8][4], int row,
 
 // Accumulators whose rows are queries; `index` is of element [0][0].
 template <int Columns>
-__device__ __forceinline__ uint32_t DroppedOfRows(const AttentionParams& p, uint64_t index) {
+__device__ __forceinline__ uint32_t DroppedOfRows(const DropoutMask& dropout, int t, uint64_t index) {
   uint32_t bits = 0;
 #pragma unroll 1
   for (int n = 0; n < Columns / 8; ++n) {
-    const uint32_t low = DroppedPair(p.dropout, index + 8 * n);
-    const uint32_t high = DroppedPair(p.dropout, index + 8 * n + 8 * static_cast<uint64_t>(p.t));
+    const uint32_t low = DroppedPair(dropout, index + 8 * n);
+    const uint32_t high = DroppedPair(dropout, index + 8 * n + 8 * static_cast<uint64_t>(t));
     bits |= (low | high << 2) << (4 * n);
   }
   return bits;
@@ -245,18 +246,18 @@ __device__ __forceinline__ uint32_t DroppedOfRows(const AttentionParams& p, uint
 
 // Accumulators whose columns are queries.
 template <int Columns>
-__device__ __forceinline__ uint32_t DroppedOfColumns(const AttentionParams& p, uint64_t index) {
+__device__ __forceinline__ uint32_t DroppedOfColumns(const DropoutMask& dropout, int t, uint64_t index) {
   uint32_t bits = 0;
 #pragma unroll 1
   for (int i = 0; i < Columns / 2; ++i) {
-    const uint64_t element = index + static_cast<uint64_t>(8 * (i / 4) + i % 2) * p.t + i % 4 / 2 * 8;
-    bits |= (DropoutFactor(p.dropout, element) == 0.0f ? 1u : 0u) << i;
+    const uint64_t element = index + static_cast<uint64_t>(8 * (i / 4) + i % 2) * t + i % 4 / 2 * 8;
+    bits |= (DropoutFactor(dropout, element) == 0.0f ? 1u : 0u) << i;
   }
   return bits;
 }
 
 template <int Tiles>
-__device__ __forceinline__ void DropOut(float (&c)[Tiles][4], const DropoutParams& dropout, uint32_t bits) {
+__device__ __forceinline__ void DropOut(float (&c)[Tiles][4], const DropoutMask& dropout, uint32_t bits) {
 #pragma unroll
   for (int n = 0; n < Tiles; ++n) {
 #pragma unroll
@@ -267,12 +268,13 @@ __device__ __forceinline__ void DropOut(float (&c)[Tiles][4], const DropoutParam
 // ---- Forward ----
 
 // The last tile of keys, on the diagonal, is apart: the others need no mask.
-template <int D, bool dropout>
+template <int D, bool has_dropout>
 __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
   using T = Tile<D, kTile>;
   extern __shared__ __align__(1024) unsigned char shared_bytes[];
   const uint32_t q_tile = SharedAddress(shared_bytes), kv_tiles = q_tile + T::kBytes;
   const Head head(p);
+  const DropoutMask mask(p.dropout);
   const bf16* q = static_cast<const bf16*>(p.qkv) + head.qkv;
   // Later queries have more keys: they start first.
   const int tile = gridDim.y - 1 - blockIdx.y, first = tile * kTile;
@@ -308,8 +310,10 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
     // Every query sees key 0 in the first tile, so the maxima are finite.
     top_low = QuadMax(top_low);
     top_high = QuadMax(top_high);
-    // Where no maximum grew, all factors are 1.
-    if (__any_sync(kAllLanes, top_low > max_low || top_high > max_high)) {
+    // The maxima only keep the weights in range, so that they may lag: by at most a factor of 2^8 in a weight, which
+    // bf16 holds as exactly as one below 1 (the rule of FlashAttention-4). Rarely does one grow more.
+    const bool grew = (top_low - max_low) * scale > kMostGrowth || (top_high - max_high) * scale > kMostGrowth;
+    if (__any_sync(kAllLanes, grew)) {
       const float shrink_low = Exp2((max_low - top_low) * scale), shrink_high = Exp2((max_high - top_high) * scale);
       max_low = top_low;
       max_high = top_high;
@@ -323,7 +327,7 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
         out[n][3] *= shrink_high;
       }
     }
-    const float shift_low = top_low * scale, shift_high = top_high * scale;
+    const float shift_low = max_low * scale, shift_high = max_high * scale;
 #pragma unroll
     for (int n = 0; n < kTile / 8; ++n) {
       s[n][0] = Exp2(fmaf(s[n][0], scale, -shift_low));
@@ -333,9 +337,9 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
       sum_low += s[n][0] + s[n][1];
       sum_high += s[n][2] + s[n][3];
     }
-    if constexpr (dropout) {
+    if constexpr (has_dropout) {
       const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + row) * p.t + j * kTile + lane % 4 * 2;
-      DropOut(s, p.dropout, DroppedOfRows<kTile>(p, index));
+      DropOut(s, mask, DroppedOfRows<kTile>(mask, p.t, index));
     }
     MultiplyWeights<D, kTile>(out, s, k_tile + T::kBytes, value_reader);
   };
@@ -367,13 +371,14 @@ __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
 // dQ = dS K, dK = dS^T Q, dV = P^T dout. Two kernels, so that every sum has one owner and one order. ----
 
 // A block owns 64 queries. Also writes delta for the other kernel.
-template <int D, bool dropout>
+template <int D, bool has_dropout>
 __device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionParams& p) {
   using T = Tile<D, kTile>;
   extern __shared__ __align__(1024) unsigned char shared_bytes[];
   const uint32_t q_tile = SharedAddress(shared_bytes), dout_tile = q_tile + T::kBytes,
                  kv_tiles = q_tile + 2 * T::kBytes;
   const Head head(p);
+  const DropoutMask mask(p.dropout);
   const bf16* q = static_cast<const bf16*>(p.qkv) + head.qkv;
   const bf16* dout = static_cast<const bf16*>(p.dout) + head.out;
   const int tile = gridDim.y - 1 - blockIdx.y, first = tile * kTile;
@@ -421,9 +426,9 @@ __device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionPara
     float s[kTile / 8][4], dp[kTile / 8][4];
     MultiplyRows<D, kTile>(s, queries, k_tile, row_reader);
     MultiplyRows<D, kTile>(dp, douts, k_tile + T::kBytes, row_reader);
-    if constexpr (dropout) {
+    if constexpr (has_dropout) {
       const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + row) * p.t + j * kTile + lane % 4 * 2;
-      DropOut(dp, p.dropout, DroppedOfRows<kTile>(p, index));
+      DropOut(dp, mask, DroppedOfRows<kTile>(mask, p.t, index));
     }
 #pragma unroll
     for (int n = 0; n < kTile / 8; ++n) {
@@ -453,7 +458,7 @@ __device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionPara
 }
 
 // A block owns 64 keys and their values; wide heads take fewer queries at a time, to stay within the registers.
-template <int D, bool dropout>
+template <int D, bool has_dropout>
 __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams& p) {
   constexpr int kQueries = D > 64 ? 32 : 64;
   using T = Tile<D, kTile>;
@@ -462,6 +467,7 @@ __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams&
   extern __shared__ __align__(1024) unsigned char shared_bytes[];
   const uint32_t k_tile = SharedAddress(shared_bytes), v_tile = k_tile + T::kBytes, stages = k_tile + 2 * T::kBytes;
   const Head head(p);
+  const DropoutMask mask(p.dropout);
   const bf16* q = static_cast<const bf16*>(p.qkv) + head.qkv;
   const bf16* dout = static_cast<const bf16*>(p.dout) + head.out;
   const int first = blockIdx.y * kTile, steps = (p.t - first + kQueries - 1) / kQueries;
@@ -507,18 +513,18 @@ __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams&
     }
     float dp[kQueries / 8][4];
     MultiplyRows<D, kQueries>(dp, values, dout_tile, row_reader);
-    if constexpr (dropout) {
+    if constexpr (has_dropout) {
       const int key = first + 16 * warp + lane / 4, query = first + i * kQueries + lane % 4 * 2;
       const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + query) * p.t + key;
-      const uint32_t bits = DroppedOfColumns<kQueries>(p, index);
+      const uint32_t bits = DroppedOfColumns<kQueries>(mask, p.t, index);
       float dropped[kQueries / 8][4];
 #pragma unroll
       for (int n = 0; n < kQueries / 8; ++n) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) dropped[n][e] = s[n][e];
       }
-      DropOut(dropped, p.dropout, bits);
-      DropOut(dp, p.dropout, bits);
+      DropOut(dropped, mask, bits);
+      DropOut(dp, mask, bits);
       MultiplyWeights<D, kQueries>(dv, dropped, dout_tile, column_reader);
     } else {
       MultiplyWeights<D, kQueries>(dv, s, dout_tile, column_reader);

@@ -129,13 +129,13 @@ __device__ __forceinline__ float RowMax(float x) {
 // Whether a thread's scores are dropped: bit R r + c. `index` is of element [0][0], the steps are those of r and c. The
 // loop stays a loop, since the random numbers are long code that few runs use.
 template <int R>
-__device__ __forceinline__ uint32_t DroppedScores(const AttentionParams& p, uint64_t index, uint64_t row_step,
+__device__ __forceinline__ uint32_t DroppedScores(const DropoutMask& dropout, uint64_t index, uint64_t row_step,
                                                   uint64_t column_step) {
   uint32_t bits = 0;
-  if (p.dropout.threshold == 0) return bits;
+  if (dropout.threshold == 0) return bits;
 #pragma unroll 1
   for (int i = 0; i < R * R; ++i) {
-    const float factor = DropoutFactor(p.dropout, index + i / R * row_step + i % R * column_step);
+    const float factor = DropoutFactor(dropout, index + i / R * row_step + i % R * column_step);
     bits |= (factor == 0.0f ? 1u : 0u) << i;
   }
   return bits;
@@ -149,7 +149,8 @@ __device__ __forceinline__ void AttentionForwardF32(const AttentionParams& p) {
   float *const k_tile = q_tile + F::kTileFloats, *const v_tile = k_tile + F::kTileFloats;
   float* const weights = v_tile + F::kTileFloats;
   const Head head(p);
-  const float keep = p.dropout.threshold != 0 ? p.dropout.scale : 1.0f;
+  const DropoutMask dropout(p.dropout);
+  const float keep = dropout.threshold != 0 ? dropout.scale : 1.0f;
   const float* q = static_cast<const float*>(p.qkv) + head.qkv;
   const int tile = gridDim.y - 1 - blockIdx.y, first = tile * F::N;
   F::Copy(q_tile, q, head.stride, first, p.t, p.d);
@@ -171,7 +172,7 @@ __device__ __forceinline__ void AttentionForwardF32(const AttentionParams& p) {
     typename F::Scores s;
     F::Multiply(s, q_tile, k_tile);
     const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + first + F::Row()) * p.t + j * F::N + F::X();
-    const uint32_t dropped = DroppedScores<F::R>(p, index, p.t, 16);
+    const uint32_t dropped = DroppedScores<F::R>(dropout, index, p.t, 16);
 #pragma unroll
     for (int r = 0; r < F::R; ++r) {
       const int query = first + F::Row() + r;
@@ -219,7 +220,8 @@ __device__ __forceinline__ void AttentionBackwardQueriesF32(const AttentionParam
   float *const dout_tile = q_tile + F::kTileFloats, *const k_tile = dout_tile + F::kTileFloats;
   float *const v_tile = k_tile + F::kTileFloats, *const weights = v_tile + F::kTileFloats;
   const Head head(p);
-  const float keep = p.dropout.threshold != 0 ? p.dropout.scale : 1.0f;
+  const DropoutMask dropout(p.dropout);
+  const float keep = dropout.threshold != 0 ? dropout.scale : 1.0f;
   const float* q = static_cast<const float*>(p.qkv) + head.qkv;
   const float *dout = static_cast<const float*>(p.dout) + head.out,
               *saved = static_cast<const float*>(p.out) + head.out;
@@ -256,7 +258,7 @@ __device__ __forceinline__ void AttentionBackwardQueriesF32(const AttentionParam
     F::Multiply(s, q_tile, k_tile);
     F::Multiply(dp, dout_tile, v_tile);
     const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + first + F::Row()) * p.t + j * F::N + F::X();
-    const uint32_t dropped = DroppedScores<F::R>(p, index, p.t, 16);
+    const uint32_t dropped = DroppedScores<F::R>(dropout, index, p.t, 16);
 #pragma unroll
     for (int r = 0; r < F::R; ++r) {
       const int query = first + F::Row() + r;
@@ -281,7 +283,8 @@ __device__ __forceinline__ void AttentionBackwardKeysF32(const AttentionParams& 
   float *const v_tile = k_tile + F::kTileFloats, *const q_tile = v_tile + F::kTileFloats;
   float *const dout_tile = q_tile + F::kTileFloats, *const weights = dout_tile + F::kTileFloats;
   const Head head(p);
-  const float keep = p.dropout.threshold != 0 ? p.dropout.scale : 1.0f;
+  const DropoutMask dropout(p.dropout);
+  const float keep = dropout.threshold != 0 ? dropout.scale : 1.0f;
   const float* q = static_cast<const float*>(p.qkv) + head.qkv;
   const float* dout = static_cast<const float*>(p.dout) + head.out;
   const int first = blockIdx.y * F::N;
@@ -307,7 +310,7 @@ __device__ __forceinline__ void AttentionBackwardKeysF32(const AttentionParams& 
     F::Multiply(s, k_tile, q_tile);
     F::Multiply(dp, v_tile, dout_tile);
     const uint64_t index = (static_cast<uint64_t>(head.index) * p.t + start + F::X()) * p.t + first + F::Row();
-    const uint32_t dropped = DroppedScores<F::R>(p, index, 1, 16 * static_cast<uint64_t>(p.t));
+    const uint32_t dropped = DroppedScores<F::R>(dropout, index, 1, 16 * static_cast<uint64_t>(p.t));
 #pragma unroll
     for (int r = 0; r < F::R; ++r) {
       const int key = first + F::Row() + r;

@@ -32,7 +32,7 @@ __device__ __forceinline__ float Dot(const float* a, const X* b, int d) {
 // The factor that dropout gives to the probability of (query, key).
 __device__ __forceinline__ float PairFactor(const AttentionParams& p, int64_t bh, int query, int key) {
   if (p.dropout.threshold == 0) return 1.0f;
-  return DropoutFactor(p.dropout, (static_cast<uint64_t>(bh) * p.t + query) * p.t + key);
+  return DropoutFactor(DropoutMask(p.dropout), (static_cast<uint64_t>(bh) * p.t + query) * p.t + key);
 }
 
 // Grid (B * H * T). Shared memory: (2 D + 128) floats.

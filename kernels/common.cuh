@@ -131,21 +131,35 @@ __device__ __forceinline__ uint4 Philox(uint64_t key, uint4 counter) {
   return counter;
 }
 
+// DropoutParams with the key in registers.
+struct DropoutMask {
+  uint64_t seed = 0;
+  uint32_t micro_step = 0, threshold, site;
+  float scale;
+
+  __device__ __forceinline__ explicit DropoutMask(const DropoutParams& p)
+      : threshold(p.threshold), site(p.site), scale(p.scale) {
+    if (threshold == 0) return;
+    seed = p.key[0];
+    micro_step = static_cast<uint32_t>(p.key[1]);
+  }
+};
+
 // The random words of the elements 4 * group ... 4 * group + 3.
-__device__ __forceinline__ uint4 DropoutWords(const DropoutParams& dropout, uint64_t group) {
-  return Philox(dropout.key[0], make_uint4(static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32),
-                                           dropout.site, static_cast<uint32_t>(dropout.key[1])));
+__device__ __forceinline__ uint4 DropoutWords(const DropoutMask& dropout, uint64_t group) {
+  return Philox(dropout.seed, make_uint4(static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32), dropout.site,
+                                         dropout.micro_step));
 }
 
 // What element `index` is multiplied with: 0 or the scale.
-__device__ __forceinline__ float DropoutFactor(const DropoutParams& dropout, uint64_t index) {
+__device__ __forceinline__ float DropoutFactor(const DropoutMask& dropout, uint64_t index) {
   const uint4 words = DropoutWords(dropout, index / 4);
   const uint32_t low = index & 1 ? words.y : words.x, high = index & 1 ? words.w : words.z;
   return (index & 2 ? high : low) < dropout.threshold ? 0.0f : dropout.scale;
 }
 
 // Whether the elements `index` and `index` + 1 are dropped: bits 0 and 1.
-__device__ __forceinline__ uint32_t DroppedPair(const DropoutParams& dropout, uint64_t index) {
+__device__ __forceinline__ uint32_t DroppedPair(const DropoutMask& dropout, uint64_t index) {
   const uint4 words = DropoutWords(dropout, index / 4);
   const uint32_t low = index & 1 ? words.y : words.x, high = index & 1 ? words.w : words.z;
   const uint32_t first = index & 2 ? high : low;
@@ -155,7 +169,7 @@ __device__ __forceinline__ uint32_t DroppedPair(const DropoutParams& dropout, ui
 }
 
 // Four elements from `index`, a multiple of 4.
-__device__ __forceinline__ float4 ApplyDropout(const DropoutParams& dropout, uint64_t index, float4 v) {
+__device__ __forceinline__ float4 ApplyDropout(const DropoutMask& dropout, uint64_t index, float4 v) {
   const uint4 words = DropoutWords(dropout, index / 4);
   v.x = words.x < dropout.threshold ? 0.0f : v.x * dropout.scale;
   v.y = words.y < dropout.threshold ? 0.0f : v.y * dropout.scale;

@@ -5,17 +5,34 @@
 
 using namespace kotodama::kernels;
 
-// Grid (T, chunks of C); a block walks over the batch so that a row of wpe is read once.
+namespace kotodama::kernels {
+constexpr int kEmbeddingPieces = 2;  // of four columns of a thread, which share what it reads of the ids
+}
+
+// Grid (T): a block walks over the batch, so that a row of wpe is read once.
 extern "C" __global__ void embedding_forward(const EmbeddingForwardParams p) {
-  const int i = blockIdx.y * blockDim.x + threadIdx.x, t = blockIdx.x;
-  if (4 * i >= p.c) return;
-  const float4 position = Load4(p.wpe + static_cast<int64_t>(t) * p.c + 4 * i);
-  for (int b = 0; b < p.b; ++b) {
-    const int64_t row = static_cast<int64_t>(b) * p.t + t, offset = row * p.c + 4 * i;
-    const float4 token = Load4(p.wte + static_cast<int64_t>(p.ids[row]) * p.c + 4 * i);
-    float4 v = make_float4(token.x + position.x, token.y + position.y, token.z + position.z, token.w + position.w);
-    if (p.dropout.threshold != 0) v = ApplyDropout(p.dropout, offset, v);
-    Store4(p.out + offset, v);
+  const DropoutMask dropout(p.dropout);
+  const int t = blockIdx.x;
+  for (int i = threadIdx.x; 4 * i < p.c; i += kEmbeddingPieces * blockDim.x) {
+    float4 positions[kEmbeddingPieces] = {};
+    const auto each = [&](auto f) {
+#pragma unroll
+      for (int piece = 0; piece < kEmbeddingPieces; ++piece) {
+        const int column = 4 * (i + piece * blockDim.x);
+        if (column < p.c) f(positions[piece], column);
+      }
+    };
+    each([&](float4& v, int column) { v = Load4(p.wpe + static_cast<int64_t>(t) * p.c + column); });
+    for (int b = 0; b < p.b; ++b) {
+      const int64_t row = static_cast<int64_t>(b) * p.t + t;
+      const float* token_row = p.wte + static_cast<int64_t>(p.ids[row]) * p.c;
+      each([&](const float4& position, int column) {
+        const float4 token = Load4(token_row + column);
+        float4 v = make_float4(token.x + position.x, token.y + position.y, token.z + position.z, token.w + position.w);
+        if (dropout.threshold != 0) v = ApplyDropout(dropout, row * p.c + column, v);
+        Store4(p.out + row * p.c + column, v);
+      });
+    }
   }
 }
 
@@ -71,12 +88,13 @@ extern "C" __global__ void sort_scatter(const SortParams p) {
 extern "C" __global__ void embedding_backward_tokens(const EmbeddingBackwardParams p) {
   const int n = p.b * p.t, first = blockIdx.x, i = blockIdx.y * blockDim.x + threadIdx.x;
   const int id = p.ids[first];
+  const DropoutMask dropout(p.dropout);
   if (4 * i >= p.c || (first > 0 && p.ids[first - 1] == id)) return;
   float4 sum = make_float4(0, 0, 0, 0);
   for (int s = first; s < n && p.ids[s] == id; ++s) {
     const int64_t offset = static_cast<int64_t>(p.positions[s]) * p.c + 4 * i;
     float4 d = Load4(p.dout + offset);
-    if (p.dropout.threshold != 0) d = ApplyDropout(p.dropout, offset, d);
+    if (dropout.threshold != 0) d = ApplyDropout(dropout, offset, d);
     sum = make_float4(sum.x + d.x, sum.y + d.y, sum.z + d.z, sum.w + d.w);
   }
   float* dwte = p.dwte + static_cast<int64_t>(id) * p.c + 4 * i;
@@ -86,13 +104,14 @@ extern "C" __global__ void embedding_backward_tokens(const EmbeddingBackwardPara
 
 // Grid (T, chunks of C).
 extern "C" __global__ void embedding_backward_positions(const EmbeddingBackwardParams p) {
+  const DropoutMask dropout(p.dropout);
   const int t = blockIdx.x, i = blockIdx.y * blockDim.x + threadIdx.x;
   if (4 * i >= p.c) return;
   float4 sum = make_float4(0, 0, 0, 0);
   for (int b = 0; b < p.b; ++b) {
     const int64_t offset = (static_cast<int64_t>(b) * p.t + t) * p.c + 4 * i;
     float4 d = Load4(p.dout + offset);
-    if (p.dropout.threshold != 0) d = ApplyDropout(p.dropout, offset, d);
+    if (dropout.threshold != 0) d = ApplyDropout(dropout, offset, d);
     sum = make_float4(sum.x + d.x, sum.y + d.y, sum.z + d.z, sum.w + d.w);
   }
   float* dwpe = p.dwpe + static_cast<int64_t>(t) * p.c + 4 * i;

@@ -10,6 +10,7 @@ namespace kotodama::kernels {
 template <typename X>
 __device__ __forceinline__ void LayerNormForward(const LayerNormForwardParams& p) {
   extern __shared__ float4 shared[];
+  __shared__ float means[kMostLayerNormRows], rstds[kMostLayerNormRows];
   const int vectors = p.c / 4;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   float4* weight = shared;                        // (C)
@@ -21,6 +22,7 @@ __device__ __forceinline__ void LayerNormForward(const LayerNormForwardParams& p
   }
   __syncthreads();
 
+  const DropoutMask dropout(p.dropout);
   const int first = blockIdx.x * p.rows_per_block, last = min(first + p.rows_per_block, p.n);
   for (int n = first + warp; n < last; n += warps) {
     const int64_t offset = static_cast<int64_t>(n) * p.c;
@@ -31,7 +33,7 @@ __device__ __forceinline__ void LayerNormForward(const LayerNormForwardParams& p
       float4 v = Load4(x + 4 * i);
       if (p.addend != nullptr) {
         float4 a = Load4(addend + 4 * i);
-        if (p.dropout.threshold != 0) a = ApplyDropout(p.dropout, offset + 4 * i, a);
+        if (dropout.threshold != 0) a = ApplyDropout(dropout, offset + 4 * i, a);
         v = make_float4(v.x + a.x, v.y + a.y, v.z + a.z, v.w + a.w);
         Store4(p.sum + offset + 4 * i, v);
       }
@@ -52,8 +54,16 @@ __device__ __forceinline__ void LayerNormForward(const LayerNormForwardParams& p
       Store4(out + 4 * i, make_float4((v.x - mean) * rstd * w.x + b.x, (v.y - mean) * rstd * w.y + b.y,
                                       (v.z - mean) * rstd * w.z + b.z, (v.w - mean) * rstd * w.w + b.w));
     }
-    if (p.mean != nullptr && lane == 0) p.mean[n] = mean;
-    if (p.rstd != nullptr && lane == 0) p.rstd[n] = rstd;
+    if (lane == 0) {
+      means[n - first] = mean;
+      rstds[n - first] = rstd;
+    }
+  }
+  // Together, since a lone number costs a whole sector of memory.
+  __syncthreads();
+  for (int i = threadIdx.x; first + i < last; i += blockDim.x) {
+    if (p.mean != nullptr) p.mean[first + i] = means[i];
+    if (p.rstd != nullptr) p.rstd[first + i] = rstds[i];
   }
 }
 
@@ -63,6 +73,7 @@ __device__ __forceinline__ void LayerNormForward(const LayerNormForwardParams& p
 template <typename X>
 __device__ __forceinline__ void LayerNormBackward(const LayerNormBackwardParams& p) {
   extern __shared__ float4 shared[];
+  __shared__ float means[kMostLayerNormRows], rstds[kMostLayerNormRows];
   const int vectors = p.c / 4;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   float4* weight = shared;                 // (C)
@@ -74,16 +85,21 @@ __device__ __forceinline__ void LayerNormBackward(const LayerNormBackwardParams&
     weight[i] = Load4(p.weight + 4 * i);
     dweight[i] = dbias[i] = make_float4(0, 0, 0, 0);
   }
+  const DropoutMask dropout(p.dropout);
+  const int first = blockIdx.x * p.rows_per_block, last = min(first + p.rows_per_block, p.n);
+  for (int i = threadIdx.x; first + i < last; i += blockDim.x) {
+    means[i] = p.mean[first + i];
+    rstds[i] = p.rstd[first + i];
+  }
   __syncthreads();
 
-  const int first = blockIdx.x * p.rows_per_block, last = min(first + p.rows_per_block, p.n);
   for (int base = first; base < last; base += warps) {
     const int n = base + warp;
     if (n < last) {
       const int64_t offset = static_cast<int64_t>(n) * p.c;
       const X* dout = static_cast<const X*>(p.dout) + offset;
       float4 *dout_row = douts + warp * vectors, *hat_row = hats + warp * vectors;
-      const float mean = p.mean[n], rstd = p.rstd[n];
+      const float mean = means[n - first], rstd = rstds[n - first];
       float sum = 0, sum_hat = 0;
       for (int i = lane; i < vectors; i += kWarp) {
         const float4 d = Load4(dout + 4 * i), x = Load4(p.x + offset + 4 * i), w = weight[i];
@@ -108,7 +124,7 @@ __device__ __forceinline__ void LayerNormBackward(const LayerNormBackwardParams&
         }
         Store4(dx, v);
         if (p.daddend != nullptr) {
-          if (p.dropout.threshold != 0) v = ApplyDropout(p.dropout, offset + 4 * i, v);
+          if (dropout.threshold != 0) v = ApplyDropout(dropout, offset + 4 * i, v);
           Store4(daddend + 4 * i, v);
         }
       }

@@ -40,6 +40,8 @@ struct EmbeddingBackwardParams {
   DropoutParams dropout;
 };
 
+constexpr int kMostLayerNormRows = 48;  // that a block takes
+
 struct LayerNormForwardParams {
   const float* x;      // (N, C)
   const void* addend;  // (N, C), or null

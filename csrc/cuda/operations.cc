@@ -23,15 +23,18 @@ int32_t Width(int64_t c) {
   return Narrow(c, "n_embd");
 }
 
-// A block per row of C floats: threads for four columns each.
+// Threads for four columns of C each.
 unsigned RowThreads(int32_t c) {
   const unsigned vectors = static_cast<unsigned>(c) / 4;
   return std::min(kThreads, (vectors + 31) / 32 * 32);
 }
 
-// Rows that a block takes: enough to spread what it reads once a block, few enough to fill the device.
+// Rows that a block takes: enough to spread what it reads once a block, and so many that every multiprocessor gets as
+// many blocks.
 int32_t RowsPerBlock(int32_t n, int multiprocessors) {
-  return std::clamp(n / std::max(1, multiprocessors), 1, 32);
+  const int64_t blocks =
+      static_cast<int64_t>(Blocks(n, static_cast<int64_t>(multiprocessors) * kernels::kMostLayerNormRows));
+  return static_cast<int32_t>(Blocks(std::max(1, n), std::max<int64_t>(1, blocks) * multiprocessors));
 }
 
 // Warps of a block so that `fixed + per_warp * warps` bytes of shared memory fit.
@@ -65,8 +68,7 @@ void CudaBackend::Run(const EmbeddingForward& op) {
     p.wpe = op.wpe.as<float>() + op.position * p.c;
     p.out = op.out.as<float>();
     p.dropout = ToParams(op.dropout);
-    const unsigned threads = RowThreads(p.c);
-    context_.Launch("embedding_forward", {static_cast<unsigned>(p.t), Blocks(p.c / 4, threads)}, {threads}, 0, p);
+    context_.Launch("embedding_forward", {static_cast<unsigned>(p.t)}, {RowThreads((p.c / 2 + 3) / 4 * 4)}, 0, p);
   });
 }
 
