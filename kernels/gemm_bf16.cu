@@ -128,44 +128,48 @@ class OperandFragments {
   uint32_t offset_;
 };
 
-// What a lane holds of the sums over K of op(b): a column of each of its warp's tiles of 8 columns. The two warps that
-// share columns take turns with the steps of 16 along K.
+// The sums over K of op(b), as the product of a matrix of ones with it. Of the two warps that share columns each takes
+// half of its tiles of 8 columns.
 template <int Tiles>
 class SumsOfB {
  public:
-  template <int k>
   __device__ __forceinline__ void Add(const uint32_t (&b)[Tiles / 2][4], int warp_row) {
-    if (warp_row != k % 2) return;
-#pragma unroll
-    for (int j = 0; j < Tiles; ++j) {
-      const uint32_t low = b[j / 2][j % 2 * 2], high = b[j / 2][j % 2 * 2 + 1];
-      sums_[j] += (LowFloat(low) + HighFloat(low)) + (LowFloat(high) + HighFloat(high));
+    if (warp_row == 0) {
+      AddTiles<0>(b);
+    } else {
+      AddTiles<Tiles / 2>(b);
     }
   }
 
-  // Writes the block's sums of `columns` columns from `target` on. `scratch` holds (2, 16 * Tiles) floats.
-  __device__ __forceinline__ void Store(float* target, int columns, float* scratch) const {
+  // Writes the block's sums of `columns` columns from `target` on.
+  __device__ __forceinline__ void Store(float* target, int columns) const {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    constexpr int kColumns = 16 * Tiles;  // of the block
+    if (lane >= 4) return;  // all rows of the product are the same
 #pragma unroll
-    for (int j = 0; j < Tiles; ++j) {
-      float sum = sums_[j];
-      sum += __shfl_xor_sync(kAllLanes, sum, 1);
-      sum += __shfl_xor_sync(kAllLanes, sum, 2);
-      if (lane % 4 == 0) scratch[warp / 2 * kColumns + warp % 2 * 8 * Tiles + 8 * j + lane / 4] = sum;
+    for (int i = 0; i < Tiles / 2; ++i) {
+      const int column = warp % 2 * 8 * Tiles + (warp / 2 * (Tiles / 2) + i) * 8 + 2 * lane;
+      if (column < columns) target[column] = sums_[i][0];
+      if (column + 1 < columns) target[column + 1] = sums_[i][1];
     }
-    __syncthreads();
-    const int column = threadIdx.x;
-    if (column < min(columns, kColumns)) target[column] = scratch[column] + scratch[kColumns + column];
-    __syncthreads();
   }
 
  private:
-  float sums_[Tiles] = {};
+  template <int first>
+  __device__ __forceinline__ void AddTiles(const uint32_t (&b)[Tiles / 2][4]) {
+    constexpr uint32_t kOnes = 0x3f803f80;  // a pair of bf16
+    const uint32_t ones[4] = {kOnes, kOnes, kOnes, kOnes};
+#pragma unroll
+    for (int i = 0; i < Tiles / 2; ++i) {
+      const int j = first + i;
+      Mma(sums_[i], ones, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+    }
+  }
+
+  float sums_[Tiles / 2][4] = {};
 };
 
-// Warps are arranged 2 x 2. With `sum_b` the blocks of the first rows of c also leave the sums over K of op(b): what
-// they add is small beside the tensor cores' work, and another kernel would read all of b again.
+// Warps are arranged 2 x 2. With `sum_b` the blocks of the first rows of c also leave the sums over K of op(b), for an
+// eighth more work; another kernel would read all of b again.
 template <bool transpose_a, bool transpose_b, int BlockM, int BlockN, bool sum_b>
 __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   constexpr int kWarpM = BlockM / 2, kWarpN = BlockN / 2, kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
@@ -219,7 +223,7 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
         uint32_t a[kTilesM][4], b[kTilesN / 2][4];
         fragments_a.template Load<decltype(k)::value>(a, read);
         fragments_b.template Load<decltype(k)::value>(b, read + CopyA::kBytes);
-        if constexpr (decltype(summing)::value) sums.template Add<decltype(k)::value>(b, warp / 2);
+        if constexpr (decltype(summing)::value) sums.Add(b, warp / 2);
 #pragma unroll
         for (int i = 0; i < kTilesM; ++i) {
 #pragma unroll
@@ -233,8 +237,7 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   };
   if (sum_b && tile.m == 0) {
     multiply(std::true_type{});
-    sums.Store(p.b_sums + static_cast<int64_t>(split) * p.n + tile.n * BlockN, p.n - tile.n * BlockN,
-               reinterpret_cast<float*>(shared_bytes));
+    sums.Store(p.b_sums + static_cast<int64_t>(split) * p.n + tile.n * BlockN, p.n - tile.n * BlockN);
   } else {
     multiply(std::false_type{});
   }
