@@ -228,30 +228,57 @@ __device__ __forceinline__ void MaskColumns(float (&c)[Columns / 8][4], int row,
   }
 }
 
-// ---- Dropout of a lane's accumulators: bit 4 n + e stands for element [n][e]. The loops stay loops, since the random
-// numbers are long code that few runs use. ----
+// ---- Dropout of a lane's accumulators: bit 4 n + e stands for element [n][e]. The random numbers come in groups of
+// four neighbouring keys. Where rows of T start with a group, lanes that need the same groups draw one each and share
+// them, a word of all n at a time. The loops stay loops, since the random numbers are long code. ----
 
 // Accumulators whose rows are queries; `index` is of element [0][0].
 template <int Columns>
 __device__ __forceinline__ uint32_t DroppedOfRows(const DropoutMask& dropout, int t, uint64_t index) {
   uint32_t bits = 0;
+  if (t % 4 != 0) {
 #pragma unroll 1
-  for (int n = 0; n < Columns / 8; ++n) {
-    const uint32_t low = DroppedPair(dropout, index + 8 * n);
-    const uint32_t high = DroppedPair(dropout, index + 8 * n + 8 * static_cast<uint64_t>(t));
-    bits |= (low | high << 2) << (4 * n);
+    for (int n = 0; n < Columns / 8; ++n) {
+      const uint32_t low = DroppedPair(dropout, index + 8 * n);
+      const uint32_t high = DroppedPair(dropout, index + 8 * n + 8 * static_cast<uint64_t>(t));
+      bits |= (low | high << 2) << (4 * n);
+    }
+    return bits;
   }
-  return bits;
+  // Two lanes share four keys: the even one draws for the low row, the odd one for the high row.
+  const int lane = threadIdx.x % kWarp, half = lane % 2 * 2;
+  const uint64_t group = (index - half + (half != 0 ? 8 * static_cast<uint64_t>(t) : 0)) / 4;
+#pragma unroll 1
+  for (int n = 0; n < Columns / 8; ++n) bits |= DroppedFour(dropout, group + 2 * n) << (4 * n);
+  const uint32_t others = __shfl_xor_sync(kAllLanes, bits, 1);
+  const uint32_t low = half == 0 ? bits : others, high = half == 0 ? others : bits;
+  return (low >> half & 0x33333333u) | (high >> half & 0x33333333u) << 2;
 }
 
 // Accumulators whose columns are queries.
 template <int Columns>
 __device__ __forceinline__ uint32_t DroppedOfColumns(const DropoutMask& dropout, int t, uint64_t index) {
   uint32_t bits = 0;
+  if (t % 4 != 0) {
 #pragma unroll 1
-  for (int i = 0; i < Columns / 2; ++i) {
-    const uint64_t element = index + static_cast<uint64_t>(8 * (i / 4) + i % 2) * t + i % 4 / 2 * 8;
-    bits |= (DropoutFactor(dropout, element) == 0.0f ? 1u : 0u) << i;
+    for (int i = 0; i < Columns / 2; ++i) {
+      const uint64_t element = index + static_cast<uint64_t>(8 * (i / 4) + i % 2) * t + i % 4 / 2 * 8;
+      bits |= (DropoutFactor(dropout, element) == 0.0f ? 1u : 0u) << i;
+    }
+    return bits;
+  }
+  // Four lanes share four keys: the one with key `own` draws for all elements [n][own].
+  const int own = threadIdx.x / 4 % 4;
+  const uint64_t group = (index - own + static_cast<uint64_t>(own % 2) * t + own / 2 * 8) / 4;
+  uint32_t drawn = 0;
+#pragma unroll 1
+  for (int n = 0; n < Columns / 8; ++n) {
+    drawn |= DroppedFour(dropout, group + static_cast<uint64_t>(2 * n) * t) << (4 * n);
+  }
+#pragma unroll
+  for (int other = 0; other < 4; ++other) {
+    const uint32_t theirs = other == 0 ? drawn : __shfl_xor_sync(kAllLanes, drawn, 4 * other);
+    bits |= (theirs >> own & 0x11111111u) << (own ^ other);
   }
   return bits;
 }

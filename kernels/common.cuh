@@ -168,6 +168,13 @@ __device__ __forceinline__ uint32_t DroppedPair(const DropoutMask& dropout, uint
   return (first < dropout.threshold ? 1u : 0u) | (second < dropout.threshold ? 2u : 0u);
 }
 
+// Which of the elements 4 * group ... 4 * group + 3 are dropped: bits 0 to 3.
+__device__ __forceinline__ uint32_t DroppedFour(const DropoutMask& dropout, uint64_t group) {
+  const uint4 words = DropoutWords(dropout, group);
+  return (words.x < dropout.threshold ? 1u : 0u) | (words.y < dropout.threshold ? 2u : 0u) |
+         (words.z < dropout.threshold ? 4u : 0u) | (words.w < dropout.threshold ? 8u : 0u);
+}
+
 // Four elements from `index`, a multiple of 4.
 __device__ __forceinline__ float4 ApplyDropout(const DropoutMask& dropout, uint64_t index, float4 v) {
   const uint4 words = DropoutWords(dropout, index / 4);
