@@ -196,7 +196,7 @@ std::vector<Case> AttentionCases() {
     add(type, {2, 99, 2, 32}, 0.2f, 1);
     add(type, {1, 70, 1, 72}, 0.5f, 1);
     // Rows of T that start with a group of four random numbers.
-    add(type, {2, 132, 2, 64}, 0.2f, 1);
+    add(type, {2, 68, 2, 64}, 0.2f, 1);
     add(type, {1, 72, 3, 96}, 0.3f, 1);
     for (int64_t d : {24, 64}) {
       cases.push_back({std::string("cached attention ") + NameOf(type) + " D" + std::to_string(d),
