@@ -1,8 +1,8 @@
-// A disk that fails on demand, for LD_PRELOAD: the n-th call that changes something below a folder fails, or the process
-// is killed in its place.
+// A disk that fails on demand, for LD_PRELOAD: the n-th call that changes something below a folder fails, or the
+// process is killed in its place.
 //
-// FAILING_DISK_FOLDER names the folder (absolute). FAILING_DISK_CONTROL names a file of four int64 that is mapped and may
-// be written at any time: which call (counted from 1; 0: none), what happens then, the errno, and the calls so far.
+// FAILING_DISK_FOLDER names the folder (absolute). FAILING_DISK_CONTROL names a file of four int64 that is mapped and
+// may be written at any time: which call (counted from 1; 0: none), what happens then, the errno, and the calls so far.
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -143,8 +143,8 @@ ssize_t pwrite(int file, const void* bytes, size_t count, off_t offset) {
 ssize_t pwrite64(int file, const void* bytes, size_t count, off64_t offset) {
   const int verdict = Judge(file, true);
   if (verdict == 1) return -1;
-  return Next<ssize_t(int, const void*, size_t, off64_t)>("pwrite64")(
-      file, bytes, verdict == 2 ? (count + 1) / 2 : count, offset);
+  return Next<ssize_t(int, const void*, size_t, off64_t)>("pwrite64")(file, bytes,
+                                                                      verdict == 2 ? (count + 1) / 2 : count, offset);
 }
 
 ssize_t writev(int file, const struct iovec* parts, int count) {
