@@ -3,6 +3,7 @@ export {
   type Block,
   BlockDataset,
   type BlockDatasetOptions,
+  type BlockOrigin,
   type BlockSource,
   BufferedShuffleDataset,
   type BufferedShuffleOptions,

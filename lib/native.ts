@@ -91,6 +91,8 @@ export interface NativeModel {
   reserve(batchSize: number, blockSize: number): Promise<void>;
   forwardBackward(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;
   step(options: NativeStepOptions): Promise<NativeStepResult>;
+  /** The norm that `step` would find; changes nothing. */
+  gradientNorm(): Promise<number>;
   /** Forgets accumulated gradients. */
   zeroGradients(): Promise<void>;
   evaluate(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;

@@ -107,6 +107,7 @@ Napi::Function ModelObject::Define(Napi::Env env) {
       {InstanceAccessor<&ModelObject::Device>("device"), InstanceMethod<&ModelObject::Tensors>("tensors"),
        InstanceMethod<&ModelObject::Plan>("plan"), InstanceMethod<&ModelObject::Reserve>("reserve"),
        InstanceMethod<&ModelObject::ForwardBackward>("forwardBackward"), InstanceMethod<&ModelObject::Step>("step"),
+       InstanceMethod<&ModelObject::GradientNorm>("gradientNorm"),
        InstanceMethod<&ModelObject::ZeroGradients>("zeroGradients"), InstanceMethod<&ModelObject::Evaluate>("evaluate"),
        InstanceMethod<&ModelObject::Forward>("forward"), InstanceMethod<&ModelObject::ReadTensor>("readTensor"),
        InstanceMethod<&ModelObject::WriteTensor>("writeTensor"), InstanceMethod<&ModelObject::GetCounters>("counters"),
@@ -228,6 +229,15 @@ Napi::Value ModelObject::Step(const Napi::CallbackInfo& info) {
           object.Set("applied", result.applied);
           return object;
         });
+  });
+}
+
+Napi::Value ModelObject::GradientNorm(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    return StartJob(
+        env, session_, This(), [session = session_.get()] { return session->model().GradientNorm(); },
+        [](const Napi::Object& owner, double norm) -> Napi::Value { return Napi::Number::New(owner.Env(), norm); });
   });
 }
 

@@ -59,6 +59,8 @@ class Model {
   // AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW) on the gradients' mean over the labels counted since the
   // last step, clipped to a global norm. Decay on the 2-D tensors alone. The gradients are forgotten.
   StepResult Step(const StepOptions& options);
+  // The global norm that Step would find; may be called before it. Changes nothing.
+  double GradientNorm();
   void ZeroGradients();
 
   LossTotals Evaluate(const int32_t* ids, const int32_t* labels, BatchShape shape);
@@ -84,7 +86,7 @@ class Model {
     OptimizerScalars scalars;
     LossTotals totals;
   };
-  enum class Pass : uint8_t { kTrain, kTrainAccumulate, kEvaluate, kForward, kStep };
+  enum class Pass : uint8_t { kTrain, kTrainAccumulate, kEvaluate, kForward, kNorm, kStep };
 
   DeviceState* state() const { return static_cast<DeviceState*>(state_.data()); }
   float* ArenaOf(TensorKind kind);
@@ -92,6 +94,7 @@ class Model {
   // Bytes of the activations of a training batch, and what of them is kept: everything where the backend likes that and
   // `free` more bytes hold it, or the activations' memory does already.
   std::pair<size_t, Keep> TrainingActivations(BatchShape shape, size_t free) const;
+  void RequireGradients(const std::string& call) const;
   void EnsureTrainingState();
   void EnsureActivations(size_t bytes, BatchShape shape);
   Activations Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training);

@@ -26,12 +26,7 @@ void Validate(const StepOptions& options) {
 
 StepResult Model::Step(const StepOptions& options) {
   Validate(options);
-  if (gradient_passes_ == 0) {
-    throw Error(ErrorCode::kOptions, "step: there are no gradients; call forwardBackward first");
-  }
-  if (gradient_labels_ == 0) {
-    throw Error(ErrorCode::kOptions, "step: no label was counted since the last step; all of them are -100");
-  }
+  RequireGradients("step");
   Backend& backend = *network_.backend;
   const double t = static_cast<double>(counters_.step + 1);
   OptimizerScalars scalars;
@@ -72,6 +67,28 @@ StepResult Model::Step(const StepOptions& options) {
   const bool applied = scalars.applied != 0;
   if (applied) ++counters_.step;
   return {scalars.grad_norm, applied};
+}
+
+double Model::GradientNorm() {
+  RequireGradients("gradientNorm");
+  Backend& backend = *network_.backend;
+  OptimizerScalars scalars;
+  scalars.gradient_scale = static_cast<float>(1.0 / static_cast<double>(gradient_labels_));
+  backend.Upload(&state()->scalars, &scalars, sizeof(scalars));
+  backend.Record(RecordKey(Pass::kNorm, {}), [&] {
+    backend.GlobalNorm(Tensor(gradients_.data(), DType::kF32, {table_.total}), &state()->scalars);
+  });
+  backend.Download(&scalars, &state()->scalars, sizeof(scalars));
+  return scalars.grad_norm;
+}
+
+void Model::RequireGradients(const std::string& call) const {
+  if (gradient_passes_ == 0) {
+    throw Error(ErrorCode::kOptions, call + ": there are no gradients; call forwardBackward first");
+  }
+  if (gradient_labels_ == 0) {
+    throw Error(ErrorCode::kOptions, call + ": no label was counted since the last step; all of them are -100");
+  }
 }
 
 void Model::ZeroGradients() {

@@ -10,7 +10,7 @@ import { FileSource } from './sources/file-source.js';
 import { IterableSource, type Texts } from './sources/iterable-source.js';
 import type { TextChunk, TextSource } from './sources/text-source.js';
 import { badState, readCount, readState } from './state.js';
-import { type Block, IGNORED_LABEL, type Json } from './types.js';
+import { type Block, type BlockOrigin, IGNORED_LABEL, type Json } from './types.js';
 
 /** Where a whole pass begins. */
 const FIRST_ID: IdPosition = { file: 0, offset: 0, skip: 0 };
@@ -150,6 +150,15 @@ export class BlockDataset implements EncodedSource {
     return () => ({ kind: this.source.kind, at: this.source.mark(file), file, offset, skip });
   }
 
+  async locate(origin: BlockOrigin): Promise<string> {
+    return this.source.locate(origin);
+  }
+
+  async identity(): Promise<Json> {
+    const { blockSize, eos, dropLast } = this;
+    return { ...(await this.source.identity()), blockSize, eos, dropLast };
+  }
+
   restore(state: Json): void {
     const saved = readState(state, this.source.kind);
     const start = {
@@ -215,9 +224,14 @@ export class BlockDataset implements EncodedSource {
 
   private wholeBlock(ids: IdQueue): Block {
     const both = new Int32Array(this.blockSize + 1);
+    const first = ids.position();
     ids.peek(both);
     ids.drop(this.blockSize);
-    return { inputIds: both.subarray(0, this.blockSize), labels: both.slice(1) };
+    return {
+      inputIds: both.subarray(0, this.blockSize),
+      labels: both.slice(1),
+      origin: between(first, ids.position()),
+    };
   }
 
   private paddedBlock(ids: IdQueue): Block {
@@ -225,11 +239,14 @@ export class BlockDataset implements EncodedSource {
     const inputIds = new Int32Array(this.blockSize).fill(this.tokenizer.padTokenId ?? 0);
     const labels = new Int32Array(this.blockSize).fill(IGNORED_LABEL);
     const rest = new Int32Array(count);
+    const first = ids.position();
     ids.peek(rest);
-    ids.drop(count);
+    ids.drop(count - 1);
+    const origin = between(first, ids.position());
+    ids.drop(1);
     inputIds.set(rest);
     labels.set(rest.subarray(1));
-    return { inputIds, labels };
+    return { inputIds, labels, origin };
   }
 
   private tooShort(count: number): KotodamaError {
@@ -240,4 +257,8 @@ export class BlockDataset implements EncodedSource {
       hint: this.dropLast ? 'give more text, a shorter block, or dropLast: false' : 'give more text',
     });
   }
+}
+
+function between(first: IdPosition, last: IdPosition): BlockOrigin {
+  return [first.file, first.offset, last.file, last.offset];
 }

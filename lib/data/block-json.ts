@@ -1,11 +1,16 @@
 import { badState } from './state.js';
-import type { Block, Json } from './types.js';
+import type { Block, BlockOrigin, Json } from './types.js';
 
 /**
- * A block as a JSON string: base64 of little-endian int32. Usually T + 1 ids, the labels being the inputs moved by one;
- * otherwise the T inputs and then the T labels.
+ * A block as JSON. Its ids are a string, base64 of little-endian int32: usually T + 1 of them, the labels being the inputs
+ * moved by one; otherwise the T inputs and then the T labels. A block with an origin is an object of both.
  */
-export function packBlock({ inputIds, labels }: Block): string {
+export function packBlock(block: Block): Json {
+  const ids = packIds(block);
+  return block.origin === undefined ? ids : { ids, origin: [...block.origin] };
+}
+
+function packIds({ inputIds, labels }: Block): string {
   const length = inputIds.length;
   const shifted = labels.subarray(0, length - 1).every((label, i) => label === inputIds[i + 1]);
   const numbers = shifted ? [inputIds, labels.subarray(length - 1)] : [inputIds, labels];
@@ -17,6 +22,14 @@ export function packBlock({ inputIds, labels }: Block): string {
 
 /** @throws KotodamaError `ERR_CHECKPOINT` when it is not a block of `blockSize` */
 export function unpackBlock(packed: Json, blockSize: number): Block {
+  if (typeof packed !== 'object' || packed === null || Array.isArray(packed)) return unpackIds(packed, blockSize);
+  const { ids = null, origin } = packed;
+  const whole = Array.isArray(origin) && origin.length === 4 && origin.every((number) => Number.isSafeInteger(number));
+  if (!whole) throw badState('four numbers as the origin of a block', JSON.stringify(origin) ?? 'nothing');
+  return { ...unpackIds(ids, blockSize), origin: origin as unknown as BlockOrigin };
+}
+
+function unpackIds(packed: Json, blockSize: number): Block {
   if (typeof packed !== 'string') throw badState('a block as a base64 string', typeof packed);
   const bytes = Buffer.from(packed, 'base64');
   const numbers = Int32Array.from({ length: bytes.length >> 2 }, (_, i) => bytes.readInt32LE(i * 4));

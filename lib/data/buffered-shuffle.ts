@@ -6,7 +6,7 @@ import { blocksOf, type EncodedSource, snapshotOf, tokenizerOf } from './encoded
 import type { Encoder } from './encoder.js';
 import { CounterRandom, type RandomIntegers } from './random.js';
 import { badState, readCount, readState, type StateObject } from './state.js';
-import type { Block, BlockSource, Json } from './types.js';
+import type { Block, BlockOrigin, BlockSource, Json } from './types.js';
 
 export interface BufferedShuffleOptions {
   /** Blocks held; a block comes out at most `bufferSize` - 1 places early. Default 100. */
@@ -38,6 +38,8 @@ export class BufferedShuffleDataset implements EncodedSource {
   readonly tokenizer: TokenizerModel | undefined;
   private readonly dataset: BlockSource;
   private readonly bufferSize: number;
+  /** Null when the random numbers come from elsewhere. */
+  private readonly seed: number | null;
   private readonly randomOf: (epoch: number) => RandomIntegers;
   /** Where the next pass begins; undefined for the beginning of `epoch`. */
   private start: PassState | undefined;
@@ -51,6 +53,7 @@ export class BufferedShuffleDataset implements EncodedSource {
     reader.onlyKnown(['bufferSize', 'seed', 'random']);
     this.bufferSize = reader.integer('bufferSize', { min: 1 }, 100);
     const seed = reader.integer('seed', { min: 0 }, 0);
+    this.seed = options.random === undefined ? seed : null;
     reader.finish('These options cannot make a BufferedShuffleDataset');
     this.dataset = dataset;
     this.blockSize = dataset.blockSize;
@@ -81,6 +84,15 @@ export class BufferedShuffleDataset implements EncodedSource {
   snapshot(): () => Json {
     const { epoch, random, buffer, draining, source } = this.pass?.now() ?? this.start ?? this.beginning();
     return () => ({ kind: 'shuffle', epoch, random, draining, buffer: buffer.map(packBlock), source: source() });
+  }
+
+  async locate(origin: BlockOrigin): Promise<string> {
+    return (await this.dataset.locate?.(origin)) ?? 'an unknown place';
+  }
+
+  async identity(): Promise<Json> {
+    const { bufferSize, seed } = this;
+    return { bufferSize, seed, of: (await this.dataset.identity?.()) ?? null };
   }
 
   restore(state: Json): void {

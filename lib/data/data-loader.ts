@@ -5,7 +5,7 @@ import { stackBlocks } from './collate.js';
 import { blocksOf, snapshotOf, tokenizerOf } from './encoded-source.js';
 import { readAhead } from './read-ahead.js';
 import { readState } from './state.js';
-import type { Batch, Block, BlockSource, Json } from './types.js';
+import type { Batch, Block, BlockOrigin, BlockSource, Json } from './types.js';
 import { WorkerPool } from './worker-pool.js';
 
 export interface DataLoaderOptions {
@@ -119,6 +119,17 @@ export class DataLoader implements AsyncIterable<Batch> {
     this.position = undefined;
   }
 
+  /** Says in words where a block is from. */
+  async locate(origin: BlockOrigin): Promise<string> {
+    return (await this.dataset.locate?.(origin)) ?? 'an unknown place';
+  }
+
+  /** What decides which batches come and in which order, as plain JSON; workers and prefetching do not. */
+  async identity(): Promise<Json> {
+    const { batchSize, worldSize, dropLast } = this;
+    return { batchSize, worldSize, dropLast, of: (await this.dataset.identity?.()) ?? null };
+  }
+
   private async *run(
     blocks: AsyncIterable<Block>,
     position: { next: () => Json },
@@ -151,10 +162,17 @@ export class DataLoader implements AsyncIterable<Batch> {
       gathered.push(block);
       next = snapshotOf(this.dataset);
       if (gathered.length < this.batchSize * this.worldSize) continue;
-      yield { batch: this.collate(this.shareOf(gathered)), next };
+      yield { batch: this.batchOf(gathered), next };
       gathered = [];
     }
-    if (this.isKept(gathered.length)) yield { batch: this.collate(this.shareOf(gathered)), next };
+    if (this.isKept(gathered.length)) yield { batch: this.batchOf(gathered), next };
+  }
+
+  private batchOf(blocks: readonly Block[]): Batch {
+    const share = this.shareOf(blocks);
+    const origins = share.flatMap(({ origin }) => (origin === undefined ? [] : [origin]));
+    const batch = this.collate(share);
+    return origins.length === share.length ? { ...batch, origins } : batch;
   }
 
   /** Whether so many blocks at the end of an epoch make a batch. */
@@ -163,7 +181,7 @@ export class DataLoader implements AsyncIterable<Batch> {
   }
 
   /** This rank's rows of a global batch. */
-  private shareOf(blocks: Block[]): Block[] {
+  private shareOf(blocks: readonly Block[]): Block[] {
     const begin = (rank: number) => Math.floor((rank * blocks.length) / this.worldSize);
     return blocks.slice(begin(this.rank), begin(this.rank + 1));
   }

@@ -33,7 +33,7 @@ export class IdQueue {
   }
 
   push(chunk: TextChunk, { ids, lengths }: EncodedTexts): void {
-    this.parts.push({ chunk, ids, lengths });
+    if (ids.length > 0) this.parts.push({ chunk, ids, lengths });
     this.length += ids.length;
     this.end = { file: chunk.file, offset: chunk.end };
   }
@@ -74,7 +74,9 @@ export class IdQueue {
   position(): IdPosition {
     const part = this.parts[0];
     if (this.length === 0 || part === undefined) return { ...this.end, skip: 0 };
-    return { file: part.chunk.file, offset: part.chunk.offsets[this.text] as number, skip: this.skip };
+    let { text } = this;
+    while (part.lengths[text] === 0) text++;
+    return { file: part.chunk.file, offset: part.chunk.offsets[text] as number, skip: this.skip };
   }
 
   /** Moves over `count` ids, within one part. */

@@ -7,4 +7,12 @@ export type { Texts } from './sources/iterable-source.js';
 export { TokenDataset, type TokenDatasetOptions } from './token-dataset.js';
 export type { TokenFile, TokenFileNotes, TokenizerMark, TokenType } from './token-file.js';
 export { type TokenFileOptions, writeTokenFiles } from './token-file-writer.js';
-export { type Batch, type Block, type BlockSource, IGNORED_LABEL, type Json, type TokenTensor } from './types.js';
+export {
+  type Batch,
+  type Block,
+  type BlockOrigin,
+  type BlockSource,
+  IGNORED_LABEL,
+  type Json,
+  type TokenTensor,
+} from './types.js';

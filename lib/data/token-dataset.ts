@@ -1,11 +1,12 @@
 import { KotodamaError } from '../errors.js';
 import { describe, OptionReader } from '../validate.js';
+import { markFiles } from './content-mark.js';
 import type { EncodedSource } from './encoded-source.js';
 import { Permutation } from './permutation.js';
 import { badState, readCount, readState } from './state.js';
 import { inspectTokenFile, type TokenFile, type TokenizerMark } from './token-file.js';
 import { TokenFileReader } from './token-file-reader.js';
-import { type Block, IGNORED_LABEL, type Json } from './types.js';
+import { type Block, type BlockOrigin, IGNORED_LABEL, type Json } from './types.js';
 
 /** Ids may be anything that the engine's int32 holds when nobody says how many there are. */
 const MOST_IDS = 2 ** 31;
@@ -136,6 +137,17 @@ export class TokenDataset implements EncodedSource {
     return () => ({ kind: 'tokens', epoch, position, blocks: this.blockCount, seed: this.seed });
   }
 
+  async locate([, first, , last]: BlockOrigin): Promise<string> {
+    const [begin, end] = [this.place(first), this.place(last)];
+    if (begin.path === end.path) return `${begin.path} tokens ${begin.token} to ${end.token}`;
+    return `${begin.path} token ${begin.token} to ${end.path} token ${end.token}`;
+  }
+
+  async identity(): Promise<Json> {
+    const { blockSize, blockCount, seed } = this;
+    return { source: 'tokens', ...(await markFiles(this.files.map(({ path }) => path))), blockSize, blockCount, seed };
+  }
+
   restore(state: Json): void {
     const saved = readState(state, 'tokens');
     const [epoch, position] = [readCount(saved, 'epoch'), readCount(saved, 'position')];
@@ -182,7 +194,17 @@ export class TokenDataset implements EncodedSource {
       both.fill(this.padTokenId, count);
       labels.fill(IGNORED_LABEL, count - 1);
     }
-    return { inputIds: both.subarray(0, T), labels };
+    return { inputIds: both.subarray(0, T), labels, origin: [0, first, 0, first + count - 1] };
+  }
+
+  /** The file that id number `index` is in, and which of its ids it is. */
+  private place(index: number): { path: string; token: number } {
+    let token = index;
+    for (const { path, tokens } of this.files) {
+      if (token < tokens) return { path, token };
+      token -= tokens;
+    }
+    return { path: 'behind the last file', token };
   }
 
   private tooShort(dropLast: boolean): KotodamaError {

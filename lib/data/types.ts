@@ -4,7 +4,15 @@ export interface Block {
   inputIds: Int32Array;
   /** (T), already shifted by one; -100 marks positions that carry no loss. */
   labels: Int32Array;
+  /** Where they are from, when the source knows. */
+  origin?: BlockOrigin;
 }
+
+/**
+ * Where the first and the last id of a block are from: the index of a file and an offset in it, each. An offset is the byte
+ * where a line begins, the number of a row or a text, or that of a token (counted through all files).
+ */
+export type BlockOrigin = readonly [file: number, offset: number, lastFile: number, lastOffset: number];
 
 /** Token ids with their shape, row-major. */
 export interface TokenTensor {
@@ -18,6 +26,8 @@ export interface TokenTensor {
 export interface Batch {
   inputIds: TokenTensor;
   labels: TokenTensor;
+  /** Of each block, when the source knows. */
+  origins?: readonly BlockOrigin[];
 }
 
 /** The label that the loss ignores. */
@@ -39,4 +49,8 @@ export interface BlockSource extends AsyncIterable<Block> {
   state(): Json;
   /** The next pass continues from `state`. Throws `ERR_CHECKPOINT` when the state belongs to another kind of source. */
   restore(state: Json): void;
+  /** Says in words where a block is from, e.g. `train.txt lines 12 to 15`. */
+  locate?(origin: BlockOrigin): Promise<string>;
+  /** What decides which blocks come and in which order, as plain JSON: the options, and marks of the data. */
+  identity?(): Promise<Json>;
 }

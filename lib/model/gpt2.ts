@@ -178,6 +178,11 @@ export class GPT2 implements AsyncDisposable {
     return this.run(() => this.model.step(nativeOptions));
   }
 
+  /** The global norm of the mean gradient since the last step, which {@link step} will clip; changes nothing. */
+  async gradientNorm(): Promise<number> {
+    return this.run(() => this.model.gradientNorm());
+  }
+
   /** Forgets the gradients since the last step. */
   async zeroGradients(): Promise<void> {
     await this.run(() => this.model.zeroGradients());

@@ -1,4 +1,4 @@
-import type { Batch, Json } from '../data/types.js';
+import type { Batch, BlockOrigin, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 
 /** A restartable stream of batches, such as a `DataLoader`: each `for await` is one epoch. */
@@ -13,6 +13,10 @@ export interface BatchSource extends AsyncIterable<Batch> {
   state(): Json;
   /** The next pass continues from `state`. */
   restore(state: Json): void;
+  /** Says in words where a block of a batch is from. */
+  locate?(origin: BlockOrigin): Promise<string>;
+  /** What decides which batches come and in which order, as plain JSON; a resumed run must have the same. */
+  identity?(): Promise<Json>;
 }
 
 /** Where a stream stands, as plain JSON. */

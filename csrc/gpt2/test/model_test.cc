@@ -103,13 +103,20 @@ LossTotals Train(Model& model, const Batch& batch) {
   return model.ForwardBackward(batch.ids.data(), batch.labels.data(), batch.shape);
 }
 
-void TestGradientsAgainstFiniteDifferences() {
+// The batch is learned from in passes of some rows each, and must give the mean over all of its labels.
+void CheckAgainstFiniteDifferences(const Batch& batch, int64_t rows_per_pass) {
   const Config config = SmallConfig();
   const auto backend = MakeCpuBackend(2);
   Model model(config, Precision::kF32, 3, *backend);
   AddNoise(model, 4);
-  const Batch batch = MakeBatch(config, {3, 11}, 5);
-  const LossTotals totals = Train(model, batch);
+  LossTotals totals;
+  for (int64_t b = 0; b < batch.shape.b; b += rows_per_pass) {
+    const int64_t first = b * batch.shape.t;
+    const BatchShape part{std::min(rows_per_pass, batch.shape.b - b), batch.shape.t};
+    const LossTotals pass = model.ForwardBackward(batch.ids.data() + first, batch.labels.data() + first, part);
+    totals.sum += pass.sum;
+    totals.count += pass.count;
+  }
 
   Float64Weights start;
   for (const Parameter& parameter : model.table().list) {
@@ -147,6 +154,20 @@ void TestGradientsAgainstFiniteDifferences() {
     ExpectBelow(std::abs(slope - difference) / std::sqrt(gradient_norm), 1e-5,
                 "slope along " + (all ? "all tensors" : model.table().list[trial].name));
   }
+}
+
+void TestGradientsAgainstFiniteDifferences() {
+  CheckAgainstFiniteDifferences(MakeBatch(SmallConfig(), {3, 11}, 5), 3);
+}
+
+// Micro-batches with very different numbers of labels, one with none: a mean of their means would be another number.
+void TestAccumulationAgainstFiniteDifferences() {
+  Batch batch = MakeBatch(SmallConfig(), {5, 11}, 7);
+  for (size_t row = 0; row < 5; ++row) {
+    const size_t labels[] = {0, 1, 11, 2, 7};
+    for (size_t t = labels[row]; t < 11; ++t) batch.labels[11 * row + t] = kIgnoredLabel;
+  }
+  for (const int64_t rows : {1, 2, 5}) CheckAgainstFiniteDifferences(batch, rows);
 }
 
 // The float64 reference shares the statement of the masks with the CPU backend, and nothing else.
@@ -187,7 +208,9 @@ void TestAccumulation() {
   options.learning_rate = 1e-3;
   options.weight_decay = 0.1;
   options.max_grad_norm = 1;
+  const double norm = one.GradientNorm();
   const StepResult a = one.Step(options), b = parts.Step(options);
+  Expect(norm == a.grad_norm, "the norm can be had before the step");
   Expect(a.applied && b.applied, "both steps apply");
   ExpectBelow(std::abs(a.grad_norm - b.grad_norm) / a.grad_norm, 1e-5, "norm of accumulated gradients");
 }
@@ -239,6 +262,7 @@ void TestErrors() {
 
 int main() {
   kotodama::TestGradientsAgainstFiniteDifferences();
+  kotodama::TestAccumulationAgainstFiniteDifferences();
   kotodama::TestDropoutAgainstReference();
   kotodama::TestAccumulation();
   kotodama::TestLogitsCoverTheVocabulary();

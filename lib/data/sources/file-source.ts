@@ -1,3 +1,5 @@
+import { markFiles } from '../content-mark.js';
+import type { BlockOrigin, Json } from '../types.js';
 import type { OnBadRecord } from './bad-records.js';
 import { changed, type Input } from './input.js';
 import { LineInput } from './line-input.js';
@@ -43,6 +45,31 @@ export class FileSource implements TextSource {
 
   mark(file: number): string {
     return `${this.places[file]?.mark} (${file + 1} of ${this.places.length})`;
+  }
+
+  async locate([file, offset, lastFile, lastOffset]: BlockOrigin): Promise<string> {
+    const first = await this.find(file, offset);
+    const last = await this.find(lastFile, lastOffset);
+    if (file !== lastFile)
+      return `${first.name} ${first.unit} ${first.number} to ${last.name} ${last.unit} ${last.number}`;
+    if (offset === lastOffset) return `${first.name} ${first.unit} ${first.number}`;
+    return `${first.name} ${first.unit}s ${first.number} to ${last.number}`;
+  }
+
+  async identity(): Promise<{ [key: string]: Json }> {
+    const files = this.places.filter(({ kind }) => kind === 'file');
+    const others = this.places.filter(({ kind }) => kind !== 'file');
+    return {
+      source: this.kind,
+      ...(files.length > 0 && (await markFiles(files.map(({ path }) => path)))),
+      ...(others.length > 0 && { unmarked: others.map(({ mark }) => mark) }),
+    };
+  }
+
+  private async find(file: number, offset: number): Promise<{ name: string; unit: string; number: number }> {
+    const [place, input] = [this.places[file], this.inputs[file]];
+    if (place === undefined || input === undefined) throw changed(`There is no file number ${file + 1}`);
+    return { name: place.name, ...(await input.locate(offset)) };
   }
 }
 

@@ -5,6 +5,8 @@ import type { PlacedText } from './text-source.js';
 export interface Input {
   /** The texts from an offset on, some at a time. Those before a failure come first. */
   read(from: number): AsyncGenerator<readonly PlacedText[], void>;
+  /** The place of the text at an offset as a person would count it, e.g. line 12. */
+  locate(offset: number): Promise<{ unit: string; number: number }>;
 }
 
 /** A saved state that does not fit what is read now. */

@@ -1,5 +1,6 @@
 import { KotodamaError } from '../../errors.js';
 import { describe } from '../../validate.js';
+import type { BlockOrigin, Json } from '../types.js';
 import { type OnBadRecord, reject } from './bad-records.js';
 import { inChunks, type PlacedText, type TextChunk, type TextPosition, type TextSource } from './text-source.js';
 
@@ -34,6 +35,14 @@ export class IterableSource implements TextSource {
 
   mark(): string {
     return 'texts';
+  }
+
+  async locate([, offset, , lastOffset]: BlockOrigin): Promise<string> {
+    return offset === lastOffset ? `text ${offset}` : `texts ${offset} to ${lastOffset}`;
+  }
+
+  async identity(): Promise<{ [key: string]: Json }> {
+    return { source: this.kind };
   }
 
   private async *readTexts(from: number): AsyncGenerator<PlacedText[], void> {

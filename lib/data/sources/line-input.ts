@@ -9,12 +9,17 @@ import { jsonReader, type ReadRecord, readTextLine } from './records.js';
 import type { PlacedText } from './text-source.js';
 import { readUrlBytes } from './url-bytes.js';
 
+/** Bytes in which lines are counted to tell where a text is: some ten seconds. */
+const MOST_COUNTED = 16 * 2 ** 30;
+
 /** The texts in the lines of a file, a URL or the standard input, compressed or not. Offsets count bytes when unpacked. */
 export class LineInput implements Input {
   private readonly place: Place;
   private readonly readRecord: ReadRecord;
   private readonly onBad: OnBadRecord;
   private begun = false;
+  /** Where lines were counted last. */
+  private counted = { offset: 0, lines: 0 };
 
   constructor(place: Place, textField: string, onBad: OnBadRecord) {
     this.place = place;
@@ -86,15 +91,27 @@ export class LineInput implements Input {
     return readStandardInput();
   }
 
-  /** Lines of the file before an offset. */
+  /** Lines are counted in files that are not compressed; elsewhere, and far into a huge one, the byte must do. */
+  async locate(offset: number): Promise<{ unit: string; number: number }> {
+    const { kind, path, name, compression } = this.place;
+    const plain = kind === 'file' && compressionOf(await headOf(path), compression, name) === undefined;
+    if (!plain || offset > MOST_COUNTED) return { unit: 'byte', number: offset };
+    return { unit: 'line', number: (await this.countLines(offset)) + 1 };
+  }
+
+  /** Lines of the file before an offset. Questions that go forwards read no byte twice. */
   private async countLines(offset: number): Promise<number> {
-    let lines = 0;
-    let left = offset;
-    for await (const piece of readFileBytes(this.place.path, 0)) {
-      lines += countLines(piece.subarray(0, left));
-      left -= piece.length;
-      if (left <= 0) break;
+    const start = this.counted.offset <= offset ? this.counted : { offset: 0, lines: 0 };
+    let { lines } = start;
+    let left = offset - start.offset;
+    if (left > 0) {
+      for await (const piece of readFileBytes(this.place.path, start.offset)) {
+        lines += countLines(piece.subarray(0, left));
+        left -= piece.length;
+        if (left <= 0) break;
+      }
     }
+    this.counted = { offset, lines };
     return lines;
   }
 }

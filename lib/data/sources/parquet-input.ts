@@ -54,6 +54,10 @@ export class ParquetInput implements Input {
     }
   }
 
+  async locate(offset: number): Promise<{ unit: string; number: number }> {
+    return { unit: 'row', number: offset + 1 };
+  }
+
   private async ask(worker: Worker): Promise<ParquetAnswer> {
     worker.postMessage(null);
     try {

@@ -1,3 +1,5 @@
+import type { BlockOrigin, Json } from '../types.js';
+
 /** Where a text begins. */
 export interface TextPosition {
   /** Index of the file; 0 for texts in memory. */
@@ -29,6 +31,10 @@ export interface TextSource {
   read(from: TextPosition): AsyncGenerator<TextChunk, void, undefined>;
   /** Names a file in a saved state, so that a state that meets other files is noticed. */
   mark(file: number): string;
+  /** Says in words where some texts are, from the first one to the last. */
+  locate(origin: BlockOrigin): Promise<string>;
+  /** Marks of the content. */
+  identity(): Promise<{ [key: string]: Json }>;
 }
 
 /** UTF-16 units in a chunk: little enough to encode in some milliseconds, enough to make a trip to a worker worth it. */
