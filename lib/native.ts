@@ -96,6 +96,8 @@ export interface NativeModel {
   evaluate(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;
   /** Logits (B, T, V). */
   forward(inputIds: Int32Array, batchSize: number, blockSize: number): Promise<Float32Array>;
+  /** Attention probabilities of one layer, (B, H, T, T), 0 above the diagonal. */
+  attention(inputIds: Int32Array, batchSize: number, blockSize: number, layer: number): Promise<Float32Array>;
   /** Gradients are means over the labels counted since the last step. */
   readTensor(kind: TensorKind, name: string): Promise<Float32Array>;
   writeTensor(kind: TensorKind, name: string, data: Float32Array): Promise<void>;

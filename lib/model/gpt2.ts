@@ -197,6 +197,21 @@ export class GPT2 implements AsyncDisposable {
     return { logits: { data, shape: [...ids.shape, this.config.vocabSize] } };
   }
 
+  /**
+   * What each position of a layer attends to, without dropout: the probabilities (B, H, T, T) of key positions (last) for
+   * each query position, 0 for keys after the query. Layers count from 0, as in the tensors' names.
+   */
+  async attention({ inputIds, layer }: { inputIds: Tokens; layer: number }): Promise<{ probabilities: FloatTensor }> {
+    const ids = checkInputIds(inputIds, this.config);
+    const { nLayer, nHead } = this.config;
+    const read = new OptionReader({ layer });
+    read.integer('layer', { min: 0, max: nLayer - 1 });
+    read.finish('The model has no such layer');
+    const data = await this.run(() => this.model.attention(ids.data, ...ids.shape, layer));
+    const [batchSize, blockSize] = ids.shape;
+    return { probabilities: { data, shape: [batchSize, nHead, blockSize, blockSize] } };
+  }
+
   /** A copy of a parameter. */
   async readTensor(name: string): Promise<Float32Array> {
     return this.read('param', name);
