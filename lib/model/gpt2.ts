@@ -13,6 +13,7 @@ import {
 import { nearest, OptionReader } from '../validate.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
 import { resolveDevice } from './device.js';
+import { type ExplainOptions, type Explanation, explain } from './explain.js';
 import { type GenerateIdsOptions, type GenerateOptions, generateIds, generateText } from './generate.js';
 import { callNative, callNativeSync } from './native-call.js';
 import { modelFolder, readConfig, readWeights } from './pretrained.js';
@@ -271,6 +272,11 @@ export class GPT2 implements AsyncDisposable {
   /** Continues ids, one by one; what {@link generate} is made of. */
   generateIds(prompt: ArrayLike<number>, options: GenerateIdsOptions = {}): AsyncGenerator<number, void, undefined> {
     return generateIds(this.decoding(), prompt, options);
+  }
+
+  /** How well the model foresaw each token of a text, what it expects after it, and what its heads attend to. */
+  explain(text: string, options: ExplainOptions): Promise<Explanation> {
+    return explain(this, text, options);
   }
 
   /** Frees the model's memory, after a running call has ended. May be called again. */
