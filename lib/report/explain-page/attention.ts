@@ -88,7 +88,7 @@ function matrix(view: View): HTMLElement {
     h(
       'figcaption',
       { class: 'hint' },
-      'A row for each token, from the first down; a column for each token it looks at. Darker: more.',
+      'A row for each token, from the first down; a column for each token it looks at. The stronger the colour, the more.',
     ),
   );
 }

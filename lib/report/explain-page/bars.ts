@@ -5,14 +5,15 @@ export interface Bar {
   token: Word;
   /** 0 to 1 */
   share: number;
-  /** Stands after the number. */
+  /** Stands after the number; what is said of it when that is no word. */
   note?: string | undefined;
+  said?: string;
 }
 
 /** A list of tokens with a bar each. */
 export function bars(kind: 'heat' | 'look', list: readonly Bar[]): HTMLElement {
   const largest = Math.max(1e-9, ...list.map(({ share }) => share));
-  const rows = list.map(({ token, share, note }) => {
+  const rows = list.map(({ token, share, note, said }) => {
     const bar = h('span', { class: 'bar', 'aria-hidden': 'true' });
     bar.style.setProperty('--share', String(share / largest));
     return h(
@@ -27,7 +28,10 @@ export function bars(kind: 'heat' | 'look', list: readonly Bar[]): HTMLElement {
       ),
       bar,
       h('span', { class: 'number' }, percent(share)),
-      note === undefined ? undefined : h('span', { class: 'note' }, note),
+      note === undefined
+        ? undefined
+        : h('span', { class: 'note', 'aria-hidden': said === undefined ? undefined : 'true' }, note),
+      said === undefined ? undefined : h('span', { class: 'unseen' }, said),
     );
   });
   return h('ol', { class: `bars ${kind}` }, ...rows);

@@ -43,7 +43,7 @@ function nextBars({ data, token }: View): Bar[] {
   return (data.tokens[token]?.next ?? []).map(([id, text, share]) => ({
     token: { id, text, partial: text === '' },
     share,
-    note: id === following?.id ? 'this came' : undefined,
+    ...(id === following?.id && { note: '✓', said: 'this came' }),
   }));
 }
 
@@ -51,7 +51,7 @@ function nextBars({ data, token }: View): Bar[] {
 function came({ data, token }: View): HTMLElement[] {
   const following = data.tokens[token + 1];
   if (following === undefined) return [h('p', { class: 'hint' }, 'The text ends here.')];
-  if (data.tokens[token]?.next.some(([id]) => id === following.id)) return [];
+  if (data.tokens[token]?.next.some(([id]) => id === following.id)) return [h('p', { class: 'hint' }, '✓ came next.')];
   return [h('p', { class: 'hint' }, `What came: ${spoken(following)}, with ${percent(following.probability ?? 0)}.`)];
 }
 

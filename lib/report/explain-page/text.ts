@@ -2,7 +2,7 @@ import { h } from './dom.js';
 import type { View } from './view.js';
 import { judgement, spoken, written } from './words.js';
 
-/** The text: each token on the colour of its loss, with a bar below it for how much the shown token looks at it. */
+/** The text: each token on the colour of its loss, with a bar below it for how much the shown token looks at it (the longest: most). */
 export function text(view: View): HTMLElement {
   const { tokens, guessLoss } = view.data;
   const labels = tokens.map((token, index) => {
@@ -22,10 +22,11 @@ export function text(view: View): HTMLElement {
     return label;
   });
   view.onChange(() => {
+    const weights = labels.map((_, index) => (view.data.heads.length > 0 ? view.weights().at(view.token, index) : 0));
+    const largest = Math.max(...weights);
     for (const [index, label] of labels.entries()) {
       label.classList.toggle('shown', index === view.token);
-      const look = view.data.heads.length > 0 ? view.weights().at(view.token, index) : 0;
-      label.style.setProperty('--weight', String(look));
+      label.style.setProperty('--weight', String(largest > 0 ? (weights[index] as number) / largest : 0));
       const input = label.firstElementChild as HTMLInputElement;
       if (index === view.chosen) input.checked = true;
     }
@@ -45,12 +46,12 @@ export function legend(view: View): HTMLElement {
   return h(
     'p',
     { class: 'legend' },
-    h('span', {}, 'foreseen'),
+    h('span', {}, 'certain'),
     h('span', { class: 'ramp', 'aria-hidden': 'true' }),
     h(
       'span',
       {},
-      `as if guessing among ${view.vocabulary.toLocaleString('en')} (${view.data.guessLoss.toFixed(1)} nats)`,
+      `like guessing among ${view.vocabulary.toLocaleString('en')} (${view.data.guessLoss.toFixed(1)} nats)`,
     ),
     view.data.heads.length > 0
       ? h('span', { class: 'looks' }, h('i', { 'aria-hidden': 'true' }), 'how much the shown token looks at it')
