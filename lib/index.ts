@@ -37,6 +37,7 @@ export {
   type LabelledTokens,
   type LossResult,
   type MemoryPlan,
+  type ModelCounters,
   type ModelOptions,
   type OptimizerState,
   type Precision,

@@ -4,6 +4,7 @@ import { OptionReader } from '../validate.js';
 import type { GPT2Config } from './config.js';
 import { checkInputIds, type Tokens } from './tokens.js';
 
+/** How a text is explained. */
 export interface ExplainOptions {
   /** Required. */
   tokenizer: TokenizerModel;
@@ -53,11 +54,13 @@ export interface HeadAttention {
 
 /** What a model makes of a text. */
 export interface Explanation {
+  /** The text, token by token. */
   tokens: ExplainedToken[];
   /** Mean loss in nats over all tokens but the first; null when there is only one. */
   loss: number | null;
   /** ln(vocabulary): the loss of a model that knows nothing. */
   guessLoss: number;
+  /** Layer by layer, head by head. */
   attention: HeadAttention[];
 }
 

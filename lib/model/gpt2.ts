@@ -2,7 +2,6 @@ import { KotodamaError } from '../errors.js';
 import type { HubOptions } from '../hub/index.js';
 import {
   type NativeCounters,
-  type NativeDevice,
   type NativeLoss,
   type NativeMemoryPlan,
   type NativeModel,
@@ -12,7 +11,7 @@ import {
 } from '../native.js';
 import { nearest, OptionReader } from '../validate.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
-import { resolveDevice } from './device.js';
+import { type DeviceInfo, resolveDevice } from './device.js';
 import { type ExplainOptions, type Explanation, explain } from './explain.js';
 import { type GenerateIdsOptions, type GenerateOptions, generateIds, generateText } from './generate.js';
 import { callNative, callNativeSync } from './native-call.js';
@@ -20,8 +19,10 @@ import { modelFolder, readConfig, readWeights } from './pretrained.js';
 import { type SavedTokenizer, writePretrained } from './save.js';
 import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
 
+/** Arithmetic of the matrix products. */
 export type Precision = 'fp32' | 'bf16';
 
+/** Where and how a model computes. */
 export interface ModelOptions {
   /** `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:N` [auto]. */
   device?: string;
@@ -33,6 +34,7 @@ export interface ModelOptions {
   threads?: number;
 }
 
+/** How a saved model is loaded. */
 export interface PretrainedOptions extends ModelOptions, HubOptions {
   /** Replaces all three dropout probabilities of config.json [keep them]. */
   dropout?: number;
@@ -46,6 +48,7 @@ export interface LabelledTokens {
   labels: Tokens;
 }
 
+/** The loss of one batch. */
 export interface LossResult {
   /** Mean loss in nats per label; NaN when every label is -100, as in PyTorch. */
   loss: number;
@@ -69,8 +72,14 @@ export interface StepOptions {
   maxGradNorm?: number;
 }
 
-export type StepResult = NativeStepResult;
-export type MemoryPlan = NativeMemoryPlan;
+/** What an optimizer step did. */
+export interface StepResult extends NativeStepResult {}
+
+/** Device memory that training takes, in bytes, planned before it is taken. */
+export interface MemoryPlan extends NativeMemoryPlan {}
+
+/** What a model counts; checkpoints keep it so that bias correction and dropout continue. */
+export interface ModelCounters extends NativeCounters {}
 
 /** The shape of one micro-batch. */
 export interface BatchShape {
@@ -82,7 +91,9 @@ export interface BatchShape {
 
 /** Numbers with their shape, row-major. */
 export interface FloatTensor {
+  /** As many elements as the product of the shape. */
   data: Float32Array;
+  /** The outermost dimension first. */
   shape: number[];
 }
 
@@ -106,7 +117,9 @@ export class GPT2 implements AsyncDisposable {
 
   private constructor(
     private readonly model: NativeModel,
+    /** Sizes and settings, all of them resolved. */
     readonly config: Readonly<GPT2Config>,
+    /** Arithmetic of the matrix products. */
     readonly precision: Precision,
   ) {
     this.tensors = model.tensors();
@@ -143,7 +156,7 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /** The device that holds the model. */
-  get device(): NativeDevice {
+  get device(): DeviceInfo {
     return this.model.device;
   }
 
@@ -233,18 +246,20 @@ export class GPT2 implements AsyncDisposable {
     return { expAvg: await this.read('exp_avg', name), expAvgSq: await this.read('exp_avg_sq', name) };
   }
 
+  /** Replaces AdamW's moments of a parameter, when a checkpoint is read. */
   async writeOptimizerState(name: string, { expAvg, expAvgSq }: OptimizerState): Promise<void> {
     await this.write('exp_avg', name, expAvg);
     await this.write('exp_avg_sq', name, expAvgSq);
   }
 
   /** Steps and micro-steps so far, for checkpoints: bias correction and dropout depend on them. */
-  get counters(): NativeCounters {
+  get counters(): ModelCounters {
     this.alive();
     return callNativeSync(() => this.model.counters());
   }
 
-  set counters(counters: NativeCounters) {
+  /** Restores them. */
+  set counters(counters: ModelCounters) {
     this.alive();
     callNativeSync(() => this.model.setCounters(counters));
   }
@@ -285,6 +300,7 @@ export class GPT2 implements AsyncDisposable {
     await callNative(() => this.model.dispose());
   }
 
+  /** {@link GPT2.dispose}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }

@@ -4,6 +4,7 @@ import type { Explanation, HeadAttention } from '../model/explain.js';
 import type { ExplanationData, PageHead } from './explanation-data.js';
 import { escapeHtml } from './report.js';
 
+/** How an explanation is shown. */
 export interface ExplanationPageOptions {
   /** The name of the model, for the title [model]. */
   model?: string;
