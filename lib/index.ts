@@ -29,6 +29,7 @@ export { type ErrorCode, type ErrorDetails, KotodamaError } from './errors.js';
 export type { DownloadProgress, HubOptions } from './hub/index.js';
 export type { GPT2Config, GPT2ConfigInput } from './model/config.js';
 export { type DeviceInfo, listDevices } from './model/device.js';
+export type { ExplainedToken, ExplainOptions, Explanation, HeadAttention, NextToken } from './model/explain.js';
 export type { GenerateIdsOptions, GenerateOptions } from './model/generate.js';
 export {
   type BatchShape,
@@ -37,6 +38,7 @@ export {
   type LabelledTokens,
   type LossResult,
   type MemoryPlan,
+  type ModelCounters,
   type ModelOptions,
   type OptimizerState,
   type Precision,
@@ -47,7 +49,15 @@ export {
 export type { SamplingOptions } from './model/sampler.js';
 export type { SavedTokenizer } from './model/save.js';
 export type { Tokens } from './model/tokens.js';
-export { Progress, type ProgressOptions, type ProgressStream, readMetrics, recorded } from './report/index.js';
+export {
+  type ExplanationPageOptions,
+  explanationPage,
+  Progress,
+  type ProgressOptions,
+  type ProgressStream,
+  readMetrics,
+  recorded,
+} from './report/index.js';
 export { Tokenizer, type TokenizerModel, type TokenizerSource } from './tokenizer/index.js';
 export {
   type TokenizerProgress,

@@ -46,6 +46,7 @@ export interface NativeStepOptions {
 }
 
 export interface NativeStepResult {
+  /** Global norm of the mean gradient, before clipping. */
   gradNorm: number;
   /** False when the norm is not finite; nothing was changed then. */
   applied: boolean;
@@ -55,8 +56,11 @@ export interface NativeStepResult {
 export interface NativeMemoryPlan {
   parameters: number;
   gradients: number;
+  /** AdamW's, two numbers per parameter. */
   moments: number;
+  /** Of one micro-batch. */
   activations: number;
+  /** All of the above. */
   total: number;
   /** What the device has free now, beside what the model holds already. */
   free: number;
@@ -65,9 +69,13 @@ export interface NativeMemoryPlan {
 export interface NativeDevice {
   /** `cpu` or `cuda:N`. */
   device: string;
+  /** The processor's or the GPU's name. */
   name: string;
+  /** What it can do, e.g. `AVX-512, 2 threads` or `compute capability 8.0`. */
   detail: string;
+  /** Memory. */
   totalBytes: number;
+  /** Memory that is free now. */
   freeBytes: number;
 }
 
@@ -98,6 +106,8 @@ export interface NativeModel {
   evaluate(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;
   /** Logits (B, T, V). */
   forward(inputIds: Int32Array, batchSize: number, blockSize: number): Promise<Float32Array>;
+  /** Attention probabilities of one layer, (B, H, T, T), 0 above the diagonal. */
+  attention(inputIds: Int32Array, batchSize: number, blockSize: number, layer: number): Promise<Float32Array>;
   /** Gradients are means over the labels counted since the last step. */
   readTensor(kind: TensorKind, name: string): Promise<Float32Array>;
   writeTensor(kind: TensorKind, name: string, data: Float32Array): Promise<void>;

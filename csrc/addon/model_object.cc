@@ -65,6 +65,15 @@ std::vector<int32_t> RequireBatch(const Napi::Value& value, const std::string& n
   return ids;
 }
 
+// Room for a result, `what`, that grows with the batch.
+Napi::Float32Array NewFloats(Napi::Env env, const std::string& what, int64_t size) {
+  if (size > kMostInt32 / 2) {
+    throw Error(ErrorCode::kOptions, what + " would be " + std::to_string(size) +
+                                         " numbers, more than one array holds; use a smaller batch");
+  }
+  return Napi::Float32Array::New(env, static_cast<size_t>(size));
+}
+
 StepOptions RequireStepOptions(const Napi::Value& value) {
   const std::string name = "options";
   const Napi::Object object = RequireObject(value, name);
@@ -109,9 +118,9 @@ Napi::Function ModelObject::Define(Napi::Env env) {
        InstanceMethod<&ModelObject::ForwardBackward>("forwardBackward"), InstanceMethod<&ModelObject::Step>("step"),
        InstanceMethod<&ModelObject::GradientNorm>("gradientNorm"),
        InstanceMethod<&ModelObject::ZeroGradients>("zeroGradients"), InstanceMethod<&ModelObject::Evaluate>("evaluate"),
-       InstanceMethod<&ModelObject::Forward>("forward"), InstanceMethod<&ModelObject::ReadTensor>("readTensor"),
-       InstanceMethod<&ModelObject::WriteTensor>("writeTensor"), InstanceMethod<&ModelObject::GetCounters>("counters"),
-       InstanceMethod<&ModelObject::SetCounters>("setCounters"),
+       InstanceMethod<&ModelObject::Forward>("forward"), InstanceMethod<&ModelObject::Attention>("attention"),
+       InstanceMethod<&ModelObject::ReadTensor>("readTensor"), InstanceMethod<&ModelObject::WriteTensor>("writeTensor"),
+       InstanceMethod<&ModelObject::GetCounters>("counters"), InstanceMethod<&ModelObject::SetCounters>("setCounters"),
        InstanceMethod<&ModelObject::CreateDecoder>("createDecoder"), InstanceMethod<&ModelObject::Dispose>("dispose")});
 }
 
@@ -265,16 +274,32 @@ Napi::Value ModelObject::Forward(const Napi::CallbackInfo& info) {
     auto ids = RequireBatch(info[0], "inputIds", shape);
     session_->RequireIdle();
     session_->model().CheckShape(shape);
-    const int64_t size = shape.rows() * session_->model().config().vocab_size;
-    if (size > kMostInt32 / 2) {
-      throw Error(ErrorCode::kOptions, "forward: the logits would be " + std::to_string(size) +
-                                           " numbers, more than one array holds; use a smaller batch");
-    }
-    auto logits = Napi::Float32Array::New(env, static_cast<size_t>(size));
+    auto logits = NewFloats(env, "forward: the logits", shape.rows() * session_->model().config().vocab_size);
     return StartJob(
         env, session_, logits,
         [session = session_.get(), ids = std::move(ids), shape, target = logits.Data()] {
           session->model().Forward(ids.data(), shape, target);
+          return Nothing();
+        },
+        ToOwner);
+  });
+}
+
+Napi::Value ModelObject::Attention(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const BatchShape shape = RequireShape(info[1], info[2]);
+    auto ids = RequireBatch(info[0], "inputIds", shape);
+    const int64_t layer = RequireInteger(info[3], "layer", 0, kMostInt32);
+    session_->RequireIdle();
+    session_->model().CheckShape(shape);
+    session_->model().CheckLayer(layer);
+    auto probabilities =
+        NewFloats(env, "attention: the probabilities", shape.rows() * shape.t * session_->model().config().n_head);
+    return StartJob(
+        env, session_, probabilities,
+        [session = session_.get(), ids = std::move(ids), shape, layer, target = probabilities.Data()] {
+          session->model().Attention(ids.data(), shape, layer, target);
           return Nothing();
         },
         ToOwner);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "error.h"
+#include "gpt2/attention_probabilities.h"
 #include "gpt2/initialize.h"
 
 namespace kotodama {
@@ -147,6 +148,12 @@ void Model::CheckShape(BatchShape shape) const {
   }
 }
 
+void Model::CheckLayer(int64_t layer) const {
+  if (layer >= 0 && layer < config().n_layer) return;
+  throw Error(ErrorCode::kOptions, "layer: expected an integer from 0 to " + std::to_string(config().n_layer - 1) +
+                                       ", received " + std::to_string(layer));
+}
+
 void Model::CheckIds(const int32_t* ids, size_t count, int64_t columns) const {
   for (size_t i = 0; i < count; ++i) {
     if (ids[i] >= 0 && ids[i] < config().vocab_size) continue;
@@ -245,6 +252,25 @@ void Model::Forward(const int32_t* ids, BatchShape shape, float* logits) {
       std::copy_n(padded.data() + row * vp, v, logits + (first + row) * v);
     }
   }
+}
+
+void Model::Attention(const int32_t* ids, BatchShape shape, int64_t layer, float* probabilities) {
+  CheckBatch(ids, nullptr, shape);
+  CheckLayer(layer);
+  Backend& backend = *network_.backend;
+  const Activations activations = Prepare(ids, nullptr, shape, false);
+  // All layers share their memory here: after the layers up to the one that is asked for, it holds that one's.
+  Network part = network_;
+  part.config.n_layer = layer + 1;
+  RunForward(part, activations, false);
+
+  const LayerActivations& source = activations.layers.front();
+  const DeviceBuffer wide(backend, static_cast<size_t>(source.qkv.size()) * sizeof(float));
+  backend.Cast(Tensor(wide.data(), DType::kF32, {source.qkv.size()}), source.qkv);
+  std::vector<float> qkv(static_cast<size_t>(source.qkv.size())), lse(static_cast<size_t>(source.lse.size()));
+  backend.Download(qkv.data(), wide.data(), wide.bytes());
+  backend.Download(lse.data(), source.lse.data, source.lse.bytes());
+  AttentionProbabilities(shape, config().n_head, config().head_size(), qkv.data(), lse.data(), probabilities);
 }
 
 // ---- Tensors and counters ----

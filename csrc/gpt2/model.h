@@ -66,6 +66,8 @@ class Model {
   LossTotals Evaluate(const int32_t* ids, const int32_t* labels, BatchShape shape);
   // logits is (B, T, V).
   void Forward(const int32_t* ids, BatchShape shape, float* logits);
+  // What each position of a layer attends to, without dropout: probabilities is (B, H, T, T), 0 above the diagonal.
+  void Attention(const int32_t* ids, BatchShape shape, int64_t layer, float* probabilities);
 
   // `values` has the tensor's size. Gradients are means over the labels counted since the last step.
   void ReadTensor(TensorKind kind, const std::string& name, float* values);
@@ -74,6 +76,8 @@ class Model {
   Counters counters() const { return counters_; }
   void set_counters(const Counters& counters);
 
+  // Throws Error(kOptions) when there is no such layer.
+  void CheckLayer(int64_t layer) const;
   // Throws Error(kOptions) when batch or block size cannot be.
   void CheckShape(BatchShape shape) const;
   // Throws Error(kOptions) that names the first id outside the vocabulary and its place; rows have `columns` ids.

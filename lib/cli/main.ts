@@ -5,6 +5,7 @@ import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { demo } from './demo.js';
 import { doctor } from './doctor.js';
 import { evaluate } from './evaluate.js';
+import { explain } from './explain.js';
 import { generate } from './generate.js';
 import { inspectData } from './inspect-data.js';
 import { describeOptions } from './options.js';
@@ -18,6 +19,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   train,
   generate,
   evaluate,
+  explain,
   'inspect-data': inspectData,
   tokenize,
   doctor,

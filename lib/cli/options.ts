@@ -124,6 +124,19 @@ export const EVALUATE_OPTIONS = {
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
 } as const satisfies OptionTable;
 
+/** `kotodama explain` */
+export const EXPLAIN_OPTIONS = {
+  model: MODEL_FOLDER,
+  text: { kind: 'string', placeholder: 'TEXT', help: "what the model reads, at most its context's tokens" },
+  out: { kind: 'string', placeholder: 'FILE.html', default: 'explain.html', help: 'page to write' },
+  topK: { kind: 'integer', range: size, default: 10, help: 'likeliest next tokens to list' },
+  layer: { kind: 'integer', range: { min: 0 }, derived: 'all', help: 'attention of this layer alone, from 0' },
+  head: { kind: 'integer', range: { min: 0 }, derived: 'all', help: 'attention of this head alone, from 0' },
+  tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
+  ...ENGINE,
+  json: { kind: 'boolean', default: false, help: 'one JSON object on stdout instead of the page' },
+} as const satisfies OptionTable;
+
 /** `kotodama inspect-data` */
 export const INSPECT_DATA_OPTIONS = {
   train: { ...TEXT_FILES, help: 'texts to look at, as --train of kotodama train' },

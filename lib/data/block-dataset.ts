@@ -125,11 +125,12 @@ export class BlockDataset implements EncodedSource {
     return new BlockDataset(options, (onBad) => new IterableSource(texts, onBad));
   }
 
+  /** A pass from the start, or from where `restore` said. */
   [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
     return this.blocks(undefined);
   }
 
-  /** For the DataLoader; see EncodedSource. */
+  /** For the DataLoader; see EncodedSource. @hidden */
   blocks(encoder: Encoder | undefined): AsyncGenerator<Block, void> {
     const start = this.start;
     const pass = { next: start };

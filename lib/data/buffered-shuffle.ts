@@ -8,6 +8,7 @@ import { CounterRandom, type RandomIntegers } from './random.js';
 import { badState, readCount, readState, type StateObject } from './state.js';
 import type { Block, BlockOrigin, BlockSource, Json } from './types.js';
 
+/** How blocks are shuffled. */
 export interface BufferedShuffleOptions {
   /** Blocks held; a block comes out at most `bufferSize` - 1 places early. Default 100. */
   bufferSize?: number;
@@ -61,11 +62,12 @@ export class BufferedShuffleDataset implements EncodedSource {
     this.randomOf = options.random ?? ((epoch) => new CounterRandom(seed, epoch));
   }
 
+  /** A pass in the order of its epoch, or from where `restore` said. */
   [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
     return this.blocks(undefined);
   }
 
-  /** For the DataLoader; see EncodedSource. */
+  /** For the DataLoader; see EncodedSource. @hidden */
   blocks(encoder: Encoder | undefined): AsyncGenerator<Block, void> {
     const blocks = this.start?.draining === true ? undefined : blocksOf(this.dataset, encoder);
     const start = this.start ?? this.beginning();
@@ -80,7 +82,7 @@ export class BufferedShuffleDataset implements EncodedSource {
     return this.snapshot()();
   }
 
-  /** For the DataLoader; see EncodedSource. */
+  /** For the DataLoader; see EncodedSource. @hidden */
   snapshot(): () => Json {
     const { epoch, random, buffer, draining, source } = this.pass?.now() ?? this.start ?? this.beginning();
     return () => ({ kind: 'shuffle', epoch, random, draining, buffer: buffer.map(packBlock), source: source() });

@@ -8,6 +8,7 @@ import { readState } from './state.js';
 import type { Batch, Block, BlockOrigin, BlockSource, Json } from './types.js';
 import { WorkerPool } from './worker-pool.js';
 
+/** How blocks become batches, and who prepares them. */
 export interface DataLoaderOptions {
   /** B: blocks in a batch. */
   batchSize: number;
@@ -51,7 +52,9 @@ interface Prefetched {
  * do steps begin elsewhere.
  */
 export class DataLoader implements AsyncIterable<Batch> {
+  /** B */
   readonly batchSize: number;
+  /** T */
   readonly blockSize: number;
   private readonly dataset: BlockSource;
   private readonly prefetchFactor: number;
@@ -89,6 +92,7 @@ export class DataLoader implements AsyncIterable<Batch> {
     this.signal = options.signal;
   }
 
+  /** A pass over the dataset. Leaving the loop early, an error or the signal end its workers. */
   [Symbol.asyncIterator](): AsyncGenerator<Batch, void> {
     const tokenizer = tokenizerOf(this.dataset);
     const source = tokenizer instanceof Tokenizer ? tokenizer.source : undefined;

@@ -4,8 +4,9 @@ import type { Json } from './types.js';
 export interface RandomIntegers {
   /** An integer from 0 to `limit` - 1, all equally likely; `limit` is from 1 to 2^32 - 1. */
   below(limit: number): number;
+  /** Where the stream stands. */
   state(): Json;
-  /** @throws when `state` is not from this kind of generator */
+  /** Continues from there. @throws when `state` is not from this kind of generator */
   restore(state: Json): void;
 }
 

@@ -114,11 +114,12 @@ export class TokenDataset implements EncodedSource {
     return new TokenDataset(files, options);
   }
 
+  /** A pass in the order of its epoch, or from where `restore` said. */
   [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
     return this.blocks();
   }
 
-  /** For the DataLoader; see EncodedSource. */
+  /** For the DataLoader; see EncodedSource. @hidden */
   blocks(): AsyncGenerator<Block, void> {
     const pass = this.start;
     this.pass = pass;
@@ -130,7 +131,7 @@ export class TokenDataset implements EncodedSource {
     return this.snapshot()();
   }
 
-  /** For the DataLoader; see EncodedSource. */
+  /** For the DataLoader; see EncodedSource. @hidden */
   snapshot(): () => Json {
     const { epoch, position } = this.pass;
     // Blocks and seed change nothing; they show when a state is from other data.

@@ -12,6 +12,7 @@ export const TOKEN_TYPES = {
   uint32: { magic: 20240801, version: 7, bytes: 4 },
 } as const;
 
+/** How an id is stored: `uint16` for vocabularies of up to 65,536 ids, else `uint32`. */
 export type TokenType = keyof typeof TOKEN_TYPES;
 
 export const HEADER_BYTES = 1024;
@@ -53,6 +54,7 @@ export interface TokenizerMark {
 export interface TokenFile {
   path: string;
   dtype: TokenType;
+  /** Ids in it. */
   tokens: number;
   /** Undefined when there is no `.json` beside it. */
   notes: TokenFileNotes | undefined;

@@ -24,7 +24,9 @@ export interface TokenTensor {
 
 /** What one training step reads. */
 export interface Batch {
+  /** (B, T) */
   inputIds: TokenTensor;
+  /** (B, T), already shifted by one; -100 marks positions that carry no loss. */
   labels: TokenTensor;
   /** Of each block, when the source knows. */
   origins?: readonly BlockOrigin[];

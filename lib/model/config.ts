@@ -32,7 +32,7 @@ export interface GPT2Config {
   padTokenId?: number | undefined;
 }
 
-/** What {@link resolveConfig} needs: the vocabulary; everything else has a default. */
+/** What a new model needs: the vocabulary; everything else has a default. */
 export type GPT2ConfigInput = Pick<GPT2Config, 'vocabSize'> & Partial<Omit<GPT2Config, 'vocabSize'>>;
 
 /** Largest number the engine's 32-bit ids and dimensions hold. */

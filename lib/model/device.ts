@@ -4,7 +4,7 @@ import { alternatives, describe } from '../validate.js';
 import { callNativeSync } from './native-call.js';
 
 /** A device that works here. */
-export type DeviceInfo = NativeDevice;
+export interface DeviceInfo extends NativeDevice {}
 
 /** The devices that work on this machine; the CPU comes first. */
 export function listDevices(): DeviceInfo[] {

@@ -2,7 +2,6 @@ import { KotodamaError } from '../errors.js';
 import type { HubOptions } from '../hub/index.js';
 import {
   type NativeCounters,
-  type NativeDevice,
   type NativeLoss,
   type NativeMemoryPlan,
   type NativeModel,
@@ -12,15 +11,18 @@ import {
 } from '../native.js';
 import { nearest, OptionReader } from '../validate.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
-import { resolveDevice } from './device.js';
+import { type DeviceInfo, resolveDevice } from './device.js';
+import { type ExplainOptions, type Explanation, explain } from './explain.js';
 import { type GenerateIdsOptions, type GenerateOptions, generateIds, generateText } from './generate.js';
 import { callNative, callNativeSync } from './native-call.js';
 import { modelFolder, readConfig, readWeights } from './pretrained.js';
 import { type SavedTokenizer, writePretrained } from './save.js';
 import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
 
+/** Arithmetic of the matrix products. */
 export type Precision = 'fp32' | 'bf16';
 
+/** Where and how a model computes. */
 export interface ModelOptions {
   /** `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:N` [auto]. */
   device?: string;
@@ -32,6 +34,7 @@ export interface ModelOptions {
   threads?: number;
 }
 
+/** How a saved model is loaded. */
 export interface PretrainedOptions extends ModelOptions, HubOptions {
   /** Replaces all three dropout probabilities of config.json [keep them]. */
   dropout?: number;
@@ -45,6 +48,7 @@ export interface LabelledTokens {
   labels: Tokens;
 }
 
+/** The loss of one batch. */
 export interface LossResult {
   /** Mean loss in nats per label; NaN when every label is -100, as in PyTorch. */
   loss: number;
@@ -68,8 +72,14 @@ export interface StepOptions {
   maxGradNorm?: number;
 }
 
-export type StepResult = NativeStepResult;
-export type MemoryPlan = NativeMemoryPlan;
+/** What an optimizer step did. */
+export interface StepResult extends NativeStepResult {}
+
+/** Device memory that training takes, in bytes, planned before it is taken. */
+export interface MemoryPlan extends NativeMemoryPlan {}
+
+/** What a model counts; checkpoints keep it so that bias correction and dropout continue. */
+export interface ModelCounters extends NativeCounters {}
 
 /** The shape of one micro-batch. */
 export interface BatchShape {
@@ -81,7 +91,9 @@ export interface BatchShape {
 
 /** Numbers with their shape, row-major. */
 export interface FloatTensor {
+  /** As many elements as the product of the shape. */
   data: Float32Array;
+  /** The outermost dimension first. */
   shape: number[];
 }
 
@@ -105,7 +117,9 @@ export class GPT2 implements AsyncDisposable {
 
   private constructor(
     private readonly model: NativeModel,
+    /** Sizes and settings, all of them resolved. */
     readonly config: Readonly<GPT2Config>,
+    /** Arithmetic of the matrix products. */
     readonly precision: Precision,
   ) {
     this.tensors = model.tensors();
@@ -142,7 +156,7 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /** The device that holds the model. */
-  get device(): NativeDevice {
+  get device(): DeviceInfo {
     return this.model.device;
   }
 
@@ -202,6 +216,21 @@ export class GPT2 implements AsyncDisposable {
     return { logits: { data, shape: [...ids.shape, this.config.vocabSize] } };
   }
 
+  /**
+   * What each position of a layer attends to, without dropout: the probabilities (B, H, T, T) of key positions (last) for
+   * each query position, 0 for keys after the query. Layers count from 0, as in the tensors' names.
+   */
+  async attention({ inputIds, layer }: { inputIds: Tokens; layer: number }): Promise<{ probabilities: FloatTensor }> {
+    const ids = checkInputIds(inputIds, this.config);
+    const { nLayer, nHead } = this.config;
+    const read = new OptionReader({ layer });
+    read.integer('layer', { min: 0, max: nLayer - 1 });
+    read.finish('The model has no such layer');
+    const data = await this.run(() => this.model.attention(ids.data, ...ids.shape, layer));
+    const [batchSize, blockSize] = ids.shape;
+    return { probabilities: { data, shape: [batchSize, nHead, blockSize, blockSize] } };
+  }
+
   /** A copy of a parameter. */
   async readTensor(name: string): Promise<Float32Array> {
     return this.read('param', name);
@@ -222,18 +251,20 @@ export class GPT2 implements AsyncDisposable {
     return { expAvg: await this.read('exp_avg', name), expAvgSq: await this.read('exp_avg_sq', name) };
   }
 
+  /** Replaces AdamW's moments of a parameter, when a checkpoint is read. */
   async writeOptimizerState(name: string, { expAvg, expAvgSq }: OptimizerState): Promise<void> {
     await this.write('exp_avg', name, expAvg);
     await this.write('exp_avg_sq', name, expAvgSq);
   }
 
   /** Steps and micro-steps so far, for checkpoints: bias correction and dropout depend on them. */
-  get counters(): NativeCounters {
+  get counters(): ModelCounters {
     this.alive();
     return callNativeSync(() => this.model.counters());
   }
 
-  set counters(counters: NativeCounters) {
+  /** Restores them. */
+  set counters(counters: ModelCounters) {
     this.alive();
     callNativeSync(() => this.model.setCounters(counters));
   }
@@ -263,12 +294,18 @@ export class GPT2 implements AsyncDisposable {
     return generateIds(this.decoding(), prompt, options);
   }
 
+  /** How well the model foresaw each token of a text, what it expects after it, and what its heads attend to. */
+  explain(text: string, options: ExplainOptions): Promise<Explanation> {
+    return explain(this, text, options);
+  }
+
   /** Frees the model's memory, after a running call has ended. May be called again. */
   async dispose(): Promise<void> {
     this.disposed = true;
     await callNative(() => this.model.dispose());
   }
 
+  /** {@link GPT2.dispose}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }

@@ -3,12 +3,15 @@ import { bytes, count, duration, rate } from './format.js';
 
 /** Where progress is written: a terminal or anything else that takes text, such as `process.stderr`. */
 export interface ProgressStream {
+  /** Writes some text. */
   write(text: string): unknown;
+  /** Whether it is a terminal. */
   isTTY?: boolean;
   /** Width of the terminal. */
   columns?: number;
 }
 
+/** How progress is shown. */
 export interface ProgressOptions {
   /** Colours [only on a terminal and without NO_COLOR]. */
   colour?: boolean;

@@ -68,22 +68,27 @@ export class Tokenizer implements TokenizerModel {
     return new Tokenizer(new JsonTokenizer(json, config), [], fingerprint);
   }
 
+  /** Number of ids: the smallest vocabSize that a model may have. */
   get vocabSize(): number {
     return this.model.vocabSize;
   }
 
+  /** The id that begins a text, where there is one. */
   get bosTokenId(): number | undefined {
     return this.model.bosTokenId;
   }
 
+  /** The id that ends a text, where there is one. */
   get eosTokenId(): number | undefined {
     return this.model.eosTokenId;
   }
 
+  /** The id that fills up, where there is one. */
   get padTokenId(): number | undefined {
     return this.model.padTokenId;
   }
 
+  /** The id that stands for what the vocabulary has not, where there is one. */
   get unkTokenId(): number | undefined {
     return this.model.unkTokenId;
   }

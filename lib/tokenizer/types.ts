@@ -4,9 +4,13 @@ import type { IdBuffer } from './id-buffer.js';
 export interface TokenizerModel {
   /** Number of ids: the smallest vocabSize that a model may have. */
   readonly vocabSize: number;
+  /** The id that begins a text, where there is one. */
   readonly bosTokenId: number | undefined;
+  /** The id that ends a text, where there is one. */
   readonly eosTokenId: number | undefined;
+  /** The id that fills up, where there is one. */
   readonly padTokenId: number | undefined;
+  /** The id that stands for what the vocabulary has not, where there is one. */
   readonly unkTokenId: number | undefined;
   /** Ids of `text`; nothing is added before or after. */
   encode(text: string): number[];

@@ -1,6 +1,7 @@
 /** Shapes of the learning rate over a run. */
 export const SCHEDULES = ['cosine', 'linear', 'constant', 'wsd'] as const;
 
+/** Shape of the learning rate over a run: after the warmup, how it falls. */
 export type ScheduleName = (typeof SCHEDULES)[number];
 
 /** A learning-rate schedule, all numbers known. */

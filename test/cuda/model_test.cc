@@ -77,7 +77,7 @@ struct Run {
   std::vector<double> losses;
   std::vector<std::vector<float>> gradients;  // of the first micro-step
   std::vector<std::vector<float>> weights;    // after the last step
-  std::vector<float> logits, decoded;
+  std::vector<float> logits, attention, decoded;
 };
 
 // Takes memory until only what backward cannot do without fits beside it: it then computes LayerNorm and GELU again.
@@ -129,6 +129,8 @@ Run Train(Backend& backend, const Setup& setup, bool is_short_of_memory = false)
   run.weights = read(TensorKind::kParam);
   run.logits.resize(static_cast<size_t>(shape.t * 97));
   model.Forward(block.ids.data(), shape, run.logits.data());
+  run.attention.resize(static_cast<size_t>(setup.h * shape.t * shape.t));
+  model.Attention(block.ids.data(), shape, 1, run.attention.data());
   Decoder decoder(model, 1, 64);
   run.decoded.resize(97);
   decoder.Append(block.ids.data(), 39, run.decoded.data());
@@ -153,9 +155,10 @@ void Compare(const Setup& setup) {
             "the trained " + name + " is near: " + std::to_string(weight));
   }
   Require(Distance(got.logits, want.logits) <= setup.trained, "the logits are near");
+  Require(Distance(got.attention, want.attention) <= setup.trained, "the attention probabilities are near");
   Require(Distance(got.decoded, want.decoded) <= setup.trained, "the decoder's logits are near");
   Require(got.losses == again.losses && got.gradients == again.gradients && got.weights == again.weights &&
-              got.logits == again.logits && got.decoded == again.decoded,
+              got.logits == again.logits && got.attention == again.attention && got.decoded == again.decoded,
           "a second run gives the same bits, also where memory is short");
 }
 

@@ -62,7 +62,7 @@ export class TrainedTokenizer {
  *     await trained.save('tokenizer');
  *
  * The same texts and options give the same tokenizer, in whatever order the texts come. The text is streamed: memory grows
- * with its distinct pre-tokens alone (see {@link WordCounts} and {@link BpeLearner}). A text without spaces, as in
+ * with its distinct pre-tokens alone (see WordCounts and BpeLearner). A text without spaces, as in
  * Japanese, is cut at punctuation and digits only, so that most of its pre-tokens are distinct; they are kept whole. The
  * event loop gets its turn about every 20 ms, but for one sort of the distinct pre-tokens.
  *

@@ -1,0 +1,16 @@
+// Bundles what a browser runs of our pages into dist/report.
+
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const path = (name) => fileURLToPath(new URL(`../${name}`, import.meta.url));
+
+await build({
+  entryPoints: [path('lib/report/explain-page/main.ts'), path('lib/report/explain-page/style.css')],
+  outdir: path('dist/report/explain-page'),
+  bundle: true,
+  minify: true,
+  format: 'iife',
+  target: ['chrome111', 'firefox113', 'safari16.4'],
+  logLevel: 'warning',
+});

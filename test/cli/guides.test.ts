@@ -1,0 +1,84 @@
+// Every block of code in README.md and docs/ is tried, at sizes that take no time (small.mjs, guide.ts).
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { readDemoTexts } from '../../dist/cli/demo-text.js';
+import * as tables from '../../dist/cli/options.js';
+import { flagOf } from '../../dist/cli/options.js';
+import { trainTokenizerCommand } from '../../dist/cli/train-tokenizer.js';
+import { GPT2, Tokenizer } from '../../dist/index.js';
+import { startHub } from '../unit/helpers/hub-server.js';
+import { blocksOf, brokenLinks, ROOT, Workshop } from './guide.js';
+
+const GUIDES = [
+  'README.md',
+  ...readdirSync(join(ROOT, 'docs')).flatMap((name) => (name.endsWith('.md') ? `docs/${name}` : [])),
+];
+
+/** Flags in the guides that are those of other programs. */
+const FOREIGN = ['--foreground-scripts'];
+
+const TABLES = [...Object.values(tables), trainTokenizerCommand.options].filter((table) => typeof table === 'object');
+const FLAGS = new Set([
+  '--help',
+  '--version',
+  ...FOREIGN,
+  ...TABLES.flatMap((table) => Object.keys(table).map(flagOf)),
+]);
+
+/** What the guides take for granted: some text, and a tokenizer. */
+function furnish(folder: string): void {
+  mkdirSync(join(folder, 'data'));
+  const { train, valid } = readDemoTexts();
+  writeFileSync(join(folder, 'data/train.txt'), `${train.join('\n')}\n`);
+  writeFileSync(join(folder, 'data/valid.txt'), `${valid.join('\n')}\n`);
+  cpSync(join(ROOT, 'demo/tokenizer'), join(folder, 'tokenizer'), { recursive: true });
+}
+
+/** Tiny models under the names of large ones. */
+async function publish(folder: string) {
+  const tokenizers = {
+    'openai-community/gpt2': join(ROOT, 'demo/tokenizer'),
+    'colorfulscoop/gpt2-small-ja': join(folder, 'pieces'),
+  };
+  mkdirSync(join(folder, 'pieces'));
+  cpSync(join(ROOT, 'test/unit/fixtures/sentencepiece/unigram-identity.model'), join(folder, 'pieces/spiece.model'));
+  const repositories = [];
+  for (const [name, source] of Object.entries(tokenizers)) {
+    const tokenizer = await Tokenizer.fromPretrained(source);
+    const { vocabSize } = tokenizer;
+    const model = await GPT2.create({ vocabSize, nLayer: 1, nHead: 2, nEmbd: 16, nPositions: 32 }, { device: 'cpu' });
+    const saved = join(folder, name);
+    await model.savePretrained(saved, { tokenizer });
+    await model.dispose();
+    const files = Object.fromEntries(readdirSync(saved).map((file) => [file, readFileSync(join(saved, file))]));
+    repositories.push([name, { revisions: { main: 'c'.repeat(40) }, files }]);
+  }
+  return startHub(Object.fromEntries(repositories));
+}
+
+for (const guide of GUIDES) {
+  t.test(guide, async (t) => {
+    const folder = t.testdir({ hub: {}, work: {} });
+    await using hub = await publish(join(folder, 'hub'));
+    const work = join(folder, 'work');
+    furnish(work);
+    const workshop = new Workshop(work, { HF_ENDPOINT: hub.endpoint, HF_HOME: join(folder, 'cache') });
+    const blocks = blocksOf(guide);
+    const fences = readFileSync(join(ROOT, guide), 'utf8').match(/^\s*(```|~~~)/gm) ?? [];
+    t.equal(fences.length, 2 * blocks.length, 'every fence was understood');
+    for (const block of blocks) {
+      const { code, output } = await workshop.try(block);
+      t.equal(code, 0, `${block.place}\n${code === 0 ? '' : output}`);
+    }
+  });
+
+  t.test(`${guide}: links lead to files, and flags are known`, async (t) => {
+    t.same(brokenLinks(guide), []);
+    const used = readFileSync(join(ROOT, guide), 'utf8').match(/(?<![\w-])--[a-z][a-z0-9-]*/g) ?? [];
+    t.same(
+      [...new Set(used)].filter((flag) => !FLAGS.has(flag)),
+      [],
+    );
+  });
+}
