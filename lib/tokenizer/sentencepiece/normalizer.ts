@@ -94,7 +94,8 @@ export class Normalizer {
         }
       }
       // The one hot case: a character that stays as it is, and with which no longer rule can start here.
-      const isCopied = actions[unit] === copied && (continuations[unit]! < 0 || !this.mayContinue(unit, text, next, end));
+      const isCopied =
+        actions[unit] === copied && (continuations[unit]! < 0 || !this.mayContinue(unit, text, next, end));
       if (isCopied && count < units.length) {
         units[count++] = unit;
         afterSpace = false;
