@@ -12,6 +12,10 @@ export class IdBuffer {
     this.ids[this.count++] = id;
   }
 
+  at(index: number): number {
+    return this.ids[index]!;
+  }
+
   addAll(ids: ArrayLike<number>): void {
     this.reserve(ids.length);
     this.ids.set(ids, this.count);

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { KotodamaError, messageOf } from '../errors.js';
-import type { JsonObject } from './tokenizer-json.js';
+import type { JsonObject } from './check-tokenizer-json.js';
 
 /** The files of a tokenizer's folder that matter, by their paths. */
 export interface TokenizerFiles {

@@ -1,10 +1,10 @@
 import * as huggingFace from '@huggingface/tokenizers';
 import { KotodamaError, messageOf } from '../errors.js';
-import { PreTokenEncoder } from './pre-token-encoder.js';
-import type { TokenizerModel } from './types.js';
-
-/** A parsed JSON object. */
-export type JsonObject = { [key: string]: unknown };
+import { ByteLevelEncoder } from './byte-level/byte-level-encoder.js';
+import { type AddedToken, asObject, checkTokenizerJson, type JsonObject } from './check-tokenizer-json.js';
+import { IdBuffer } from './id-buffer.js';
+import type { Utf8TokenizerModel } from './types.js';
+import { Utf8Scratch } from './utf8-scratch.js';
 
 /** What we use of `Tokenizer` of @huggingface/tokenizers, whose own types are lost under `module: nodenext`. */
 export interface HuggingFaceTokenizer {
@@ -16,12 +16,7 @@ export interface HuggingFaceTokenizer {
   get_vocab(): Map<string, number>;
 }
 
-/** One entry of `added_tokens` in tokenizer.json. */
-interface AddedToken {
-  content: string;
-  lstrip?: boolean;
-  rstrip?: boolean;
-}
+const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
 const Library = huggingFace.Tokenizer as unknown as new (json: JsonObject, config: JsonObject) => HuggingFaceTokenizer;
 
@@ -35,14 +30,17 @@ const PARTS = ['normalizer', 'pre_tokenizer', 'post_processor', 'decoder'];
 const LONGEST_TEXT = 50_000;
 
 /** A tokenizer described by tokenizer.json and tokenizer_config.json. */
-export class JsonTokenizer implements TokenizerModel {
+export class JsonTokenizer implements Utf8TokenizerModel {
   readonly vocabSize: number;
   readonly bosTokenId: number | undefined;
   readonly eosTokenId: number | undefined;
   readonly padTokenId: number | undefined;
   readonly unkTokenId: number | undefined;
   private readonly library: HuggingFaceTokenizer;
-  private readonly fast: PreTokenEncoder | undefined;
+  /** For GPT-2's kind, which the library encodes some ten times more slowly. */
+  private readonly fast: ByteLevelEncoder | undefined;
+  private readonly scratch = new Utf8Scratch();
+  private readonly ids = new IdBuffer();
 
   /**
    * @param json content of tokenizer.json
@@ -50,17 +48,14 @@ export class JsonTokenizer implements TokenizerModel {
    * @throws KotodamaError `ERR_TOKENIZER` when a part is missing or of an unknown kind
    */
   constructor(json: JsonObject, config: JsonObject = {}) {
-    const model = asObject(json.model);
-    if (model === undefined) {
-      throw new KotodamaError('ERR_TOKENIZER', 'This is not a tokenizer.json', {
-        expected: 'an object with the key "model"',
-        received: `the keys ${Object.keys(json).slice(0, 8).join(', ') || '(none)'}`,
-      });
-    }
-    const added = (json.added_tokens ?? []) as AddedToken[];
+    checkTokenizerJson(json);
+    const { model, added_tokens: added = [] } = json;
+    this.fast = isPlainByteLevel(json, config, added) ? byteLevelEncoder(model, added) : undefined;
     try {
       const absent = Object.fromEntries(PARTS.map((part) => [part, null]));
-      this.library = new Library({ ...absent, ...json, added_tokens: added }, config);
+      // Who encodes without the library spares it the merges, of which it makes large tables.
+      const its = this.fast === undefined ? model : { ...model, merges: [] };
+      this.library = new Library({ ...absent, ...json, model: its, added_tokens: added }, config);
       this.vocabSize = largest(this.library.get_vocab().values()) + 1;
     } catch (cause) {
       throw new KotodamaError('ERR_TOKENIZER', `tokenizer.json cannot be used (${messageOf(cause)})`, { cause });
@@ -71,18 +66,21 @@ export class JsonTokenizer implements TokenizerModel {
     this.eosTokenId = idOf(specialToken(config, 'eos_token'));
     this.padTokenId = idOf(specialToken(config, 'pad_token'));
     this.unkTokenId = idOf(specialToken(config, 'unk_token') ?? unknownToken(model));
-    this.fast = isPlainByteLevel(json, config, added)
-      ? new PreTokenEncoder(
-          added.map(({ content }) => [content, idOf(content) as number]),
-          (preToken) => this.encodeWhole(preToken),
-        )
-      : undefined;
   }
 
   encode(text: string): number[] {
-    if (this.fast !== undefined) return this.fast.encode(text);
-    if (text.length <= LONGEST_TEXT) return this.encodeWhole(text);
-    return cutText(text, LONGEST_TEXT).flatMap((part) => this.encodeWhole(part));
+    const end = this.scratch.write(text);
+    this.encodeUtf8(this.scratch.bytes, 0, end, this.ids);
+    return this.ids.takeArray();
+  }
+
+  encodeUtf8(bytes: Uint8Array, start: number, end: number, ids: IdBuffer): void {
+    if (this.fast !== undefined) {
+      this.fast.encode(bytes, start, end, ids);
+      return;
+    }
+    const text = UTF8.decode(bytes.subarray(start, end));
+    for (const part of cutText(text, LONGEST_TEXT)) ids.addAll(this.encodeWhole(part));
   }
 
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
@@ -154,13 +152,31 @@ function unknownToken(model: JsonObject): string | undefined {
   return Array.isArray(entry) && typeof entry[0] === 'string' ? entry[0] : undefined;
 }
 
+/** An encoder for the vocabulary and the merges of a BPE model, which stand as "a b" or as ["a", "b"]. */
+function byteLevelEncoder(model: JsonObject, added: readonly AddedToken[]): ByteLevelEncoder | undefined {
+  const { vocab, merges } = model;
+  if (asObject(vocab) === undefined || !Array.isArray(merges)) return undefined;
+  const ids = new Map(Object.entries(vocab as { [token: string]: number }));
+  for (const { content, id } of added) ids.set(content, id);
+  return ByteLevelEncoder.of({
+    idOf: (token) => ids.get(token),
+    merges: merges.map((merge: string | [string, string]) =>
+      typeof merge === 'string' ? (merge.split(' ', 2) as [string, string]) : merge,
+    ),
+    added: added.map(({ content, id }) => [content, id]),
+  });
+}
+
 /** Whether the tokenizer is GPT-2's kind: text is cut by GPT-2's pattern, and every piece becomes ids on its own. */
 function isPlainByteLevel(json: JsonObject, config: JsonObject, added: readonly AddedToken[]): boolean {
+  const model = asObject(json.model);
   const cutter = asObject(json.pre_tokenizer);
   const after = asObject(json.post_processor);
   return (
-    asObject(json.model)?.type === 'BPE' &&
-    asObject(json.model)?.fuse_unk !== true &&
+    model?.type === 'BPE' &&
+    model.ignore_merges !== true &&
+    !model.end_of_word_suffix &&
+    !model.continuing_subword_prefix &&
     cutter?.type === 'ByteLevel' &&
     cutter.use_regex !== false &&
     cutter.add_prefix_space === false &&
@@ -170,10 +186,6 @@ function isPlainByteLevel(json: JsonObject, config: JsonObject, added: readonly 
     config.do_lowercase_and_remove_accent !== true &&
     added.every(({ lstrip, rstrip }) => lstrip !== true && rstrip !== true)
   );
-}
-
-function asObject(value: unknown): JsonObject | undefined {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as JsonObject) : undefined;
 }
 
 function quoted(text: string): string {

@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
+import type { JsonObject } from './check-tokenizer-json.js';
 import { loadSentencePiece, type SpecialTokens } from './sentencepiece/index.js';
 import { chooseTokenizerFiles, findTokenizerFiles, fingerprintOf, readJsonObject } from './tokenizer-files.js';
-import { type JsonObject, JsonTokenizer, specialToken } from './tokenizer-json.js';
+import { JsonTokenizer, specialToken } from './tokenizer-json.js';
 import type { TokenizerModel } from './types.js';
 
 /** Enough to build the same tokenizer in another thread. Survives `structuredClone`. */

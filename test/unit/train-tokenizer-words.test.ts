@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { PreTokenScanner } from '../../dist/tokenizer/training/pre-tokens.js';
+import { PreTokenScanner } from '../../dist/tokenizer/byte-level/pre-token-scanner.js';
 import { WordCounts } from '../../dist/tokenizer/training/word-counts.js';
 
 /** GPT-2's pattern, with Unicode's white space as the `regex` module of Python has it. */

@@ -1,5 +1,5 @@
-import { grown } from './arrays.js';
-import { BYTES_BY_CHARACTER, CHARACTER_OF_BYTE } from './byte-alphabet.js';
+import { grown } from '../arrays.js';
+import { BYTES_BY_CHARACTER, CHARACTER_OF_BYTE } from '../byte-level/byte-alphabet.js';
 import { PairHeap } from './pair-heap.js';
 import { PairList } from './pair-list.js';
 import type { WordCounts } from './word-counts.js';

@@ -1,7 +1,7 @@
 import type { Texts } from '../../data/sources/iterable-source.js';
 import type { OptionTable } from '../../option-table.js';
 import { describe, OptionReader } from '../../validate.js';
-import { CHARACTER_OF_BYTE } from './byte-alphabet.js';
+import { CHARACTER_OF_BYTE } from '../byte-level/byte-alphabet.js';
 
 /** How far the training of a tokenizer is. */
 export type TokenizerProgress =

@@ -1,4 +1,4 @@
-import { grown } from './arrays.js';
+import { grown } from '../arrays.js';
 import type { PairList } from './pair-list.js';
 
 /** A binary heap of pairs: the highest count first, of equal ones the pair that precedes. */

@@ -1,4 +1,4 @@
-import { grown } from './arrays.js';
+import { grown } from '../arrays.js';
 
 /** Pairs of neighbouring tokens by number, with what is known of each. */
 export class PairList {

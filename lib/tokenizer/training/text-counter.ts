@@ -1,8 +1,6 @@
-import { PreTokenScanner } from './pre-tokens.js';
+import { PreTokenScanner } from '../byte-level/pre-token-scanner.js';
+import { Utf8Scratch } from '../utf8-scratch.js';
 import { WordCounts } from './word-counts.js';
-
-/** A UTF-16 unit becomes at most three bytes of UTF-8. */
-const BYTES_PER_UNIT = 3;
 
 /** Counts the pre-tokens of texts. */
 export class TextCounter {
@@ -11,8 +9,7 @@ export class TextCounter {
   bytes = 0;
   private readonly scanner = new PreTokenScanner();
   private readonly special: RegExp | undefined;
-  private readonly encoder = new TextEncoder();
-  private buffer = new Uint8Array(2 ** 16);
+  private readonly scratch = new Utf8Scratch();
 
   /** @param specialTokens left out, as encoding never hands them to the merges; a boundary on both sides */
   constructor(specialTokens: readonly string[]) {
@@ -34,15 +31,12 @@ export class TextCounter {
   }
 
   private addSection(text: string): void {
-    const longest = text.length * BYTES_PER_UNIT;
-    // A buffer that an unusually long text needed is not kept.
-    if (longest > this.buffer.length || this.buffer.length > 2 ** 24)
-      this.buffer = new Uint8Array(2 * longest + 2 ** 16);
-    const { written } = this.encoder.encodeInto(text, this.buffer);
+    const written = this.scratch.write(text);
+    const { bytes } = this.scratch;
     this.bytes += written;
     for (let start = 0; start < written; ) {
-      const end = this.scanner.endOf(this.buffer, start, written);
-      this.words.add(this.buffer, start, end);
+      const end = this.scanner.endOf(bytes, start, written);
+      this.words.add(bytes, start, end);
       start = end;
     }
   }

@@ -1,4 +1,4 @@
-import type { JsonObject } from '../tokenizer-json.js';
+import type { JsonObject } from '../check-tokenizer-json.js';
 
 /** What a byte-level BPE tokenizer consists of. */
 export interface LearnedBpe {

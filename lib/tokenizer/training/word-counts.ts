@@ -1,5 +1,6 @@
 import { KotodamaError } from '../../errors.js';
-import { grown } from './arrays.js';
+import { grown } from '../arrays.js';
+import { hashOf } from '../byte-level/pre-token-memory.js';
 
 /** Most bytes that distinct words may have together: learning merges needs four typed arrays of that many numbers. */
 const MAX_BYTES = 2 ** 29;
@@ -92,11 +93,4 @@ export class WordCounts {
       this.table[slot] = word + 1;
     }
   }
-}
-
-/** FNV-1a, with its high bits mixed into the low ones, which choose the slot. */
-function hashOf(text: Uint8Array, start: number, end: number): number {
-  let hash = 0x811c9dc5;
-  for (let index = start; index < end; index++) hash = Math.imul(hash ^ text[index]!, 0x01000193);
-  return hash ^ (hash >>> 15);
 }

@@ -4,6 +4,8 @@
  * scanner written for it is some ten times faster than a regular expression.
  */
 
+import { characterLength, codePointAt } from '../utf8.js';
+
 /** What the pattern distinguishes. */
 const OTHER = 0;
 const LETTER = 1;
@@ -76,20 +78,9 @@ export class PreTokenScanner {
   }
 
   private kindAt(text: Uint8Array, position: number): number {
-    const lead = text[position]!;
-    if (lead < 0x80) return this.kinds[lead]!;
-    const second = text[position + 1]! & 0x3f;
-    if (lead < 0xe0) return this.kinds[((lead & 0x1f) << 6) | second]!;
-    const third = text[position + 2]! & 0x3f;
-    if (lead < 0xf0) return this.kinds[((lead & 0x0f) << 12) | (second << 6) | third]!;
-    const codePoint = ((lead & 0x07) << 18) | (second << 12) | (third << 6) | (text[position + 3]! & 0x3f);
+    const codePoint = codePointAt(text, position);
     return codePoint < CLASSIFIED ? this.kinds[codePoint]! : OTHER;
   }
-}
-
-/** Bytes of a UTF-8 character, by its first one. */
-function characterLength(lead: number): number {
-  return lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
 }
 
 /** Bytes of the `'s`, `'re`, ... at `start`; 0 if there is none. */

@@ -1,0 +1,80 @@
+import type { IdBuffer } from '../id-buffer.js';
+import { AddedTokens } from './added-tokens.js';
+import { BYTES_BY_CHARACTER, CHARACTER_OF_BYTE } from './byte-alphabet.js';
+import { type Merge, MergeTable } from './merge-table.js';
+import { Merger } from './merger.js';
+import { PreTokenMemory } from './pre-token-memory.js';
+import { PreTokenScanner } from './pre-token-scanner.js';
+
+/** What a byte-level BPE vocabulary consists of. */
+export interface ByteLevelVocabulary {
+  /** Id of a token, written in the alphabet of bytes. */
+  idOf: (token: string) => number | undefined;
+  /** The tokens that are joined, in the order of merging. */
+  merges: readonly (readonly [left: string, right: string])[];
+  /** Texts that always become one id, wherever they stand. */
+  added: readonly (readonly [text: string, id: number])[];
+}
+
+/**
+ * Encodes text as GPT-2 does (Radford et al. 2019): cut by its pattern, then byte-pair encoding of each piece. A line of any
+ * length takes time in proportion to it.
+ */
+export class ByteLevelEncoder {
+  private readonly added: AddedTokens | undefined;
+  private readonly merger: Merger;
+  private readonly scanner = new PreTokenScanner();
+  private readonly memory = new PreTokenMemory();
+
+  private constructor(byteIds: Int32Array, merges: readonly Merge[], added: AddedTokens | undefined) {
+    this.added = added;
+    this.merger = new Merger(new MergeTable(merges), byteIds);
+  }
+
+  /** Undefined when some byte has no token, or the vocabulary lacks a token of some merge. */
+  static of({ idOf, merges, added }: ByteLevelVocabulary): ByteLevelEncoder | undefined {
+    const byteIds = new Int32Array(256);
+    for (const byte of BYTES_BY_CHARACTER) {
+      const id = idOf(CHARACTER_OF_BYTE[byte]!);
+      if (id === undefined) return undefined;
+      byteIds[byte] = id;
+    }
+    const pairs: Merge[] = [];
+    for (const [leftToken, rightToken] of merges) {
+      const [left, right, result] = [idOf(leftToken), idOf(rightToken), idOf(leftToken + rightToken)];
+      if (left === undefined || right === undefined || result === undefined) return undefined;
+      pairs.push({ left, right, result });
+    }
+    const texts = added.filter(([text]) => text !== '');
+    return new ByteLevelEncoder(byteIds, pairs, texts.length === 0 ? undefined : new AddedTokens(texts));
+  }
+
+  /** Adds the ids of `text[start..end)`, which must be well-formed UTF-8. */
+  encode(text: Uint8Array, start: number, end: number, ids: IdBuffer): void {
+    const { added } = this;
+    let from = start;
+    if (added !== undefined) {
+      for (let at = start; at < end; at++) {
+        const after = added.match(text, at, end);
+        if (after === at) continue;
+        this.encodeSection(text, from, at, ids);
+        ids.add(added.id);
+        from = after;
+        at = after - 1;
+      }
+    }
+    this.encodeSection(text, from, end, ids);
+  }
+
+  private encodeSection(text: Uint8Array, start: number, end: number, ids: IdBuffer): void {
+    for (let from = start; from < end; ) {
+      const to = this.scanner.endOf(text, from, end);
+      if (!this.memory.recall(text, from, to, ids)) {
+        const first = ids.count;
+        this.merger.merge(text, from, to, ids);
+        this.memory.remember(text, from, to, ids, first);
+      }
+      from = to;
+    }
+  }
+}

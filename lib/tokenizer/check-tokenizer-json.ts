@@ -1,0 +1,92 @@
+import { KotodamaError } from '../errors.js';
+import { describe } from '../validate.js';
+
+/** A parsed JSON object. */
+export type JsonObject = { [key: string]: unknown };
+
+/** One entry of `added_tokens` in tokenizer.json. */
+export interface AddedToken {
+  id: number;
+  content: string;
+  lstrip?: boolean;
+  rstrip?: boolean;
+}
+
+/** A tokenizer.json whose tables are what they should be. */
+export interface CheckedTokenizerJson extends JsonObject {
+  model: JsonObject;
+  added_tokens?: AddedToken[];
+}
+
+/** Above every vocabulary in use by a factor of ten; a larger id would make tables of gigabytes. */
+const MOST_IDS = 2 ** 22;
+
+/**
+ * Checks the tables that code is about to trust: ids, pieces, merges.
+ *
+ * @throws KotodamaError `ERR_TOKENIZER`
+ */
+export function checkTokenizerJson(json: JsonObject): asserts json is CheckedTokenizerJson {
+  const model = asObject(json.model);
+  if (model === undefined) {
+    const keys = Object.keys(json).slice(0, 8);
+    throw new KotodamaError('ERR_TOKENIZER', 'This is not a tokenizer.json', {
+      expected: 'an object with the key "model"',
+      received: keys.length === 0 ? 'no keys' : `the keys ${keys.join(', ')}`,
+    });
+  }
+  const { added_tokens: added = [] } = json;
+  if (!Array.isArray(added)) throw broken('added_tokens', 'a list', added);
+  for (const token of added) {
+    const { content, id } = asObject(token) ?? {};
+    if (typeof content !== 'string') throw broken('the content of an added token', 'a string', content);
+    if (!isId(id)) throw broken(`the id of the added token ${JSON.stringify(content)}`, ID, id);
+  }
+  checkVocabulary(model.vocab);
+  checkMerges(model.merges);
+}
+
+const ID = `a whole number below ${MOST_IDS}`;
+
+/** A table from token to id, or a list of [piece, score]; a list has no more ids than entries. */
+function checkVocabulary(vocab: unknown): void {
+  if (Array.isArray(vocab)) {
+    if (vocab.length > MOST_IDS) throw broken('the vocabulary', `at most ${MOST_IDS} entries`, vocab.length);
+    for (const [id, entry] of vocab.entries()) {
+      const isPiece = Array.isArray(entry) && typeof entry[0] === 'string' && typeof entry[1] === 'number';
+      if (!isPiece) throw broken(`piece ${id} of the vocabulary`, 'a text and a score', entry);
+    }
+    return;
+  }
+  const table = asObject(vocab);
+  if (table === undefined) throw broken('the vocabulary', 'an object or a list', vocab);
+  for (const [token, id] of Object.entries(table)) {
+    if (!isId(id)) throw broken(`the id of ${JSON.stringify(token)}`, ID, id);
+  }
+}
+
+function checkMerges(merges: unknown): void {
+  if (merges === undefined) return;
+  if (!Array.isArray(merges)) throw broken('the merges', 'a list', merges);
+  for (const merge of merges) {
+    const parts: unknown = typeof merge === 'string' ? merge.split(' ', 2) : merge;
+    const isPair = Array.isArray(parts) && parts.length === 2 && parts.every((part) => typeof part === 'string');
+    if (!isPair) throw broken('a merge', 'two tokens', merge);
+  }
+}
+
+function isId(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) < MOST_IDS;
+}
+
+/** The value if it is an object, and no list. */
+export function asObject(value: unknown): JsonObject | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as JsonObject) : undefined;
+}
+
+function broken(what: string, expected: string, received: unknown): KotodamaError {
+  return new KotodamaError('ERR_TOKENIZER', `tokenizer.json cannot be used: ${what} is damaged`, {
+    expected,
+    received: describe(received),
+  });
+}
