@@ -11,7 +11,7 @@
 namespace kotodama {
 namespace {
 
-double Load(const Tensor& tensor, int64_t i) {
+float LoadFloat(const Tensor& tensor, int64_t i) {
   if (tensor.dtype == DType::kF32) return tensor.as<float>()[i];
   const uint32_t bits = static_cast<uint32_t>(tensor.as<uint16_t>()[i]) << 16;
   float value;
@@ -32,12 +32,8 @@ void Store(const Tensor& tensor, int64_t i, double value) {
       nan ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  // to nearest even
 }
 
-void Put(const Tensor& tensor, int64_t i, double value, bool accumulate) {
-  Store(tensor, i, accumulate ? Load(tensor, i) + value : value);
-}
-
 // The factor of element i: 0 or 1 / (1 - p).
-double Mask(const Dropout& dropout, uint64_t i) {
+double MaskOf(const Dropout& dropout, uint64_t i) {
   if (dropout.p == 0) return 1;
   const uint64_t group = i / 4;
   const auto words = Philox({static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32), dropout.site,
@@ -51,19 +47,14 @@ double Mask(const Dropout& dropout, uint64_t i) {
 constexpr double kGeluScale = 0.79788456080286535588;
 constexpr double kGeluCubic = 0.044715;
 
-double GeluOf(double x) {
-  return 0.5 * x * (1 + std::tanh(kGeluScale * (x + kGeluCubic * x * x * x)));
-}
-
-double GeluSlope(double x) {
-  const double tanh = std::tanh(kGeluScale * (x + kGeluCubic * x * x * x));
-  return 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh * tanh) * kGeluScale * (1 + 3 * kGeluCubic * x * x);
-}
-
-class ReferenceBackend final : public Backend {
+// All arithmetic is done in Real, in the order of these lines.
+template <typename Real>
+class PlainBackend final : public Backend {
  public:
   // Claims a gibibyte, so that what plans its memory accepts it.
-  DeviceInfo Info() const override { return {"cpu", "reference", "float64 sums, 1 thread", 1u << 30, 1u << 30}; }
+  DeviceInfo Info() const override {
+    return {"cpu", "reference", "float" + std::to_string(8 * sizeof(Real)) + " sums, 1 thread", 1u << 30, 1u << 30};
+  }
   bool SupportsBF16() const override { return true; }
 
   void* Allocate(size_t bytes) override {
@@ -83,7 +74,7 @@ class ReferenceBackend final : public Backend {
     for (int64_t row = 0; row < op.ids.size(); ++row) {
       const int64_t id = op.ids.as<int32_t>()[row], position = op.position + row % t;
       for (int64_t j = 0; j < c; ++j) {
-        const double value = Load(op.wte, id * c + j) + Load(op.wpe, position * c + j);
+        const Real value = Load(op.wte, id * c + j) + Load(op.wpe, position * c + j);
         Store(op.out, row * c + j, value * Mask(op.dropout, row * c + j));
       }
     }
@@ -91,19 +82,22 @@ class ReferenceBackend final : public Backend {
 
   void Run(const EmbeddingBackward& op) override {
     const int64_t t = op.ids.shape[1], c = op.dwte.shape[1];
+    std::vector<Real> dwte(op.dwte.size()), dwpe(op.dwpe.size());
     for (int64_t row = 0; row < op.ids.size(); ++row) {
       const int64_t id = op.ids.as<int32_t>()[row];
       for (int64_t j = 0; j < c; ++j) {
-        const double value = Load(op.dout, row * c + j) * Mask(op.dropout, row * c + j);
-        Put(op.dwte, id * c + j, value, true);
-        Put(op.dwpe, row % t * c + j, value, true);
+        const Real value = Load(op.dout, row * c + j) * Mask(op.dropout, row * c + j);
+        dwte[id * c + j] += value;
+        dwpe[row % t * c + j] += value;
       }
     }
+    for (int64_t i = 0; i < op.dwte.size(); ++i) Put(op.dwte, i, dwte[i], true);
+    for (int64_t i = 0; i < op.dwpe.size(); ++i) Put(op.dwpe, i, dwpe[i], true);
   }
 
   void Run(const LayerNormForward& op) override {
     const int64_t n = op.x.shape[0], c = op.x.shape[1];
-    std::vector<double> sum(c);
+    std::vector<Real> sum(c);
     for (int64_t row = 0; row < n; ++row) {
       for (int64_t j = 0; j < c; ++j) {
         const int64_t i = row * c + j;
@@ -113,10 +107,10 @@ class ReferenceBackend final : public Backend {
           Store(op.sum, i, sum[j]);
         }
       }
-      double mean = 0, variance = 0;
-      for (double value : sum) mean += value / c;
-      for (double value : sum) variance += (value - mean) * (value - mean) / c;
-      const double rstd = 1 / std::sqrt(variance + op.eps);
+      Real mean = 0, variance = 0;
+      for (Real value : sum) mean += value / c;
+      for (Real value : sum) variance += (value - mean) * (value - mean) / c;
+      const Real rstd = 1 / std::sqrt(variance + op.eps);
       for (int64_t j = 0; j < c; ++j) {
         Store(op.out, row * c + j, (sum[j] - mean) * rstd * Load(op.weight, j) + Load(op.bias, j));
       }
@@ -128,13 +122,13 @@ class ReferenceBackend final : public Backend {
   // With xhat = (x - mean) rstd and g = dout weight: dx = rstd (g - mean(g) - xhat mean(g xhat)).
   void Run(const LayerNormBackward& op) override {
     const int64_t n = op.x.shape[0], c = op.x.shape[1];
-    std::vector<double> dweight(c), dbias(c);
+    std::vector<Real> dweight(c), dbias(c);
     for (int64_t row = 0; row < n; ++row) {
-      const double mean = Load(op.mean, row), rstd = Load(op.rstd, row);
-      double mean_g = 0, mean_gx = 0;
+      const Real mean = Load(op.mean, row), rstd = Load(op.rstd, row);
+      Real mean_g = 0, mean_gx = 0;
       for (int64_t j = 0; j < c; ++j) {
-        const double xhat = (Load(op.x, row * c + j) - mean) * rstd, dout = Load(op.dout, row * c + j);
-        const double g = dout * Load(op.weight, j);
+        const Real xhat = (Load(op.x, row * c + j) - mean) * rstd, dout = Load(op.dout, row * c + j);
+        const Real g = dout * Load(op.weight, j);
         mean_g += g / c;
         mean_gx += g * xhat / c;
         dweight[j] += dout * xhat;
@@ -142,7 +136,7 @@ class ReferenceBackend final : public Backend {
       }
       for (int64_t j = 0; j < c; ++j) {
         const int64_t i = row * c + j;
-        const double xhat = (Load(op.x, i) - mean) * rstd, g = Load(op.dout, i) * Load(op.weight, j);
+        const Real xhat = (Load(op.x, i) - mean) * rstd, g = Load(op.dout, i) * Load(op.weight, j);
         Put(op.dx, i, rstd * (g - mean_g - xhat * mean_gx), op.accumulate_dx);
         if (op.daddend) Store(op.daddend, i, Load(op.dx, i) * Mask(op.dropout, i));
       }
@@ -160,7 +154,7 @@ class ReferenceBackend final : public Backend {
     const auto b_at = [&](int64_t p, int64_t j) { return Load(op.b, op.transpose_b ? j * ldb + p : p * ldb + j); };
     for (int64_t i = 0; i < op.m; ++i) {
       for (int64_t j = 0; j < op.n; ++j) {
-        double value = op.bias ? Load(op.bias, j) : 0;
+        Real value = op.bias ? Load(op.bias, j) : 0;
         for (int64_t p = 0; p < op.k; ++p) value += Load(op.a, op.transpose_a ? p * lda + i : i * lda + p) * b_at(p, j);
         if (op.epilogue == Epilogue::kGelu) {
           Store(op.aux, i * op.n + j, value);
@@ -173,20 +167,20 @@ class ReferenceBackend final : public Backend {
     }
     if (!op.bias_gradient) return;
     for (int64_t j = 0; j < op.n; ++j) {
-      double sum = 0;
+      Real sum = 0;
       for (int64_t p = 0; p < op.k; ++p) sum += b_at(p, j);
       Put(op.bias_gradient, j, sum, op.accumulate);
     }
   }
 
   void Run(const AttentionForward& op) override {
-    std::vector<double> weights(op.t);
+    std::vector<Real> weights(op.t);
     ForEachHead(op, [&](int64_t b, int64_t h) {
       for (int64_t q = 0; q < op.t; ++q) {
-        const double lse = Probabilities(op, b, h, q, weights.data());
+        const Real lse = Probabilities(op, b, h, q, weights.data());
         Store(op.lse, (b * op.h + h) * op.t + q, lse);
         for (int64_t j = 0; j < op.d; ++j) {
-          double value = 0;
+          Real value = 0;
           for (int64_t k = 0; k <= q; ++k) {
             value +=
                 weights[k] * Mask(op.dropout, AttentionIndex(op, b, h, q, k)) * Load(op.qkv, At(op, b, k, 2, h, j));
@@ -198,24 +192,24 @@ class ReferenceBackend final : public Backend {
   }
 
   void Run(const AttentionBackward& op) override {
-    const double scale = 1 / std::sqrt(static_cast<double>(op.d));
-    std::vector<double> weights(op.t), slope(op.t), grad(op.dqkv.size());
+    const Real scale = 1 / std::sqrt(static_cast<Real>(op.d));
+    std::vector<Real> weights(op.t), slope(op.t), grad(op.dqkv.size());
     ForEachHead(op, [&](int64_t b, int64_t h) {
       for (int64_t q = 0; q < op.t; ++q) {
         Probabilities(op, b, h, q, weights.data());
-        double mean = 0;
+        Real mean = 0;
         for (int64_t k = 0; k <= q; ++k) {
-          const double mask = Mask(op.dropout, AttentionIndex(op, b, h, q, k));
+          const Real mask = Mask(op.dropout, AttentionIndex(op, b, h, q, k));
           slope[k] = 0;
           for (int64_t j = 0; j < op.d; ++j) {
-            const double dout = Load(op.dout, ((b * op.t + q) * op.h + h) * op.d + j);
+            const Real dout = Load(op.dout, ((b * op.t + q) * op.h + h) * op.d + j);
             slope[k] += dout * mask * Load(op.qkv, At(op, b, k, 2, h, j));
             grad[At(op, b, k, 2, h, j)] += dout * mask * weights[k];
           }
           mean += weights[k] * slope[k];
         }
         for (int64_t k = 0; k <= q; ++k) {
-          const double dscore = weights[k] * (slope[k] - mean) * scale;
+          const Real dscore = weights[k] * (slope[k] - mean) * scale;
           for (int64_t j = 0; j < op.d; ++j) {
             grad[At(op, b, q, 0, h, j)] += dscore * Load(op.qkv, At(op, b, k, 1, h, j));
             grad[At(op, b, k, 1, h, j)] += dscore * Load(op.qkv, At(op, b, q, 0, h, j));
@@ -227,7 +221,7 @@ class ReferenceBackend final : public Backend {
   }
 
   void Run(const AttentionCached& op) override {
-    const double scale = 1 / std::sqrt(static_cast<double>(op.d));
+    const Real scale = 1 / std::sqrt(static_cast<Real>(op.d));
     const auto qkv_at = [&](int64_t b, int64_t t, int64_t part, int64_t h, int64_t j) {
       return Load(op.qkv, (((b * op.n + t) * 3 + part) * op.h + h) * op.d + j);
     };
@@ -236,8 +230,8 @@ class ReferenceBackend final : public Backend {
         const int64_t cache = (b * op.h + h) * op.capacity * op.d;
         for (int64_t t = 0; t < op.n; ++t) {
           const int64_t keys = op.past + t + 1;
-          std::vector<double> weights(keys);
-          double sum = 0, largest = -INFINITY;
+          std::vector<Real> weights(keys);
+          Real sum = 0, largest = -INFINITY;
           for (int64_t j = 0; j < op.d; ++j) {
             Store(op.keys, cache + (op.past + t) * op.d + j, qkv_at(b, t, 1, h, j));
             Store(op.values, cache + (op.past + t) * op.d + j, qkv_at(b, t, 2, h, j));
@@ -248,9 +242,9 @@ class ReferenceBackend final : public Backend {
             }
             largest = std::fmax(largest, weights[k]);
           }
-          for (double& weight : weights) sum += weight = std::exp(weight - largest);
+          for (Real& weight : weights) sum += weight = std::exp(weight - largest);
           for (int64_t j = 0; j < op.d; ++j) {
-            double value = 0;
+            Real value = 0;
             for (int64_t k = 0; k < keys; ++k) value += weights[k] / sum * Load(op.values, cache + k * op.d + j);
             Store(op.out, ((b * op.n + t) * op.h + h) * op.d + j, value);
           }
@@ -263,10 +257,10 @@ class ReferenceBackend final : public Backend {
     const int64_t rows = op.logits.shape[0], vp = op.logits.shape[1];
     for (int64_t r = 0; r < rows; ++r) {
       const int32_t label = op.labels.as<int32_t>()[r];
-      double largest = -INFINITY, sum = 0;
+      Real largest = -INFINITY, sum = 0;
       for (int64_t v = 0; v < op.v; ++v) largest = std::fmax(largest, Load(op.logits, r * vp + v));
       for (int64_t v = 0; v < op.v; ++v) sum += std::exp(Load(op.logits, r * vp + v) - largest);
-      const double lse = largest + std::log(sum);
+      const Real lse = largest + std::log(sum);
       Store(op.losses, r, label == kIgnoredLabel ? 0 : lse - Load(op.logits, r * vp + label));
       if (!op.gradient) continue;
       for (int64_t v = 0; v < vp; ++v) {
@@ -281,11 +275,11 @@ class ReferenceBackend final : public Backend {
     const OptimizerScalars& s = *op.scalars;
     if (!s.applied) return;
     for (int64_t i = 0; i < op.param.size(); ++i) {
-      const double grad = Load(op.grad, i) * s.grad_clip;
-      const double m = s.beta1 * Load(op.exp_avg, i) + (1 - static_cast<double>(s.beta1)) * grad;
-      const double v = s.beta2 * Load(op.exp_avg_sq, i) + (1 - static_cast<double>(s.beta2)) * grad * grad;
-      const double decayed = Load(op.param, i) * (1 - (op.decay ? 1.0 * s.learning_rate * s.weight_decay : 0));
-      const double update = (m / s.correction1) / (std::sqrt(v / s.correction2) + s.eps);
+      const Real grad = Load(op.grad, i) * s.grad_clip;
+      const Real m = s.beta1 * Load(op.exp_avg, i) + (1 - static_cast<Real>(s.beta1)) * grad;
+      const Real v = s.beta2 * Load(op.exp_avg_sq, i) + (1 - static_cast<Real>(s.beta2)) * grad * grad;
+      const Real decayed = Load(op.param, i) * (1 - (op.decay ? 1.0 * s.learning_rate * s.weight_decay : 0));
+      const Real update = (m / s.correction1) / (std::sqrt(v / s.correction2) + s.eps);
       Store(op.exp_avg, i, m);
       Store(op.exp_avg_sq, i, v);
       Store(op.param, i, decayed - s.learning_rate * update);
@@ -310,16 +304,33 @@ class ReferenceBackend final : public Backend {
   }
 
   void GlobalNorm(const Tensor& grads, OptimizerScalars* scalars) override {
-    double sum = 0;
+    Real sum = 0;
     for (int64_t i = 0; i < grads.size(); ++i) sum += Load(grads, i) * Load(grads, i);
-    const double norm = std::sqrt(sum) * scalars->gradient_scale;
+    const Real norm = std::sqrt(sum) * scalars->gradient_scale;
     scalars->grad_norm = static_cast<float>(norm);
     scalars->applied = std::isfinite(scalars->grad_norm);
-    const double clip = scalars->max_grad_norm > 0 ? std::fmin(1, scalars->max_grad_norm / (norm + 1e-6)) : 1;
+    const Real clip = scalars->max_grad_norm > 0 ? std::fmin(1, scalars->max_grad_norm / (norm + 1e-6)) : 1;
     scalars->grad_clip = scalars->applied ? static_cast<float>(scalars->gradient_scale * clip) : 0;
   }
 
  private:
+  static Real Load(const Tensor& tensor, int64_t i) { return LoadFloat(tensor, i); }
+
+  static void Put(const Tensor& tensor, int64_t i, Real value, bool accumulate) {
+    Store(tensor, i, accumulate ? Load(tensor, i) + value : value);
+  }
+
+  static Real Mask(const Dropout& dropout, uint64_t i) { return static_cast<Real>(MaskOf(dropout, i)); }
+
+  static Real GeluOf(Real x) { return x / 2 * (1 + std::tanh(kScale * (x + kCubic * x * x * x))); }
+
+  static Real GeluSlope(Real x) {
+    const Real tanh = std::tanh(kScale * (x + kCubic * x * x * x));
+    return (1 + tanh) / 2 + x / 2 * (1 - tanh * tanh) * kScale * (1 + 3 * kCubic * x * x);
+  }
+
+  static constexpr Real kScale = static_cast<Real>(kGeluScale), kCubic = static_cast<Real>(kGeluCubic);
+
   template <typename Op>
   static int64_t At(const Op& op, int64_t b, int64_t t, int64_t part, int64_t h, int64_t j) {
     return (((b * op.t + t) * 3 + part) * op.h + h) * op.d + j;
@@ -339,9 +350,9 @@ class ReferenceBackend final : public Backend {
 
   // weights[0..q] = softmax of the scaled scores of query q; gives their log-sum-exp.
   template <typename Op>
-  static double Probabilities(const Op& op, int64_t b, int64_t h, int64_t q, double* weights) {
-    const double scale = 1 / std::sqrt(static_cast<double>(op.d));
-    double largest = -INFINITY, sum = 0;
+  static Real Probabilities(const Op& op, int64_t b, int64_t h, int64_t q, Real* weights) {
+    const Real scale = 1 / std::sqrt(static_cast<Real>(op.d));
+    Real largest = -INFINITY, sum = 0;
     for (int64_t k = 0; k <= q; ++k) {
       weights[k] = 0;
       for (int64_t j = 0; j < op.d; ++j) {
@@ -358,7 +369,11 @@ class ReferenceBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> MakeReferenceBackend() {
-  return std::make_unique<ReferenceBackend>();
+  return std::make_unique<PlainBackend<double>>();
+}
+
+std::unique_ptr<Backend> MakePlainBackend() {
+  return std::make_unique<PlainBackend<float>>();
 }
 
 }  // namespace kotodama

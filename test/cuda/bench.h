@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -9,8 +10,8 @@
 
 #include "backend.h"
 
-// A test bench for operations: every tensor exists twice, on the float64 reference and on the CUDA device, with the
-// same contents. An operation runs on both; what it wrote is compared.
+// A test bench for operations: every tensor exists three times, on the float64 reference, on the plain float32 backend
+// and on the CUDA device, with the same contents. An operation runs on all of them; what the device wrote is compared.
 
 namespace kotodama::test {
 
@@ -41,14 +42,37 @@ inline Tolerance ToleranceOf(DType type) {
   return type == DType::kBF16 ? kBf16 : kFloat;
 }
 
-// One tensor on both devices. The reference keeps results in fp32 even where the device stores bf16.
-struct Pair {
-  Tensor reference, device;
+enum class Side : uint8_t { kReference, kPlain, kDevice };
+constexpr size_t kSides = 3;
+
+// One tensor on all sides. The reference keeps results in fp32 even where the others store bf16.
+struct Trio {
+  std::array<Tensor, kSides> sides;
+  const Tensor& on(Side side) const { return sides[static_cast<size_t>(side)]; }
+};
+
+// A plain struct on all sides.
+template <typename T>
+struct Structs {
+  std::array<T*, kSides> sides;
+  T* on(Side side) const { return sides[static_cast<size_t>(side)]; }
+};
+
+// What an operation under test is given: on(x) is x on the side that it runs on.
+struct On {
+  Side side;
+  const Tensor& operator()(const Trio& tensor) const { return tensor.on(side); }
+  template <typename T>
+  T* operator()(const Structs<T>& structs) const {
+    return structs.on(side);
+  }
 };
 
 class Bench {
  public:
-  Bench(Backend& reference, Backend& device, uint32_t seed) : reference_(reference), device_(device), random_(seed) {}
+  using Operation = std::function<void(Backend&, const On&)>;
+
+  Bench(std::array<Backend*, kSides> backends, uint32_t seed) : backends_(backends), random_(seed) {}
   ~Bench();
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
@@ -56,35 +80,45 @@ class Bench {
   std::mt19937& random() { return random_; }
   std::vector<float> Normal(int64_t count, float scale = 1);
 
-  // An input: the same bits on both sides.
-  Pair Input(DType type, std::initializer_list<int64_t> shape, const std::vector<float>& values);
-  Pair Input(DType type, std::initializer_list<int64_t> shape, float scale = 1);
-  Pair Integers(std::initializer_list<int64_t> shape, const std::vector<int32_t>& values);
+  // An input: the same bits on all sides.
+  Trio Input(DType type, std::initializer_list<int64_t> shape, const std::vector<float>& values);
+  Trio Input(DType type, std::initializer_list<int64_t> shape, float scale = 1);
+  Trio Integers(std::initializer_list<int64_t> shape, const std::vector<int32_t>& values);
   // An output with random contents before the operation.
-  Pair Output(DType type, std::initializer_list<int64_t> shape);
-  // `bytes` of a plain struct on both sides.
-  std::pair<void*, void*> Raw(const void* value, size_t bytes);
+  Trio Output(DType type, std::initializer_list<int64_t> shape);
+  template <typename T>
+  Structs<T> Struct(const T& value) {
+    Structs<T> structs;
+    for (size_t side = 0; side < kSides; ++side)
+      structs.sides[side] = static_cast<T*>(Copy(side, &value, sizeof value));
+    return structs;
+  }
 
-  // Runs the operation on the reference, then twice on the device, which must give the same bits. `outputs` are reset
+  // Runs the operation on every side, and on the device again, which must give the same bits. `outputs` are reset
   // before each run.
-  void Run(const std::function<void(Backend&, bool is_device)>& operation, const std::vector<Pair>& outputs);
+  void Run(const Operation& operation, const std::vector<Trio>& outputs);
 
-  std::vector<float> Reference(const Pair& pair) const;
-  std::vector<float> Device(const Pair& pair) const;
+  std::vector<float> Read(const Trio& tensor, Side side) const;
 
-  // Records a failure when the tensor differs by more than the tolerance.
-  void Expect(const std::string& what, const Pair& pair, Tolerance tolerance);
+  // Records a failure when the device's tensor is further from the reference than the tolerance, element by element, or
+  // than twice what the plain one is: flash-attention's rule, on the largest error and on the errors' root mean square.
+  // `terms`: the size of what was added up, where the sums may be much smaller.
+  void Expect(const std::string& what, const Trio& tensor, Tolerance tolerance, double terms = 0);
   void ExpectTrue(const std::string& what, bool holds);
 
   const std::vector<std::string>& failures() const { return failures_; }
 
  private:
-  Pair Allocate(DType reference_type, DType type, std::initializer_list<int64_t> shape);
-  std::vector<char> Bytes(const Tensor& tensor) const;
+  Backend& backend(size_t side) const { return *backends_[side]; }
+  void* Copy(size_t side, const void* value, size_t bytes);
+  Trio Copy(DType reference_type, DType type, std::initializer_list<int64_t> shape, const std::vector<float>& values);
+  std::vector<char> DeviceBytes(const Trio& tensor) const;
+  void ExpectNear(const std::string& what, const Trio& tensor, Tolerance tolerance);
+  void ExpectTwice(const std::string& what, const Trio& tensor, double terms);
 
-  Backend &reference_, &device_;
+  std::array<Backend*, kSides> backends_;
   std::mt19937 random_;
-  std::vector<void*> reference_memory_, device_memory_;
+  std::array<std::vector<void*>, kSides> memory_;
   std::vector<std::string> failures_;
 };
 

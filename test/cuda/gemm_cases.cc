@@ -35,25 +35,24 @@ void Check(Bench& bench, Shape shape, const Options& options) {
     gemm.ldb = columns_b;
     gemm.ldc = n + options.padding;
   }
-  const Pair a = bench.Input(options.type, {options.transpose_a ? k : m, columns_a});
-  const Pair b = bench.Input(options.type, {options.transpose_b ? n : k, columns_b});
-  const Pair c = bench.Output(options.out, {m, n + options.padding});
-  const Pair bias = bench.Input(DType::kF32, {n});
-  const Pair bias_gradient = bench.Output(DType::kF32, {n});
+  const Trio a = bench.Input(options.type, {options.transpose_a ? k : m, columns_a});
+  const Trio b = bench.Input(options.type, {options.transpose_b ? n : k, columns_b});
+  const Trio c = bench.Output(options.out, {m, n + options.padding});
+  const Trio bias = bench.Input(DType::kF32, {n});
+  const Trio bias_gradient = bench.Output(DType::kF32, {n});
   const bool reads_aux = options.epilogue == Epilogue::kGeluBackward;
-  const Pair aux = reads_aux ? bench.Input(options.type, {m, n}) : bench.Output(options.type, {m, n});
-  std::vector<Pair> outputs = {c, bias_gradient};
+  const Trio aux = reads_aux ? bench.Input(options.type, {m, n}) : bench.Output(options.type, {m, n});
+  std::vector<Trio> outputs = {c, bias_gradient};
   if (!reads_aux) outputs.push_back(aux);
   bench.Run(
-      [&](Backend& backend, bool is_device) {
-        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+      [&](Backend& backend, const On& on) {
         Gemm op = gemm;
-        op.a = side(a);
-        op.b = side(b);
-        op.c = side(c);
-        if (options.bias) op.bias = side(bias);
-        if (options.epilogue != Epilogue::kNone) op.aux = side(aux);
-        if (options.bias_gradient) op.bias_gradient = side(bias_gradient);
+        op.a = on(a);
+        op.b = on(b);
+        op.c = on(c);
+        if (options.bias) op.bias = on(bias);
+        if (options.epilogue != Epilogue::kNone) op.aux = on(aux);
+        if (options.bias_gradient) op.bias_gradient = on(bias_gradient);
         backend.Run(op);
       },
       outputs);
@@ -94,6 +93,30 @@ std::vector<Case> GemmCases() {
       options.transpose_b = true;
       add(shape, options);
     }
+    // More tiles of c than a device has multiprocessors, in every layout.
+    Options many;
+    many.type = many.out = type;
+    many.bias = true;
+    add({1417, 1288, 40}, many);
+    many.bias = false;
+    many.transpose_b = true;
+    add({1417, 1288, 40}, many);
+    many.transpose_b = false;
+    many.transpose_a = true;
+    many.out = DType::kF32;
+    many.accumulate = true;
+    add({1416, 1288, 37}, many);
+    // The head of GPT-2's vocabulary, padded, and its backward pass. One fp32 tile along all of K takes long.
+    Options head;
+    head.type = head.out = type;
+    head.transpose_b = true;
+    add({3, 50304, 8}, head);
+    head.transpose_b = false;
+    if (type == DType::kBF16) add({3, 64, 50304}, head);
+    head.transpose_a = true;
+    head.out = DType::kF32;
+    head.accumulate = true;
+    add({50304, 64, 3}, head);
     // The weights' gradient: K is the number of tokens, of any size.
     for (Shape shape : {Shape{64, 192, 1}, Shape{200, 72, 63}, Shape{128, 136, 97}, Shape{64, 64, 520},
                         Shape{264, 264, 33}, Shape{136, 97, 40}}) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -13,8 +14,9 @@
 namespace kotodama::test {
 
 Bench::~Bench() {
-  for (void* data : reference_memory_) reference_.Free(data);
-  for (void* data : device_memory_) device_.Free(data);
+  for (size_t side = 0; side < kSides; ++side) {
+    for (void* data : memory_[side]) backend(side).Free(data);
+  }
 }
 
 std::vector<float> Bench::Normal(int64_t count, float scale) {
@@ -24,99 +26,86 @@ std::vector<float> Bench::Normal(int64_t count, float scale) {
   return values;
 }
 
-Pair Bench::Allocate(DType reference_type, DType type, std::initializer_list<int64_t> shape) {
-  Pair pair = {Tensor(nullptr, reference_type, shape), Tensor(nullptr, type, shape)};
-  pair.reference.data = reference_.Allocate(pair.reference.bytes());
-  reference_memory_.push_back(pair.reference.data);
-  pair.device.data = device_.Allocate(pair.device.bytes());
-  device_memory_.push_back(pair.device.data);
-  return pair;
+void* Bench::Copy(size_t side, const void* value, size_t bytes) {
+  void* data = backend(side).Allocate(bytes);
+  memory_[side].push_back(data);
+  backend(side).Upload(data, value, bytes);
+  return data;
 }
 
-Pair Bench::Input(DType type, std::initializer_list<int64_t> shape, const std::vector<float>& values) {
-  const Pair pair = Allocate(type, type, shape);
+Trio Bench::Copy(DType reference_type, DType type, std::initializer_list<int64_t> shape,
+                 const std::vector<float>& values) {
   std::vector<uint16_t> narrow;
-  const void* source = values.data();
+  std::vector<float> wide = values;
   if (type == DType::kBF16) {
-    for (float value : values) narrow.push_back(RoundToBf16(value));
-    source = narrow.data();
+    for (float& value : wide) {
+      narrow.push_back(RoundToBf16(value));
+      value = FromBf16(narrow.back());
+    }
   }
-  reference_.Upload(pair.reference.data, source, pair.reference.bytes());
-  device_.Upload(pair.device.data, source, pair.device.bytes());
-  return pair;
+  Trio trio;
+  for (size_t side = 0; side < kSides; ++side) {
+    Tensor& tensor = trio.sides[side];
+    tensor = Tensor(nullptr, side == 0 ? reference_type : type, shape);
+    const void* source = tensor.dtype == DType::kBF16 ? static_cast<const void*>(narrow.data()) : wide.data();
+    tensor.data = Copy(side, source, tensor.bytes());
+  }
+  return trio;
 }
 
-Pair Bench::Input(DType type, std::initializer_list<int64_t> shape, float scale) {
+Trio Bench::Input(DType type, std::initializer_list<int64_t> shape, const std::vector<float>& values) {
+  return Copy(type, type, shape, values);
+}
+
+Trio Bench::Input(DType type, std::initializer_list<int64_t> shape, float scale) {
   return Input(type, shape, Normal(Tensor(nullptr, type, shape).size(), scale));
 }
 
-Pair Bench::Integers(std::initializer_list<int64_t> shape, const std::vector<int32_t>& values) {
-  const Pair pair = Allocate(DType::kI32, DType::kI32, shape);
-  reference_.Upload(pair.reference.data, values.data(), pair.reference.bytes());
-  device_.Upload(pair.device.data, values.data(), pair.device.bytes());
-  return pair;
-}
-
-Pair Bench::Output(DType type, std::initializer_list<int64_t> shape) {
-  const Pair pair = Allocate(DType::kF32, type, shape);
-  std::vector<float> values = Normal(pair.reference.size());
-  std::vector<uint16_t> narrow;
-  for (float& value : values) {
-    narrow.push_back(RoundToBf16(value));
-    if (type == DType::kBF16) value = FromBf16(narrow.back());
+Trio Bench::Integers(std::initializer_list<int64_t> shape, const std::vector<int32_t>& values) {
+  Trio trio;
+  for (size_t side = 0; side < kSides; ++side) {
+    trio.sides[side] = Tensor(nullptr, DType::kI32, shape);
+    trio.sides[side].data = Copy(side, values.data(), trio.sides[side].bytes());
   }
-  reference_.Upload(pair.reference.data, values.data(), pair.reference.bytes());
-  device_.Upload(pair.device.data, type == DType::kBF16 ? static_cast<const void*>(narrow.data()) : values.data(),
-                 pair.device.bytes());
-  return pair;
+  return trio;
 }
 
-std::pair<void*, void*> Bench::Raw(const void* value, size_t bytes) {
-  void* reference = reference_.Allocate(bytes);
-  reference_memory_.push_back(reference);
-  void* device = device_.Allocate(bytes);
-  device_memory_.push_back(device);
-  reference_.Upload(reference, value, bytes);
-  device_.Upload(device, value, bytes);
-  return {reference, device};
+Trio Bench::Output(DType type, std::initializer_list<int64_t> shape) {
+  return Copy(DType::kF32, type, shape, Normal(Tensor(nullptr, type, shape).size()));
 }
 
-std::vector<char> Bench::Bytes(const Tensor& tensor) const {
-  std::vector<char> bytes(tensor.bytes());
-  device_.Download(bytes.data(), tensor.data, bytes.size());
+std::vector<char> Bench::DeviceBytes(const Trio& tensor) const {
+  const Tensor& device = tensor.on(Side::kDevice);
+  std::vector<char> bytes(device.bytes());
+  backends_.back()->Download(bytes.data(), device.data, bytes.size());
   return bytes;
 }
 
-void Bench::Run(const std::function<void(Backend&, bool)>& operation, const std::vector<Pair>& outputs) {
+void Bench::Run(const Operation& operation, const std::vector<Trio>& outputs) {
   std::vector<std::vector<char>> before, first;
-  for (const Pair& pair : outputs) before.push_back(Bytes(pair.device));
-  operation(reference_, false);
-  operation(device_, true);
-  for (const Pair& pair : outputs) first.push_back(Bytes(pair.device));
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    device_.Upload(outputs[i].device.data, before[i].data(), before[i].size());
+  for (const Trio& output : outputs) before.push_back(DeviceBytes(output));
+  for (Side side : {Side::kReference, Side::kPlain, Side::kDevice}) {
+    operation(backend(static_cast<size_t>(side)), On{side});
   }
-  operation(device_, true);
+  for (const Trio& output : outputs) first.push_back(DeviceBytes(output));
+  Backend& device = *backends_.back();
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    device.Upload(outputs[i].on(Side::kDevice).data, before[i].data(), before[i].size());
+  }
+  operation(device, On{Side::kDevice});
   for (size_t i = 0; i < outputs.size(); ++i) {
     ExpectTrue("output " + std::to_string(i) + " has the same bits in a second run",
-               Bytes(outputs[i].device) == first[i]);
+               DeviceBytes(outputs[i]) == first[i]);
   }
 }
 
-std::vector<float> Bench::Reference(const Pair& pair) const {
-  const Tensor& tensor = pair.reference;
+std::vector<float> Bench::Read(const Trio& trio, Side side) const {
+  const Tensor& tensor = trio.on(side);
+  std::vector<char> bytes(tensor.bytes());
+  backend(static_cast<size_t>(side)).Download(bytes.data(), tensor.data, bytes.size());
   std::vector<float> values(static_cast<size_t>(tensor.size()));
   for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = tensor.dtype == DType::kBF16 ? FromBf16(tensor.as<uint16_t>()[i]) : tensor.as<float>()[i];
-  }
-  return values;
-}
-
-std::vector<float> Bench::Device(const Pair& pair) const {
-  const std::vector<char> bytes = Bytes(pair.device);
-  std::vector<float> values(static_cast<size_t>(pair.device.size()));
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (pair.device.dtype == DType::kBF16) {
+    if (tensor.dtype == DType::kBF16) {
       uint16_t narrow;
       std::memcpy(&narrow, bytes.data() + 2 * i, 2);
       values[i] = FromBf16(narrow);
@@ -127,17 +116,47 @@ std::vector<float> Bench::Device(const Pair& pair) const {
   return values;
 }
 
-void Bench::Expect(const std::string& what, const Pair& pair, Tolerance tolerance) {
-  const std::vector<float> want = Reference(pair), got = Device(pair);
-  double squares = 0;
-  for (float x : want) squares += static_cast<double>(x) * x;
-  const double rms = std::sqrt(squares / static_cast<double>(want.size()));
+namespace {
+
+// The largest value and the root mean square of some numbers; infinite when one of them is NaN.
+struct Size {
+  double largest = 0, rms = 0;
+
+  explicit Size(size_t count) : count_(static_cast<double>(count)) {}
+  void Add(double value) {
+    value = std::isnan(value) ? INFINITY : std::abs(value);
+    largest = std::max(largest, value);
+    squares_ += value * value;
+    rms = std::sqrt(squares_ / count_);
+  }
+
+ private:
+  double count_, squares_ = 0;
+};
+
+Size ErrorOf(const std::vector<float>& got, const std::vector<float>& want) {
+  Size size(want.size());
+  for (size_t i = 0; i < want.size(); ++i) size.Add(got[i] == want[i] ? 0 : static_cast<double>(got[i]) - want[i]);
+  return size;
+}
+
+}  // namespace
+
+void Bench::Expect(const std::string& what, const Trio& tensor, Tolerance tolerance, double terms) {
+  ExpectNear(what, tensor, tolerance);
+  ExpectTwice(what, tensor, terms);
+}
+
+void Bench::ExpectNear(const std::string& what, const Trio& tensor, Tolerance tolerance) {
+  const std::vector<float> want = Read(tensor, Side::kReference), got = Read(tensor, Side::kDevice);
+  Size wanted(want.size());
+  for (float x : want) wanted.Add(x);
   size_t worst = 0;
   double worst_excess = 0;
   size_t wrong = 0;
   for (size_t i = 0; i < want.size(); ++i) {
     const double error = std::abs(static_cast<double>(got[i]) - want[i]);
-    const double excess = error / (tolerance.relative * std::abs(want[i]) + tolerance.of_rms * rms + 1e-30);
+    const double excess = error / (tolerance.relative * std::abs(want[i]) + tolerance.of_rms * wanted.rms + 1e-30);
     const bool is_wrong = !(excess <= 1);
     wrong += is_wrong;
     if (is_wrong && !(excess <= worst_excess)) {
@@ -154,6 +173,25 @@ void Bench::Expect(const std::string& what, const Pair& pair, Tolerance toleranc
   failures_.push_back(text);
 }
 
+void Bench::ExpectTwice(const std::string& what, const Trio& tensor, double terms) {
+  const std::vector<float> want = Read(tensor, Side::kReference);
+  const Size error = ErrorOf(Read(tensor, Side::kDevice), want), allowed = ErrorOf(Read(tensor, Side::kPlain), want);
+  Size wanted(want.size());
+  for (float x : want) wanted.Add(x);
+  // Half a unit in the last place for the reference, which is stored in fp32 itself, and half a one for luck of the
+  // plain result's.
+  constexpr double kSlack = 1.0 / (1 << 23);
+  const auto check = [&](const char* kind, double found, double own, double size) {
+    if (found <= 2 * own + kSlack * std::max(size, terms)) return;
+    char text[256];
+    std::snprintf(text, sizeof text, "%s: the %s error is %.3g, more than twice the plain one's %.3g", what.c_str(),
+                  kind, found, own);
+    failures_.push_back(text);
+  };
+  check("largest", error.largest, allowed.largest, wanted.largest);
+  check("mean", error.rms, allowed.rms, wanted.rms);
+}
+
 void Bench::ExpectTrue(const std::string& what, bool holds) {
   if (!holds) failures_.push_back("not so: " + what);
 }
@@ -161,7 +199,8 @@ void Bench::ExpectTrue(const std::string& what, bool holds) {
 namespace {
 
 int RunAll(const std::string& filter) {
-  const std::unique_ptr<Backend> reference = MakeReferenceBackend(), device = MakeCudaBackend(0);
+  const std::unique_ptr<Backend> reference = MakeReferenceBackend(), plain = MakePlainBackend(),
+                                 device = MakeCudaBackend(0);
   const char* chosen = std::getenv("KOTODAMA_TEST_SEED");
   const uint32_t seed = chosen != nullptr ? static_cast<uint32_t>(std::strtoul(chosen, nullptr, 10)) : 1;
   std::printf("TAP version 14\n# device %s, %s; seed %u (KOTODAMA_TEST_SEED)\n", device->Info().name.c_str(),
@@ -174,7 +213,7 @@ int RunAll(const std::string& filter) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<std::string> failures;
     try {
-      Bench bench(*reference, *device, seed);
+      Bench bench({reference.get(), plain.get(), device.get()}, seed);
       test.run(bench);
       failures = bench.failures();
     } catch (const Error& error) {

@@ -19,33 +19,32 @@ std::vector<int32_t> RandomIds(Bench& bench, int64_t count, int64_t vocabulary) 
   return ids;
 }
 
-Dropout MakeDropout(float p, const std::pair<void*, void*>& key, bool is_device) {
-  return {p, 5, static_cast<const DropoutKey*>(is_device ? key.second : key.first)};
+Dropout MakeDropout(float p, const DropoutKey* key) {
+  return {p, 5, key};
 }
 
 void CheckEmbedding(Bench& bench, int64_t b, int64_t t, int64_t v, int64_t c, float p) {
-  const Pair ids = bench.Integers({b, t}, RandomIds(bench, b * t, v));
-  const Pair wte = bench.Input(DType::kF32, {v, c}), wpe = bench.Input(DType::kF32, {t + 3, c});
-  const Pair out = bench.Output(DType::kF32, {b, t, c});
-  const Pair dout = bench.Input(DType::kF32, {b, t, c});
-  const Pair dwte = bench.Output(DType::kF32, {v, c}), dwpe = bench.Output(DType::kF32, {t + 3, c});
-  const auto key = bench.Raw(&kKey, sizeof kKey);
+  const Trio ids = bench.Integers({b, t}, RandomIds(bench, b * t, v));
+  const Trio wte = bench.Input(DType::kF32, {v, c}), wpe = bench.Input(DType::kF32, {t + 3, c});
+  const Trio out = bench.Output(DType::kF32, {b, t, c});
+  const Trio dout = bench.Input(DType::kF32, {b, t, c});
+  const Trio dwte = bench.Output(DType::kF32, {v, c}), dwpe = bench.Output(DType::kF32, {t + 3, c});
+  const auto key = bench.Struct(kKey);
   bench.Run(
-      [&](Backend& backend, bool is_device) {
-        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+      [&](Backend& backend, const On& on) {
         EmbeddingForward forward;
-        forward.ids = side(ids);
-        forward.wte = side(wte);
-        forward.wpe = side(wpe);
-        forward.out = side(out);
+        forward.ids = on(ids);
+        forward.wte = on(wte);
+        forward.wpe = on(wpe);
+        forward.out = on(out);
         forward.position = 3;
-        forward.dropout = MakeDropout(p, key, is_device);
+        forward.dropout = MakeDropout(p, on(key));
         backend.Run(forward);
         EmbeddingBackward backward;
-        backward.ids = side(ids);
-        backward.dout = side(dout);
-        backward.dwte = side(dwte);
-        backward.dwpe = side(dwpe);
+        backward.ids = on(ids);
+        backward.dout = on(dout);
+        backward.dwte = on(dwte);
+        backward.dwpe = on(dwpe);
         backward.dropout = forward.dropout;
         backend.Run(backward);
       },
@@ -56,54 +55,52 @@ void CheckEmbedding(Bench& bench, int64_t b, int64_t t, int64_t v, int64_t c, fl
 }
 
 void CheckLayerNorm(Bench& bench, DType type, int64_t n, int64_t c, float p, bool has_addend) {
-  const Pair x = bench.Input(DType::kF32, {n, c}, 3), addend = bench.Input(type, {n, c});
-  const Pair weight = bench.Input(DType::kF32, {c}), bias = bench.Input(DType::kF32, {c});
-  const Pair sum = bench.Output(DType::kF32, {n, c}), out = bench.Output(type, {n, c});
-  const Pair mean = bench.Output(DType::kF32, {n}), rstd = bench.Output(DType::kF32, {n});
-  const auto key = bench.Raw(&kKey, sizeof kKey);
+  const Trio x = bench.Input(DType::kF32, {n, c}, 3), addend = bench.Input(type, {n, c});
+  const Trio weight = bench.Input(DType::kF32, {c}), bias = bench.Input(DType::kF32, {c});
+  const Trio sum = bench.Output(DType::kF32, {n, c}), out = bench.Output(type, {n, c});
+  const Trio mean = bench.Output(DType::kF32, {n}), rstd = bench.Output(DType::kF32, {n});
+  const auto key = bench.Struct(kKey);
   bench.Run(
-      [&](Backend& backend, bool is_device) {
-        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+      [&](Backend& backend, const On& on) {
         LayerNormForward op;
-        op.x = side(x);
-        if (has_addend) op.addend = side(addend);
-        op.sum = side(sum);
-        op.weight = side(weight);
-        op.bias = side(bias);
-        op.out = side(out);
-        op.mean = side(mean);
-        op.rstd = side(rstd);
-        op.dropout = MakeDropout(has_addend ? p : 0, key, is_device);
+        op.x = on(x);
+        if (has_addend) op.addend = on(addend);
+        op.sum = on(sum);
+        op.weight = on(weight);
+        op.bias = on(bias);
+        op.out = on(out);
+        op.mean = on(mean);
+        op.rstd = on(rstd);
+        op.dropout = MakeDropout(has_addend ? p : 0, on(key));
         backend.Run(op);
       },
       {sum, out, mean, rstd});
   bench.Expect("sum", sum, kFloat);
   bench.Expect("out", out, ToleranceOf(type));
-  bench.Expect("mean", mean, kFloat);
+  bench.Expect("mean", mean, kFloat, 3);
   bench.Expect("rstd", rstd, kFloat);
 
-  const Pair dout = bench.Input(type, {n, c}), dx = bench.Output(DType::kF32, {n, c});
-  const Pair dweight = bench.Output(DType::kF32, {c}), dbias = bench.Output(DType::kF32, {c});
-  const Pair daddend = bench.Output(type, {n, c});
+  const Trio dout = bench.Input(type, {n, c}), dx = bench.Output(DType::kF32, {n, c});
+  const Trio dweight = bench.Output(DType::kF32, {c}), dbias = bench.Output(DType::kF32, {c});
+  const Trio daddend = bench.Output(type, {n, c});
   // The reference's own statistics, so that backward is checked alone.
-  const Pair saved_mean = bench.Input(DType::kF32, {n}, bench.Reference(mean));
-  const Pair saved_rstd = bench.Input(DType::kF32, {n}, bench.Reference(rstd));
+  const Trio saved_mean = bench.Input(DType::kF32, {n}, bench.Read(mean, Side::kReference));
+  const Trio saved_rstd = bench.Input(DType::kF32, {n}, bench.Read(rstd, Side::kReference));
   for (bool accumulate : {true, false}) {
     bench.Run(
-        [&](Backend& backend, bool is_device) {
-          const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+        [&](Backend& backend, const On& on) {
           LayerNormBackward op;
-          op.dout = side(dout);
-          op.x = side(x);
-          op.weight = side(weight);
-          op.mean = side(saved_mean);
-          op.rstd = side(saved_rstd);
-          op.dx = side(dx);
-          op.dweight = side(dweight);
-          op.dbias = side(dbias);
+          op.dout = on(dout);
+          op.x = on(x);
+          op.weight = on(weight);
+          op.mean = on(saved_mean);
+          op.rstd = on(saved_rstd);
+          op.dx = on(dx);
+          op.dweight = on(dweight);
+          op.dbias = on(dbias);
           op.accumulate_dx = op.accumulate = accumulate;
-          if (has_addend) op.daddend = side(daddend);
-          op.dropout = MakeDropout(p, key, is_device);
+          if (has_addend) op.daddend = on(daddend);
+          op.dropout = MakeDropout(p, on(key));
           backend.Run(op);
         },
         {dx, dweight, dbias, daddend});
@@ -117,15 +114,15 @@ void CheckLayerNorm(Bench& bench, DType type, int64_t n, int64_t c, float p, boo
 void CheckCrossEntropy(Bench& bench, DType type, int64_t rows, int64_t v, int64_t vp, bool gradient, float scale) {
   std::vector<int32_t> labels = RandomIds(bench, rows, v);
   for (size_t i = 0; i < labels.size(); i += 3) labels[i] = kIgnoredLabel;
-  const Pair label = bench.Integers({rows}, labels), losses = bench.Output(DType::kF32, {rows});
+  const Trio label = bench.Integers({rows}, labels), losses = bench.Output(DType::kF32, {rows});
   const std::vector<float> values = bench.Normal(rows * vp, scale);
-  const Pair logits = bench.Input(type, {rows, vp}, values);
+  const Trio logits = bench.Input(type, {rows, vp}, values);
   bench.Run(
-      [&](Backend& backend, bool is_device) {
+      [&](Backend& backend, const On& on) {
         CrossEntropy op;
-        op.logits = is_device ? logits.device : logits.reference;
-        op.labels = is_device ? label.device : label.reference;
-        op.losses = is_device ? losses.device : losses.reference;
+        op.logits = on(logits);
+        op.labels = on(label);
+        op.losses = on(losses);
         op.v = v;
         op.gradient = gradient;
         backend.Run(op);
@@ -135,7 +132,7 @@ void CheckCrossEntropy(Bench& bench, DType type, int64_t rows, int64_t v, int64_
   bench.Expect("logits", logits, type == DType::kBF16 ? Tolerance{0.008, 1e-4} : Tolerance{1e-5, 1e-5});
   if (!gradient) return;
   bool is_zero = true;
-  const std::vector<float> result = bench.Device(logits);
+  const std::vector<float> result = bench.Read(logits, Side::kDevice);
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t i = v; i < vp; ++i) is_zero = is_zero && result[static_cast<size_t>(r * vp + i)] == 0;
   }
@@ -159,26 +156,25 @@ OptimizerScalars Scalars() {
 void CheckOptimizer(Bench& bench, int64_t n, float spoil, float max_norm) {
   std::vector<float> values = bench.Normal(n);
   if (spoil != 0) values[static_cast<size_t>(n / 2)] = spoil;
-  const Pair grad = bench.Input(DType::kF32, {n}, values);
-  const Pair param = bench.Output(DType::kF32, {n}), m = bench.Output(DType::kF32, {n});
+  const Trio grad = bench.Input(DType::kF32, {n}, values);
+  const Trio param = bench.Output(DType::kF32, {n}), m = bench.Output(DType::kF32, {n});
   std::vector<float> squares = bench.Normal(n);
   for (float& x : squares) x = x * x;
-  const Pair v = bench.Input(DType::kF32, {n}, squares), compute = bench.Output(DType::kBF16, {n});
+  const Trio v = bench.Input(DType::kF32, {n}, squares), compute = bench.Output(DType::kBF16, {n});
   OptimizerScalars scalars = Scalars();
   scalars.max_grad_norm = max_norm;
-  const auto state = bench.Raw(&scalars, sizeof scalars);
+  const auto state = bench.Struct(scalars);
   bench.Run(
-      [&](Backend& backend, bool is_device) {
-        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
-        auto* shared = static_cast<OptimizerScalars*>(is_device ? state.second : state.first);
-        backend.GlobalNorm(side(grad), shared);
+      [&](Backend& backend, const On& on) {
+        OptimizerScalars* shared = on(state);
+        backend.GlobalNorm(on(grad), shared);
         AdamW op;
-        op.param = side(param);
-        op.grad = side(grad);
-        op.exp_avg = side(m);
-        op.exp_avg_sq = side(v);
-        // The reference's copy is fp32 here, so it stands for the device's bf16 one before rounding.
-        if (is_device) op.compute = compute.device;
+        op.param = on(param);
+        op.grad = on(grad);
+        op.exp_avg = on(m);
+        op.exp_avg_sq = on(v);
+        // The reference's copy would be fp32.
+        if (on.side == Side::kDevice) op.compute = on(compute);
         op.decay = n % 2 == 1;
         op.scalars = shared;
         backend.Run(op);
@@ -198,7 +194,7 @@ void CheckOptimizer(Bench& bench, int64_t n, float spoil, float max_norm) {
   bench.Expect("exp_avg", m, kFloat);
   bench.Expect("exp_avg_sq", v, kFloat);
   if (spoil != 0) return;
-  const std::vector<float> full = bench.Device(param), copy = bench.Device(compute);
+  const std::vector<float> full = bench.Read(param, Side::kDevice), copy = bench.Read(compute, Side::kDevice);
   bool is_rounded = true;
   for (size_t i = 0; i < full.size(); ++i) is_rounded = is_rounded && copy[i] == FromBf16(RoundToBf16(full[i]));
   bench.ExpectTrue("the copy is the parameter rounded to bf16", is_rounded);
@@ -207,20 +203,19 @@ void CheckOptimizer(Bench& bench, int64_t n, float spoil, float max_norm) {
 void CheckReduceLoss(Bench& bench, int64_t n) {
   std::vector<int32_t> labels = RandomIds(bench, n, 50);
   for (size_t i = 1; i < labels.size(); i += 4) labels[i] = kIgnoredLabel;
-  const Pair losses = bench.Input(DType::kF32, {n}), label = bench.Integers({n}, labels);
+  const Trio losses = bench.Input(DType::kF32, {n}), label = bench.Integers({n}, labels);
   const LossTotals nothing;
-  const auto totals = bench.Raw(&nothing, sizeof nothing);
-  LossTotals results[2];
+  const auto totals = bench.Struct(nothing);
+  std::array<LossTotals, kSides> results;
   bench.Run(
-      [&](Backend& backend, bool is_device) {
-        auto* target = static_cast<LossTotals*>(is_device ? totals.second : totals.first);
-        backend.ReduceLoss(is_device ? losses.device : losses.reference, is_device ? label.device : label.reference,
-                           target);
-        backend.Download(&results[is_device], target, sizeof(LossTotals));
+      [&](Backend& backend, const On& on) {
+        backend.ReduceLoss(on(losses), on(label), on(totals));
+        backend.Download(&results[static_cast<size_t>(on.side)], on(totals), sizeof(LossTotals));
       },
       {});
-  bench.ExpectTrue("count", results[0].count == results[1].count);
-  bench.ExpectTrue("sum", std::abs(results[0].sum - results[1].sum) <= 1e-12 * static_cast<double>(n));
+  const LossTotals &want = results.front(), &got = results.back();
+  bench.ExpectTrue("count", got.count == want.count);
+  bench.ExpectTrue("sum", std::abs(got.sum - want.sum) <= 1e-12 * static_cast<double>(n));
 }
 
 void CheckElementwise(Bench& bench, int64_t n) {
@@ -233,27 +228,23 @@ void CheckElementwise(Bench& bench, int64_t n) {
     values[4] = 1.00390625f;  // halfway between two bf16 numbers: to the even one
     values[5] = 1.01171875f;
   }
-  const Pair source = bench.Input(DType::kF32, {n}, values), narrow = bench.Output(DType::kBF16, {n});
-  const Pair wide = bench.Output(DType::kF32, {n});
+  const Trio source = bench.Input(DType::kF32, {n}, values), narrow = bench.Output(DType::kBF16, {n});
+  const Trio wide = bench.Output(DType::kF32, {n});
   bench.Run(
-      [&](Backend& backend, bool is_device) {
-        backend.Cast(is_device ? narrow.device : narrow.reference, is_device ? source.device : source.reference);
-        backend.Cast(is_device ? wide.device : wide.reference, is_device ? narrow.device : narrow.reference);
+      [&](Backend& backend, const On& on) {
+        backend.Cast(on(narrow), on(source));
+        backend.Cast(on(wide), on(narrow));
       },
       {narrow, wide});
-  const std::vector<float> rounded = bench.Device(narrow), widened = bench.Device(wide);
+  const std::vector<float> rounded = bench.Read(narrow, Side::kDevice), widened = bench.Read(wide, Side::kDevice);
   bool is_exact = rounded == widened;
   for (size_t i = 0; i < values.size(); ++i) is_exact = is_exact && rounded[i] == FromBf16(RoundToBf16(values[i]));
   bench.ExpectTrue("casts round to nearest even and widen exactly", is_exact);
 
   for (DType type : {DType::kF32, DType::kBF16}) {
     if (n > 8) values[3] = 3;
-    const Pair x = bench.Input(type, {n}, values), y = bench.Output(type, {n});
-    bench.Run(
-        [&](Backend& backend, bool is_device) {
-          backend.Gelu(is_device ? y.device : y.reference, is_device ? x.device : x.reference);
-        },
-        {y});
+    const Trio x = bench.Input(type, {n}, values), y = bench.Output(type, {n});
+    bench.Run([&](Backend& backend, const On& on) { backend.Gelu(on(y), on(x)); }, {y});
     bench.Expect(std::string("gelu ") + NameOf(type), y, ToleranceOf(type));
   }
 }
@@ -261,25 +252,24 @@ void CheckElementwise(Bench& bench, int64_t n) {
 // Gelu of the kept pre-activation gives the bits that the GEMM's epilogue gave.
 void CheckGeluBits(Bench& bench, DType type) {
   const int64_t m = 33, n = 136, k = 64;
-  const Pair a = bench.Input(type, {m, k}), b = bench.Input(type, {k, n});
-  const Pair c = bench.Output(type, {m, n}), aux = bench.Output(type, {m, n}), again = bench.Output(type, {m, n});
+  const Trio a = bench.Input(type, {m, k}), b = bench.Input(type, {k, n});
+  const Trio c = bench.Output(type, {m, n}), aux = bench.Output(type, {m, n}), again = bench.Output(type, {m, n});
   bench.Run(
-      [&](Backend& backend, bool is_device) {
-        const auto side = [&](const Pair& pair) { return is_device ? pair.device : pair.reference; };
+      [&](Backend& backend, const On& on) {
         Gemm gemm;
         gemm.m = m;
         gemm.n = n;
         gemm.k = k;
-        gemm.a = side(a);
-        gemm.b = side(b);
-        gemm.c = side(c);
-        gemm.aux = side(aux);
+        gemm.a = on(a);
+        gemm.b = on(b);
+        gemm.c = on(c);
+        gemm.aux = on(aux);
         gemm.epilogue = Epilogue::kGelu;
         backend.Run(gemm);
-        backend.Gelu(side(again), side(aux));
+        backend.Gelu(on(again), on(aux));
       },
       {c, aux, again});
-  bench.ExpectTrue("the same bits", bench.Device(c) == bench.Device(again));
+  bench.ExpectTrue("the same bits", bench.Read(c, Side::kDevice) == bench.Read(again, Side::kDevice));
 }
 
 }  // namespace
@@ -291,6 +281,7 @@ std::vector<Case> SmallCases() {
   };
   add("embedding 1x1 V97 C64", [](Bench& b) { CheckEmbedding(b, 1, 1, 97, 64, 0); });
   add("embedding 3x97 V97 C200", [](Bench& b) { CheckEmbedding(b, 3, 97, 97, 200, 0); });
+  add("embedding 1x1025 V97 C64 dropout", [](Bench& b) { CheckEmbedding(b, 1, 1025, 97, 64, 0.1f); });
   add("embedding 2x129 V50257 C8 dropout", [](Bench& b) { CheckEmbedding(b, 2, 129, 50257, 8, 0.1f); });
   add("embedding 5x63 V3 C1096 dropout", [](Bench& b) { CheckEmbedding(b, 5, 63, 3, 1096, 0.3f); });
   for (DType type : {DType::kF32, DType::kBF16}) {
@@ -298,6 +289,8 @@ std::vector<Case> SmallCases() {
     add("layernorm 1x64" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 1, 64, 0, true); });
     add("layernorm 97x200" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 97, 200, 0, false); });
     add("layernorm 300x136 dropout" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 300, 136, 0.2f, true); });
+    add("layernorm 1025x64" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 1025, 64, 0, true); });
+    add("layernorm 63x8" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 63, 8, 0, true); });
     add("layernorm 5x2048" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 5, 2048, 0, true); });
     add("cross-entropy 7x97 of 128" + suffix, [=](Bench& b) { CheckCrossEntropy(b, type, 7, 97, 128, true, 2); });
     add("cross-entropy 5x4999 of 5056, large" + suffix,
