@@ -56,8 +56,11 @@ function lossPicture({ training, validation }) {
   const y = (loss) => SIZE.height - PLOT.bottom - (loss / most) * (SIZE.height - PLOT.top - PLOT.bottom);
   const place = ([step, loss]) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`;
   const curve = (name, points) => `<polyline class="curve ${name}" points="${points.map(place).join(' ')}"/>`;
-  const label = (name, [, loss]) =>
-    `<text class="${name}" x="${SIZE.width - PLOT.right + 8}" y="${y(loss).toFixed(1)}" dy="0.35em">${name}</text>`;
+  // The names stand at the ends of their curves, but not on each other.
+  const ends = [y(training.at(-1)[1]), y(validation.at(-1)[1])];
+  const apart = Math.max(0, 16 - Math.abs(ends[0] - ends[1])) / 2;
+  const label = (name, end, shift) =>
+    `<text class="${name}" x="${SIZE.width - PLOT.right + 8}" y="${(end + shift).toFixed(1)}" dy="0.35em">${name}</text>`;
   const losses = Array.from({ length: most + 1 }, (_, loss) => loss).filter((loss) => loss % (most > 8 ? 2 : 1) === 0);
   const steps = [0, 0.25, 0.5, 0.75, 1].map((share) => share * last);
   return [
@@ -74,8 +77,8 @@ function lossPicture({ training, validation }) {
     curve('training', training),
     curve('validation', validation),
     ...validation.map((point) => `<circle cx="${x(point[0]).toFixed(1)}" cy="${y(point[1]).toFixed(1)}" r="3"/>`),
-    label('training', training.at(-1)),
-    label('validation', validation.at(-1)),
+    label('training', ends[0], ends[0] < ends[1] ? -apart : apart),
+    label('validation', ends[1], ends[0] < ends[1] ? apart : -apart),
     '</svg>\n',
   ].join('\n');
 }

@@ -71,6 +71,7 @@ ${LESSON}
 
 What next:
   npx kotodama generate --model ${out} --prompt "${PROMPTS[0]}"
+  npx kotodama explain --model ${out} --text "${PROMPTS[0]} peace."    (what it expects, what its heads look at)
   npx kotodama evaluate --model ${out} --data ${files.valid}
   npx kotodama train --train YOUR.txt --tokenizer DIR --out runs/mine    (kotodama train --help)`);
     return 0;
