@@ -30,7 +30,12 @@ export type { DownloadProgress, HubOptions } from './hub/index.js';
 export type { GPT2Config, GPT2ConfigInput } from './model/config.js';
 export { type DeviceInfo, listDevices } from './model/device.js';
 export type { ExplainedToken, ExplainOptions, Explanation, HeadAttention, NextToken } from './model/explain.js';
-export type { GenerateIdsOptions, GenerateOptions } from './model/generate.js';
+export type {
+  GenerateIdsOptions,
+  GenerateOptions,
+  GenerateSamplesOptions,
+  SamplePiece,
+} from './model/generate.js';
 export {
   type BatchShape,
   type FloatTensor,

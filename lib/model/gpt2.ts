@@ -13,7 +13,16 @@ import { nearest, OptionReader } from '../validate.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
 import { type DeviceInfo, resolveDevice } from './device.js';
 import { type ExplainOptions, type Explanation, explain } from './explain.js';
-import { type GenerateIdsOptions, type GenerateOptions, generateIds, generateText } from './generate.js';
+import {
+  type Decoding,
+  type GenerateIdsOptions,
+  type GenerateOptions,
+  type GenerateSamplesOptions,
+  generateIds,
+  generateSamples,
+  generateText,
+  type SamplePiece,
+} from './generate.js';
 import { callNative, callNativeSync } from './native-call.js';
 import { modelFolder, readConfig, readWeights } from './pretrained.js';
 import { type SavedTokenizer, writePretrained } from './save.js';
@@ -289,6 +298,14 @@ export class GPT2 implements AsyncDisposable {
     return generateText(this.decoding(), prompt, options);
   }
 
+  /**
+   * Continues a text several times over: all of them in one batch, which takes little longer than one does. The pieces of
+   * the texts come in turn, each as those of {@link generate}.
+   */
+  generateSamples(prompt: string, options: GenerateSamplesOptions): AsyncGenerator<SamplePiece, void, undefined> {
+    return generateSamples(this.decoding(), prompt, options);
+  }
+
   /** Continues ids, one by one; what {@link generate} is made of. */
   generateIds(prompt: ArrayLike<number>, options: GenerateIdsOptions = {}): AsyncGenerator<number, void, undefined> {
     return generateIds(this.decoding(), prompt, options);
@@ -310,11 +327,11 @@ export class GPT2 implements AsyncDisposable {
     await this.dispose();
   }
 
-  private decoding() {
+  private decoding(): Decoding {
     return {
       config: this.config,
-      createDecoder: (capacity: number) => this.run(() => this.model.createDecoder(1, capacity)),
-      call: <T>(work: () => Promise<T>) => this.run(work),
+      createDecoder: (batchSize, capacity) => this.run(() => this.model.createDecoder(batchSize, capacity)),
+      call: (work) => this.run(work),
     };
   }
 
