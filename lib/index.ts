@@ -13,6 +13,8 @@ export {
   IGNORED_LABEL,
   type Json,
   type RandomIntegers,
+  type SlidingWindowsOptions,
+  slidingWindows,
   stackBlocks,
   type Texts,
   TokenDataset,
@@ -26,6 +28,16 @@ export {
   writeTokenFiles,
 } from './data/index.js';
 export { type ErrorCode, type ErrorDetails, KotodamaError } from './errors.js';
+export {
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  type MultipleChoiceOptions,
+  type MultipleChoiceResult,
+  multipleChoice,
+  type Question,
+  readQuestions,
+} from './evaluation/index.js';
 export type { DownloadProgress, HubOptions } from './hub/index.js';
 export type { GPT2Config, GPT2ConfigInput } from './model/config.js';
 export { type DeviceInfo, listDevices } from './model/device.js';

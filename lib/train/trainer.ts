@@ -1,13 +1,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Batch, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
+import { evaluate } from '../evaluation/evaluate.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { SavedTokenizer } from '../model/save.js';
 import { OptionReader } from '../validate.js';
 import { type BatchSource, BatchStream, countBatches } from './batch-stream.js';
 import { newestCheckpoint, type SavedCheckpoint, STATE_VERSION, setAside, type TrainerState } from './checkpoint.js';
 import { CheckpointSaver, type SaveOutcome } from './checkpoint-saver.js';
-import { evaluate } from './evaluate.js';
 import type {
   CheckpointEvent,
   EvalEvent,
