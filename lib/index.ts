@@ -48,6 +48,7 @@ export type {
   GenerateSamplesOptions,
   SamplePiece,
 } from './model/generate.js';
+export type { GgufOptions, GgufType } from './model/gguf/gpt2.js';
 export {
   type BatchShape,
   type FloatTensor,
@@ -60,12 +61,15 @@ export {
   type OptimizerState,
   type Precision,
   type PretrainedOptions,
+  type SaveOptions,
   type StepOptions,
   type StepResult,
 } from './model/gpt2.js';
+export type { LlmcOptions } from './model/llmc.js';
 export type { SamplingOptions } from './model/sampler.js';
 export type { SavedTokenizer } from './model/save.js';
 export type { Tokens } from './model/tokens.js';
+export type { WeightOptions } from './model/write-weights.js';
 export {
   type ExplanationPageOptions,
   explanationPage,
@@ -75,7 +79,14 @@ export {
   readMetrics,
   recorded,
 } from './report/index.js';
-export { Tokenizer, type TokenizerModel, type TokenizerSource } from './tokenizer/index.js';
+export {
+  type OpenTokenizer,
+  Tokenizer,
+  type TokenizerModel,
+  type TokenizerSource,
+  type TokenKind,
+  type Vocabulary,
+} from './tokenizer/index.js';
 export {
   type TokenizerProgress,
   type TrainedTokenizer,

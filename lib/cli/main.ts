@@ -6,6 +6,7 @@ import { demo } from './demo.js';
 import { doctor } from './doctor.js';
 import { evaluate } from './evaluate.js';
 import { explain } from './explain.js';
+import { exportCommand } from './export.js';
 import { generate } from './generate.js';
 import { inspectData } from './inspect-data.js';
 import { describeOptions } from './options.js';
@@ -20,6 +21,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   generate,
   evaluate,
   explain,
+  export: exportCommand,
   'inspect-data': inspectData,
   tokenize,
   doctor,

@@ -162,6 +162,30 @@ export const EXPLAIN_OPTIONS = {
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout instead of the page' },
 } as const satisfies OptionTable;
 
+/** `kotodama export` */
+export const EXPORT_OPTIONS = {
+  model: { ...MODEL_FOLDER, help: `${MODEL_FOLDER.help}, or a file of llm.c's` },
+  format: {
+    kind: 'choice',
+    choices: ['gguf', 'llm.c', 'safetensors'],
+    help: 'for llama.cpp, for llm.c, or for Transformers',
+  },
+  out: { kind: 'string', placeholder: 'PATH', help: 'what to write: a file, or with safetensors a folder' },
+  dtype: {
+    kind: 'choice',
+    choices: ['f32', 'f16', 'bf16', 'q8_0'],
+    derived: 'f16 for gguf, else f32',
+    help: 'what the numbers are stored as; q8_0: 8 bits, in gguf alone',
+  },
+  maxShardSize: {
+    kind: 'string',
+    placeholder: 'SIZE',
+    derived: 'one file',
+    help: 'of safetensors: several files of at most this, such as 5GB or 500MB',
+  },
+  tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
+} as const satisfies OptionTable;
+
 /** `kotodama inspect-data` */
 export const INSPECT_DATA_OPTIONS = {
   train: { ...TEXT_FILES, help: 'texts to look at, as --train of kotodama train' },

@@ -23,10 +23,14 @@ import {
   generateText,
   type SamplePiece,
 } from './generate.js';
+import { type GgufOptions, writeGpt2Gguf } from './gguf/gpt2.js';
+import { type LlmcOptions, writeLlmc } from './llmc.js';
 import { callNative, callNativeSync } from './native-call.js';
-import { modelFolder, readConfig, readWeights } from './pretrained.js';
+import { modelPath, openWeights, readConfig } from './pretrained.js';
 import { type SavedTokenizer, writePretrained } from './save.js';
+import type { TensorSource } from './tensor-source.js';
 import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
+import { readWeightOptions, type WeightOptions } from './write-weights.js';
 
 /** Arithmetic of the matrix products. */
 export type Precision = 'fp32' | 'bf16';
@@ -47,6 +51,11 @@ export interface ModelOptions {
 export interface PretrainedOptions extends ModelOptions, HubOptions {
   /** Replaces all three dropout probabilities of config.json [keep them]. */
   dropout?: number;
+}
+
+export interface SaveOptions extends WeightOptions {
+  /** Its files are copied beside the weights. */
+  tokenizer?: SavedTokenizer | undefined;
 }
 
 /** Ids and what should follow each of them. */
@@ -140,28 +149,34 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /**
-   * Loads config.json and model.safetensors from a folder in Hugging Face's layout, or from the Hub by the model's name,
-   * `owner/name` or `owner/name@revision`.
+   * Loads config.json and model.safetensors (or its parts) from a folder in Hugging Face's layout, or from the Hub by the
+   * model's name, `owner/name` or `owner/name@revision`; or a checkpoint of llm.c, a `.bin` file of version 3 or 5.
    *
    * @throws KotodamaError `ERR_MODEL_FILE` when a file is malformed, `ERR_IO` when it cannot be read, `ERR_HUB` when it
    *   cannot be fetched.
    */
-  static async fromPretrained(folderOrName: string, options: PretrainedOptions = {}): Promise<GPT2> {
+  static async fromPretrained(name: string, options: PretrainedOptions = {}): Promise<GPT2> {
     const { dropout, revision, token, cacheDir, offline, onProgress, ...modelOptions } = options;
-    const folder = await modelFolder(folderOrName, { revision, token, cacheDir, offline, onProgress });
-    const saved = await readConfig(folder);
+    const path = await modelPath(name, { revision, token, cacheDir, offline, onProgress });
+    const saved = await readConfig(path);
     const config =
       dropout === undefined
         ? saved
         : resolveConfig({ ...saved, embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout });
-    const model = await GPT2.create(config, modelOptions);
+    // The files are checked against the configuration before memory is taken for it.
+    const { tensors, close } = await openWeights(path, config);
     try {
-      await readWeights(folder, config, (name, values) => model.writeTensor(name, values));
-    } catch (error) {
-      await model.dispose();
-      throw error;
+      const model = await GPT2.create(config, modelOptions);
+      try {
+        for (const { name, read } of tensors) await model.writeTensor(name, await read());
+        return model;
+      } catch (error) {
+        await model.dispose();
+        throw error;
+      }
+    } finally {
+      await close();
     }
-    return model;
   }
 
   /** The device that holds the model. */
@@ -282,10 +297,27 @@ export class GPT2 implements AsyncDisposable {
    * Writes config.json and model.safetensors, and the tokenizer's files when one is given: a folder that Transformers
    * opens. Each file is replaced atomically; the folder is made when it is missing.
    */
-  async savePretrained(folder: string, { tokenizer }: { tokenizer?: SavedTokenizer } = {}): Promise<void> {
+  async savePretrained(folder: string, { tokenizer, ...weightOptions }: SaveOptions = {}): Promise<void> {
     this.alive();
-    const weights = this.tensors.map(({ name, shape }) => ({ name, shape, read: () => this.readTensor(name) }));
-    await writePretrained(folder, { config: this.config, weights, tokenizer });
+    const options = readWeightOptions(weightOptions);
+    await writePretrained(folder, { config: this.config, weights: this.weights(), tokenizer }, options);
+  }
+
+  /**
+   * Writes the model and its tokenizer as one GGUF file for llama.cpp: matrices in `dtype` (default `f16`), the rest in
+   * float32.
+   *
+   * @throws KotodamaError `ERR_TOKENIZER` when llama.cpp has no tokenizer of this kind
+   */
+  async saveGguf(path: string, options: GgufOptions): Promise<void> {
+    this.alive();
+    await writeGpt2Gguf(path, this.config, this.weights(), options);
+  }
+
+  /** Writes the model as a checkpoint of llm.c: version 3 for `f32` (the default), version 5 for `bf16`. */
+  async saveLlmc(path: string, options: LlmcOptions = {}): Promise<void> {
+    this.alive();
+    await writeLlmc(path, this.config, this.weights(), options);
   }
 
   /**
@@ -325,6 +357,11 @@ export class GPT2 implements AsyncDisposable {
   /** {@link GPT2.dispose}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
+  }
+
+  /** The parameters to write, read one by one when their turn comes. */
+  private weights(): TensorSource[] {
+    return this.tensors.map(({ name, shape }) => ({ name, shape, read: () => this.readTensor(name) }));
   }
 
   private decoding(): Decoding {
