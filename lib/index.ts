@@ -39,6 +39,7 @@ export {
   readQuestions,
 } from './evaluation/index.js';
 export type { DownloadProgress, HubOptions } from './hub/index.js';
+export type { Adaptations } from './model/adapt.js';
 export type { GPT2Config, GPT2ConfigInput } from './model/config.js';
 export { type DeviceInfo, listDevices } from './model/device.js';
 export type { ExplainedToken, ExplainOptions, Explanation, HeadAttention, NextToken } from './model/explain.js';
@@ -80,6 +81,7 @@ export {
   recorded,
 } from './report/index.js';
 export {
+  addTokens,
   type OpenTokenizer,
   Tokenizer,
   type TokenizerModel,

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { KotodamaError, messageOf } from '../errors.js';
 import { nearest } from '../validate.js';
+import { addTokensCommand } from './add-tokens.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { demo } from './demo.js';
 import { doctor } from './doctor.js';
@@ -17,6 +18,7 @@ import { packageVersion } from './version.js';
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   'train-tokenizer': trainTokenizerCommand,
+  'add-tokens': addTokensCommand,
   train,
   generate,
   evaluate,

@@ -13,7 +13,7 @@ const TEXT_FILES = { kind: 'strings', placeholder: 'FILE...' } as const;
 const MODEL_FOLDER = {
   kind: 'string',
   placeholder: 'DIR',
-  help: 'a model: a run, another folder, or a name of the Hub (owner/name)',
+  help: "a model: a run, another folder, a name of the Hub (owner/name), or llm.c's .bin",
 } as const;
 
 const TOKENIZER_FOLDER = {
@@ -61,7 +61,7 @@ export const TRAIN_OPTIONS = {
   initFrom: {
     ...MODEL_FOLDER,
     fixed: true,
-    help: 'begin with the weights of this model (fine-tuning)',
+    help: "weights to begin with (fine-tuning): a folder, a name of the Hub, or llm.c's .bin",
   },
   nLayer: { kind: 'integer', range: size, derived: '12', fixed: true, help: 'layers' },
   nHead: { kind: 'integer', range: size, derived: '12', fixed: true, help: 'attention heads per layer' },
@@ -71,7 +71,7 @@ export const TRAIN_OPTIONS = {
     range: size,
     derived: '1024, or the context of --init-from',
     fixed: true,
-    help: 'tokens per block',
+    help: 'tokens per block, and context of the model',
   },
   dropout: {
     kind: 'number',
@@ -164,7 +164,7 @@ export const EXPLAIN_OPTIONS = {
 
 /** `kotodama export` */
 export const EXPORT_OPTIONS = {
-  model: { ...MODEL_FOLDER, help: `${MODEL_FOLDER.help}, or a file of llm.c's` },
+  model: MODEL_FOLDER,
   format: {
     kind: 'choice',
     choices: ['gguf', 'llm.c', 'safetensors'],

@@ -10,6 +10,7 @@ import {
   type TensorKind,
 } from '../native.js';
 import { nearest, OptionReader } from '../validate.js';
+import { type Adaptations, adaptConfig, adaptTensors } from './adapt.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
 import { type DeviceInfo, resolveDevice } from './device.js';
 import { type ExplainOptions, type Explanation, explain } from './explain.js';
@@ -28,6 +29,7 @@ import { type LlmcOptions, writeLlmc } from './llmc.js';
 import { callNative, callNativeSync } from './native-call.js';
 import { modelPath, openWeights, readConfig } from './pretrained.js';
 import { type SavedTokenizer, writePretrained } from './save.js';
+import { tensorsMatching } from './tensor-patterns.js';
 import type { TensorSource } from './tensor-source.js';
 import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
 import { readWeightOptions, type WeightOptions } from './write-weights.js';
@@ -48,10 +50,7 @@ export interface ModelOptions {
 }
 
 /** How a saved model is loaded. */
-export interface PretrainedOptions extends ModelOptions, HubOptions {
-  /** Replaces all three dropout probabilities of config.json [keep them]. */
-  dropout?: number;
-}
+export interface PretrainedOptions extends ModelOptions, HubOptions, Adaptations {}
 
 export interface SaveOptions extends WeightOptions {
   /** Its files are copied beside the weights. */
@@ -156,19 +155,17 @@ export class GPT2 implements AsyncDisposable {
    *   cannot be fetched.
    */
   static async fromPretrained(name: string, options: PretrainedOptions = {}): Promise<GPT2> {
-    const { dropout, revision, token, cacheDir, offline, onProgress, ...modelOptions } = options;
+    const { revision, token, cacheDir, offline, onProgress, ...rest } = options;
+    const { dropout, nPositions, vocabSize, bosTokenId, eosTokenId, padTokenId, ...modelOptions } = rest;
     const path = await modelPath(name, { revision, token, cacheDir, offline, onProgress });
     const saved = await readConfig(path);
-    const config =
-      dropout === undefined
-        ? saved
-        : resolveConfig({ ...saved, embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout });
+    const config = adaptConfig(saved, { dropout, nPositions, vocabSize, bosTokenId, eosTokenId, padTokenId });
     // The files are checked against the configuration before memory is taken for it.
-    const { tensors, close } = await openWeights(path, config);
+    const { tensors, close } = await openWeights(path, saved);
     try {
       const model = await GPT2.create(config, modelOptions);
       try {
-        for (const { name, read } of tensors) await model.writeTensor(name, await read());
+        for (const { name, read } of adaptTensors(tensors, config)) await model.writeTensor(name, await read());
         return model;
       } catch (error) {
         await model.dispose();
@@ -224,6 +221,24 @@ export class GPT2 implements AsyncDisposable {
   /** Forgets the gradients since the last step. */
   async zeroGradients(): Promise<void> {
     await this.run(() => this.model.zeroGradients());
+  }
+
+  /**
+   * Leaves tensors as they are from now on: `step` neither updates them nor lets them decay, and their gradients do not
+   * count in its norm, as if PyTorch's `requires_grad` were false. What was frozen before and is not named is trained again.
+   *
+   * @param patterns names of tensors or modules, such as `wte`, `h.0.attn`, `h.[0-3]` or `*.bias`; none: train everything
+   * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or all of them everything
+   * @returns the names of the frozen tensors
+   */
+  freeze(patterns: readonly string[]): string[] {
+    this.alive();
+    const names = tensorsMatching(
+      patterns,
+      this.tensors.map(({ name }) => name),
+    );
+    callNativeSync(() => this.model.freeze(names));
+    return names;
   }
 
   /** The loss without dropout and without gradients. */

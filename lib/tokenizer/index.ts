@@ -1,3 +1,4 @@
+export { addTokens } from './add-tokens.js';
 export type { JsonObject } from './check-tokenizer-json.js';
 export { loadSentencePiece, type SentencePieceOptions, SentencePieceTokenizer } from './sentencepiece/index.js';
 export { Tokenizer, type TokenizerSource } from './tokenizer.js';
