@@ -139,8 +139,8 @@ export const EVALUATE_OPTIONS = {
   stride: {
     kind: 'integer',
     range: size,
-    derived: 'blocks that do not overlap',
-    help: 'tokens from one block to the next: each sees those before it (slower, a better estimate)',
+    derived: 'no overlap',
+    help: 'tokens from one block to the next where they overlap: a better estimate, slower',
   },
   batchSize: { kind: 'integer', range: size, default: 3, help: 'blocks per batch' },
   limit: { kind: 'integer', range: size, derived: 'all', help: 'measure the first batches, or questions, alone' },
@@ -175,7 +175,7 @@ export const EXPORT_OPTIONS = {
     kind: 'choice',
     choices: ['f32', 'f16', 'bf16', 'q8_0'],
     derived: 'f16 for gguf, else f32',
-    help: 'what the numbers are stored as; q8_0: 8 bits, in gguf alone',
+    help: 'what the numbers are stored as; q8_0 in gguf alone',
   },
   maxShardSize: {
     kind: 'string',
