@@ -13,6 +13,8 @@ export {
   IGNORED_LABEL,
   type Json,
   type RandomIntegers,
+  type SlidingWindowsOptions,
+  slidingWindows,
   stackBlocks,
   type Texts,
   TokenDataset,
@@ -26,11 +28,28 @@ export {
   writeTokenFiles,
 } from './data/index.js';
 export { type ErrorCode, type ErrorDetails, KotodamaError } from './errors.js';
+export {
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  type MultipleChoiceOptions,
+  type MultipleChoiceResult,
+  multipleChoice,
+  type Question,
+  readQuestions,
+} from './evaluation/index.js';
 export type { DownloadProgress, HubOptions } from './hub/index.js';
+export type { Adaptations } from './model/adapt.js';
 export type { GPT2Config, GPT2ConfigInput } from './model/config.js';
 export { type DeviceInfo, listDevices } from './model/device.js';
 export type { ExplainedToken, ExplainOptions, Explanation, HeadAttention, NextToken } from './model/explain.js';
-export type { GenerateIdsOptions, GenerateOptions } from './model/generate.js';
+export type {
+  GenerateIdsOptions,
+  GenerateOptions,
+  GenerateSamplesOptions,
+  SamplePiece,
+} from './model/generate.js';
+export type { GgufOptions, GgufType } from './model/gguf/gpt2.js';
 export {
   type BatchShape,
   type FloatTensor,
@@ -43,12 +62,15 @@ export {
   type OptimizerState,
   type Precision,
   type PretrainedOptions,
+  type SaveOptions,
   type StepOptions,
   type StepResult,
 } from './model/gpt2.js';
+export type { LlmcOptions } from './model/llmc.js';
 export type { SamplingOptions } from './model/sampler.js';
 export type { SavedTokenizer } from './model/save.js';
 export type { Tokens } from './model/tokens.js';
+export type { WeightOptions } from './model/write-weights.js';
 export {
   type ExplanationPageOptions,
   explanationPage,
@@ -58,7 +80,15 @@ export {
   readMetrics,
   recorded,
 } from './report/index.js';
-export { Tokenizer, type TokenizerModel, type TokenizerSource } from './tokenizer/index.js';
+export {
+  addTokens,
+  type OpenTokenizer,
+  Tokenizer,
+  type TokenizerModel,
+  type TokenizerSource,
+  type TokenKind,
+  type Vocabulary,
+} from './tokenizer/index.js';
 export {
   type TokenizerProgress,
   type TrainedTokenizer,

@@ -103,6 +103,8 @@ export interface NativeModel {
   gradientNorm(): Promise<number>;
   /** Forgets accumulated gradients. */
   zeroGradients(): Promise<void>;
+  /** `step` leaves these parameters alone from now on, and no others; their gradients do not count. */
+  freeze(names: string[]): void;
   evaluate(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;
   /** Logits (B, T, V). */
   forward(inputIds: Int32Array, batchSize: number, blockSize: number): Promise<Float32Array>;

@@ -71,6 +71,16 @@ std::string RequireString(const Napi::Value& value, const std::string& name) {
   return value.As<Napi::String>().Utf8Value();
 }
 
+std::vector<std::string> RequireStrings(const Napi::Value& value, const std::string& name) {
+  if (!value.IsArray()) Refuse(name, "an array of strings", value);
+  const auto array = value.As<Napi::Array>();
+  std::vector<std::string> strings;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    strings.push_back(RequireString(array.Get(i), name + "[" + std::to_string(i) + "]"));
+  }
+  return strings;
+}
+
 std::vector<int32_t> RequireIds(const Napi::Value& value, const std::string& name) {
   const auto array = RequireTypedArray<Napi::Int32Array>(value, name, napi_int32_array, "an Int32Array");
   return {array.Data(), array.Data() + array.ElementLength()};

@@ -15,6 +15,7 @@ double RequireNumber(const Napi::Value& value, const std::string& name);
 // An integer from `least` to `most`, which are at most 2^53.
 int64_t RequireInteger(const Napi::Value& value, const std::string& name, int64_t least, int64_t most);
 std::string RequireString(const Napi::Value& value, const std::string& name);
+std::vector<std::string> RequireStrings(const Napi::Value& value, const std::string& name);
 // Copies, so that JavaScript may reuse its array while the work runs.
 std::vector<int32_t> RequireIds(const Napi::Value& value, const std::string& name);
 std::vector<float> RequireFloats(const Napi::Value& value, const std::string& name);

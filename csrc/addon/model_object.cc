@@ -117,10 +117,11 @@ Napi::Function ModelObject::Define(Napi::Env env) {
        InstanceMethod<&ModelObject::Plan>("plan"), InstanceMethod<&ModelObject::Reserve>("reserve"),
        InstanceMethod<&ModelObject::ForwardBackward>("forwardBackward"), InstanceMethod<&ModelObject::Step>("step"),
        InstanceMethod<&ModelObject::GradientNorm>("gradientNorm"),
-       InstanceMethod<&ModelObject::ZeroGradients>("zeroGradients"), InstanceMethod<&ModelObject::Evaluate>("evaluate"),
-       InstanceMethod<&ModelObject::Forward>("forward"), InstanceMethod<&ModelObject::Attention>("attention"),
-       InstanceMethod<&ModelObject::ReadTensor>("readTensor"), InstanceMethod<&ModelObject::WriteTensor>("writeTensor"),
-       InstanceMethod<&ModelObject::GetCounters>("counters"), InstanceMethod<&ModelObject::SetCounters>("setCounters"),
+       InstanceMethod<&ModelObject::ZeroGradients>("zeroGradients"), InstanceMethod<&ModelObject::Freeze>("freeze"),
+       InstanceMethod<&ModelObject::Evaluate>("evaluate"), InstanceMethod<&ModelObject::Forward>("forward"),
+       InstanceMethod<&ModelObject::Attention>("attention"), InstanceMethod<&ModelObject::ReadTensor>("readTensor"),
+       InstanceMethod<&ModelObject::WriteTensor>("writeTensor"), InstanceMethod<&ModelObject::GetCounters>("counters"),
+       InstanceMethod<&ModelObject::SetCounters>("setCounters"),
        InstanceMethod<&ModelObject::CreateDecoder>("createDecoder"), InstanceMethod<&ModelObject::Dispose>("dispose")});
 }
 
@@ -260,6 +261,14 @@ Napi::Value ModelObject::ZeroGradients(const Napi::CallbackInfo& info) {
           return Nothing();
         },
         ToUndefined);
+  });
+}
+
+void ModelObject::Freeze(const Napi::CallbackInfo& info) {
+  Sync(info.Env(), [&] {
+    const std::vector<std::string> names = RequireStrings(info[0], "names");
+    session_->RequireIdle();
+    session_->model().Freeze(names);
   });
 }
 

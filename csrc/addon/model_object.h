@@ -31,6 +31,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   Napi::Value Step(const Napi::CallbackInfo& info);
   Napi::Value GradientNorm(const Napi::CallbackInfo& info);
   Napi::Value ZeroGradients(const Napi::CallbackInfo& info);
+  void Freeze(const Napi::CallbackInfo& info);
   Napi::Value Evaluate(const Napi::CallbackInfo& info);
   Napi::Value Forward(const Napi::CallbackInfo& info);
   Napi::Value Attention(const Napi::CallbackInfo& info);

@@ -30,6 +30,7 @@ Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& 
   network_.backend = &backend;
   network_.compute_type = precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
   dropout_.seed = seed;
+  Freeze({});
 
   RequireFree(Plan({1, 1}).parameters, backend.Info().free_bytes,
               "a model of " + std::to_string(table_.total) + " parameters", "use a smaller model");

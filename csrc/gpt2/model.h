@@ -5,6 +5,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "backend.h"
 #include "gpt2/activations.h"
@@ -59,9 +60,12 @@ class Model {
   // AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW) on the gradients' mean over the labels counted since the
   // last step, clipped to a global norm. Decay on the 2-D tensors alone. The gradients are forgotten.
   StepResult Step(const StepOptions& options);
-  // The global norm that Step would find; may be called before it. Changes nothing.
+  // The global norm that Step would find; may be called before it. Changes nothing but gradients of frozen parameters.
   double GradientNorm();
   void ZeroGradients();
+  // From now on Step leaves these parameters alone: no update, no decay, and their gradients do not count in the norm.
+  // Others that were frozen before are no longer. Error(kOptions) when a name is unknown or nothing is left to train.
+  void Freeze(const std::vector<std::string>& names);
 
   LossTotals Evaluate(const int32_t* ids, const int32_t* labels, BatchShape shape);
   // logits is (B, T, V).
@@ -90,10 +94,16 @@ class Model {
     OptimizerScalars scalars;
     LossTotals totals;
   };
+  // A part of the arenas.
+  struct Span {
+    int64_t first, count;
+    bool decay;
+  };
   enum class Pass : uint8_t { kTrain, kTrainAccumulate, kEvaluate, kForward, kNorm, kStep };
 
   DeviceState* state() const { return static_cast<DeviceState*>(state_.data()); }
   float* ArenaOf(TensorKind kind);
+  void ZeroFrozen();
   void CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape shape) const;
   // Bytes of the activations of a training batch, and what of them is kept: everything where the backend likes that and
   // `free` more bytes hold it, or the activations' memory does already.
@@ -111,6 +121,8 @@ class Model {
   Counters counters_;
   int64_t gradient_passes_ = 0;  // micro-steps and labels in the gradients
   int64_t gradient_labels_ = 0;
+  std::vector<Span> trained_;  // what Step updates
+  std::vector<Span> frozen_;   // the rest
 
   DeviceBuffer state_;
   DeviceBuffer parameters_;

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "error.h"
 #include "gpt2/model.h"
@@ -44,21 +46,23 @@ StepResult Model::Step(const StepOptions& options) {
   // From here on the gradients are used up, and parameters may change even if the device fails half-way.
   ZeroGradients();
   ++network_.weight_version;
+  ZeroFrozen();
   backend.Record(RecordKey(Pass::kStep, {}), [&] {
     backend.GlobalNorm(Tensor(gradients_.data(), DType::kF32, {table_.total}), &state()->scalars);
-    for (bool decay : {true, false}) {
-      const int64_t first = decay ? 0 : table_.decayed;
-      const int64_t count = decay ? table_.decayed : table_.total - table_.decayed;
-      const auto span = [&](const DeviceBuffer& arena) {
-        return Tensor(static_cast<float*>(arena.data()) + first, DType::kF32, {count});
+    for (const Span& span : trained_) {
+      const auto part = [&](const DeviceBuffer& arena) {
+        return Tensor(static_cast<float*>(arena.data()) + span.first, DType::kF32, {span.count});
       };
       AdamW update;
-      update.param = span(parameters_);
-      update.grad = span(gradients_);
-      update.exp_avg = span(exp_avg_);
-      update.exp_avg_sq = span(exp_avg_sq_);
-      if (decay && compute_) update.compute = Tensor(compute_.data(), DType::kBF16, {count});
-      update.decay = decay;
+      update.param = part(parameters_);
+      update.grad = part(gradients_);
+      update.exp_avg = part(exp_avg_);
+      update.exp_avg_sq = part(exp_avg_sq_);
+      if (span.decay && compute_) {
+        void* compute = static_cast<char*>(compute_.data()) + static_cast<size_t>(span.first) * SizeOf(DType::kBF16);
+        update.compute = Tensor(compute, DType::kBF16, {span.count});
+      }
+      update.decay = span.decay;
       update.scalars = &state()->scalars;
       backend.Run(update);
     }
@@ -75,6 +79,7 @@ double Model::GradientNorm() {
   OptimizerScalars scalars;
   scalars.gradient_scale = static_cast<float>(1.0 / static_cast<double>(gradient_labels_));
   backend.Upload(&state()->scalars, &scalars, sizeof(scalars));
+  ZeroFrozen();
   backend.Record(RecordKey(Pass::kNorm, {}), [&] {
     backend.GlobalNorm(Tensor(gradients_.data(), DType::kF32, {table_.total}), &state()->scalars);
   });
@@ -88,6 +93,40 @@ void Model::RequireGradients(const std::string& call) const {
   }
   if (gradient_labels_ == 0) {
     throw Error(ErrorCode::kOptions, call + ": no label was counted since the last step; all of them are -100");
+  }
+}
+
+void Model::Freeze(const std::vector<std::string>& names) {
+  const std::set<std::string> frozen(names.begin(), names.end());
+  for (const std::string& name : frozen) table_.Find(name);
+  if (frozen.size() == table_.list.size()) {
+    throw Error(ErrorCode::kOptions, "freeze: nothing is left to train");
+  }
+  std::vector<const Parameter*> in_order;
+  for (const Parameter& parameter : table_.list) in_order.push_back(&parameter);
+  std::sort(in_order.begin(), in_order.end(),
+            [](const Parameter* a, const Parameter* b) { return a->offset < b->offset; });
+  trained_.clear();
+  frozen_.clear();
+  for (size_t i = 0; i < in_order.size(); ++i) {
+    const Parameter& parameter = *in_order[i];
+    const int64_t end = i + 1 < in_order.size() ? in_order[i + 1]->offset : table_.total;
+    std::vector<Span>& spans = frozen.count(parameter.name) > 0 ? frozen_ : trained_;
+    // Neighbours become one: each span is a launch of its own on a device.
+    if (!spans.empty() && spans.back().first + spans.back().count == parameter.offset &&
+        spans.back().decay == parameter.decay) {
+      spans.back().count = end - spans.back().first;
+    } else {
+      spans.push_back({parameter.offset, end - parameter.offset, parameter.decay});
+    }
+  }
+  record_keys_.erase({Pass::kStep, 0, 0});
+}
+
+void Model::ZeroFrozen() {
+  for (const Span& span : frozen_) {
+    network_.backend->Zero(static_cast<float*>(gradients_.data()) + span.first,
+                           static_cast<size_t>(span.count) * sizeof(float));
   }
 }
 

@@ -1,5 +1,11 @@
+import { slidingWindows } from '../data/sliding-windows.js';
+import { type Batch, IGNORED_LABEL } from '../data/types.js';
+import { evaluate as measure } from '../evaluation/evaluate.js';
+import { multipleChoice } from '../evaluation/multiple-choice.js';
+import { readQuestions } from '../evaluation/questions.js';
+import type { GPT2 } from '../model/gpt2.js';
 import { count } from '../report/format.js';
-import { evaluate as measure } from '../train/evaluate.js';
+import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { BadRecords, validLoader } from './data.js';
@@ -8,9 +14,12 @@ import { type LoadArguments, loadModel } from './load.js';
 import { EVALUATE_OPTIONS, flagOf, parseFlags, readOptions, requireFiles, requireOptions } from './options.js';
 
 interface EvaluateArguments extends LoadArguments {
-  data: string[];
+  data?: string[];
+  multipleChoice?: string;
   blockSize?: number;
+  stride?: number;
   batchSize: number;
+  limit?: number;
   textField?: string;
   eos: 'none' | 'line' | 'document';
   skipBad: boolean;
@@ -18,54 +27,125 @@ interface EvaluateArguments extends LoadArguments {
 }
 
 export const evaluate: Command = {
-  summary: 'measures a model on a text: loss, perplexity, bits per byte',
+  summary: 'measures a model: loss, perplexity, bits per byte of a text, or answers to questions',
   usage: 'evaluate --model DIR --data FILE... [options]',
   options: EVALUATE_OPTIONS,
-  examples: ['kotodama evaluate --model runs/a --data data/test.txt'],
+  examples: [
+    'kotodama evaluate --model runs/a --data data/test.txt',
+    'kotodama evaluate --model runs/a --data data/test.txt --stride 512',
+    'kotodama evaluate --model runs/a --multiple-choice hellaswag_val.jsonl --limit 1000',
+  ],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, EVALUATE_OPTIONS), flagOf);
     const options = readOptions(reader, EVALUATE_OPTIONS) as unknown as EvaluateArguments;
-    requireOptions(reader, EVALUATE_OPTIONS, ['model', 'data']);
-    requireFiles(reader, 'data', options.data ?? []);
+    requireOptions(reader, EVALUATE_OPTIONS, ['model']);
+    checkSource(reader, options);
     reader.finish('The options of kotodama evaluate are not valid');
 
     const { model, tokenizer } = await loadModel(options);
     const interrupt = catchInterrupt(() => {});
-    const bad = new BadRecords();
     try {
-      const { batchSize, blockSize = model.config.nPositions } = options;
-      const data = { ...options, tokenizer, blockSize, batchSize, bad, numWorkers: 1, prefetchFactor: 10 };
-      const { loader, texts } = await validLoader(options.data, data);
-      const { lossSum, tokens, whole } = await measure(model, loader, { signal: interrupt.signal });
-      if (!whole) return EXIT_INTERRUPTED;
-      // Token files do not say how long their text was.
-      const bytes = texts?.textBytes ?? null;
-      const loss = lossSum / tokens;
-      const bitsPerByte = bytes === null ? null : lossSum / Math.LN2 / bytes;
-      const result = { loss, perplexity: Math.exp(loss), bitsPerByte, tokens, bytes };
-      process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : show(result));
+      const result =
+        options.multipleChoice === undefined
+          ? await measureText(model, tokenizer, options, interrupt.signal)
+          : await measureChoices(model, tokenizer, options.multipleChoice, options, interrupt.signal);
+      if (result === undefined) return EXIT_INTERRUPTED;
+      process.stdout.write(options.json ? `${JSON.stringify(result.values)}\n` : `${result.lines.join('\n')}\n`);
       return 0;
     } finally {
       interrupt[Symbol.dispose]();
-      bad.end();
       await model.dispose();
     }
   },
 };
 
-function show(result: {
-  loss: number;
-  perplexity: number;
-  bitsPerByte: number | null;
-  tokens: number;
-  bytes: number | null;
-}): string {
-  const { loss, perplexity, bitsPerByte, tokens, bytes } = result;
-  return [
-    `loss          ${loss.toFixed(4)} nats per token`,
-    `perplexity    ${perplexity.toFixed(2)}`,
-    ...(bitsPerByte === null ? [] : [`bits per byte ${bitsPerByte.toFixed(4)} (comparable between tokenizers)`]),
-    `measured on   ${count(tokens)} tokens${bytes === null ? '' : `, ${count(bytes)} bytes of text`}`,
-    '',
-  ].join('\n');
+function checkSource(reader: OptionReader, { data, multipleChoice, stride }: EvaluateArguments): void {
+  if ((data === undefined) === (multipleChoice === undefined)) {
+    const found = data === undefined ? 'neither' : 'both';
+    reader.problems.add('--data, --multiple-choice', 'one of the two', found);
+  }
+  requireFiles(reader, 'data', data ?? []);
+  if (multipleChoice === undefined) return;
+  requireFiles(reader, 'multipleChoice', [multipleChoice]);
+  if (stride !== undefined) reader.problem('stride', 'nothing with --multiple-choice', stride);
+}
+
+/** A measurement for programs and for people; nothing when it was interrupted. */
+type Measurement = { values: object; lines: string[] } | undefined;
+
+async function measureText(
+  model: GPT2,
+  tokenizer: Tokenizer,
+  options: EvaluateArguments,
+  signal: AbortSignal,
+): Promise<Measurement> {
+  const { batchSize, limit } = options;
+  const { blockSize, stride } = sizesFor(model, options);
+  const bad = new BadRecords();
+  const data = { ...options, tokenizer, blockSize, batchSize, bad, numWorkers: 1, prefetchFactor: 10 };
+  const { loader, texts } = await validLoader(options.data ?? [], data);
+  const batches = stride === undefined ? loader : slidingWindows(loader, { windowSize: blockSize, stride, batchSize });
+  // The text says how long it is when all of it was measured; else the tokens do.
+  const measured = texts === undefined || limit !== undefined ? new TokenBytes(tokenizer) : undefined;
+  try {
+    const onBatch = measured?.add;
+    const { lossSum, tokens, whole } = await measure(model, batches, { limit, signal, onBatch });
+    if (!whole) return undefined;
+    const bytes = measured?.count ?? (texts?.textBytes as number);
+    const loss = lossSum / tokens;
+    const bitsPerByte = bytes === 0 ? null : lossSum / Math.LN2 / bytes;
+    const perplexity = Math.exp(loss);
+    return {
+      values: { loss, perplexity, bitsPerByte, tokens, bytes },
+      lines: [
+        `loss          ${loss.toFixed(4)} nats per token`,
+        `perplexity    ${perplexity.toFixed(2)}`,
+        ...(bitsPerByte === null ? [] : [`bits per byte ${bitsPerByte.toFixed(4)} (comparable between tokenizers)`]),
+        `measured on   ${count(tokens)} tokens, ${count(bytes)} bytes of text`,
+      ],
+    };
+  } finally {
+    bad.end();
+  }
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` when a block is longer than the model's context, or a stride than a block */
+function sizesFor({ config: { nPositions } }: GPT2, options: EvaluateArguments) {
+  const reader = new OptionReader(options, flagOf);
+  const blockSize = reader.integer('blockSize', { min: 1, max: nPositions }, nPositions);
+  const stride = reader.integer('stride', { min: 1, max: blockSize }, undefined);
+  reader.finish('The model cannot be measured so');
+  return { blockSize, stride };
+}
+
+/** Bytes of text that the labels of some batches stand for; special tokens have none. */
+class TokenBytes {
+  count = 0;
+
+  constructor(private readonly tokenizer: Tokenizer) {}
+
+  readonly add = ({ labels }: Batch): void => {
+    const ids = labels.data.filter((id) => id !== IGNORED_LABEL);
+    this.count += Buffer.byteLength(this.tokenizer.decode(ids, { skipSpecialTokens: true }));
+  };
+}
+
+async function measureChoices(
+  model: GPT2,
+  tokenizer: Tokenizer,
+  path: string,
+  { limit }: EvaluateArguments,
+  signal: AbortSignal,
+): Promise<Measurement> {
+  const { whole, ...values } = await multipleChoice(model, tokenizer, readQuestions(path), { limit, signal });
+  if (!whole) return undefined;
+  const percent = (share: number) => `${(100 * share).toFixed(2)} %`;
+  return {
+    values,
+    lines: [
+      `accuracy            ${percent(values.accuracy)}`,
+      `accuracy, by length ${percent(values.accuracyNorm)} (each log-likelihood over the bytes of its choice)`,
+      `measured on         ${count(values.questions)} questions`,
+    ],
+  };
 }

@@ -1,3 +1,5 @@
+import type { GPT2 } from '../model/gpt2.js';
+import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { catchInterrupt } from './interrupt.js';
@@ -10,10 +12,16 @@ interface GenerateArguments extends LoadArguments {
   temperature: number;
   topK: number;
   topP: number;
+  minP: number;
+  repetitionPenalty: number;
+  stop?: string[];
   seed: number;
   numSamples: number;
   json: boolean;
 }
+
+/** Texts that are written together: the memory for them grows with their number. */
+const BATCH = 16;
 
 export const generate: Command = {
   summary: 'continues a text with a trained model',
@@ -26,28 +34,15 @@ export const generate: Command = {
     requireOptions(reader, GENERATE_OPTIONS, ['model']);
     reader.finish('The options of kotodama generate are not valid');
 
-    const { prompt = '', maxNewTokens, temperature, topK, topP, seed, numSamples, json } = options;
     const { model, tokenizer } = await loadModel(options);
     const interrupt = catchInterrupt(() => {});
-    const { signal } = interrupt;
     try {
-      for (let index = 0; index < numSamples; index++) {
-        if (!json) process.stdout.write(index === 0 ? prompt : `\n${'-'.repeat(20)}\n${prompt}`);
-        const pieces = model.generate(prompt, {
-          ...{ tokenizer, maxNewTokens, temperature, topP, signal },
-          topK: topK === 0 ? undefined : topK,
-          seed: seed + index,
-        });
-        let text = '';
-        for await (const piece of pieces) {
-          text += piece;
-          if (!json) process.stdout.write(piece);
-        }
-        process.stdout.write(json ? `${JSON.stringify({ prompt, text, seed: seed + index })}\n` : '\n');
+      for (let first = 0; first < options.numSamples; first += BATCH) {
+        await writeSamples(model, tokenizer, options, first, interrupt.signal);
       }
       return 0;
     } catch (error) {
-      if (!signal.aborted) throw error;
+      if (!interrupt.signal.aborted) throw error;
       process.stdout.write('\n');
       return EXIT_INTERRUPTED;
     } finally {
@@ -56,3 +51,38 @@ export const generate: Command = {
     }
   },
 };
+
+/** Writes one batch of texts. Before a person the first one appears as it comes, the others after it. */
+async function writeSamples(
+  model: GPT2,
+  tokenizer: Tokenizer,
+  options: GenerateArguments,
+  first: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const { prompt = '', maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, stop, json } = options;
+  const numSamples = Math.min(BATCH, options.numSamples - first);
+  const texts = Array.from({ length: numSamples }, () => '');
+  const begin = (index: number) => {
+    if (!json) process.stdout.write(first + index === 0 ? prompt : `\n${'-'.repeat(20)}\n${prompt}`);
+  };
+  begin(0);
+  const pieces = model.generateSamples(prompt, {
+    ...{ tokenizer, maxNewTokens, temperature, topP, minP, repetitionPenalty, numSamples, signal },
+    ...(topK > 0 && { topK }),
+    ...(stop !== undefined && { stop }),
+    seed: options.seed + first,
+  });
+  for await (const { sample, text } of pieces) {
+    texts[sample] += text;
+    if (!json && sample === 0) process.stdout.write(text);
+  }
+  for (const [index, text] of texts.entries()) {
+    if (json) process.stdout.write(`${JSON.stringify({ prompt, text, seed: options.seed + first + index })}\n`);
+    else if (index === 0) process.stdout.write('\n');
+    else {
+      begin(index);
+      process.stdout.write(`${text}\n`);
+    }
+  }
+}

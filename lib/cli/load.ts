@@ -1,4 +1,6 @@
+import { KotodamaError } from '../errors.js';
 import { GPT2 } from '../model/gpt2.js';
+import { isFile } from '../model/model-file.js';
 import { readConfig } from '../model/pretrained.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { showDownloads } from './download.js';
@@ -16,7 +18,20 @@ export async function loadModel(options: LoadArguments): Promise<{ model: GPT2; 
   const { device, threads } = options;
   const hub = showDownloads();
   await readConfig(options.model, hub);
-  const tokenizer = await Tokenizer.fromPretrained(options.tokenizer ?? options.model, hub);
+  const tokenizer = await loadTokenizer(options);
   const model = await GPT2.fromPretrained(options.model, { device, ...(threads !== undefined && { threads }), ...hub });
   return { model, tokenizer };
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` when none is named and the model is a file of llm.c's, which holds none */
+export async function loadTokenizer({
+  model,
+  tokenizer,
+}: Pick<LoadArguments, 'model' | 'tokenizer'>): Promise<Tokenizer> {
+  if (tokenizer === undefined && (await isFile(model))) {
+    throw new KotodamaError('ERR_OPTIONS', `${model} holds no tokenizer`, {
+      hint: 'give the one that it was trained with: --tokenizer DIR',
+    });
+  }
+  return Tokenizer.fromPretrained(tokenizer ?? model, showDownloads());
 }

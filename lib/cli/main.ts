@@ -1,11 +1,13 @@
 #!/usr/bin/env node
 import { KotodamaError, messageOf } from '../errors.js';
 import { nearest } from '../validate.js';
+import { addTokensCommand } from './add-tokens.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { demo } from './demo.js';
 import { doctor } from './doctor.js';
 import { evaluate } from './evaluate.js';
 import { explain } from './explain.js';
+import { exportCommand } from './export.js';
 import { generate } from './generate.js';
 import { inspectData } from './inspect-data.js';
 import { describeOptions } from './options.js';
@@ -16,10 +18,12 @@ import { packageVersion } from './version.js';
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   'train-tokenizer': trainTokenizerCommand,
+  'add-tokens': addTokensCommand,
   train,
   generate,
   evaluate,
   explain,
+  export: exportCommand,
   'inspect-data': inspectData,
   tokenize,
   doctor,

@@ -13,7 +13,7 @@ const TEXT_FILES = { kind: 'strings', placeholder: 'FILE...' } as const;
 const MODEL_FOLDER = {
   kind: 'string',
   placeholder: 'DIR',
-  help: 'a model: a run, another folder, or a name of the Hub (owner/name)',
+  help: "a model: a run, another folder, a name of the Hub (owner/name), or llm.c's .bin",
 } as const;
 
 const TOKENIZER_FOLDER = {
@@ -61,7 +61,7 @@ export const TRAIN_OPTIONS = {
   initFrom: {
     ...MODEL_FOLDER,
     fixed: true,
-    help: 'begin with the weights of this model (fine-tuning)',
+    help: "weights to begin with (fine-tuning): a folder, a name of the Hub, or llm.c's .bin",
   },
   nLayer: { kind: 'integer', range: size, derived: '12', fixed: true, help: 'layers' },
   nHead: { kind: 'integer', range: size, derived: '12', fixed: true, help: 'attention heads per layer' },
@@ -71,7 +71,7 @@ export const TRAIN_OPTIONS = {
     range: size,
     derived: '1024, or the context of --init-from',
     fixed: true,
-    help: 'tokens per block',
+    help: 'tokens per block, and context of the model',
   },
   dropout: {
     kind: 'number',
@@ -105,7 +105,20 @@ export const GENERATE_OPTIONS = {
   temperature: { kind: 'number', range: { min: 0 }, default: 0.8, help: 'randomness; 0 takes the likeliest token' },
   topK: { kind: 'integer', range: { min: 0 }, default: 50, help: 'choose among the k likeliest tokens; 0: all' },
   topP: { kind: 'number', range: { above: 0, max: 1 }, default: 1, help: 'choose among the likeliest of this mass' },
-  seed: { ...seed, help: 'seeds the choices' },
+  minP: {
+    kind: 'number',
+    range: { min: 0, max: 1 },
+    default: 0,
+    help: 'choose among tokens at least this times as likely as the likeliest',
+  },
+  repetitionPenalty: {
+    kind: 'number',
+    range: { min: 0.01, max: 100 },
+    default: 1,
+    help: 'above 1: less of the tokens that the text has already',
+  },
+  stop: { kind: 'strings', placeholder: 'TEXT...', derived: 'none', help: 'end before any of these' },
+  seed: { ...seed, help: 'seeds the choices; sample i has seed + i' },
   numSamples: { kind: 'integer', range: size, default: 1, help: 'texts to write' },
   tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
   ...ENGINE,
@@ -117,8 +130,20 @@ export const EVALUATE_OPTIONS = {
   model: MODEL_FOLDER,
   data: { ...TEXT_FILES, help: 'texts to measure the model on, as --train of kotodama train' },
   ...READING,
+  multipleChoice: {
+    kind: 'string',
+    placeholder: 'FILE',
+    help: 'instead: questions as JSON lines, HellaSwag\'s or {"context", "choices", "answer"}',
+  },
   blockSize: { kind: 'integer', range: size, derived: "the model's context", help: 'tokens per block' },
+  stride: {
+    kind: 'integer',
+    range: size,
+    derived: 'no overlap',
+    help: 'tokens from one block to the next where they overlap: a better estimate, slower',
+  },
   batchSize: { kind: 'integer', range: size, default: 3, help: 'blocks per batch' },
+  limit: { kind: 'integer', range: size, derived: 'all', help: 'measure the first batches, or questions, alone' },
   tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
   ...ENGINE,
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
@@ -135,6 +160,30 @@ export const EXPLAIN_OPTIONS = {
   tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
   ...ENGINE,
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout instead of the page' },
+} as const satisfies OptionTable;
+
+/** `kotodama export` */
+export const EXPORT_OPTIONS = {
+  model: MODEL_FOLDER,
+  format: {
+    kind: 'choice',
+    choices: ['gguf', 'llm.c', 'safetensors'],
+    help: 'for llama.cpp, for llm.c, or for Transformers',
+  },
+  out: { kind: 'string', placeholder: 'PATH', help: 'what to write: a file, or with safetensors a folder' },
+  dtype: {
+    kind: 'choice',
+    choices: ['f32', 'f16', 'bf16', 'q8_0'],
+    derived: 'f16 for gguf, else f32',
+    help: 'what the numbers are stored as; q8_0 in gguf alone',
+  },
+  maxShardSize: {
+    kind: 'string',
+    placeholder: 'SIZE',
+    derived: 'one file',
+    help: 'of safetensors: several files of at most this, such as 5GB or 500MB',
+  },
+  tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
 } as const satisfies OptionTable;
 
 /** `kotodama inspect-data` */

@@ -4,6 +4,7 @@ import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2Config } from '../model/config.js';
 import { GPT2, type ModelOptions, type Precision } from '../model/gpt2.js';
+import { isFile } from '../model/model-file.js';
 import { readConfig } from '../model/pretrained.js';
 import type { OptionTable } from '../option-table.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
@@ -20,6 +21,7 @@ import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { areTokenFiles, BadRecords, trainLoader, validLoader } from './data.js';
 import { showDownloads } from './download.js';
+import { loadForTuning } from './fine-tune.js';
 import {
   flagOf,
   parseFlags,
@@ -107,7 +109,8 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   const before = given.resume === true && typeof given.out === 'string' ? await optionsBefore(given.out) : {};
   checkUnchanged(given, before, table);
   const values: RawOptions = { ...before, ...given };
-  values.tokenizer ??= values.initFrom;
+  // A file of llm.c's holds no tokenizer.
+  if (typeof values.initFrom === 'string' && !(await isFile(values.initFrom))) values.tokenizer ??= values.initFrom;
 
   const reader = new OptionReader(values, flagOf);
   const read = readOptions(reader, table) as unknown as TrainArguments & ReadTrainingOptions;
@@ -163,11 +166,7 @@ async function makeModel(options: TrainArguments, tokenizer: Tokenizer): Promise
   const engine: ModelOptions = { precision, device, seed, ...(threads !== undefined && { threads }) };
   // The trainer restores the weights of a resumed run, so only its shape is needed here.
   if (options.resume && existsSync(join(out, 'config.json'))) return GPT2.create(await readConfig(out), engine);
-  if (initFrom !== undefined) {
-    const hub = showDownloads();
-    checkVocabulary(await readConfig(initFrom, hub), tokenizer);
-    return GPT2.fromPretrained(initFrom, { ...engine, ...(options.dropout !== undefined && { dropout }), ...hub });
-  }
+  if (initFrom !== undefined) return loadForTuning({ ...options, initFrom }, tokenizer, engine);
   const { nLayer = 12, nHead = 12, nEmbd = 768, blockSize: nPositions = 1024 } = options;
   const { vocabSize, bosTokenId, eosTokenId, padTokenId } = tokenizer;
   const dropouts = { embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout };
@@ -175,15 +174,6 @@ async function makeModel(options: TrainArguments, tokenizer: Tokenizer): Promise
     { ...{ vocabSize, nPositions, nLayer, nHead, nEmbd, ...dropouts }, bosTokenId, eosTokenId, padTokenId },
     engine,
   );
-}
-
-function checkVocabulary(config: GPT2Config, tokenizer: Tokenizer): void {
-  if (tokenizer.vocabSize <= config.vocabSize) return;
-  throw new KotodamaError('ERR_OPTIONS', 'The tokenizer does not fit the model of --init-from', {
-    expected: `at most ${config.vocabSize} ids`,
-    received: `${tokenizer.vocabSize}`,
-    hint: "use the model's own tokenizer",
-  });
 }
 
 async function makeTrainer(

@@ -3,6 +3,7 @@ export { BufferedShuffleDataset, type BufferedShuffleOptions } from './buffered-
 export { stackBlocks } from './collate.js';
 export { DataLoader, type DataLoaderOptions } from './data-loader.js';
 export type { RandomIntegers } from './random.js';
+export { type SlidingWindowsOptions, slidingWindows } from './sliding-windows.js';
 export type { Texts } from './sources/iterable-source.js';
 export { TokenDataset, type TokenDatasetOptions } from './token-dataset.js';
 export type { TokenFile, TokenFileNotes, TokenizerMark, TokenType } from './token-file.js';

@@ -4,7 +4,7 @@ import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
 import type { GPT2Config } from './config.js';
 import { callNative } from './native-call.js';
-import { readSampling, SAMPLING_NAMES, Sampler, type SamplingOptions } from './sampler.js';
+import { readSampling, SAMPLING_NAMES, Sampler, type SamplingOptions, type SamplingRules } from './sampler.js';
 import { StopFilter, TextStream } from './text-stream.js';
 import { checkInputIds } from './tokens.js';
 
@@ -24,15 +24,29 @@ export interface GenerateOptions extends GenerateIdsOptions {
   stop?: readonly string[];
 }
 
+export interface GenerateSamplesOptions extends GenerateOptions {
+  /** How many texts; text i is chosen with the seed `seed + i`. Required. */
+  numSamples: number;
+}
+
+/** What comes next in one of several texts. */
+export interface SamplePiece {
+  /** Which text, from 0. */
+  sample: number;
+  text: string;
+}
+
 /** What generation needs of a model. */
 export interface Decoding {
   readonly config: Readonly<GPT2Config>;
-  createDecoder(capacity: number): Promise<NativeDecoder>;
+  /** @param batchSize texts that are decoded together */
+  createDecoder(batchSize: number, capacity: number): Promise<NativeDecoder>;
   /** Runs one engine call under the model's guards. */
   call<T>(work: () => Promise<T>): Promise<T>;
 }
 
 const ID_NAMES = [...SAMPLING_NAMES, 'maxNewTokens', 'eosTokenId', 'signal'];
+const TEXT_NAMES = [...ID_NAMES, 'tokenizer', 'stop'];
 
 /** See {@link GPT2.generateIds}. */
 export async function* generateIds(
@@ -42,7 +56,10 @@ export async function* generateIds(
 ): AsyncGenerator<number, void, undefined> {
   const { config } = model;
   const rules = readRules(new OptionReader(options), ID_NAMES, config);
-  yield* decode(model, startIds(prompt, config.bosTokenId ?? config.eosTokenId, config), config.vocabSize, rules);
+  const ids = startIds(prompt, config.bosTokenId ?? config.eosTokenId, config);
+  for await (const { id } of decode(model, ids, config.vocabSize, rules, drafts(rules, ids, 1))) {
+    if (id !== undefined) yield id;
+  }
 }
 
 /** See {@link GPT2.generate}. */
@@ -51,34 +68,52 @@ export async function* generateText(
   prompt: string,
   options: GenerateOptions,
 ): AsyncGenerator<string, void, undefined> {
-  const { config } = model;
+  for await (const { text } of generatePieces(model, prompt, new OptionReader(options), TEXT_NAMES)) yield text;
+}
+
+/** See {@link GPT2.generateSamples}. */
+export async function* generateSamples(
+  model: Decoding,
+  prompt: string,
+  options: GenerateSamplesOptions,
+): AsyncGenerator<SamplePiece, void, undefined> {
   const read = new OptionReader(options);
-  const tokenizer = options?.tokenizer;
+  const numSamples = read.integer('numSamples', { min: 1 });
+  yield* generatePieces(model, prompt, read, [...TEXT_NAMES, 'numSamples'], numSamples);
+}
+
+async function* generatePieces(
+  model: Decoding,
+  prompt: string,
+  read: OptionReader,
+  names: readonly string[],
+  numSamples = 1,
+): AsyncGenerator<SamplePiece, void, undefined> {
+  const { config } = model;
+  const { tokenizer, stop = [] } = read.values as unknown as GenerateOptions;
   if (typeof tokenizer?.encode !== 'function') read.problem('tokenizer', 'a tokenizer', tokenizer);
-  const stop = options?.stop ?? [];
   const isText = (item: unknown) => typeof item === 'string' && item !== '';
   if (!Array.isArray(stop) || !stop.every(isText)) read.problem('stop', 'an array of strings that are not empty', stop);
   if (typeof prompt !== 'string') read.problem('prompt', 'a string', prompt);
   const eos = config.eosTokenId ?? tokenizer?.eosTokenId;
-  const rules = readRules(read, [...ID_NAMES, 'tokenizer', 'stop'], { ...config, eosTokenId: eos });
+  const rules = readRules(read, names, { ...config, eosTokenId: eos });
 
   const start = config.bosTokenId ?? tokenizer.bosTokenId ?? eos;
   const ids = startIds(tokenizer.encode(prompt), start, config);
-  const stream = new TextStream(tokenizer, ids);
-  const filter = new StopFilter(stop);
+  const texts = drafts(rules, ids, numSamples);
+  const outputs = texts.map(() => ({ stream: new TextStream(tokenizer, ids), filter: new StopFilter(stop) }));
   // A model may have more ids than its tokenizer, to round up; those have no text.
   const vocabSize = Math.min(config.vocabSize, tokenizer.vocabSize);
-  for await (const id of decode(model, ids, vocabSize, rules)) {
-    const piece = filter.push(stream.push(id));
-    if (piece !== '') yield piece;
-    if (filter.stopped) return;
+  for await (const { index, id } of decode(model, ids, vocabSize, rules, texts)) {
+    const { stream, filter } = outputs[index] as (typeof outputs)[number];
+    const text = id === undefined ? filter.push(stream.end()) + filter.end() : filter.push(stream.push(id));
+    if (text !== '') yield { sample: index, text };
+    if (filter.stopped) (texts[index] as Draft).ended = true;
   }
-  const rest = filter.push(stream.end()) + filter.end();
-  if (rest !== '') yield rest;
 }
 
 interface Rules {
-  sampler: Sampler;
+  sampling: SamplingRules;
   maxNewTokens: number;
   eosTokenId: number | null | undefined;
   signal: AbortSignal | undefined;
@@ -91,7 +126,7 @@ function readRules(read: OptionReader, names: readonly string[], config: Readonl
   const { eosTokenId = config.eosTokenId, signal } = read.values as GenerateIdsOptions;
   if (signal !== undefined && !(signal instanceof AbortSignal)) read.problem('signal', 'an AbortSignal', signal);
   read.finish('Text cannot be generated with these options');
-  return { sampler: new Sampler(sampling), maxNewTokens, eosTokenId, signal };
+  return { sampling, maxNewTokens, eosTokenId, signal };
 }
 
 function startIds(prompt: ArrayLike<number>, start: number | undefined, config: Readonly<GPT2Config>): number[] {
@@ -105,34 +140,61 @@ function startIds(prompt: ArrayLike<number>, start: number | undefined, config: 
   return ids;
 }
 
-/** The loop: look at the context, choose, append to the key-value cache. */
+/** A text on its way. */
+interface Draft {
+  readonly sampler: Sampler;
+  /** The ids that the model sees, and those to come. */
+  context: number[];
+  /** Nobody wants more of it. */
+  ended: boolean;
+}
+
+function drafts({ sampling }: Rules, prompt: readonly number[], count: number): Draft[] {
+  return Array.from({ length: count }, (_, index) => ({
+    sampler: new Sampler({ ...sampling, seed: sampling.seed + index }, prompt),
+    context: [...prompt],
+    ended: false,
+  }));
+}
+
+/**
+ * The loop: look at the contexts, choose, append to the key-value cache. Yields the ids of all texts as they come; no id
+ * when a text has come to its end, unless its `ended` was set before.
+ */
 async function* decode(
   model: Decoding,
   prompt: readonly number[],
   vocabSize: number,
-  { sampler, maxNewTokens, eosTokenId, signal }: Rules,
-): AsyncGenerator<number, void, undefined> {
+  { maxNewTokens, eosTokenId, signal }: Rules,
+  texts: readonly Draft[],
+): AsyncGenerator<{ index: number; id: number | undefined }, void, undefined> {
   if (maxNewTokens === 0) return;
-  const context = Math.min(model.config.nPositions, prompt.length + maxNewTokens - 1);
-  const history = prompt.slice(-context);
-  let pending: readonly number[] = history;
-  const decoder = await model.createDecoder(context);
+  const capacity = Math.min(model.config.nPositions, prompt.length + maxNewTokens - 1);
+  for (const text of texts) text.context = text.context.slice(-capacity);
+  let news = texts.map(({ context }) => context);
+  const decoder = await model.createDecoder(texts.length, capacity);
   try {
-    for (let count = 0; count < maxNewTokens; count++) {
+    for (let count = 1; texts.some(({ ended }) => !ended); count++) {
       if (signal?.aborted) throw new KotodamaError('ERR_ABORTED', 'generation was aborted', { cause: signal.reason });
-      const ids = Int32Array.from(pending);
+      const ids = Int32Array.from(news.flat());
       const logits = await model.call(() => decoder.append(ids));
-      const id = sampler.pick(logits.subarray(0, vocabSize));
-      if (id === eosTokenId) return;
-      yield id;
-      history.push(id);
-      pending = [id];
-      if (decoder.length === context) {
-        // Positions are absolute, so that what stays must be computed anew; keeping half makes that rare.
-        history.splice(0, history.length - Math.max(1, Math.floor(context / 2)));
-        pending = history;
-        decoder.reset();
+      for (const [index, text] of texts.entries()) {
+        const begin = index * model.config.vocabSize;
+        // Texts that have ended go on with any id beside the others: a batch has all its rows.
+        const id = text.ended ? 0 : text.sampler.pick(logits.subarray(begin, begin + vocabSize));
+        text.context.push(id);
+        if (text.ended) continue;
+        if (id !== eosTokenId) yield { index, id };
+        if (text.ended || (id !== eosTokenId && count < maxNewTokens)) continue;
+        text.ended = true;
+        yield { index, id: undefined };
       }
+      news = texts.map(({ context }) => context.slice(-1));
+      if (decoder.length < capacity) continue;
+      // Positions are absolute, so that what stays must be computed anew; keeping half makes that rare.
+      for (const text of texts) text.context = text.context.slice(-Math.max(1, Math.floor(capacity / 2)));
+      news = texts.map(({ context }) => context);
+      decoder.reset();
     }
   } finally {
     await callNative(() => decoder.dispose());

@@ -10,14 +10,29 @@ import {
   type TensorKind,
 } from '../native.js';
 import { nearest, OptionReader } from '../validate.js';
+import { type Adaptations, adaptConfig, adaptTensors } from './adapt.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
 import { type DeviceInfo, resolveDevice } from './device.js';
 import { type ExplainOptions, type Explanation, explain } from './explain.js';
-import { type GenerateIdsOptions, type GenerateOptions, generateIds, generateText } from './generate.js';
+import {
+  type Decoding,
+  type GenerateIdsOptions,
+  type GenerateOptions,
+  type GenerateSamplesOptions,
+  generateIds,
+  generateSamples,
+  generateText,
+  type SamplePiece,
+} from './generate.js';
+import { type GgufOptions, writeGpt2Gguf } from './gguf/gpt2.js';
+import { type LlmcOptions, writeLlmc } from './llmc.js';
 import { callNative, callNativeSync } from './native-call.js';
-import { modelFolder, readConfig, readWeights } from './pretrained.js';
+import { modelPath, openWeights, readConfig } from './pretrained.js';
 import { type SavedTokenizer, writePretrained } from './save.js';
+import { tensorsMatching } from './tensor-patterns.js';
+import type { TensorSource } from './tensor-source.js';
 import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
+import { readWeightOptions, type WeightOptions } from './write-weights.js';
 
 /** Arithmetic of the matrix products. */
 export type Precision = 'fp32' | 'bf16';
@@ -35,9 +50,11 @@ export interface ModelOptions {
 }
 
 /** How a saved model is loaded. */
-export interface PretrainedOptions extends ModelOptions, HubOptions {
-  /** Replaces all three dropout probabilities of config.json [keep them]. */
-  dropout?: number;
+export interface PretrainedOptions extends ModelOptions, HubOptions, Adaptations {}
+
+export interface SaveOptions extends WeightOptions {
+  /** Its files are copied beside the weights. */
+  tokenizer?: SavedTokenizer | undefined;
 }
 
 /** Ids and what should follow each of them. */
@@ -131,28 +148,32 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /**
-   * Loads config.json and model.safetensors from a folder in Hugging Face's layout, or from the Hub by the model's name,
-   * `owner/name` or `owner/name@revision`.
+   * Loads config.json and model.safetensors (or its parts) from a folder in Hugging Face's layout, or from the Hub by the
+   * model's name, `owner/name` or `owner/name@revision`; or a checkpoint of llm.c, a `.bin` file of version 3 or 5.
    *
    * @throws KotodamaError `ERR_MODEL_FILE` when a file is malformed, `ERR_IO` when it cannot be read, `ERR_HUB` when it
    *   cannot be fetched.
    */
-  static async fromPretrained(folderOrName: string, options: PretrainedOptions = {}): Promise<GPT2> {
-    const { dropout, revision, token, cacheDir, offline, onProgress, ...modelOptions } = options;
-    const folder = await modelFolder(folderOrName, { revision, token, cacheDir, offline, onProgress });
-    const saved = await readConfig(folder);
-    const config =
-      dropout === undefined
-        ? saved
-        : resolveConfig({ ...saved, embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout });
-    const model = await GPT2.create(config, modelOptions);
+  static async fromPretrained(name: string, options: PretrainedOptions = {}): Promise<GPT2> {
+    const { revision, token, cacheDir, offline, onProgress, ...rest } = options;
+    const { dropout, nPositions, vocabSize, bosTokenId, eosTokenId, padTokenId, ...modelOptions } = rest;
+    const path = await modelPath(name, { revision, token, cacheDir, offline, onProgress });
+    const saved = await readConfig(path);
+    const config = adaptConfig(saved, { dropout, nPositions, vocabSize, bosTokenId, eosTokenId, padTokenId });
+    // The files are checked against the configuration before memory is taken for it.
+    const { tensors, close } = await openWeights(path, saved);
     try {
-      await readWeights(folder, config, (name, values) => model.writeTensor(name, values));
-    } catch (error) {
-      await model.dispose();
-      throw error;
+      const model = await GPT2.create(config, modelOptions);
+      try {
+        for (const { name, read } of adaptTensors(tensors, config)) await model.writeTensor(name, await read());
+        return model;
+      } catch (error) {
+        await model.dispose();
+        throw error;
+      }
+    } finally {
+      await close();
     }
-    return model;
   }
 
   /** The device that holds the model. */
@@ -200,6 +221,24 @@ export class GPT2 implements AsyncDisposable {
   /** Forgets the gradients since the last step. */
   async zeroGradients(): Promise<void> {
     await this.run(() => this.model.zeroGradients());
+  }
+
+  /**
+   * Leaves tensors as they are from now on: `step` neither updates them nor lets them decay, and their gradients do not
+   * count in its norm, as if PyTorch's `requires_grad` were false. What was frozen before and is not named is trained again.
+   *
+   * @param patterns names of tensors or modules, such as `wte`, `h.0.attn`, `h.[0-3]` or `*.bias`; none: train everything
+   * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or all of them everything
+   * @returns the names of the frozen tensors
+   */
+  freeze(patterns: readonly string[]): string[] {
+    this.alive();
+    const names = tensorsMatching(
+      patterns,
+      this.tensors.map(({ name }) => name),
+    );
+    callNativeSync(() => this.model.freeze(names));
+    return names;
   }
 
   /** The loss without dropout and without gradients. */
@@ -273,10 +312,27 @@ export class GPT2 implements AsyncDisposable {
    * Writes config.json and model.safetensors, and the tokenizer's files when one is given: a folder that Transformers
    * opens. Each file is replaced atomically; the folder is made when it is missing.
    */
-  async savePretrained(folder: string, { tokenizer }: { tokenizer?: SavedTokenizer } = {}): Promise<void> {
+  async savePretrained(folder: string, { tokenizer, ...weightOptions }: SaveOptions = {}): Promise<void> {
     this.alive();
-    const weights = this.tensors.map(({ name, shape }) => ({ name, shape, read: () => this.readTensor(name) }));
-    await writePretrained(folder, { config: this.config, weights, tokenizer });
+    const options = readWeightOptions(weightOptions);
+    await writePretrained(folder, { config: this.config, weights: this.weights(), tokenizer }, options);
+  }
+
+  /**
+   * Writes the model and its tokenizer as one GGUF file for llama.cpp: matrices in `dtype` (default `f16`), the rest in
+   * float32.
+   *
+   * @throws KotodamaError `ERR_TOKENIZER` when llama.cpp has no tokenizer of this kind
+   */
+  async saveGguf(path: string, options: GgufOptions): Promise<void> {
+    this.alive();
+    await writeGpt2Gguf(path, this.config, this.weights(), options);
+  }
+
+  /** Writes the model as a checkpoint of llm.c: version 3 for `f32` (the default), version 5 for `bf16`. */
+  async saveLlmc(path: string, options: LlmcOptions = {}): Promise<void> {
+    this.alive();
+    await writeLlmc(path, this.config, this.weights(), options);
   }
 
   /**
@@ -287,6 +343,14 @@ export class GPT2 implements AsyncDisposable {
    */
   generate(prompt: string, options: GenerateOptions): AsyncGenerator<string, void, undefined> {
     return generateText(this.decoding(), prompt, options);
+  }
+
+  /**
+   * Continues a text several times over: all of them in one batch, which takes little longer than one does. The pieces of
+   * the texts come in turn, each as those of {@link generate}.
+   */
+  generateSamples(prompt: string, options: GenerateSamplesOptions): AsyncGenerator<SamplePiece, void, undefined> {
+    return generateSamples(this.decoding(), prompt, options);
   }
 
   /** Continues ids, one by one; what {@link generate} is made of. */
@@ -310,11 +374,16 @@ export class GPT2 implements AsyncDisposable {
     await this.dispose();
   }
 
-  private decoding() {
+  /** The parameters to write, read one by one when their turn comes. */
+  private weights(): TensorSource[] {
+    return this.tensors.map(({ name, shape }) => ({ name, shape, read: () => this.readTensor(name) }));
+  }
+
+  private decoding(): Decoding {
     return {
       config: this.config,
-      createDecoder: (capacity: number) => this.run(() => this.model.createDecoder(1, capacity)),
-      call: <T>(work: () => Promise<T>) => this.run(work),
+      createDecoder: (batchSize, capacity) => this.run(() => this.model.createDecoder(batchSize, capacity)),
+      call: (work) => this.run(work),
     };
   }
 

@@ -22,3 +22,38 @@ function widen(half: number): number {
   const shift = Math.clz32(fraction) - 21;
   return sign | ((1 - shift + 127 - 15) << 23) | (((fraction << shift) & 0x3ff) << 13);
 }
+
+/** Narrows float32 to bfloat16, to the nearest, ties to even. */
+export function float32ToBf16(source: Float32Array, target: Uint16Array): void {
+  const words = new Uint32Array(source.buffer, source.byteOffset, source.length);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i] as number;
+    const nan = (word & 0x7fffffff) > 0x7f800000;
+    // Rounding could carry a NaN over into infinity; a quiet one stays one.
+    target[i] = nan ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
+}
+
+/** Narrows float32 to IEEE 754 binary16, to the nearest, ties to even; from 65520 on it becomes infinite. */
+export function float32ToF16(source: Float32Array, target: Uint16Array): void {
+  const words = new Uint32Array(source.buffer, source.byteOffset, source.length);
+  for (let i = 0; i < words.length; i++) target[i] = narrow(words[i] as number);
+}
+
+/** Bits of the binary16 nearest to the float32 with these bits. */
+function narrow(word: number): number {
+  const sign = (word >>> 16) & 0x8000;
+  const magnitude = word & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00;
+  // 2^16
+  if (magnitude >= 0x47800000) return sign | 0x7c00;
+  // From 2^-14 on: the exponent moves from bias 127 to bias 15, and a carry out of the fraction raises it by one.
+  if (magnitude >= 0x38800000) {
+    return sign | ((magnitude - ((127 - 15) << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13);
+  }
+  // A subnormal counts in units of 2^-24, a float32 with exponent e and its leading one in units of 2^(e - 150).
+  const shift = 126 - (magnitude >> 23);
+  if (shift > 24) return sign;
+  const fraction = (magnitude & 0x7fffff) | 0x800000;
+  return sign | ((fraction + (1 << (shift - 1)) - 1 + ((fraction >> shift) & 1)) >> shift);
+}

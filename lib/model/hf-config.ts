@@ -1,6 +1,7 @@
 import { KotodamaError } from '../errors.js';
 import { alternatives, describe } from '../validate.js';
 import { type GPT2Config, resolveConfig } from './config.js';
+import type { FloatType } from './encoding.js';
 
 /**
  * Reads Hugging Face's config.json of a GPT-2. Refuses whatever would make the engine compute something else than
@@ -85,8 +86,21 @@ function tokenId(fields: Record<string, unknown>, name: string): unknown {
   return id === null || (typeof id === 'number' && (id < 0 || id >= vocabSize)) ? undefined : id;
 }
 
+/** What config.json says beside the configuration. */
+export interface ConfigNotes {
+  /** What the weights are stored as. Default `f32`. */
+  dtype?: FloatType | undefined;
+  /** Transformers' class for the tokenizer; without one it is GPT-2's. */
+  tokenizerClass?: string | undefined;
+}
+
+const TORCH_NAMES = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const;
+
 /** Hugging Face's config.json for a model; {@link configFromHuggingFace} reads it back to the same configuration. */
-export function configToHuggingFace(config: GPT2Config): Record<string, unknown> {
+export function configToHuggingFace(
+  config: GPT2Config,
+  { dtype = 'f32', tokenizerClass }: ConfigNotes = {},
+): Record<string, unknown> {
   return {
     architectures: ['GPT2LMHeadModel'],
     model_type: 'gpt2',
@@ -107,6 +121,7 @@ export function configToHuggingFace(config: GPT2Config): Record<string, unknown>
     eos_token_id: config.eosTokenId ?? null,
     pad_token_id: config.padTokenId ?? null,
     tie_word_embeddings: true,
-    torch_dtype: 'float32',
+    ...(tokenizerClass !== undefined && { tokenizer_class: tokenizerClass }),
+    torch_dtype: TORCH_NAMES[dtype],
   };
 }

@@ -4,7 +4,10 @@ import { readJsonFile } from '../files.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
 import { type GPT2Config, parameterShapes } from './config.js';
 import { configFromHuggingFace } from './hf-config.js';
+import { openLlmcWeights, readLlmcConfig } from './llmc.js';
+import { checkModelFile, isFile } from './model-file.js';
 import type { TensorEntry } from './safetensors.js';
+import type { OpenWeights } from './tensor-source.js';
 import { chooseWeightFiles, WeightFiles } from './weight-files.js';
 
 const CONFIG = 'config.json';
@@ -15,38 +18,67 @@ const BUFFERS = /\.attn\.(bias|masked_bias)$/;
 /** Prefixes under which the same tensors are found in the wild. */
 const PREFIX = /^(?:model\.)?(?:transformer\.)?/;
 
-/** The folder of a model, be it given as such or as the name of a model on the Hub, which is fetched then. */
-export async function modelFolder(folderOrName: string, options?: HubOptions): Promise<string> {
-  return folderOf(folderOrName, (names, where) => [CONFIG, ...chooseWeightFiles(names, where)], options);
+/**
+ * Where a model lies: in a folder in Hugging Face's layout, also of the Hub, from which it is fetched then; or in a file of
+ * llm.c's.
+ *
+ * @throws KotodamaError `ERR_MODEL_FILE` for another file
+ */
+export async function modelPath(name: string, options?: HubOptions): Promise<string> {
+  if (await isFile(name)) {
+    await checkModelFile(name);
+    return name;
+  }
+  return folderOf(name, (names, where) => [CONFIG, ...chooseWeightFiles(names, where)], options);
 }
 
-/** The configuration of the model in a folder or on the Hub. */
+/** The configuration of a model in a folder, a file or on the Hub. */
 export async function readConfig(folderOrName: string, options?: HubOptions): Promise<GPT2Config> {
+  if (await isFile(folderOrName)) {
+    await checkModelFile(folderOrName);
+    return readLlmcConfig(folderOrName);
+  }
   const path = join(await folderOf(folderOrName, () => [CONFIG], options), CONFIG);
   return configFromHuggingFace(await readJsonFile(path, 'ERR_MODEL_FILE'), path);
 }
 
 /**
- * Reads the weights of the model in a folder, one tensor at a time, under the names of {@link parameterShapes}.
+ * Opens the weights of the model in a folder or file, under the names of {@link parameterShapes}.
  *
- * Names may lack `transformer.` or have `model.` before it; `lm_head.weight` may be there when it equals the token
- * embedding, with which it is tied.
+ * Names in a folder's files may lack `transformer.` or have `model.` before it; `lm_head.weight` may be there when it equals
+ * the token embedding, with which it is tied.
  *
- * @throws KotodamaError `ERR_MODEL_FILE` that names the tensor which is missing, unknown or of another shape; before the
- *   first `write`.
+ * @throws KotodamaError `ERR_MODEL_FILE` that names the tensor which is missing, unknown or of another shape
  */
-export async function readWeights(
-  folder: string,
-  config: GPT2Config,
-  write: (name: string, values: Float32Array) => Promise<void>,
-): Promise<void> {
-  const files = await WeightFiles.open(folder);
+export async function openWeights(path: string, config: GPT2Config): Promise<OpenWeights> {
+  if (await isFile(path)) return openLlmcWeights(path);
+  const files = await WeightFiles.open(path);
   try {
     const entries = matchTensors(files, config);
     await checkHead(files, entries);
-    for (const { name } of parameterShapes(config)) await write(name, await files.read(entry(entries, name).name));
-  } finally {
+    const tensors = parameterShapes(config).map(({ name, shape }) => ({
+      name,
+      shape,
+      read: () => files.read(entry(entries, name).name),
+    }));
+    return { tensors, close: () => files.close() };
+  } catch (error) {
     await files.close();
+    throw error;
+  }
+}
+
+/** Reads these weights one tensor at a time; what is wrong with the files shows before the first `write`. */
+export async function readWeights(
+  path: string,
+  config: GPT2Config,
+  write: (name: string, values: Float32Array) => Promise<void>,
+): Promise<void> {
+  const { tensors, close } = await openWeights(path, config);
+  try {
+    for (const { name, read } of tensors) await write(name, await read());
+  } finally {
+    await close();
   }
 }
 

@@ -1,28 +1,29 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { KotodamaError, messageOf } from '../errors.js';
+import { messageOf } from '../errors.js';
 import { ioError, writeAtomically } from '../files.js';
 import { describe } from '../validate.js';
-import { bf16ToFloat32, f16ToFloat32 } from './half.js';
+import { decode, ENCODINGS, type FloatType } from './encoding.js';
+import { CHUNK_BYTES, elements, malformed, readFully, writeFully } from './file-parts.js';
+import { storedBytes, type TensorSource, writeTensor } from './tensor-source.js';
+
+export type { TensorSource } from './tensor-source.js';
 
 /*
  * The safetensors format (https://github.com/huggingface/safetensors#format): 8 bytes little-endian N, N bytes of JSON
  * header, then the tensors' bytes without gaps. Numbers are little-endian, as is every machine that Node.js runs this on.
  */
 
-/** Bytes per element of the types that can be read. */
-const ITEM_BYTES = { F32: 4, F16: 2, BF16: 2 } as const;
+/** The types that can be read and written. */
+const TYPES: Readonly<Record<string, FloatType>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
 
 /** Every type of the format, for telling a type that we cannot read from one that does not exist. */
 const ALL_TYPES: Record<string, number> = {
-  ...{ BOOL: 1, U8: 1, I8: 1, F8_E5M2: 1, F8_E4M3: 1, I16: 2, U16: 2, ...ITEM_BYTES },
-  ...{ I32: 4, U32: 4, F64: 8, I64: 8, U64: 8 },
+  ...{ BOOL: 1, U8: 1, I8: 1, F8_E5M2: 1, F8_E4M3: 1, I16: 2, U16: 2, F16: 2, BF16: 2 },
+  ...{ F32: 4, I32: 4, U32: 4, F64: 8, I64: 8, U64: 8 },
 };
 
 /** The limit of the reference implementation; keeps a hostile length from taking all memory. */
 const MAX_HEADER_BYTES = 100_000_000;
-
-/** Reads and writes move at most this much at once. */
-const CHUNK_BYTES = 16 * 2 ** 20;
 
 /** Where a tensor lies in a file. */
 export interface TensorEntry {
@@ -67,11 +68,12 @@ export class SafetensorsFile {
   async read(name: string): Promise<Float32Array> {
     const entry = this.tensors.get(name);
     if (entry === undefined) throw malformed(this.path, `there is no tensor '${name}'`);
-    if (!(entry.dtype in ITEM_BYTES)) {
-      throw malformed(this.path, `the type of tensor '${name}'`, Object.keys(ITEM_BYTES).join(', '), entry.dtype);
+    const type = TYPES[entry.dtype];
+    if (type === undefined) {
+      throw malformed(this.path, `the type of tensor '${name}'`, Object.keys(TYPES).join(', '), entry.dtype);
     }
     try {
-      return entry.dtype === 'F32' ? await this.readFloats(entry) : await this.readHalves(entry);
+      return await this.readValues(entry, type);
     } catch (cause) {
       throw ioError(cause, `${this.path} could not be read`);
     }
@@ -81,53 +83,42 @@ export class SafetensorsFile {
     await this.file.close();
   }
 
-  private async readFloats(entry: TensorEntry): Promise<Float32Array> {
-    const values = new Float32Array((entry.end - entry.begin) / 4);
-    for (let start = 0; start < values.byteLength; start += CHUNK_BYTES) {
-      const length = Math.min(CHUNK_BYTES, values.byteLength - start);
-      await readFully(this.path, this.file, new Uint8Array(values.buffer, start, length), entry.begin + start);
+  private async readValues({ begin, end }: TensorEntry, type: FloatType): Promise<Float32Array> {
+    const itemBytes = ENCODINGS[type].blockBytes;
+    const values = new Float32Array((end - begin) / itemBytes);
+    if (type === 'f32') {
+      await readFully(this.path, this.file, new Uint8Array(values.buffer), begin);
+      return values;
+    }
+    const chunk = new Uint8Array(Math.min(CHUNK_BYTES, end - begin));
+    for (let start = begin; start < end; start += chunk.length) {
+      const bytes = chunk.subarray(0, Math.min(chunk.length, end - start));
+      await readFully(this.path, this.file, bytes, start);
+      values.set(decode(type, bytes), (start - begin) / itemBytes);
     }
     return values;
   }
-
-  private async readHalves(entry: TensorEntry): Promise<Float32Array> {
-    const widen = entry.dtype === 'BF16' ? bf16ToFloat32 : f16ToFloat32;
-    const values = new Float32Array((entry.end - entry.begin) / 2);
-    const chunk = new Uint16Array(Math.min(CHUNK_BYTES / 2, values.length));
-    for (let start = 0; start < values.length; start += chunk.length) {
-      const part = chunk.subarray(0, Math.min(chunk.length, values.length - start));
-      const bytes = new Uint8Array(part.buffer, 0, part.byteLength);
-      await readFully(this.path, this.file, bytes, entry.begin + 2 * start);
-      widen(part, values.subarray(start, start + part.length));
-    }
-    return values;
-  }
-}
-
-/** A tensor to write: the values are asked for when their turn comes, so that one tensor at a time is in memory. */
-export interface TensorSource {
-  name: string;
-  shape: readonly number[];
-  read(): Promise<Float32Array> | Float32Array;
 }
 
 /**
- * Writes float32 tensors, one after another and atomically.
+ * Writes tensors, one after another and atomically.
  *
  * @param metadata strings to keep in the header; Transformers wants to see `format`.
- * @throws KotodamaError `ERR_IO` when the system refuses.
+ * @param type what the numbers are stored as; default float32.
+ * @throws KotodamaError `ERR_IO` when the system refuses, `ERR_NON_FINITE` when the type cannot hold a number.
  */
 export async function writeSafetensors(
   path: string,
   tensors: readonly TensorSource[],
   metadata: Record<string, string> = { format: 'pt' },
+  type: FloatType = 'f32',
 ): Promise<void> {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let end = 0;
   for (const { name, shape } of tensors) {
     const begin = end;
-    end += 4 * elements(shape);
-    header[name] = { dtype: 'F32', shape, data_offsets: [begin, end] };
+    end += storedBytes(shape, type);
+    header[name] = { dtype: type.toUpperCase(), shape, data_offsets: [begin, end] };
   }
   const json = Buffer.from(JSON.stringify(header), 'utf8');
   const prefix = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
@@ -136,16 +127,7 @@ export async function writeSafetensors(
 
   await writeAtomically(path, async (file) => {
     let position = await writeFully(file, prefix, 0);
-    for (const { name, shape, read } of tensors) {
-      const values = await read();
-      if (values.length !== elements(shape)) {
-        throw malformed(path, `values of '${name}'`, `${elements(shape)}`, `${values.length}`);
-      }
-      const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-      for (let start = 0; start < bytes.length; start += CHUNK_BYTES) {
-        position = await writeFully(file, bytes.subarray(start, start + CHUNK_BYTES), position);
-      }
-    }
+    for (const tensor of tensors) position = await writeTensor(path, file, tensor, type, position);
   });
 }
 
@@ -242,32 +224,4 @@ function object(path: string, what: string, value: unknown): Record<string, unkn
 
 function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
-}
-
-function elements(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
-
-function malformed(path: string, what: string, expected?: string, received?: string): KotodamaError {
-  return new KotodamaError('ERR_MODEL_FILE', `${path}: ${what}`, {
-    ...(expected !== undefined && { expected }),
-    ...(received !== undefined && { received }),
-  });
-}
-
-async function readFully(path: string, file: FileHandle, target: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < target.length; ) {
-    const { bytesRead } = await file.read(target, done, target.length - done, position + done);
-    if (bytesRead === 0) throw malformed(path, 'the file ended early (was it changed while being read?)');
-    done += bytesRead;
-  }
-}
-
-/** @returns the position after the bytes. */
-async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
-    done += bytesWritten;
-  }
-  return position + bytes.length;
 }

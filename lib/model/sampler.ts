@@ -2,14 +2,24 @@ import { CounterRandom } from '../data/random.js';
 import { KotodamaError } from '../errors.js';
 import type { OptionReader } from '../validate.js';
 
-/** How the next id is chosen; the same meaning and order as Transformers': temperature, then top-k, then top-p. */
+/**
+ * How the next id is chosen; the same meaning and order as Transformers': repetition penalty, temperature, top-k, top-p,
+ * min-p. Each step sees what the ones before it left.
+ */
 export interface SamplingOptions {
   /** Divides the logits: below 1 is more certain, above 1 more varied; 0 always takes the likeliest id [1]. */
   temperature?: number;
   /** Only the k likeliest ids, and those as likely as the last of them [all]. */
   topK?: number | undefined;
-  /** Only the likeliest ids that together reach this probability [1]. */
+  /** Only the likeliest ids that together reach this probability (Holtzman et al. 2020) [1]. */
   topP?: number | undefined;
+  /** Only ids at least this times as likely as the likeliest one (Nguyen et al. 2024) [0]. */
+  minP?: number | undefined;
+  /**
+   * Makes ids that the prompt or the new text has already less likely, when above 1: their logits are divided by it where
+   * they are positive and multiplied where they are negative (Keskar et al. 2019) [1].
+   */
+  repetitionPenalty?: number | undefined;
   /** Equal seeds choose equally [0]. */
   seed?: number;
 }
@@ -19,11 +29,13 @@ export interface SamplingRules {
   temperature: number;
   topK: number | undefined;
   topP: number;
+  minP: number;
+  repetitionPenalty: number;
   seed: number;
 }
 
 /** The names of {@link SamplingOptions}. */
-export const SAMPLING_NAMES = ['temperature', 'topK', 'topP', 'seed'] as const;
+export const SAMPLING_NAMES = ['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed'] as const;
 
 /** Reads sampling options with their limits. */
 export function readSampling(read: OptionReader): SamplingRules {
@@ -31,6 +43,8 @@ export function readSampling(read: OptionReader): SamplingRules {
     temperature: read.number('temperature', { min: 0 }, 1),
     topK: read.integer('topK', { min: 1 }, undefined),
     topP: read.number('topP', { above: 0, max: 1 }, 1),
+    minP: read.number('minP', { min: 0, max: 1 }, 0),
+    repetitionPenalty: read.number('repetitionPenalty', { min: 0.01, max: 100 }, 1),
     seed: read.integer('seed', { min: 0 }, 0),
   };
 }
@@ -38,17 +52,33 @@ export function readSampling(read: OptionReader): SamplingRules {
 /** Keeps sampling apart from other users of the same seed. */
 const STREAM = 0x73616d70;
 
-/** Chooses ids from logits; holds the random stream. */
+/** Chooses the ids of one text from logits; holds its random stream and the ids that it has. */
 export class Sampler {
   private readonly random: CounterRandom;
+  private readonly seen: Set<number>;
 
-  constructor(private readonly rules: SamplingRules) {
+  /** @param prompt the ids that the text begins with */
+  constructor(
+    private readonly rules: SamplingRules,
+    prompt: Iterable<number> = [],
+  ) {
     this.random = new CounterRandom(rules.seed, STREAM);
+    this.seen = new Set(prompt);
   }
 
-  /** @param logits (V) @returns an id @throws KotodamaError `ERR_NON_FINITE` when a logit is NaN or infinite. */
+  /**
+   * Chooses the next id of the text.
+   *
+   * @param logits (V)
+   * @throws KotodamaError `ERR_NON_FINITE` when a logit is NaN or infinite.
+   */
   pick(logits: Float32Array): number {
-    const probabilities = distribution(logits, this.rules);
+    const id = this.draw(distribution(logits, this.rules, this.seen));
+    this.seen.add(id);
+    return id;
+  }
+
+  private draw(probabilities: Float64Array): number {
     let rest = this.uniform();
     let last = 0;
     for (let id = 0; id < probabilities.length; id++) {
@@ -68,8 +98,17 @@ export class Sampler {
   }
 }
 
-/** The probability of every id under the rules; those that are filtered out have 0. */
-export function distribution(logits: Float32Array, { temperature, topK, topP }: SamplingRules): Float64Array {
+/**
+ * The probability of every id under the rules; those that are filtered out have 0.
+ *
+ * @param seen ids that the text has already
+ */
+export function distribution(
+  given: Float32Array,
+  { temperature, topK, topP, minP, repetitionPenalty }: SamplingRules,
+  seen: Iterable<number> = [],
+): Float64Array {
+  const logits = penalized(given, repetitionPenalty, seen);
   const best = largest(logits);
   const probabilities = new Float64Array(logits.length);
   if (temperature === 0) {
@@ -87,7 +126,23 @@ export function distribution(logits: Float32Array, { temperature, topK, topP }: 
     keepNucleus(probabilities, topP);
     normalize(probabilities);
   }
+  if (minP > 0) {
+    const least = minP * (probabilities[best] as number);
+    for (let id = 0; id < probabilities.length; id++) if ((probabilities[id] as number) < least) probabilities[id] = 0;
+    normalize(probabilities);
+  }
   return probabilities;
+}
+
+function penalized(logits: Float32Array, penalty: number, seen: Iterable<number>): Float32Array {
+  if (penalty === 1) return logits;
+  const result = logits.slice();
+  for (const id of seen) {
+    const logit = logits[id];
+    // The prompt may hold ids beyond those that have a text.
+    if (logit !== undefined) result[id] = logit < 0 ? logit * penalty : logit / penalty;
+  }
+  return result;
 }
 
 /** Index of the first largest logit. */
@@ -110,7 +165,7 @@ function kthLargest(values: Float32Array, k: number): number {
   return values.slice().sort()[values.length - k] as number;
 }
 
-/** Clears all but the likeliest ids whose sum first reaches `mass` (Holtzman et al. 2020); among equals the lower ids stay. */
+/** Clears all but the likeliest ids whose sum first reaches `mass`; among equals the lower ids stay. */
 function keepNucleus(probabilities: Float64Array, mass: number): void {
   const sorted = probabilities.slice().sort();
   let sum = 0;

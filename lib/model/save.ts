@@ -3,10 +3,15 @@ import { copyIntoFolder, ioError, makeFolder, writeJsonFile } from '../files.js'
 import type { TokenizerModel } from '../tokenizer/types.js';
 import type { GPT2Config } from './config.js';
 import { configToHuggingFace } from './hf-config.js';
-import { type TensorSource, writeSafetensors } from './safetensors.js';
+import type { TensorSource } from './tensor-source.js';
+import { type WeightOptions, writeWeights } from './write-weights.js';
 
 /** A tokenizer whose files can be saved beside the model. */
-export type SavedTokenizer = TokenizerModel & { readonly files?: readonly string[] };
+export type SavedTokenizer = TokenizerModel & {
+  readonly files?: readonly string[];
+  /** Transformers' class for it, where one is named. */
+  readonly className?: string | undefined;
+};
 
 /** What a folder in Hugging Face's layout is made of. */
 export interface PretrainedParts {
@@ -17,15 +22,20 @@ export interface PretrainedParts {
 }
 
 /** Writes such a folder: each file is replaced atomically, and the folder is made when it is missing. */
-export async function writePretrained(folder: string, { config, weights, tokenizer }: PretrainedParts): Promise<void> {
+export async function writePretrained(
+  folder: string,
+  { config, weights, tokenizer }: PretrainedParts,
+  options: WeightOptions = {},
+): Promise<void> {
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);
   });
   for (const file of tokenizer?.files ?? []) await copyIntoFolder(file, folder);
-  await writeSafetensors(join(folder, 'model.safetensors'), weights);
+  await writeWeights(folder, weights, options);
   const saved = { ...config };
   saved.bosTokenId ??= tokenizer?.bosTokenId;
   saved.eosTokenId ??= tokenizer?.eosTokenId;
   saved.padTokenId ??= tokenizer?.padTokenId;
-  await writeJsonFile(join(folder, 'config.json'), configToHuggingFace(saved));
+  const notes = { dtype: options.dtype, tokenizerClass: tokenizer?.className };
+  await writeJsonFile(join(folder, 'config.json'), configToHuggingFace(saved, notes));
 }

@@ -3,11 +3,12 @@ import { basename, join } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { readJsonFile } from '../files.js';
 import { describe } from '../validate.js';
+import { pickle } from './model-file.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 
-const SINGLE = 'model.safetensors';
-const INDEX = 'model.safetensors.index.json';
-const PICKLE = 'pytorch_model.bin';
+export const SINGLE_FILE = 'model.safetensors';
+export const INDEX_FILE = 'model.safetensors.index.json';
+const PICKLES = ['pytorch_model.bin', 'pytorch_model.bin.index.json'];
 
 /**
  * The weights among a repository's files.
@@ -16,11 +17,12 @@ const PICKLE = 'pytorch_model.bin';
  * @throws KotodamaError `ERR_MODEL_FILE` when there is nothing but a pickle
  */
 export function chooseWeightFiles(names: readonly string[], where: string): string[] {
-  if (names.includes(SINGLE)) return [SINGLE];
-  if (names.includes(INDEX)) return [INDEX, ...names.flatMap(partsOf)];
-  if (!names.includes(PICKLE)) return [SINGLE];
-  throw new KotodamaError('ERR_MODEL_FILE', `${where} has only ${PICKLE}, a Python pickle, which can run any code`, {
-    expected: SINGLE,
+  if (names.includes(SINGLE_FILE)) return [SINGLE_FILE];
+  if (names.includes(INDEX_FILE)) return [INDEX_FILE, ...names.flatMap(partsOf)];
+  const found = PICKLES.find((name) => names.includes(name));
+  if (found === undefined) return [SINGLE_FILE];
+  throw new KotodamaError('ERR_MODEL_FILE', `${where} has only ${found}, a Python pickle, which can run any code`, {
+    expected: SINGLE_FILE,
     hint:
       'a pull request there may have it (revision refs/pr/1, say), or in Python: ' +
       '`GPT2LMHeadModel.from_pretrained(name).save_pretrained(folder)`',
@@ -47,16 +49,11 @@ export class WeightFiles {
 
   /** @throws KotodamaError `ERR_MODEL_FILE` or `ERR_IO` */
   static async open(folder: string): Promise<WeightFiles> {
-    const single = join(folder, SINGLE);
-    const index = join(folder, INDEX);
+    const single = join(folder, SINGLE_FILE);
+    const index = join(folder, INDEX_FILE);
     if (await exists(single)) return WeightFiles.openAll(single, [single]);
     if (await exists(index)) return WeightFiles.openAll(index, await readIndex(folder, index));
-    if (await exists(join(folder, PICKLE))) {
-      throw new KotodamaError('ERR_MODEL_FILE', `${join(folder, PICKLE)} is a Python pickle, which can run any code`, {
-        expected: SINGLE,
-        hint: 'in Python, `GPT2LMHeadModel.from_pretrained(folder).save_pretrained(folder)` writes that file',
-      });
-    }
+    for (const name of PICKLES) if (await exists(join(folder, name))) throw pickle(join(folder, name), folder);
     return WeightFiles.openAll(single, [single]);
   }
 

@@ -8,6 +8,7 @@ export type JsonObject = { [key: string]: unknown };
 export interface AddedToken {
   id: number;
   content: string;
+  special?: boolean;
   lstrip?: boolean;
   rstrip?: boolean;
 }

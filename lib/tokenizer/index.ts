@@ -1,4 +1,6 @@
+export { addTokens } from './add-tokens.js';
 export type { JsonObject } from './check-tokenizer-json.js';
 export { loadSentencePiece, type SentencePieceOptions, SentencePieceTokenizer } from './sentencepiece/index.js';
 export { Tokenizer, type TokenizerSource } from './tokenizer.js';
-export type { TokenizerModel } from './types.js';
+export type { OpenTokenizer, TokenizerModel } from './types.js';
+export type { TokenKind, Vocabulary } from './vocabulary.js';

@@ -13,11 +13,14 @@ export interface TokenizerFiles {
   config: string | undefined;
   /** special_tokens_map.json */
   specialTokens: string | undefined;
+  /** config.json of the model beside it. */
+  modelConfig: string | undefined;
 }
 
 const JSON_NAME = 'tokenizer.json';
 const CONFIG_NAME = 'tokenizer_config.json';
 const SPECIAL_TOKENS_NAME = 'special_tokens_map.json';
+const MODEL_CONFIG_NAME = 'config.json';
 
 /** Names under which SentencePiece models are published, the likeliest first. */
 const SENTENCEPIECE_NAMES = ['spiece.model', 'tokenizer.model', 'sentencepiece.model', 'sentencepiece.bpe.model'];
@@ -37,6 +40,7 @@ export async function findTokenizerFiles(folder: string): Promise<TokenizerFiles
       kind: model === JSON_NAME ? 'json' : 'sentencepiece',
       config: pathOf(CONFIG_NAME),
       specialTokens: pathOf(SPECIAL_TOKENS_NAME),
+      modelConfig: pathOf(MODEL_CONFIG_NAME),
     };
   }
   throw new KotodamaError('ERR_TOKENIZER', `There is no tokenizer in ${folder}`, {
@@ -45,10 +49,18 @@ export async function findTokenizerFiles(folder: string): Promise<TokenizerFiles
   });
 }
 
+/** Whether a folder holds a tokenizer. */
+export async function holdsTokenizer(folder: string): Promise<boolean> {
+  return modelAmong(await listFolder(folder)) !== undefined;
+}
+
 /** The files of a repository that {@link findTokenizerFiles} would use. */
 export function chooseTokenizerFiles(names: readonly string[]): string[] {
-  const rest = [CONFIG_NAME, SPECIAL_TOKENS_NAME].filter((name) => names.includes(name));
-  return [modelAmong([...names].sort()) ?? JSON_NAME, ...rest];
+  const model = modelAmong([...names].sort()) ?? JSON_NAME;
+  const rest = [CONFIG_NAME, SPECIAL_TOKENS_NAME];
+  // A tokenizer.json says itself what it is; for a SentencePiece model that may stand in the model's config.json.
+  if (model !== JSON_NAME) rest.push(MODEL_CONFIG_NAME);
+  return [model, ...rest.filter((name) => names.includes(name))];
 }
 
 function modelAmong(names: readonly string[]): string | undefined {

@@ -3,8 +3,9 @@ import { KotodamaError, messageOf } from '../errors.js';
 import { ByteLevelEncoder } from './byte-level/byte-level-encoder.js';
 import { type AddedToken, asObject, checkTokenizerJson, type JsonObject } from './check-tokenizer-json.js';
 import { IdBuffer } from './id-buffer.js';
-import type { Utf8TokenizerModel } from './types.js';
+import type { OpenTokenizer, Utf8TokenizerModel } from './types.js';
 import { Utf8Scratch } from './utf8-scratch.js';
+import type { ByteLevelBpe, TokenKind, Vocabulary } from './vocabulary.js';
 
 /** What we use of `Tokenizer` of @huggingface/tokenizers, whose own types are lost under `module: nodenext`. */
 export interface HuggingFaceTokenizer {
@@ -30,7 +31,7 @@ const PARTS = ['normalizer', 'pre_tokenizer', 'post_processor', 'decoder'];
 const LONGEST_TEXT = 50_000;
 
 /** A tokenizer described by tokenizer.json and tokenizer_config.json. */
-export class JsonTokenizer implements Utf8TokenizerModel {
+export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
   readonly vocabSize: number;
   readonly bosTokenId: number | undefined;
   readonly eosTokenId: number | undefined;
@@ -41,6 +42,9 @@ export class JsonTokenizer implements Utf8TokenizerModel {
   private readonly fast: ByteLevelEncoder | undefined;
   private readonly scratch = new Utf8Scratch();
   private readonly ids = new IdBuffer();
+  private readonly model: JsonObject;
+  private readonly added: readonly AddedToken[];
+  private readonly plain: boolean;
 
   /**
    * @param json content of tokenizer.json
@@ -50,7 +54,10 @@ export class JsonTokenizer implements Utf8TokenizerModel {
   constructor(json: JsonObject, config: JsonObject = {}) {
     checkTokenizerJson(json);
     const { model, added_tokens: added = [] } = json;
-    this.fast = isPlainByteLevel(json, config, added) ? byteLevelEncoder(model, added) : undefined;
+    this.model = model;
+    this.added = added;
+    this.plain = isPlainByteLevel(json, config, added);
+    this.fast = this.plain ? byteLevelEncoder(model, added) : undefined;
     try {
       const absent = Object.fromEntries(PARTS.map((part) => [part, null]));
       // Who encodes without the library spares it the merges, of which it makes large tables.
@@ -66,6 +73,17 @@ export class JsonTokenizer implements Utf8TokenizerModel {
     this.eosTokenId = idOf(specialToken(config, 'eos_token'));
     this.padTokenId = idOf(specialToken(config, 'pad_token'));
     this.unkTokenId = idOf(specialToken(config, 'unk_token') ?? unknownToken(model));
+  }
+
+  get vocabulary(): Vocabulary {
+    const tokens = new Array<string | undefined>(this.vocabSize).fill(undefined);
+    for (const [token, id] of this.library.get_vocab()) tokens[id] = token;
+    const kinds = new Array<TokenKind>(this.vocabSize).fill('normal');
+    for (const { content, special } of this.added) {
+      const id = this.library.token_to_id(content);
+      if (id !== undefined) kinds[id] = special === true ? 'control' : 'user';
+    }
+    return { tokens, kinds, method: this.plain ? byteLevelBpe(this.model) : undefined };
   }
 
   encode(text: string): number[] {
@@ -186,6 +204,16 @@ function isPlainByteLevel(json: JsonObject, config: JsonObject, added: readonly 
     config.do_lowercase_and_remove_accent !== true &&
     added.every(({ lstrip, rstrip }) => lstrip !== true && rstrip !== true)
   );
+}
+
+/** The merges of a model that does nothing but merge. */
+function byteLevelBpe({ merges, ...model }: JsonObject): ByteLevelBpe | undefined {
+  const plain = ['continuing_subword_prefix', 'end_of_word_suffix', 'dropout'].every((key) => !model[key]);
+  if (!plain || model.ignore_merges === true || model.byte_fallback === true || !Array.isArray(merges)) {
+    return undefined;
+  }
+  const text = (merge: unknown) => (Array.isArray(merge) ? merge.join(' ') : String(merge));
+  return { kind: 'byte-level-bpe', merges: merges.map(text) };
 }
 
 function quoted(text: string): string {

@@ -1,12 +1,19 @@
 import { createHash } from 'node:crypto';
-import { resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
 import type { JsonObject } from './check-tokenizer-json.js';
 import { loadSentencePiece, type SpecialTokens } from './sentencepiece/index.js';
-import { chooseTokenizerFiles, findTokenizerFiles, fingerprintOf, readJsonObject } from './tokenizer-files.js';
+import {
+  chooseTokenizerFiles,
+  findTokenizerFiles,
+  fingerprintOf,
+  readJsonObject,
+  type TokenizerFiles,
+} from './tokenizer-files.js';
 import { JsonTokenizer, specialToken } from './tokenizer-json.js';
-import type { TokenizerModel } from './types.js';
+import type { OpenTokenizer } from './types.js';
+import type { Vocabulary } from './vocabulary.js';
 
 /** Enough to build the same tokenizer in another thread. Survives `structuredClone`. */
 export interface TokenizerSource {
@@ -16,25 +23,45 @@ export interface TokenizerSource {
   fingerprint: string;
 }
 
+/** The one class of Transformers that takes a `spiece.model` as it is, whatever its name says. */
+const PLAIN_SENTENCEPIECE = 'BertGenerationTokenizer';
+
+/** Where a tokenizer came from. */
+interface TokenizerOrigin {
+  files?: readonly string[];
+  className?: string | undefined;
+  /** Its folder. */
+  dir?: string;
+}
+
 /**
  * Turns text into token ids and back.
  *
  *     const tokenizer = await Tokenizer.fromPretrained('path/to/folder');
  *     tokenizer.decode(tokenizer.encode('言語モデル')); // '言語モデル'
  */
-export class Tokenizer implements TokenizerModel {
+export class Tokenizer implements OpenTokenizer {
   /** The files that it came from, for copies beside a model; none for {@link Tokenizer.fromJson}. */
   readonly files: readonly string[];
   /** sha256 over those files: equal for equal tokenizers. */
   readonly fingerprint: string;
+  /**
+   * Transformers' class for it: the one that its files or the config.json beside them name, else the plain one for a
+   * `spiece.model`. Without one Transformers takes GPT-2's own, which reads tokenizer.json.
+   */
+  readonly className: string | undefined;
   /** Undefined for a tokenizer that was built in memory. */
   readonly source: TokenizerSource | undefined;
-  private readonly model: TokenizerModel;
+  private readonly model: OpenTokenizer;
 
-  private constructor(model: TokenizerModel, files: readonly string[], fingerprint: string, dir?: string) {
+  private constructor(
+    model: OpenTokenizer,
+    { files = [], fingerprint, className, dir }: TokenizerOrigin & { fingerprint: string },
+  ) {
     this.model = model;
     this.files = files;
     this.fingerprint = fingerprint;
+    this.className = className;
     this.source = dir === undefined ? undefined : { dir, fingerprint };
   }
 
@@ -55,7 +82,8 @@ export class Tokenizer implements TokenizerModel {
     }
     const files = [found.model, found.config, found.specialTokens].filter((path) => path !== undefined);
     const model = await loadModel(found.model, found.kind, config);
-    return new Tokenizer(model, files, await fingerprintOf(files), resolve(dir));
+    const fingerprint = await fingerprintOf(files);
+    return new Tokenizer(model, { files, fingerprint, className: await classNameOf(found, config), dir: resolve(dir) });
   }
 
   /**
@@ -66,7 +94,7 @@ export class Tokenizer implements TokenizerModel {
     const fingerprint = createHash('sha256')
       .update(JSON.stringify([json, config]))
       .digest('hex');
-    return new Tokenizer(new JsonTokenizer(json, config), [], fingerprint);
+    return new Tokenizer(new JsonTokenizer(json, config), { fingerprint });
   }
 
   /** Number of ids: the smallest vocabSize that a model may have. */
@@ -94,6 +122,11 @@ export class Tokenizer implements TokenizerModel {
     return this.model.unkTokenId;
   }
 
+  /** The tokens and how they are made. */
+  get vocabulary(): Vocabulary {
+    return this.model.vocabulary;
+  }
+
   /**
    * Ids of `text`; nothing is added before or after. Lines of any length take time in proportion to it. A text of more
    * than 50,000 characters is cut at a space before a tokenizer.json of another kind than GPT-2's sees it.
@@ -108,7 +141,15 @@ export class Tokenizer implements TokenizerModel {
   }
 }
 
-async function loadModel(path: string, kind: 'json' | 'sentencepiece', config: JsonObject): Promise<TokenizerModel> {
+/** See {@link Tokenizer.className}. */
+async function classNameOf({ model, modelConfig }: TokenizerFiles, config: JsonObject): Promise<string | undefined> {
+  // That file is the model's: what is wrong with it is complained about where the model is loaded.
+  const beside = modelConfig === undefined ? {} : await readJsonObject(modelConfig).catch((): JsonObject => ({}));
+  const named = [config, beside].map(({ tokenizer_class: name }) => name).find((name) => typeof name === 'string');
+  return named ?? (basename(model) === 'spiece.model' ? PLAIN_SENTENCEPIECE : undefined);
+}
+
+async function loadModel(path: string, kind: 'json' | 'sentencepiece', config: JsonObject): Promise<OpenTokenizer> {
   if (kind === 'sentencepiece') return loadSentencePiece(path, { specialTokens: specialTokensOf(config) });
   const json = await readJsonObject(path);
   try {

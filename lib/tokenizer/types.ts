@@ -1,4 +1,5 @@
 import type { IdBuffer } from './id-buffer.js';
+import type { Vocabulary } from './vocabulary.js';
 
 /** What the data pipeline, generation and evaluation need of a tokenizer. */
 export interface TokenizerModel {
@@ -22,4 +23,10 @@ export interface TokenizerModel {
 export interface Utf8TokenizerModel extends TokenizerModel {
   /** Adds the ids of the text `bytes[start..end)`, which must be well-formed UTF-8. */
   encodeUtf8(bytes: Uint8Array, start: number, end: number, ids: IdBuffer): void;
+}
+
+/** A tokenizer that shows what it consists of. */
+export interface OpenTokenizer extends TokenizerModel {
+  /** The tokens and how they are made. */
+  readonly vocabulary: Vocabulary;
 }

@@ -42,6 +42,8 @@ export interface TrainingOptions {
   saveEvery: number;
   /** Checkpoints kept. Default 3. */
   keep: number;
+  /** Tensors that keep their weights, as `model.freeze` takes them. Default: none. */
+  freeze: readonly string[] | undefined;
 }
 
 /** The one table of training options. */
@@ -85,6 +87,12 @@ export const TRAINING_OPTIONS = {
     help: 'steps between checkpoints; 0: at the end alone',
   },
   keep: { kind: 'integer', range: { min: 1 }, default: 3, help: 'checkpoints kept' },
+  freeze: {
+    kind: 'strings',
+    placeholder: 'PATTERN...',
+    fixed: true,
+    help: "tensors that keep their weights, such as wte, 'h.[0-5]' or '*.bias'",
+  },
 } as const satisfies Record<keyof TrainingOptions, OptionSpec>;
 
 /** Reads the training options; problems are noted in `reader`, absent ones become their defaults. */

@@ -1,13 +1,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Batch, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
+import { evaluate } from '../evaluation/evaluate.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { SavedTokenizer } from '../model/save.js';
 import { OptionReader } from '../validate.js';
 import { type BatchSource, BatchStream, countBatches } from './batch-stream.js';
 import { newestCheckpoint, type SavedCheckpoint, STATE_VERSION, setAside, type TrainerState } from './checkpoint.js';
 import { CheckpointSaver, type SaveOutcome } from './checkpoint-saver.js';
-import { evaluate } from './evaluate.js';
 import type {
   CheckpointEvent,
   EvalEvent,
@@ -172,11 +172,12 @@ class Run {
     };
   }
 
-  /** Ends the data's workers and a save that is under way, and leaves no half-accumulated gradient in the model. */
+  /** Ends the data's workers and a save that is under way; leaves no half-accumulated gradient and nothing frozen. */
   async close(): Promise<void> {
     await this.saver.settle();
     await this.stream.close();
     if (this.midStep) await this.given.model.zeroGradients();
+    if (this.options.freeze !== undefined) this.given.model.freeze([]);
   }
 
   private get aborted(): boolean {
@@ -186,6 +187,7 @@ class Run {
   private async *start(): AsyncGenerator<StartEvent | WarningEvent, void, void> {
     const { model, train, out, resume = false } = this.given;
     const warnings: string[] = [];
+    if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
     await openRunFolder(out, resume);
     if (resume) warnings.push(...(await this.resume()));
 

@@ -4,7 +4,7 @@ import t from 'tap';
 import { GPT2 } from '../../dist/index.js';
 
 const fixtures = 'test/unit/fixtures/model-files';
-const expected: { prompt: number[]; greedy: number[] } = JSON.parse(
+const expected: { prompt: number[]; greedy: number[]; penalized: number[] } = JSON.parse(
   await readFile(join(fixtures, 'expected.json'), 'utf8'),
 );
 const model = await GPT2.fromPretrained(join(fixtures, 'hf'), { device: 'cpu' });
@@ -66,6 +66,50 @@ t.test('equal seeds give equal ids', async (t) => {
   t.notSame(await draw(4), first);
 });
 
+t.test('several texts in one batch are those of their seeds alone, beyond the context too', async (t) => {
+  const options = { tokenizer, maxNewTokens: 120, temperature: 1.5, topK: 40, minP: 0.02, repetitionPenalty: 1.1 };
+  const texts = ['', '', ''];
+  const order: number[] = [];
+  for await (const { sample, text } of model.generateSamples('a魂', { ...options, seed: 8, numSamples: 3 })) {
+    texts[sample] += text;
+    order.push(sample);
+  }
+  const alone: string[] = [];
+  for (const seed of [8, 9, 10]) alone.push((await collect(model.generate('a魂', { ...options, seed }))).join(''));
+  t.same(texts, alone);
+  t.equal(new Set(alone).size, 3);
+  t.notSame(order, [...order].sort(), 'they come in turn');
+
+  const none = { ...options, numSamples: 0 };
+  await t.rejects(collect(model.generateSamples('a', none)), { code: 'ERR_OPTIONS', message: /numSamples/ });
+  const one = { ...options, numSamples: 2 } as object;
+  await t.rejects(collect(model.generate('a', one as never)), { code: 'ERR_OPTIONS', message: /numSamples/ });
+});
+
+t.test('each text of a batch ends by itself', async (t) => {
+  const options = { tokenizer, maxNewTokens: 40, temperature: 2, eosTokenId: 7, seed: 3 };
+  const stop = ['aa'];
+  const texts = Array.from({ length: 8 }, () => '');
+  for await (const { sample, text } of model.generateSamples('a', { ...options, stop, numSamples: 8 })) {
+    texts[sample] += text;
+  }
+  const lengths = new Set<number>();
+  for (const [index, text] of texts.entries()) {
+    const alone = await collect(model.generate('a', { ...options, stop, seed: 3 + index }));
+    t.equal(text, alone.join(''), `sample ${index}`);
+    lengths.add(text.length);
+  }
+  t.ok(lengths.size > 3, `different lengths: ${[...lengths]}`);
+});
+
+t.test("the repetition penalty knows the prompt: Transformers' first ids under it", async (t) => {
+  const plain = await collect(model.generateIds(expected.prompt, { temperature: 0, maxNewTokens: 21 }));
+  const options = { temperature: 0, maxNewTokens: 21, eosTokenId: null };
+  const found = await collect(model.generateIds(expected.prompt, { ...options, repetitionPenalty: 1.8 }));
+  t.same(found, expected.penalized);
+  t.notSame(found, plain);
+});
+
 t.test('ends at the end id, which is not yielded', async (t) => {
   const end = expected.greedy[2];
   const before = expected.greedy.slice(0, expected.greedy.indexOf(end));
@@ -118,8 +162,9 @@ t.test('an AbortSignal ends it, and the model goes on', async (t) => {
 });
 
 t.test('wrong options are named together', async (t) => {
-  const wrong = { temperature: -1, topk: 3, topP: 0, maxNewTokens: 1.5, signal: 3 };
-  const patterns = [/5 problems/, /temperature/, /did you mean topK/, /topP/, /maxNewTokens/, /signal/];
+  const wrong = { temperature: -1, topk: 3, topP: 0, maxNewTokens: 1.5, signal: 3, minP: 2, repetitionPenalty: 0 };
+  const names = [/temperature/, /did you mean topK/, /topP/, /maxNewTokens/, /signal/, /minP/, /repetitionPenalty/];
+  const patterns = [/7 problems/, ...names];
   for (const message of patterns) {
     await t.rejects(collect(model.generateIds([3], wrong as never)), { code: 'ERR_OPTIONS', message });
   }

@@ -3,7 +3,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import {
   describeOptions,
+  EVALUATE_OPTIONS,
+  EXPORT_OPTIONS,
   flagOf,
+  GENERATE_OPTIONS,
   parseFlags,
   readConfigFile,
   readOptions,
@@ -103,5 +106,7 @@ t.test('help shows every option with its default', async (t) => {
   for (const name of Object.keys(TRAIN_OPTIONS)) t.match(text, `${flagOf(name)}`);
   t.match(text, /--batch-size N +blocks per micro-batch \[3\]/);
   t.match(text, /--schedule cosine\|linear\|constant\|wsd/);
-  t.ok(text.split('\n').every((line) => line.length <= 120));
+  for (const table of [TRAIN_OPTIONS, GENERATE_OPTIONS, EVALUATE_OPTIONS, EXPORT_OPTIONS]) {
+    for (const line of describeOptions(table).split('\n')) t.ok(line.length <= 120, line);
+  }
 });

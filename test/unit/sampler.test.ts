@@ -1,8 +1,9 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import t from 'tap';
 import { distribution, Sampler } from '../../dist/model/sampler.js';
 
-const RULES = { temperature: 1, topK: undefined, topP: 1, seed: 0 };
+const RULES = { temperature: 1, topK: undefined, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0 };
 
 /** Logits whose softmax is proportional to `weights`. */
 function logits(...weights: number[]): Float32Array {
@@ -34,6 +35,55 @@ t.test('distributions worked out by hand', async (t) => {
   }
 });
 
+t.test('min-p and the repetition penalty, worked out by hand', async (t) => {
+  const weights = logits(1, 4, 2, 1);
+  const cases: [string, Float32Array, object, number[], number[]][] = [
+    ['min-p', weights, { minP: 0.4 }, [], [0, 4 / 6, 2 / 6, 0]],
+    ['min-p keeps what is likely enough', weights, { minP: 0.2 }, [], [1 / 8, 4 / 8, 2 / 8, 1 / 8]],
+    ['min-p of 1 leaves the likeliest', weights, { minP: 1 }, [], [0, 1, 0, 0]],
+    ['min-p looks at what temperature made', weights, { minP: 0.2, temperature: 0.5 }, [], [0, 16 / 20, 4 / 20, 0]],
+    ['a positive logit is divided', logits(1, 16, 4), { repetitionPenalty: 2 }, [1], [1 / 9, 4 / 9, 4 / 9]],
+    ['a negative one is multiplied', logits(1, 1 / 2, 1), { repetitionPenalty: 2 }, [1], [4 / 9, 1 / 9, 4 / 9]],
+    ['the penalty counts once', logits(1, 16, 4), { repetitionPenalty: 2 }, [1, 1, 1], [1 / 9, 4 / 9, 4 / 9]],
+    ['greedy too', logits(1, 16, 8), { repetitionPenalty: 2, temperature: 0 }, [1], [0, 0, 1]],
+    ['ids beyond the logits are none of them', logits(1, 1), { repetitionPenalty: 2 }, [7], [1 / 2, 1 / 2]],
+  ];
+  for (const [name, values, rules, seen, expected] of cases) {
+    const before = values.slice();
+    const found = distribution(values, { ...RULES, ...rules }, seen);
+    const error = Math.max(...expected.map((value, id) => Math.abs(value - found[id])));
+    t.ok(error < 1e-6, `${name}: ${found}`);
+    t.same(values, before, 'the logits themselves stay');
+  }
+});
+
+t.test("Transformers' own processors give the same distributions", async (t) => {
+  const fixture = new URL('fixtures/sampling/expected.json', import.meta.url);
+  const cases: { options: Record<string, number>; logits: number[]; seen: number[]; probabilities: number[] }[] =
+    JSON.parse(readFileSync(fixture, 'utf8'));
+  for (const { options, logits, seen, probabilities } of cases) {
+    const { temperature = 1, top_k: topK, top_p: topP = 1, min_p: minP = 0, repetition_penalty = 1 } = options;
+    const rules = { temperature, topK, topP, minP, repetitionPenalty: repetition_penalty, seed: 0 };
+    const found = distribution(Float32Array.from(logits), rules, seen);
+    const error = Math.max(...probabilities.map((value, id) => Math.abs(value - found[id])));
+    t.ok(error < 1e-6, `${JSON.stringify(options)}: ${error}`);
+    t.same(
+      found.map((p) => Number(p > 0)),
+      Float64Array.from(probabilities, (p) => Number(p > 0)),
+      'the same ids are left',
+    );
+  }
+});
+
+t.test('a sampler punishes what the prompt has, and then what it chose', async (t) => {
+  const sampler = new Sampler({ ...RULES, temperature: 0, repetitionPenalty: 10 }, [3]);
+  const values = logits(2, 3, 4, 5);
+  t.same(
+    Array.from({ length: 5 }, () => sampler.pick(values)),
+    [2, 1, 0, 3, 3],
+  );
+});
+
 t.test('any rules give a distribution that holds one of the likeliest ids', async (t) => {
   const property = fc.property(
     fc.float32Array({ minLength: 1, maxLength: 40, noNaN: true, noDefaultInfinity: true }),
@@ -41,12 +91,13 @@ t.test('any rules give a distribution that holds one of the likeliest ids', asyn
       temperature: fc.double({ min: 0, max: 5, noNaN: true }),
       topK: fc.option(fc.integer({ min: 1, max: 50 }), { nil: undefined }),
       topP: fc.double({ min: 0, max: 1, minExcluded: true, noNaN: true }),
+      minP: fc.double({ min: 0, max: 1, noNaN: true }),
     }),
     (values, rules) => {
       const found = distribution(values, { ...RULES, ...rules });
       const sum = found.reduce((a, b) => a + b, 0);
       // Logits closer than float64 resolves at this temperature are equally likely; the first of them may stand for all.
-      const everything = distribution(values, { ...RULES, ...rules, topP: 1 });
+      const everything = distribution(values, { ...RULES, ...rules, topP: 1, minP: 0 });
       const likeliest = Math.max(...everything);
       const kept = found.some((p, id) => p > 0 && everything[id] === likeliest);
       return Math.abs(sum - 1) < 1e-9 && kept && found.every((p) => p >= 0);

@@ -1,6 +1,6 @@
 import { type Dirent, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { KotodamaError } from '../../errors.js';
+import { alternativesIn, matcherOf } from '../../pattern.js';
 
 /** Whether a name is a pattern: it holds `*`, `?`, `[...]` or `{a,b}`, and no file has just this name. */
 export function isPattern(name: string): boolean {
@@ -14,14 +14,6 @@ export function isPattern(name: string): boolean {
  */
 export function filesMatching(pattern: string): string[] {
   return [...new Set(alternativesIn(pattern).flatMap((single) => matchesOf(single)))].sort();
-}
-
-/** `a{b,c}d` as `abd`, `acd`. */
-function alternativesIn(pattern: string): string[] {
-  const found = /\{([^{}]*,[^{}]*)\}/.exec(pattern);
-  if (found === null) return [pattern];
-  const [before, after] = [pattern.slice(0, found.index), pattern.slice(found.index + found[0].length)];
-  return (found[1] as string).split(',').flatMap((choice) => alternativesIn(before + choice + after));
 }
 
 function matchesOf(pattern: string): string[] {
@@ -66,24 +58,5 @@ function entriesOf(folder: string): Dirent[] {
   } catch {
     // A folder that is missing or closed to us holds no match.
     return [];
-  }
-}
-
-/** One name's pattern as a regular expression; undefined when it is plain. */
-function matcherOf(part: string): RegExp | undefined {
-  if (!/[*?[]/.test(part)) return undefined;
-  const source = part.replaceAll(/\*+|\?|\[(!?)(\]?[^\]]*)\]|[^*?[]+|\[/g, (token, not: string, set: string) => {
-    if (token.startsWith('*')) return '.*';
-    if (token === '?') return '.';
-    if (set !== undefined) return `[${not === '!' ? '^' : ''}${set.replaceAll(/[\\\]^[]/g, '\\$&')}]`;
-    return token.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&');
-  });
-  try {
-    return new RegExp(`^${source}$`, 'su');
-  } catch (cause) {
-    throw new KotodamaError('ERR_OPTIONS', `${part} is not a pattern`, {
-      expected: 'ranges in order, e.g. [a-z]',
-      cause,
-    });
   }
 }

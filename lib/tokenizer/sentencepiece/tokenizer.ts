@@ -1,8 +1,9 @@
 import { readFile, stat } from 'node:fs/promises';
 import { KotodamaError, messageOf } from '../../errors.js';
 import { IdBuffer } from '../id-buffer.js';
-import type { Utf8TokenizerModel } from '../types.js';
+import type { OpenTokenizer, Utf8TokenizerModel } from '../types.js';
 import { Utf8Scratch } from '../utf8-scratch.js';
+import type { TokenKind, Vocabulary } from '../vocabulary.js';
 import { BpeSegmenter } from './bpe.js';
 import { Decoder } from './decoder.js';
 import {
@@ -38,13 +39,27 @@ export interface SentencePieceOptions {
   specialTokens?: SpecialTokens;
 }
 
+const KINDS: Readonly<Record<number, TokenKind>> = {
+  [PieceType.normal]: 'normal',
+  [PieceType.unknown]: 'unknown',
+  [PieceType.control]: 'control',
+  [PieceType.userDefined]: 'user',
+  [PieceType.unused]: 'unused',
+  [PieceType.byte]: 'byte',
+};
+
+const METHODS: Readonly<Record<number, 'unigram' | 'sentencepiece-bpe'>> = {
+  [ModelType.unigram]: 'unigram',
+  [ModelType.bpe]: 'sentencepiece-bpe',
+};
+
 /**
  * A SentencePiece tokenizer: unigram, BPE, word or character model.
  *
  * `encode` gives the ids that SentencePiece itself gives. Nothing is added before or after them, and the text of
  * control pieces such as `<s>` is ordinary text. Lone surrogates count as U+FFFD.
  */
-export class SentencePieceTokenizer implements Utf8TokenizerModel {
+export class SentencePieceTokenizer implements Utf8TokenizerModel, OpenTokenizer {
   readonly vocabSize: number;
   readonly bosTokenId: number | undefined;
   readonly eosTokenId: number | undefined;
@@ -80,6 +95,18 @@ export class SentencePieceTokenizer implements Utf8TokenizerModel {
     this.eosTokenId = this.specialId('eos', special.eos, model.eosPiece);
     this.padTokenId = this.specialId('pad', special.pad, model.padPiece);
     this.unkTokenId = this.specialId('unk', special.unk, model.pieces[unkId]!) ?? unkId;
+  }
+
+  get vocabulary(): Vocabulary {
+    const { pieces, types, scores, normalizer, modelType, treatWhitespaceAsSuffix, byteFallback } = this.model;
+    const { charsmap, addDummyPrefix, removeExtraWhitespaces } = normalizer;
+    const kind = normalizer.escapeWhitespaces ? METHODS[modelType] : undefined;
+    const rules = { charsmap, addDummyPrefix, removeExtraWhitespaces, treatWhitespaceAsSuffix, byteFallback };
+    return {
+      tokens: pieces,
+      kinds: Array.from(types, (type) => KINDS[type] as TokenKind),
+      method: kind === undefined ? undefined : { kind, scores, ...rules },
+    };
   }
 
   /** @throws KotodamaError ERR_DATA if `text` is no string or has more than 2^26 UTF-16 units */

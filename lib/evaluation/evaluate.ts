@@ -12,32 +12,35 @@ export interface Evaluation {
   whole: boolean;
 }
 
+export interface EvaluateOptions {
+  /** Batches to read. Default: all of them. */
+  limit?: number | undefined;
+  /** Ends it after the batch at hand. */
+  signal?: AbortSignal | undefined;
+  /** Hears of each batch once it is measured. */
+  onBatch?: ((batch: Batch) => void) | undefined;
+}
+
 /**
- * Measures a model on batches, without touching gradients.
+ * Measures a model on batches, without touching gradients: the mean loss in nats is `lossSum / tokens`, the perplexity
+ * exp of that, bits per byte `lossSum / ln 2` over the bytes of the text.
  *
- * @param options.limit batches to read; default all of them.
- * @param options.onBatch called after each batch with the number of batches so far.
  * @throws KotodamaError `ERR_DATA` when the batches hold no label.
  */
 export async function evaluate(
   model: GPT2,
   batches: AsyncIterable<Batch>,
-  options: {
-    limit?: number | undefined;
-    signal?: AbortSignal | undefined;
-    onBatch?: ((count: number) => void) | undefined;
-  } = {},
+  { limit = Number.POSITIVE_INFINITY, signal, onBatch }: EvaluateOptions = {},
 ): Promise<Evaluation> {
-  const { limit = Number.POSITIVE_INFINITY, signal, onBatch } = options;
   const total: Evaluation = { lossSum: 0, tokens: 0, whole: true };
   let count = 0;
   for await (const batch of batches) {
     const { lossSum, tokens } = await model.evaluate(batch);
     total.lossSum += lossSum;
     total.tokens += tokens;
-    onBatch?.(++count);
+    onBatch?.(batch);
     if (signal?.aborted === true) return { ...total, whole: false };
-    if (count >= limit) break;
+    if (++count >= limit) break;
   }
   if (total.tokens === 0) {
     throw new KotodamaError('ERR_DATA', 'The evaluation data holds no token to predict', {

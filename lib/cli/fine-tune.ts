@@ -1,0 +1,89 @@
+import { existsSync } from 'node:fs';
+import { KotodamaError } from '../errors.js';
+import type { GPT2Config } from '../model/config.js';
+import { GPT2, type ModelOptions } from '../model/gpt2.js';
+import { isFile } from '../model/model-file.js';
+import { readConfig } from '../model/pretrained.js';
+import { Tokenizer } from '../tokenizer/tokenizer.js';
+import { holdsTokenizer } from '../tokenizer/tokenizer-files.js';
+import { firstDifference } from '../tokenizer/vocabulary.js';
+import { showDownloads } from './download.js';
+
+/** What `kotodama train` is told about the model to begin with. */
+interface TuningArguments {
+  initFrom: string;
+  blockSize?: number;
+  dropout?: number;
+}
+
+/**
+ * Loads the model of `--init-from` for training with a tokenizer: its context shortened to `--block-size`, its embedding
+ * grown by the tokens that the tokenizer has beyond the model's own. Tells of both.
+ *
+ * @throws KotodamaError `ERR_OPTIONS` when the context is too short, `ERR_TOKENIZER` when the tokenizer is another one
+ */
+export async function loadForTuning(
+  { initFrom, blockSize, dropout }: TuningArguments,
+  tokenizer: Tokenizer,
+  engine: ModelOptions,
+): Promise<GPT2> {
+  const hub = showDownloads();
+  const { vocabSize, nPositions } = await readConfig(initFrom, hub);
+  if (blockSize !== undefined && blockSize > nPositions) {
+    throw new KotodamaError('ERR_OPTIONS', '--block-size', {
+      expected: `at most ${nPositions}, the context of ${initFrom}`,
+      received: `${blockSize}`,
+      hint: 'a model cannot read further than it has positions for: use shorter blocks or another model',
+    });
+  }
+  await checkTokenizer(initFrom, vocabSize, tokenizer);
+  const { bosTokenId, eosTokenId, padTokenId } = tokenizer;
+  const model = await GPT2.fromPretrained(initFrom, {
+    ...{ ...engine, ...hub, dropout, nPositions: blockSize, bosTokenId, eosTokenId, padTokenId },
+    vocabSize: Math.max(vocabSize, tokenizer.vocabSize),
+  });
+  tell({ vocabSize, nPositions }, model.config);
+  return model;
+}
+
+function tell(before: Pick<GPT2Config, 'vocabSize' | 'nPositions'>, now: Readonly<GPT2Config>): void {
+  if (now.nPositions < before.nPositions) {
+    process.stderr.write(`the context is shortened from ${before.nPositions} to ${now.nPositions} tokens\n`);
+  }
+  if (now.vocabSize > before.vocabSize) {
+    process.stderr.write(`the embedding grows from ${before.vocabSize} to ${now.vocabSize} tokens\n`);
+  }
+}
+
+/** Another tokenizer would give the model ids that mean something else to it: a night's training for nothing. */
+async function checkTokenizer(initFrom: string, vocabSize: number, tokenizer: Tokenizer): Promise<void> {
+  const own = await ownTokenizer(initFrom);
+  if (own?.fingerprint === tokenizer.fingerprint) return;
+  if (own === undefined) {
+    if (tokenizer.vocabSize <= vocabSize) return;
+    throw new KotodamaError('ERR_TOKENIZER', `The tokenizer does not fit ${initFrom}, which has none of its own`, {
+      expected: `at most ${vocabSize} ids`,
+      received: `${tokenizer.vocabSize}`,
+      hint: "if it only adds tokens, put the model's own tokenizer beside the model, so that they can be compared",
+    });
+  }
+  const id = firstDifference(own.vocabulary, tokenizer.vocabulary);
+  if (id === undefined) return;
+  const [wanted, found] = [own, tokenizer].map(({ vocabulary }) => JSON.stringify(vocabulary.tokens[id]));
+  throw new KotodamaError('ERR_TOKENIZER', `The tokenizer is not that of ${initFrom}: token ${id}`, {
+    expected: `${wanted}, as the model learned it`,
+    received: found ?? 'none',
+    hint: "use the model's own tokenizer (leave --tokenizer out), or one that only adds tokens to it",
+  });
+}
+
+/** The tokenizer that a model comes with, if any. */
+async function ownTokenizer(initFrom: string): Promise<Tokenizer | undefined> {
+  if (await isFile(initFrom)) return undefined;
+  if (existsSync(initFrom) && !(await holdsTokenizer(initFrom))) return undefined;
+  return Tokenizer.fromPretrained(initFrom, showDownloads()).catch((error) => {
+    // A model of the Hub may come without one.
+    if (error instanceof KotodamaError && error.code === 'ERR_HUB') return undefined;
+    throw error;
+  });
+}

@@ -1,0 +1,103 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import {
+  BlockDataset,
+  DataLoader,
+  evaluate,
+  GPT2,
+  multipleChoice,
+  slidingWindows,
+  Tokenizer,
+} from '../../dist/index.js';
+import { kotodama, TOKENIZER, workplace } from './program.js';
+
+const cwd = workplace(t);
+const tokenizer = await Tokenizer.fromPretrained(TOKENIZER);
+const model = await GPT2.create(
+  { vocabSize: tokenizer.vocabSize, nPositions: 16, nEmbd: 16, nHead: 2, nLayer: 1, initializerRange: 0.3 },
+  { device: 'cpu', threads: 1, seed: 2 },
+);
+t.teardown(() => model.dispose());
+await model.savePretrained(join(cwd, 'model'), { tokenizer });
+const run = (...words: string[]) =>
+  kotodama(['evaluate', '--model', 'model', '--device', 'cpu', '--threads', '1', ...words], { cwd });
+
+/** The texts' bytes without the ends of the lines. */
+const bytes = Buffer.byteLength(readFileSync(join(cwd, 'valid.txt'), 'utf8').replaceAll('\n', ''));
+const loader = (blockSize = 16) => {
+  const blocks = BlockDataset.fromFile(join(cwd, 'valid.txt'), { tokenizer, blockSize, dropLast: false });
+  return new DataLoader(blocks, { batchSize: 3 });
+};
+
+t.test('the whole text, and overlapping blocks', async (t) => {
+  const [plain, strided, text] = await Promise.all([
+    run('--data', 'valid.txt', '--json'),
+    run('--data', 'valid.txt', '--json', '--stride', '5'),
+    run('--data', 'valid.txt'),
+  ]);
+  const windows = slidingWindows(loader(), { windowSize: 16, stride: 5 });
+  for (const [outcome, { lossSum, tokens }] of [
+    [plain, await evaluate(model, loader())],
+    [strided, await evaluate(model, windows)],
+  ] as const) {
+    t.equal(outcome.code, 0, outcome.stderr);
+    const found = JSON.parse(outcome.stdout);
+    t.match(found, { tokens, bytes });
+    t.ok(Math.abs(found.loss - lossSum / tokens) < 1e-6);
+    t.ok(Math.abs(found.perplexity - Math.exp(lossSum / tokens)) < 1e-6 * found.perplexity);
+    t.ok(Math.abs(found.bitsPerByte - lossSum / Math.LN2 / bytes) < 1e-6);
+  }
+  t.notSame(JSON.parse(plain.stdout).loss, JSON.parse(strided.stdout).loss);
+  t.match(
+    text.stdout,
+    /^loss +\d+\.\d{4} nats per token\nperplexity +[\d.]+\nbits per byte [\d.]+ .*\nmeasured on +\d+ tokens/,
+  );
+});
+
+t.test('the first batches, and token files, say how long their tokens are as text', async (t) => {
+  const made = await kotodama(['tokenize', '--tokenizer', TOKENIZER, '--input', 'valid.txt', '--output', 'v.bin'], {
+    cwd,
+  });
+  t.equal(made.code, 0, made.stderr);
+  const [part, tokens] = await Promise.all([
+    run('--data', 'valid.txt', '--json', '--limit', '1'),
+    run('--data', 'v.bin', '--json'),
+  ]);
+  const labels: number[] = [];
+  for await (const batch of loader()) labels.push(...batch.labels.data.filter((id) => id >= 0));
+  const first = { tokens: 48, bytes: Buffer.byteLength(tokenizer.decode(labels.slice(0, 48))) };
+  t.match(JSON.parse(part.stdout), first);
+  const { bytes: measured } = JSON.parse(tokens.stdout);
+  // The first token is nobody's label, and characters that batches cut count as what stands for them.
+  t.ok(Math.abs(measured - bytes) <= 30, `${measured} of ${bytes}`);
+});
+
+t.test('questions', async (t) => {
+  const questions = [
+    { context: 'Everyone has', choices: [' the right', ' a cat'], answer: 0 },
+    { context: 'All human', choices: [' beings are born free', ' is', ' dogs'], answer: 2 },
+    { context: 'All', choices: [' a', ' b'], answer: 1 },
+  ];
+  writeFileSync(join(cwd, 'q.jsonl'), questions.map((question) => JSON.stringify(question)).join('\n'));
+  const { whole: _, ...expected } = await multipleChoice(model, tokenizer, questions);
+  const [json, text] = await Promise.all([
+    run('--multiple-choice', 'q.jsonl', '--json'),
+    run('--multiple-choice', 'q.jsonl', '--limit', '2'),
+  ]);
+  t.same(JSON.parse(json.stdout), expected);
+  t.match(text.stdout, /^accuracy +[\d.]+ %\naccuracy, by length [\d.]+ % .*\nmeasured on +2 questions\n$/);
+});
+
+t.test('what does not fit is named with its flag', async (t) => {
+  const [neither, both, long, far] = await Promise.all([
+    run(),
+    run('--data', 'valid.txt', '--multiple-choice', 'none.jsonl', '--stride', '2'),
+    run('--data', 'valid.txt', '--block-size', '17'),
+    run('--data', 'valid.txt', '--block-size', '8', '--stride', '9'),
+  ]);
+  t.match(neither.stderr, /--data, --multiple-choice: expected one of the two, received neither/);
+  t.match(both.stderr, /3 problems\n.*received both\n.*--multiple-choice: .*exists.*\n.*--stride: expected nothing/);
+  t.match(long.stderr, /--block-size: expected an integer from 1 to 16, received 17/);
+  t.match(far.stderr, /--stride: expected an integer from 1 to 8, received 9/);
+});

@@ -1,0 +1,112 @@
+import { cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { GPT2, Tokenizer } from '../../dist/index.js';
+import type { TrainEvent } from '../../dist/train/events.js';
+import { readSafetensors } from '../unit/helpers/model-readers.js';
+import { essence, kotodama, readEvents, TOKENIZER, workplace } from './program.js';
+
+const cwd = workplace(t);
+const tokenizer = await Tokenizer.fromPretrained(TOKENIZER);
+const base = await GPT2.create(
+  { vocabSize: 2048, nPositions: 32, nEmbd: 16, nHead: 2, nLayer: 2, bosTokenId: 0, eosTokenId: 0, embdPdrop: 0.1 },
+  { device: 'cpu', threads: 1, seed: 2 },
+);
+await base.savePretrained(join(cwd, 'base'), { tokenizer });
+await base.saveLlmc(join(cwd, 'base.bin'));
+await base.dispose();
+mkdirSync(join(cwd, 'bare'));
+for (const name of ['config.json', 'model.safetensors']) cpSync(join(cwd, 'base', name), join(cwd, 'bare', name));
+
+const run = (...words: string[]) => kotodama(words, { cwd });
+const tune = (out: string, ...more: string[]) => {
+  const words = ['--train', 'train.txt', '--init-from', 'base', '--out', out, '--device', 'cpu', '--threads', '1'];
+  return run('train', '--json', ...words, '--max-steps', '3', '--batch-size', '2', '--lr', '0.01', ...more);
+};
+/** A schedule that does not depend on the number of steps. */
+const STEADY = ['--schedule', 'constant', '--warmup-steps', '0'];
+const configOf = (out: string) => JSON.parse(readFileSync(join(cwd, out, 'config.json'), 'utf8'));
+const tensorsOf = (out: string) => readSafetensors(join(cwd, out, 'model.safetensors')).tensors;
+
+t.test('the context as it is, shortened, and asked to be longer', async (t) => {
+  const [plain, short, long] = await Promise.all([
+    tune('a'),
+    tune('b', '--block-size', '16'),
+    tune('c', '--block-size', '64'),
+  ]);
+  t.equal(plain.code, 0, plain.stderr);
+  t.match(configOf('a'), { n_positions: 32, embd_pdrop: 0.1 });
+  t.equal(short.code, 0, short.stderr);
+  t.match(short.stderr, /^the context is shortened from 32 to 16 tokens\n/);
+  t.match(configOf('b'), { n_positions: 16 });
+  t.same(tensorsOf('b').get('transformer.wpe.weight')?.shape, [16, 16]);
+  t.equal(long.code, 2);
+  t.match(
+    long.stderr,
+    /^error ERR_OPTIONS: --block-size: expected at most 32, the context of base, received 64\n {2}hint/,
+  );
+  const resumed = await run('train', '--json', '--resume', '--out', 'b', '--max-steps', '5');
+  t.equal(resumed.code, 0, resumed.stderr);
+  t.match(configOf('b'), { n_positions: 16 });
+});
+
+t.test('added tokens grow the embedding; another tokenizer is refused', async (t) => {
+  const added = await run('add-tokens', '--tokenizer', TOKENIZER, '--tokens', '<|user|>', '<|bot|>', '--out', 'more');
+  t.equal(added.code, 0, added.stderr);
+  t.match(added.stderr, /^2048 "<\|user\|>"\n2049 "<\|bot\|>"\nwritten to more: 2050 ids\n/);
+  const other = await run('train-tokenizer', '--input', 'train.txt', '--vocab-size', '300', '--out', 'other');
+  t.equal(other.code, 0, other.stderr);
+  const [grown, wrong, bare, barer, llmc, missing] = await Promise.all([
+    tune('d', '--tokenizer', 'more', '--block-size', '16'),
+    tune('e', '--tokenizer', 'other'),
+    tune('f', '--init-from', 'bare', '--tokenizer', 'more'),
+    tune('g', '--init-from', 'bare', '--tokenizer', TOKENIZER),
+    tune('h', '--init-from', 'base.bin', '--tokenizer', TOKENIZER),
+    tune('i', '--init-from', 'base.bin'),
+  ]);
+  t.equal(grown.code, 0, grown.stderr);
+  t.match(grown.stderr, /the embedding grows from 2048 to 2050 tokens\n/);
+  t.match(configOf('d'), { vocab_size: 2050, n_positions: 16, eos_token_id: 0 });
+  t.same(tensorsOf('d').get('transformer.wte.weight')?.shape, [2050, 16]);
+  const resumed = await run('train', '--json', '--resume', '--out', 'd', '--max-steps', '5');
+  t.equal(resumed.code, 0, resumed.stderr);
+  t.match(wrong.stderr, /^error ERR_TOKENIZER: The tokenizer is not that of base: token \d+: expected "/);
+  t.match(bare.stderr, /does not fit bare, which has none of its own: expected at most 2048 ids, received 2050/);
+  for (const outcome of [barer, llmc]) t.equal(outcome.code, 0, outcome.stderr);
+  t.match(configOf('h'), { vocab_size: 2048, eos_token_id: 0, embd_pdrop: 0 });
+  t.match(missing.stderr, /--tokenizer: expected DIR, received nothing/);
+});
+
+t.test('frozen tensors stay through a run and its continuation', async (t) => {
+  const [frozen, nothing, all] = await Promise.all([
+    tune('j', '--freeze', 'wte', 'h.0', ...STEADY),
+    tune('k', '--freeze', 'h.2'),
+    tune('l', '--freeze', '*'),
+  ]);
+  t.equal(frozen.code, 0, frozen.stderr);
+  t.match(nothing.stderr, /No tensor of the model matches 'h.2'/);
+  t.match(all.stderr, /nothing is left to train/);
+  const changed = await run('train', '--json', '--resume', '--out', 'j', '--max-steps', '6', '--freeze', 'wte');
+  t.match(changed.stderr, /--freeze: \["wte","h.0"\] in the run, \["wte"\] now/);
+  const resumed = await run('train', '--json', '--resume', '--out', 'j', '--max-steps', '6');
+  t.equal(resumed.code, 0, resumed.stderr);
+  const [before, after] = [tensorsOf('base'), tensorsOf('j')];
+  for (const [name, { bytes }] of before) {
+    const stays = name === 'transformer.wte.weight' || name.startsWith('transformer.h.0.');
+    t.equal(after.get(name)?.bytes.equals(bytes), stays, name);
+  }
+  const whole = await tune('m', '--freeze', 'wte', 'h.0', ...STEADY, '--max-steps', '6');
+  t.equal(whole.code, 0, whole.stderr);
+  const steps = (out: string) =>
+    essence(readEvents(join(cwd, out))).filter((event) => (event as TrainEvent).type === 'step');
+  t.equal(steps('j').length, 6);
+  t.same(steps('j'), steps('m'), 'as if it had not been interrupted');
+});
+
+t.test('a pickle is refused with what to run instead', async (t) => {
+  cpSync(join(cwd, 'base'), join(cwd, 'pickled'), { recursive: true });
+  rmSync(join(cwd, 'pickled/model.safetensors'));
+  cpSync(join(cwd, 'base.bin'), join(cwd, 'pickled/pytorch_model.bin'));
+  const outcome = await tune('n', '--init-from', 'pickled');
+  t.match(outcome.stderr, /^error ERR_MODEL_FILE: pickled\/pytorch_model.bin is a Python pickle.*\n.*save_pretrained/);
+});

@@ -1,0 +1,72 @@
+import { join } from 'node:path';
+import t from 'tap';
+import { GPT2, Tokenizer } from '../../dist/index.js';
+import { kotodama, TOKENIZER } from './program.js';
+
+const cwd = t.testdir();
+const tokenizer = await Tokenizer.fromPretrained(TOKENIZER);
+const { vocabSize, bosTokenId, eosTokenId } = tokenizer;
+const model = await GPT2.create(
+  { vocabSize, bosTokenId, eosTokenId, nPositions: 32, nEmbd: 16, nHead: 2, nLayer: 1, initializerRange: 0.5 },
+  { device: 'cpu', threads: 1, seed: 2 },
+);
+t.teardown(() => model.dispose());
+await model.savePretrained(join(cwd, 'model'), { tokenizer });
+
+const BASE = ['generate', '--model', 'model', '--device', 'cpu', '--threads', '1', '--prompt', 'Everyone'];
+const run = (...words: string[]) => kotodama([...BASE, '--max-new-tokens', '20', ...words], { cwd });
+
+/** The text that the library writes with the options of the command line. */
+async function text(seed: number, more: object = {}): Promise<string> {
+  let all = '';
+  const options = { tokenizer, maxNewTokens: 20, temperature: 0.8, topK: 50, seed, ...more };
+  for await (const piece of model.generate('Everyone', options)) all += piece;
+  return all;
+}
+
+t.test('one text, several, and as JSON', async (t) => {
+  const [one, three, json] = await Promise.all([
+    run('--seed', '4'),
+    run('--seed', '4', '--num-samples', '3'),
+    run('--seed', '4', '--num-samples', '17', '--json'),
+  ]);
+  const texts: string[] = [];
+  for (let index = 0; index < 17; index++) texts.push(await text(4 + index));
+  t.equal(one.code, 0, one.stderr);
+  t.equal(one.stdout, `Everyone${texts[0]}\n`);
+  t.equal(
+    three.stdout,
+    texts
+      .slice(0, 3)
+      .map((text) => `Everyone${text}\n`)
+      .join(`\n${'-'.repeat(20)}\n`),
+  );
+  const objects = texts.map((text, index) => `${JSON.stringify({ prompt: 'Everyone', text, seed: 4 + index })}\n`);
+  t.equal(json.stdout, objects.join(''));
+});
+
+t.test('every rule of sampling, and stop strings', async (t) => {
+  const rules = ['--top-k', '0', '--top-p', '0.95', '--min-p', '0.001', '--repetition-penalty', '1.3'];
+  const found = await run('--temperature', '1.2', ...rules);
+  const more = { temperature: 1.2, topK: undefined, topP: 0.95, minP: 0.001, repetitionPenalty: 1.3 };
+  const whole = await text(0, more);
+  t.equal(found.stdout, `Everyone${whole}\n`);
+  const stop = whole.slice(8, 10);
+  const stopped = await run('--temperature', '1.2', ...rules, '--stop', 'not there', stop);
+  t.equal(stopped.stdout, `Everyone${whole.slice(0, whole.indexOf(stop))}\n`);
+  const wrong = await run('--min-p', '2', '--repetition-penalty', '0', '--stop');
+  t.match(wrong.stderr, /3 problems\n.*--min-p.*\n.*--repetition-penalty.*\n.*--stop/);
+});
+
+t.test('Ctrl-C ends a text', async (t) => {
+  const words = [...BASE, '--max-new-tokens', '1000000', '--num-samples', '2'];
+  let sent = false;
+  const outcome = await kotodama(words, {
+    cwd,
+    onOutput: (stdout, child) => {
+      if (!sent && stdout.length > 200) sent = child.kill('SIGINT');
+    },
+  });
+  t.equal(outcome.code, 130, outcome.stderr);
+  t.equal(outcome.stderr, '');
+});

@@ -1,0 +1,185 @@
+import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import t from 'tap';
+import type { Batch } from '../../dist/data/types.js';
+import { scoreChoices } from '../../dist/evaluation/multiple-choice.js';
+import { evaluate, GPT2, multipleChoice, type Question, readQuestions, slidingWindows } from '../../dist/index.js';
+
+interface Expected {
+  ids: number[];
+  strided: { windowSize: number; stride: number; lossSum: number; tokens: number; guide: number }[];
+  lengths: number[];
+  questions: { question: object; scores: number[] }[];
+}
+const expected: Expected = JSON.parse(readFileSync('test/unit/fixtures/evaluation/expected.json', 'utf8'));
+const model = await GPT2.fromPretrained('test/unit/fixtures/model-files/hf', { device: 'cpu', threads: 1 });
+t.teardown(() => model.dispose());
+
+/** One id per byte, as make.py has it. */
+const tokenizer = {
+  ...{ vocabSize: 61, bosTokenId: undefined, eosTokenId: undefined, padTokenId: undefined, unkTokenId: undefined },
+  encode: (text: string) => [...Buffer.from(text)].map((byte) => 3 + (byte % 58)),
+  decode: () => '',
+};
+
+/** A text in batches of two blocks of `blockSize`, its end padded, as a DataLoader gives it. */
+async function* batchesOf(ids: number[], blockSize: number): AsyncGenerator<Batch> {
+  const rows = Math.ceil((ids.length - 1) / blockSize);
+  for (let row = 0; row < rows; row += 2) {
+    const shape: [number, number] = [Math.min(2, rows - row), blockSize];
+    const at = (offset: number, filler: number) =>
+      Int32Array.from({ length: shape[0] * blockSize }, (_, index) => {
+        const place = row * blockSize + index + offset;
+        return (offset === 0 && place === ids.length - 1 ? undefined : ids[place]) ?? filler;
+      });
+    yield { inputIds: { data: at(0, 0), shape }, labels: { data: at(1, -100), shape } };
+  }
+}
+
+t.test("sliding windows measure what the loop of Hugging Face's guide measures", async (t) => {
+  for (const [index, { windowSize, stride, lossSum, tokens, guide }] of expected.strided.entries()) {
+    const ids = expected.ids.slice(0, expected.lengths[index]);
+    for (const [blockSize, batchSize] of [
+      [24, 1],
+      [7, 4],
+      [200, 3],
+    ] as const) {
+      const windows = slidingWindows(batchesOf(ids, blockSize), { windowSize, stride, batchSize });
+      const found = await evaluate(model, windows);
+      const name = `windows of ${windowSize} every ${stride} of ${ids.length} ids`;
+      t.equal(found.tokens, tokens, name);
+      t.ok(Math.abs(found.lossSum - lossSum) < 1e-5 * lossSum, `${name}: ${found.lossSum}, Transformers ${lossSum}`);
+      // The guide weights the means of its windows a little differently, which shows in short texts.
+      if (stride === windowSize) t.ok(Math.abs(found.lossSum / found.tokens - guide) < 1e-5, name);
+    }
+  }
+});
+
+t.test('every id but the first is a label once, with enough before it', async (t) => {
+  const ids = Array.from({ length: 100 }, (_, index) => index);
+  const seen: number[] = [];
+  for await (const { inputIds, labels } of slidingWindows(batchesOf(ids, 9), { windowSize: 16, stride: 6 })) {
+    const first = labels.data.findIndex((id) => id !== -100);
+    if (seen.length > 0) t.ok(first + 1 >= 10, `${first + 1} ids before the first label`);
+    for (const [index, label] of labels.data.entries()) {
+      if (label === -100) continue;
+      seen.push(label);
+      t.equal(inputIds.data[index], label - 1);
+    }
+  }
+  t.same(seen, ids.slice(1));
+});
+
+t.test('windows: wrong options', async (t) => {
+  const first = (options: object) => slidingWindows(batchesOf([1, 2, 3], 2), options as never).next();
+  await t.rejects(first({ windowSize: 8, stride: 9 }), { code: 'ERR_OPTIONS', message: /stride.*from 1 to 8/ });
+  await t.rejects(first({ windowSize: 1, stride: 1 }), { code: 'ERR_OPTIONS', message: /windowSize/ });
+  await t.rejects(first({ windowSize: 2, stride: 1, strid: 1 }), { code: 'ERR_OPTIONS', message: /mean stride/ });
+});
+
+t.test('the first batches alone', async (t) => {
+  const batches = () => batchesOf(expected.ids, 8);
+  const [first] = [await batches().next()];
+  const heard: Batch[] = [];
+  const found = await evaluate(model, batches(), { limit: 1, onBatch: (batch) => heard.push(batch) });
+  const { lossSum, tokens } = await model.evaluate(first.value as Batch);
+  t.same(found, { lossSum, tokens, whole: true });
+  t.equal(heard.length, 1);
+  const stopped = await evaluate(model, batches(), { signal: AbortSignal.abort() });
+  t.equal(stopped.whole, false);
+  await t.rejects(evaluate(model, batchesOf([], 8)), { code: 'ERR_DATA' });
+});
+
+const path = join(t.testdir(), 'questions.jsonl');
+const lines = expected.questions.map(({ question }) => JSON.stringify(question));
+await writeFile(path, `${lines.join('\n')}\n\n`);
+
+async function all(path: string): Promise<Question[]> {
+  const questions: Question[] = [];
+  for await (const question of readQuestions(path)) questions.push(question);
+  return questions;
+}
+
+t.test("scores of choices are Transformers'", async (t) => {
+  const questions = await all(path);
+  t.equal(questions.length, 6);
+  for (const [index, question] of questions.entries()) {
+    const { scores } = expected.questions[index];
+    const found = await scoreChoices(model, tokenizer, question);
+    const error = Math.max(...scores.map((score, choice) => Math.abs(score - found[choice])));
+    t.ok(error < 1e-3, `${question.context}: ${found}, Transformers ${scores}`);
+  }
+});
+
+t.test('accuracies', async (t) => {
+  const bytes = (text: string) => Buffer.byteLength(text.trimStart());
+  let right = 0;
+  let rightNorm = 0;
+  const questions = await all(path);
+  for (const [index, { choices, answer }] of questions.entries()) {
+    const { scores } = expected.questions[index];
+    const norms = scores.map((score, choice) => score / bytes(choices[choice]));
+    if (scores.every((score) => score <= scores[answer])) right++;
+    if (norms.every((norm) => norm <= norms[answer])) rightNorm++;
+  }
+  t.notSame(right, rightNorm, 'the two differ here');
+  const found = await multipleChoice(model, tokenizer, readQuestions(path));
+  t.same(found, { accuracy: right / 6, accuracyNorm: rightNorm / 6, questions: 6, whole: true });
+  t.match(await multipleChoice(model, tokenizer, questions, { limit: 2 }), { questions: 2, whole: true });
+  const stopped = await multipleChoice(model, tokenizer, questions, { signal: AbortSignal.abort() });
+  t.match(stopped, { questions: 1, whole: false });
+  await t.rejects(multipleChoice(model, tokenizer, []), { code: 'ERR_DATA', message: /no question/ });
+});
+
+t.test('where a choice begins', async (t) => {
+  // Pairs of letters are one id: the seam may be inside one.
+  const pairs = {
+    ...tokenizer,
+    bosTokenId: 1,
+    encode: (text: string) =>
+      (text.match(/..?/gs) ?? []).map((pair) => 3 + ((pair.charCodeAt(0) * 7 + (pair.charCodeAt(1) || 0)) % 58)),
+  };
+  const sum = async (ids: number[], from: number) => {
+    const { logits } = await model.forward({ inputIds: [ids.slice(0, -1)] });
+    let total = 0;
+    for (let place = from; place < ids.length; place++) {
+      const row = logits.data.subarray((place - 1) * 61, place * 61);
+      total += row[ids[place]] - Math.log(row.reduce((all, logit) => all + Math.exp(logit), 0));
+    }
+    return total;
+  };
+  const near = (a: number, b: number, name: string) => t.ok(Math.abs(a - b) < 1e-3, `${name}: ${a}, ${b}`);
+  const [across] = await scoreChoices(model, pairs, { context: 'abc', choices: ['de', 'f'] });
+  near(across, await sum(pairs.encode('abcde'), 1), 'the id that reaches over the seam counts');
+  const [empty] = await scoreChoices(model, pairs, { context: '', choices: ['abcd', 'f'] });
+  near(empty, await sum([1, ...pairs.encode('abcd')], 1), 'after the id that begins a text');
+  const bare = await GPT2.create({ vocabSize: 61, nEmbd: 4, nHead: 1, nLayer: 1, nPositions: 4 }, { device: 'cpu' });
+  const nothing = scoreChoices(bare, tokenizer, { context: '', choices: ['a', 'b'] });
+  await t.rejects(nothing, { code: 'ERR_DATA', message: /"a" cannot be measured/ });
+  await bare.dispose();
+});
+
+t.test('files of questions', async (t) => {
+  const packed = join(t.testdir(), 'q.jsonl.gz');
+  await writeFile(packed, gzipSync(lines.join('\r\n')));
+  t.same(await all(packed), await all(path));
+  const cases: [string, RegExp][] = [
+    ['{"context": "a"', /bad.jsonl, line 2, is not JSON/],
+    ['[1]', /line 2, is no question: expected a JSON object, received an array of 1/],
+    ['{"choices": ["a", "b"], "answer": 0}', /context: expected a string, received undefined/],
+    ['{"context": "a", "choices": ["a"], "answer": 0}', /choices: expected at least two/],
+    ['{"context": "a", "choices": ["a", ""], "answer": 0}', /choices: expected at least two/],
+    ['{"context": "a", "choices": ["a", "b"], "answer": 2}', /answer: expected the number.*0 to 1, received 2/],
+    ['{"context": "a", "choices": ["a", "b"], "answer": "x"}', /answer/],
+    ['{"ctx": "a", "endings": ["a", "b"], "label": ""}', /label.*received ''/],
+    ['{"ctx": 3, "endings": ["a", "b"], "label": 0}', /ctx: expected a string, received 3/],
+  ];
+  const bad = join(t.testdir(), 'bad.jsonl');
+  for (const [line, message] of cases) {
+    await writeFile(bad, `${lines[0]}\n${line}\n`);
+    await t.rejects(all(bad), { code: 'ERR_DATA', message });
+  }
+  await t.rejects(all(join(t.testdir(), 'none.jsonl')), { code: 'ERR_IO' });
+});
