@@ -13,7 +13,8 @@ Arguments ParseArguments(int count, char** values) {
                                                    {"--width", &arguments.width},   {"--vocab", &arguments.vocabulary},
                                                    {"--batch", &arguments.batch},   {"--block", &arguments.block},
                                                    {"--sample", &arguments.sample}, {"--repeats", &arguments.repeats}};
-  const std::map<std::string, bool*> flags = {{"--json", &arguments.json}, {"--dry-run", &arguments.dry_run}};
+  const std::map<std::string, bool*> flags = {
+      {"--json", &arguments.json}, {"--dry-run", &arguments.dry_run}, {"--step-only", &arguments.step_only}};
   for (int i = 1; i < count; ++i) {
     const std::string name = values[i];
     if (const auto flag = flags.find(name); flag != flags.end()) {
@@ -26,7 +27,7 @@ Arguments ParseArguments(int count, char** values) {
     if (end == nullptr || *end != '\0' || value < 0) {
       throw Error(ErrorCode::kOptions,
                   "expected --layers, --heads, --width, --vocab, --batch, --block, --sample or "
-                  "--repeats with a number, --json or --dry-run; received " +
+                  "--repeats with a number, --step-only, --json or --dry-run; received " +
                       name);
     }
     *number->second = value;

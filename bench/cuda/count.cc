@@ -9,7 +9,7 @@
 
 // Runs every operation of a GPT-2 training step once on the simulated device and prints what its kernels did, as JSON:
 //   KOTODAMA_CUDA_DRIVER=build/gpu-sim/libcuda-sim.so count --batch 16 > counts.json
-// Of large grids whose blocks do the same work along x, --sample blocks of each row are run and stand for the others.
+// For a quick look, --sample 8 runs only 8 blocks of each row of a grid along x, which stand for the others.
 
 namespace kotodama::bench {
 namespace {
@@ -30,7 +30,7 @@ void Count(const Arguments& arguments) {
   if (!simulator) {
     throw Error(ErrorCode::kDevice, "only the simulator counts; set KOTODAMA_CUDA_DRIVER to its library");
   }
-  const Workload workload = RecordWorkload(arguments.config(), arguments.shape());
+  const Workload workload = RecordWorkload(arguments.config(), arguments.shape(), *backend);
   const std::vector<int32_t> ids = RandomIds(workload.shape.rows(), workload.config.vocab_size);
   std::printf(
       "{\"batch\":%lld,\"block\":%lld,\"layers\":%lld,\"heads\":%lld,\"width\":%lld,\"vocabulary\":%lld,"
@@ -41,6 +41,7 @@ void Count(const Arguments& arguments) {
       static_cast<long long>(workload.parameters), static_cast<long long>(workload.position_parameters));
   const char* separator = "";
   for (const WorkItem& item : workload.items) {
+    if (arguments.step_only && item.per_micro_step + item.per_step == 0) continue;
     simulator->sample_blocks(BlocksAreAlike(item.operation) ? static_cast<uint32_t>(arguments.sample) : 0);
     Prepared prepared(*backend, item.operation, workload.config.vocab_size);
     simulator->reset_counters();

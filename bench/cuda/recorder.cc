@@ -10,18 +10,26 @@ std::vector<Operation> Recorder::Take() {
   return std::exchange(operations_, {});
 }
 
-DeviceInfo Recorder::Info() const {
-  DeviceInfo info;
-  info.type = "none";
-  info.name = "recorder";
-  info.total_bytes = info.free_bytes = size_t{1} << 50;
-  return info;
-}
+Recorder::Recorder(const Backend& like)
+    : info_(like.Info()), keeps_activations_(like.KeepsActivations()), logit_bytes_(like.LogitBytes()) {}
 
 void* Recorder::Allocate(size_t bytes) {
-  const uintptr_t address = next_address_;
+  if (bytes > info_.free_bytes) {
+    throw Error(ErrorCode::kMemory, "recorder: needs " + std::to_string(bytes) + " bytes, " +
+                                        std::to_string(info_.free_bytes) + " would be free on the device");
+  }
+  void* data = reinterpret_cast<void*>(next_address_);
   next_address_ += (bytes + 511) / 256 * 256;
-  return reinterpret_cast<void*>(address);
+  info_.free_bytes -= bytes;
+  allocations_[data] = bytes;
+  return data;
+}
+
+void Recorder::Free(void* data) noexcept {
+  const auto found = allocations_.find(data);
+  if (found == allocations_.end()) return;
+  info_.free_bytes += found->second;
+  allocations_.erase(found);
 }
 
 // The model asks how many labels there were: all of them.

@@ -1,21 +1,27 @@
 #pragma once
 
+#include <unordered_map>
 #include <vector>
 
 #include "operation.h"
 
 namespace kotodama::bench {
 
-// A device that computes nothing and remembers what it was asked for. Its memory is addresses alone.
+// A device that computes nothing and remembers what it was asked for. It tells the model what `like` would, so that the
+// model asks the same of it; its memory is addresses alone.
 class Recorder final : public Backend {
  public:
+  explicit Recorder(const Backend& like);
+
   // The operations since the last call.
   std::vector<Operation> Take();
 
-  DeviceInfo Info() const override;
+  DeviceInfo Info() const override { return info_; }
   bool SupportsBF16() const override { return true; }
+  bool KeepsActivations() const override { return keeps_activations_; }
+  size_t LogitBytes() const override { return logit_bytes_; }
   void* Allocate(size_t bytes) override;
-  void Free(void*) noexcept override {}
+  void Free(void* data) noexcept override;
   void Upload(void*, const void*, size_t) override {}
   void Download(void* target, const void* source, size_t bytes) override;
   void Zero(void* data, size_t bytes) override;
@@ -40,7 +46,11 @@ class Recorder final : public Backend {
  private:
   void Add(const Operation& operation) { operations_.push_back(operation); }
 
+  DeviceInfo info_;
+  bool keeps_activations_;
+  size_t logit_bytes_;
   std::vector<Operation> operations_;
+  std::unordered_map<void*, size_t> allocations_;
   uintptr_t next_address_ = uintptr_t{1} << 40;
   const LossTotals* totals_ = nullptr;
   int64_t labels_ = 0;

@@ -160,7 +160,7 @@ void Time(const Arguments& arguments) {
                 "this is the simulator, which has no times: unset KOTODAMA_CUDA_DRIVER on a "
                 "machine with a GPU, or try the program itself with --dry-run");
   }
-  const Workload workload = RecordWorkload(arguments.config(), arguments.shape());
+  const Workload workload = RecordWorkload(arguments.config(), arguments.shape(), backend);
   Stopwatch stopwatch(backend, arguments);
   std::vector<Row> rows = TimeOperations(backend, workload, stopwatch);
   for (const Row& row : TimeModel(backend, workload, stopwatch)) rows.push_back(row);

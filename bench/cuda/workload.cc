@@ -75,11 +75,11 @@ Config MakeConfig(int64_t layers, int64_t heads, int64_t width, int64_t vocabula
   return config;
 }
 
-Workload RecordWorkload(const Config& config, BatchShape shape) {
+Workload RecordWorkload(const Config& config, BatchShape shape, const Backend& device) {
   Workload workload;
   workload.config = config;
   workload.shape = shape;
-  Recorder recorder;
+  Recorder recorder(device);
   Model model(config, Precision::kBF16, 0, recorder);
   for (const Parameter& parameter : model.table().list) workload.parameters += parameter.size;
   workload.position_parameters = model.table().Find("transformer.wpe.weight").size;

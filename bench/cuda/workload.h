@@ -17,7 +17,7 @@ struct WorkItem {
   int64_t per_step = 0;  // beside the micro-steps
 };
 
-// What GPT-2 asks of a device in a bf16 micro-step that adds to the gradients of another one, and in an optimizer step.
+// What GPT-2 asks of `device` in a bf16 micro-step that adds to the gradients of another one, and in an optimizer step.
 // The list is the model's own: csrc/gpt2 runs on a recorder. After it come operations that this list lacks: dropout,
 // and casts.
 struct Workload {
@@ -31,6 +31,6 @@ struct Workload {
 // GPT-2 of the given sizes; the feed-forward layer is four times as wide as the others.
 Config MakeConfig(int64_t layers, int64_t heads, int64_t width, int64_t vocabulary, int64_t positions);
 
-Workload RecordWorkload(const Config& config, BatchShape shape);
+Workload RecordWorkload(const Config& config, BatchShape shape, const Backend& device);
 
 }  // namespace kotodama::bench

@@ -113,47 +113,32 @@ export function loopTable(counts, machineLoops) {
   );
 }
 
-/** @param {Counts} counts */
+/** Columns on samples only where there are any. @param {Counts} counts */
 export function instructionTable(counts) {
   const rows = launched(counts).map(([name, kernel, c]) => {
     const kind = (/** @type {string[]} */ ...kinds) => millions(kinds.reduce((sum, k) => sum + (c.by_kind[k] ?? 0), 0));
-    return [
-      name,
+    return {
+      operation: name,
       kernel,
-      c.launches,
-      thousands(c.blocks),
-      c.blocks_run === c.blocks ? 'all' : thousands(c.blocks_run),
-      c.unlike === 0 ? '' : percent(c.unlike),
-      millions(c.instructions),
-      millions(c.mma),
-      kind('int', 'predicate'),
-      kind('float', 'half', 'special', 'convert', 'double'),
-      kind('move', 'control', 'barrier', 'ld.param', 'ld.const', 'fence'),
-      kind('ldmatrix', 'stmatrix', 'ld.shared', 'st.shared', 'shuffle'),
-      kind('cp.async', 'ld.global', 'st.global', 'ld.generic', 'st.generic', 'atomic'),
-      millions(c.shared_wavefronts),
-      thousands(c.shared_conflicts),
-    ];
+      launches: c.launches,
+      blocks: thousands(c.blocks),
+      run: c.blocks_run === c.blocks ? '' : thousands(c.blocks_run),
+      unlike: c.unlike === 0 ? '' : percent(c.unlike),
+      'instructions M': millions(c.instructions),
+      'mma M': millions(c.mma),
+      integer: kind('int', 'predicate'),
+      float: kind('float', 'half', 'special', 'convert', 'double'),
+      'move, control': kind('move', 'control', 'barrier', 'ld.param', 'ld.const', 'fence'),
+      shared: kind('ldmatrix', 'stmatrix', 'ld.shared', 'st.shared', 'shuffle'),
+      global: kind('cp.async', 'ld.global', 'st.global', 'ld.generic', 'st.generic', 'atomic'),
+      'wavefronts M': millions(c.shared_wavefronts),
+      conflicts: thousands(c.shared_conflicts),
+    };
   });
+  const head = Object.keys(rows[0]).filter((name) => rows.some((row) => /** @type {any} */ (row)[name] !== ''));
   return table(
-    [
-      'operation',
-      'kernel',
-      'launches',
-      'blocks',
-      'run',
-      'unlike',
-      'instructions M',
-      'mma M',
-      'integer',
-      'float',
-      'move, control',
-      'shared',
-      'global',
-      'wavefronts M',
-      'conflicts',
-    ],
-    rows,
+    head,
+    rows.map((row) => head.map((name) => /** @type {any} */ (row)[name])),
   );
 }
 

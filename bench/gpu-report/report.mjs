@@ -14,6 +14,14 @@ import {
 /** @typedef {import('./counted.mjs').Counts} Counts */
 /** @typedef {import('./devices.mjs').Device} Device */
 
+const samples = `\`run\`: how many of the blocks were run; where it is not all of them, some of each row of
+the grid along x stand for the others, and \`unlike\` is the largest difference in instructions between two that stand for the same
+row.`;
+
+/** @param {Counts} counts */
+const sampled = (counts) =>
+  counts.operations.some(({ counters }) => Object.values(counters.kernels).some((k) => k.blocks_run < k.blocks));
+
 /** @param {Counts} counts */
 const shape = (counts) => `B=${counts.batch}, T=${counts.block}`;
 
@@ -34,7 +42,8 @@ export function report({ counts, all, assembled, machineLoops, version, devices,
   return `# What the CUDA kernels cost: counted, not timed
 
 No GPU was used. Every operation of a GPT-2 training step (124M, ${first.layers} layers, bf16, the list is the model's own) ran on
-the simulator in \`test/gpu-sim\`, which executes the PTX that ships and counts, on random operands; \`ptxas\` ${version} assembled the same PTX. Times are
+the simulator in \`test/gpu-sim\`, which executes the PTX that ships and counts, on random operands,
+with the tiles that are chosen for an A100's 108 multiprocessors; \`ptxas\` ${version} assembled the same PTX. Times are
 rooflines: the least that the counted work can take at NVIDIA's published rates. A real GPU takes longer. \`npm run gpu-report\`
 makes this page; \`npm run bench:cuda\` measures on a GPU.
 
@@ -59,10 +68,7 @@ ${loopTable(first, machineLoops)}
 
 ## Instructions, ${shape(first)}
 
-Of one launch of each operation, in millions of warp instructions. \`run\`: how many of the blocks were run; where it is not all of
-them, evenly spread ones of each row of the grid along x stand for the others, and \`unlike\` is the largest difference between two
-that stand for the same row. GEMM blocks differ only at the matrix's edge; attention blocks do the same at equal distance from the
-end of the sequence, so all tiles of some heads were run; the others go through equal pieces of an array.
+Of one launch of each operation, in millions of warp instructions. ${sampled(first) ? samples : 'Every block was run.'}
 
 ${instructionTable(first)}
 

@@ -142,9 +142,11 @@ class Runner {
   }
 
   void begin(Block& b, uint64_t index, Storage& s) {
-    // Of a row that is not run in full, the blocks in the middle of equal parts.
-    const uint64_t per_row = launch_.run_per_row(), row = index / per_row;
-    b.index.x = static_cast<uint32_t>((2 * (index % per_row) + 1) * launch_.grid.x / (2 * per_row));
+    // Of a row that is not run in full, one block of each of equal parts, at changing places, so that a kernel that
+    // does something else in every n-th block is not always met in the same one.
+    const uint64_t per_row = launch_.run_per_row(), row = index / per_row, part = index % per_row;
+    const uint64_t first = part * launch_.grid.x / per_row, end = (part + 1) * launch_.grid.x / per_row;
+    b.index.x = static_cast<uint32_t>(first + part * 0x9e3779b97f4a7c15ull % (end - first));
     b.index.y = static_cast<uint32_t>(row % launch_.grid.y);
     b.index.z = static_cast<uint32_t>(row / launch_.grid.y);
     std::memset(b.shared, kJunk, b.shared_size);

@@ -79,9 +79,10 @@ TEST(counters, a_sample_stands_for_its_row) {
   CHECK_EQ(number("blocks_run"), 6.0);
   CHECK_EQ(number("unlike"), 0.0);
   const std::vector<uint32_t> counts = d.download<uint32_t>(p, x * y * 32);
-  for (unsigned block = 0; block < x * y; ++block) {
-    const bool in_sample = block % x == 2 || block % x == 6 || block % x == 10;  // the middles of 0-3, 4-7, 8-11
-    CHECK_EQ(counts[block * 32], in_sample ? 2u : 1u);
+  for (unsigned part = 0; part < 6; ++part) {
+    unsigned second_time = 0;
+    for (unsigned block = 4 * part; block < 4 * part + 4; ++block) second_time += counts[block * 32] - 1;
+    CHECK_EQ(second_time, 1u);
   }
   launch(50);  // more than there are
   CHECK_EQ(number("blocks_run"), 24.0);
@@ -99,9 +100,8 @@ again:
     @!%q1 bra again;)")));
   kotodama_sim_reset_counters();
   kotodama_sim_sample_blocks(2);
-  CHECK_EQ(d.launch(f, 8, 32, {0}), 0);  // 2 and 6
+  CHECK_EQ(d.launch(f, 8, 32, {0}),
+           0);  // one of 0-3, which go around at most 4 times, and one of 4-7: at least 5 times
   kotodama_sim_sample_blocks(0);
-  const double fixed = number("instructions") / 8 - 3 * 5;  // outside of the loop; the loop's mean is that of 3 and 7
-  const double want = 1 - (fixed + 3 * 3) / (fixed + 3 * 7);
-  CHECK(std::abs(number("unlike") - want) < 1e-5);
+  CHECK(number("unlike") > 0.05 && number("unlike") < 1);
 }
