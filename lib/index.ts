@@ -82,7 +82,9 @@ export {
 } from './report/index.js';
 export {
   addTokens,
+  type ByteLevelBpe,
   type OpenTokenizer,
+  type SentencePieceMethod,
   Tokenizer,
   type TokenizerModel,
   type TokenizerSource,

@@ -2,6 +2,7 @@ import { OptionReader } from '../validate.js';
 import { stackBlocks } from './collate.js';
 import { type Batch, type Block, IGNORED_LABEL } from './types.js';
 
+/** How a text is cut into overlapping windows. */
 export interface SlidingWindowsOptions {
   /** Ids in a window, at most the model's nPositions. */
   windowSize: number;

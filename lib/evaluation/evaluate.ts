@@ -12,6 +12,7 @@ export interface Evaluation {
   whole: boolean;
 }
 
+/** How much is measured. */
 export interface EvaluateOptions {
   /** Batches to read. Default: all of them. */
   limit?: number | undefined;

@@ -4,6 +4,7 @@ import type { GPT2 } from '../model/gpt2.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import type { Question } from './questions.js';
 
+/** How many answers were right. */
 export interface MultipleChoiceResult {
   /** Share of questions whose right choice is the likeliest. */
   accuracy: number;
@@ -14,6 +15,7 @@ export interface MultipleChoiceResult {
   whole: boolean;
 }
 
+/** How many questions are asked. */
 export interface MultipleChoiceOptions {
   /** Questions to read. Default: all of them. */
   limit?: number | undefined;

@@ -168,6 +168,7 @@ function configOf(path: string, numbers: Parameters<typeof resolveConfig>[0]): G
 
 export const LLMC_TYPES = ['f32', 'bf16'] as const;
 
+/** How a model is written for llm.c. */
 export interface LlmcOptions {
   /** Default `f32`. */
   dtype?: (typeof LLMC_TYPES)[number];

@@ -3,4 +3,4 @@ export type { JsonObject } from './check-tokenizer-json.js';
 export { loadSentencePiece, type SentencePieceOptions, SentencePieceTokenizer } from './sentencepiece/index.js';
 export { Tokenizer, type TokenizerSource } from './tokenizer.js';
 export type { OpenTokenizer, TokenizerModel } from './types.js';
-export type { TokenKind, Vocabulary } from './vocabulary.js';
+export type { ByteLevelBpe, SentencePieceMethod, TokenKind, Vocabulary } from './vocabulary.js';

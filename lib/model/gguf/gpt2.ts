@@ -8,10 +8,11 @@ import { tokenizerMetadata } from './tokenizer-metadata.js';
 import { type GgufTensor, type GgufValue, writeGguf } from './write.js';
 
 /** What a GGUF file's matrices are stored as; vectors and positions are float32 always. */
-export type GgufType = (typeof GGUF_TYPES)[number];
+export type GgufType = 'f32' | 'f16' | 'q8_0';
 
-export const GGUF_TYPES = ['f32', 'f16', 'q8_0'] as const;
+export const GGUF_TYPES = ['f32', 'f16', 'q8_0'] as const satisfies readonly GgufType[];
 
+/** How a model is written as GGUF. */
 export interface GgufOptions {
   /** From `Tokenizer.fromPretrained`, for one. Required. */
   tokenizer: OpenTokenizer;
