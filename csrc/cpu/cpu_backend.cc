@@ -22,7 +22,8 @@ class CpuBackend : public Backend {
         pool_(threads),
         memory_(&pool_),
         scratch_(&memory_),
-        engine_{cpu::KernelsOf(isa_), pool_, scratch_} {}
+        weights_(&memory_),
+        engine_{cpu::KernelsOf(isa_), pool_, scratch_, weights_} {}
 
   DeviceInfo Info() const override {
     const cpu::MemoryState memory = cpu::ReadMemory();
@@ -39,7 +40,10 @@ class CpuBackend : public Backend {
   bool SupportsBF16() const override { return true; }
 
   void* Allocate(size_t bytes) override { return memory_.Allocate(bytes); }
-  void Free(void* data) noexcept override { memory_.Free(data); }
+  void Free(void* data) noexcept override {
+    weights_.Forget(data, memory_.BytesOf(data));
+    memory_.Free(data);
+  }
   void Upload(void* target, const void* source, size_t bytes) override { std::memcpy(target, source, bytes); }
   void Download(void* target, const void* source, size_t bytes) override { std::memcpy(target, source, bytes); }
   void Synchronize() override {}
@@ -69,6 +73,7 @@ class CpuBackend : public Backend {
   cpu::ThreadPool pool_;
   cpu::Memory memory_;
   cpu::Scratch scratch_;
+  cpu::PackedWeights weights_;
   const cpu::Engine engine_;
 };
 

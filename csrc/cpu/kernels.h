@@ -38,6 +38,9 @@ struct TileOutput {
   int epilogue;       // an Epilogue
   Row aux;
   int64_t aux_stride;
+  // Past the caches where the kernels can (`streams`): the rows of c, and of aux where it is written, are whole cache
+  // lines.
+  bool stream;
 };
 
 // Memory that will be needed soon. A tile asks for some lines of it at every few steps of its own work, so that they
@@ -69,6 +72,24 @@ struct GemmKernels {
   void (*pack_a)(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out, int64_t panel_stride);
   // sums[j] += packed column j, over the steps of one panel.
   void (*panel_sums)(const float* panel, int64_t steps, float* sums);
+};
+
+// The product of bfloat16 panels of 32 rows or columns, which lie packed by units of 32 elements of K. All null where
+// the processor has no tile registers.
+struct TileRegisterKernels {
+  int panel, unit;
+  int64_t unit_bytes;
+  // Around all other calls of one thread.
+  void (*start)();
+  void (*stop)();
+  // to(32, 32) = from + a b over `units` of K; `from` may be null for zeros. Strides in floats.
+  void (*multiply)(const void* a, const void* b, int64_t units, const float* from, int64_t from_stride, float* to,
+                   int64_t to_stride);
+  // Packs up to 32 rows of a or columns of b. along_k: stored (count, K), else (K, count).
+  void (*pack_a)(const void* source, int64_t ld, bool along_k, int64_t k, int64_t count, void* out);
+  void (*pack_b)(const void* source, int64_t ld, bool along_k, int64_t k, int64_t count, void* out);
+  // sums[j] = the sum over K of column j of a packed panel of b.
+  void (*column_sums)(const void* panel, int64_t units, float* sums);
 };
 
 struct LayerNormRows {
@@ -138,6 +159,8 @@ struct AdamWRange {
 struct Kernels {
   GemmKernels f32;
   GemmKernels bf16;  // equals f32 where the processor cannot multiply bfloat16
+  TileRegisterKernels tile_registers;
+  bool streams;  // writes past the caches pay
   void (*finish_tile)(const float* tile, int tile_stride, int rows, int columns, const TileOutput& output);
   // For few rows of a. out(m, n) += a(m, k) b, b stored (K, N): rows of b in their order.
   void (*skinny_rows)(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out);
@@ -173,6 +196,7 @@ const Kernels& PortableKernels();
 const Kernels& Avx2Kernels();
 const Kernels& Avx512Kernels();
 const Kernels& Avx512Bf16Kernels();
+const Kernels& AmxKernels();
 #endif
 
 }  // namespace kotodama::cpu

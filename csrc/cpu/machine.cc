@@ -14,8 +14,12 @@
 
 #include "error.h"
 
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 #ifdef __linux__
 #include <sched.h>
+#include <sys/syscall.h>
 #endif
 #ifdef __APPLE__
 #include <mach/mach.h>
@@ -25,7 +29,23 @@
 namespace kotodama::cpu {
 namespace {
 
-constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
+constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx};
+
+#ifdef __x86_64__
+bool TileRegistersUsable() {
+#if defined(__linux__) && defined(KOTODAMA_AMX)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kAmxBF16 = 1u << 22, kAmxTile = 1u << 24;  // of EDX, CPUID leaf 7
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kAmxBF16) == 0 || (d & kAmxTile) == 0) return false;
+  // See Documentation/arch/x86/xstate.rst of the Linux kernel. It refuses where it is too old, or where a thread has a
+  // signal stack too small for the registers.
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 Isa DetectIsa() {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
@@ -35,7 +55,8 @@ Isa DetectIsa() {
       !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq")) {
     return Isa::kAvx2;
   }
-  return __builtin_cpu_supports("avx512bf16") ? Isa::kAvx512Bf16 : Isa::kAvx512;
+  if (!__builtin_cpu_supports("avx512bf16")) return Isa::kAvx512;
+  return TileRegistersUsable() ? Isa::kAmx : Isa::kAvx512Bf16;
 #else
   return Isa::kPortable;
 #endif
@@ -134,6 +155,8 @@ const char* NameOf(Isa isa) {
       return "avx512";
     case Isa::kAvx512Bf16:
       return "avx512bf16";
+    case Isa::kAmx:
+      return "amx";
   }
   return "portable";
 }
@@ -146,7 +169,7 @@ Isa ChooseIsa() {
     if (std::string(wanted) == NameOf(isa)) return std::min(isa, best);
   }
   throw Error(ErrorCode::kOptions,
-              std::string("KOTODAMA_CPU_ISA: expected portable, avx2, avx512 or avx512bf16, found ") + wanted +
+              std::string("KOTODAMA_CPU_ISA: expected portable, avx2, avx512, avx512bf16 or amx, found ") + wanted +
                   "; unset it to use the best of this machine");
 }
 

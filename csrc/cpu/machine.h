@@ -6,12 +6,13 @@
 namespace kotodama::cpu {
 
 // Instruction sets that kernels are compiled for, lowest first.
-enum class Isa : int { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
+enum class Isa : int { kPortable, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
 const char* NameOf(Isa isa);
 
-// The best instruction set of this machine, or the lower one that KOTODAMA_CPU_ISA names.
-// Throws Error(kOptions) when that variable holds an unknown name.
+// The best instruction set of this machine, or the lower one that KOTODAMA_CPU_ISA names. Linux gives a process the
+// tile registers of AMX only when it asks; this is where it does. Throws Error(kOptions) when that variable holds an
+// unknown name.
 Isa ChooseIsa();
 
 // Physical cores that this process may use: its affinity mask (hyper-threads of one core count once) within the CPU

@@ -32,7 +32,7 @@ std::string Gibibytes(size_t bytes) {
 }  // namespace
 
 Memory::~Memory() {
-  for (const auto& piece : mapped_) munmap(piece.first, piece.second);
+  for (const auto& piece : mapped_) munmap(const_cast<void*>(piece.first), piece.second);
 }
 
 void* Memory::Allocate(size_t bytes) {
@@ -67,8 +67,14 @@ void Memory::Free(void* data) noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto piece = mapped_.find(data);
   if (piece == mapped_.end()) return;
-  munmap(piece->first, piece->second);
+  munmap(data, piece->second);
   mapped_.erase(piece);
+}
+
+size_t Memory::BytesOf(const void* data) noexcept {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto piece = mapped_.find(data);
+  return piece == mapped_.end() ? 0 : piece->second;
 }
 
 }  // namespace kotodama::cpu

@@ -20,11 +20,13 @@ class Memory {
   // Aligned to 256 bytes or better. Throws Error(kMemory) with the bytes needed and free.
   void* Allocate(size_t bytes);
   void Free(void* data) noexcept;
+  // Of a piece that Allocate gave; 0 for any other address.
+  size_t BytesOf(const void* data) noexcept;
 
  private:
   ThreadPool* pool_;
   std::mutex mutex_;
-  std::unordered_map<void*, size_t> mapped_;  // start to length
+  std::unordered_map<const void*, size_t> mapped_;  // start to length
 };
 
 }  // namespace kotodama::cpu

@@ -2,6 +2,7 @@
 
 #include "backend.h"
 #include "cpu/kernels.h"
+#include "cpu/packed_weights.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
 
@@ -14,6 +15,7 @@ struct Engine {
   const Kernels& kernels;
   ThreadPool& pool;
   Scratch& scratch;
+  PackedWeights& weights;
 };
 
 void Run(const Engine& engine, const kotodama::EmbeddingForward& op);

@@ -28,7 +28,8 @@ class ThreadPool {
 
   // Calls task(item, worker) for every item in [0, count), worker in [0, threads()), and returns when all are done.
   // Every thread begins with its own contiguous share and then helps the others. The first exception of a task is
-  // thrown again here, once no task runs any more. After fork, the child runs everything in its only thread.
+  // thrown again here, once no task runs any more. After fork, the child runs everything in its only thread. Tasks take
+  // subnormal numbers for zero.
   void Run(int64_t count, const std::function<void(int64_t item, int worker)>& task);
 
  private:

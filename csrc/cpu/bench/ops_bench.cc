@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <string>
 #include <vector>
@@ -155,13 +157,18 @@ void BenchGemms(Bench& bench, DType type, int64_t tokens) {
     op.transpose_b = p.transpose_b;
     op.m = p.m, op.n = p.n, op.k = p.k;
     op.a = p.transpose_a ? bench.Random(type, {p.k, p.m}) : bench.Random(type, {p.m, p.k});
-    op.b = p.transpose_b ? bench.Random(type, {p.n, p.k}) : bench.Random(type, {p.k, p.n});
+    // So that the results are about as large as the factors, as they are in a model.
+    const float scale = 1.7f / std::sqrt(static_cast<float>(p.k));
+    op.b = p.transpose_b ? bench.Random(type, {p.n, p.k}, scale) : bench.Random(type, {p.k, p.n}, scale);
     op.c = bench.Make(p.f32_result ? DType::kF32 : type, {p.m, p.n});
     op.epilogue = p.epilogue;
     if (p.epilogue != Epilogue::kNone) op.aux = bench.Random(type, {p.m, p.n});
+    // The head's weights and their gradient are used once per chunk of rows.
+    const bool head = std::strncmp(p.name, "head", 4) == 0;
+    if (head && !p.f32_result) op.weight_version = 1;
     if (p.f32_result) {
-      op.accumulate = true;
-      op.bias_gradient = bench.Make(DType::kF32, {p.n});
+      op.accumulate = head;
+      if (!head) op.bias_gradient = bench.Make(DType::kF32, {p.n});
     } else if (!p.transpose_b) {
       op.bias = bench.Random(DType::kF32, {p.n});
     }

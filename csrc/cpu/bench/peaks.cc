@@ -40,10 +40,18 @@ double Now() {
   SUM(instruction, r, 30, 31, 23)   \
   SUM(instruction, r, 30, 31, 24)   \
   SUM(instruction, r, 30, 31, 25) SUM(instruction, r, 30, 31, 26) SUM(instruction, r, 30, 31, 27)
-// Clearing the sums first keeps them from being subnormal; the upper vectors keep what they hold, NaN at worst, which
-// multiplies as fast.
-#define LOOP(body)                                                                                                 \
-  asm volatile("vzeroall\n\t1:\n\t" body "dec %0\n\tjnz 1b\n\tvzeroupper\n\t"                                      \
+// All registers are cleared first: subnormal numbers would multiply slowly.
+#define CLEAR(n) "vpxord %%zmm" #n ", %%zmm" #n ", %%zmm" #n "\n\t"
+#define CLEAR_MORE \
+  CLEAR(16)        \
+  CLEAR(17)        \
+  CLEAR(18)        \
+  CLEAR(19)        \
+  CLEAR(20)        \
+  CLEAR(21)        \
+  CLEAR(22) CLEAR(23) CLEAR(24) CLEAR(25) CLEAR(26) CLEAR(27) CLEAR(30) CLEAR(31)
+#define LOOP(clear, body)                                                                                          \
+  asm volatile("vzeroall\n\t" clear "1:\n\t" body "dec %0\n\tjnz 1b\n\tvzeroupper\n\t"                             \
                : "+r"(rounds)                                                                                      \
                :                                                                                                   \
                : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", \
@@ -54,6 +62,31 @@ constexpr int64_t kRounds = 40000, kSums = 24;
 double Rate(int64_t flops_of_one, double start) {
   return kRounds * kSums * flops_of_one / (Now() - start) * 1e-9;
 }
+
+// As LDTILECFG reads it: eight tiles of 16 rows by 64 bytes.
+struct alignas(64) TileConfiguration {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+double AmxRate() {
+  const TileConfiguration configuration;
+  int64_t rounds = kRounds / 8;
+  const double start = Now();
+  // Four sums, as many as a product of two by two tiles has.
+  asm volatile(
+      "ldtilecfg %1\n\t1:\n\t"
+      "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
+      "tdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
+      "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\t"
+      "tdpbf16ps %%tmm7, %%tmm5, %%tmm3\n\t"
+      "dec %0\n\tjnz 1b\n\ttilerelease\n\t"
+      : "+r"(rounds)
+      : "m"(configuration)
+      : "cc");
+  return kRounds / 8 * 4 * 16384.0 / (Now() - start) * 1e-9;
+}
 #endif
 
 }  // namespace
@@ -62,12 +95,12 @@ double MeasureF32Peak(const char* isa) {
 #ifdef __x86_64__
   int64_t rounds = kRounds;
   const double start = Now();
-  if (std::strncmp(isa, "avx512", 6) == 0) {
-    LOOP(TWELVE("vfmadd231ps", "zmm", 14, 15) TWELVE_MORE("vfmadd231ps", "zmm"));
+  if (std::strncmp(isa, "avx512", 6) == 0 || std::strcmp(isa, "amx") == 0) {
+    LOOP(CLEAR_MORE, TWELVE("vfmadd231ps", "zmm", 14, 15) TWELVE_MORE("vfmadd231ps", "zmm"));
     return Rate(32, start);
   }
   if (std::strcmp(isa, "avx2") == 0) {
-    LOOP(TWELVE("vfmadd231ps", "ymm", 14, 15) TWELVE("vfmadd231ps", "ymm", 14, 15));
+    LOOP("", TWELVE("vfmadd231ps", "ymm", 14, 15) TWELVE("vfmadd231ps", "ymm", 14, 15));
     return Rate(16, start);
   }
 #endif
@@ -77,10 +110,11 @@ double MeasureF32Peak(const char* isa) {
 
 double MeasureBF16Peak(const char* isa) {
 #ifdef __x86_64__
+  if (std::strcmp(isa, "amx") == 0) return AmxRate();
   if (std::strcmp(isa, "avx512bf16") == 0) {
     int64_t rounds = kRounds;
     const double start = Now();
-    LOOP(TWELVE("vdpbf16ps", "zmm", 14, 15) TWELVE_MORE("vdpbf16ps", "zmm"));
+    LOOP(CLEAR_MORE, TWELVE("vdpbf16ps", "zmm", 14, 15) TWELVE_MORE("vdpbf16ps", "zmm"));
     return Rate(64, start);
   }
 #endif

@@ -12,6 +12,10 @@ const Kernels& KernelsOf(Isa isa) {
       return Avx512Kernels();
     case Isa::kAvx512Bf16:
       return Avx512Bf16Kernels();
+#ifdef KOTODAMA_AMX
+    case Isa::kAmx:
+      return AmxKernels();
+#endif
 #endif
     default:
       return PortableKernels();

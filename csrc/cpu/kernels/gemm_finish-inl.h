@@ -29,11 +29,23 @@ inline F32 Rounded(F32 value, const BF16*) {
   return Load(lanes);
 }
 
+// Past the caches with `kStream`, where `p` is a multiple of the size of the vector and n is kWidth.
+template <bool kStream, typename E>
+inline void StoreTo(E* p, F32 value, int n) {
+#ifdef KOTODAMA_STREAMS
+  if (kStream) {
+    Stream(p, value);
+    return;
+  }
+#endif
+  StorePartial(p, value, n);
+}
+
 // Mirrors kotodama::Epilogue, whose header must not be compiled here; gemm.cc asserts that the numbers agree.
 constexpr int kPlainTile = 0, kGeluTile = 1, kGeluBackwardTile = 2;
 
-template <int kEpilogue, typename C, typename Aux>
-void FinishLast(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
+template <int kEpilogue, bool kStream, typename C, typename Aux>
+void FinishRows(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
   for (int r = 0; r < rows; ++r) {
     const float* from = tile + r * tile_stride;
     const float* partial = to.add_partial ? to.partial + r * to.partial_stride : nullptr;
@@ -44,14 +56,25 @@ void FinishLast(const float* tile, int tile_stride, int rows, int columns, const
       if (partial != nullptr) value = value + LoadPartial(partial + j, n);
       if (to.bias != nullptr) value = value + LoadPartial(to.bias + j, n);
       if (kEpilogue == kGeluTile) {
-        if (aux != nullptr) StorePartial(aux + j, value, n);
+        if (aux != nullptr) StoreTo<kStream>(aux + j, value, n);
         value = GeluOf(Rounded(value, static_cast<Aux*>(nullptr)));
       } else if (kEpilogue == kGeluBackwardTile) {
         value = value * GeluSlopeOf(LoadPartial(aux + j, n));
       }
-      StorePartial(c + j, value, n);
+      StoreTo<kStream>(c + j, value, n);
     });
   }
+}
+
+template <int kEpilogue, typename C, typename Aux>
+void FinishLast(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
+#ifdef KOTODAMA_STREAMS
+  if (to.stream) {
+    FinishRows<kEpilogue, true, C, Aux>(tile, tile_stride, rows, columns, to);
+    return;
+  }
+#endif
+  FinishRows<kEpilogue, false, C, Aux>(tile, tile_stride, rows, columns, to);
 }
 
 template <int kEpilogue, typename C>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/kernels/attention-inl.h"
+#include "cpu/kernels/gemm_amx-inl.h"
 
 namespace kotodama::cpu {
 namespace {
@@ -13,6 +14,12 @@ constexpr Kernels MakeKernels() {
   kernels.bf16 = MakeGemmKernels<PairSteps>();
 #else
   kernels.bf16 = MakeGemmKernels<F32Steps>();
+#endif
+#ifdef __AMX_BF16__
+  kernels.tile_registers = MakeTileRegisterKernels();
+#endif
+#ifdef KOTODAMA_STREAMS
+  kernels.streams = true;
 #endif
   kernels.finish_tile = FinishTile;
   kernels.skinny_rows = SkinnyRows;

@@ -58,6 +58,16 @@ inline void Store(float* p, F32 a) {
 inline void Store(BF16* p, F32 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), ToBits16(a));
 }
+#ifdef __AMX_BF16__
+#define KOTODAMA_STREAMS 1
+// These processors read a line before they write to it, and are three times as fast where they need not.
+inline void Stream(float* p, F32 a) {
+  _mm512_stream_ps(p, a.v);
+}
+inline void Stream(BF16* p, F32 a) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), ToBits16(a));
+}
+#endif
 inline void StorePartial(float* p, F32 a, int n) {
   _mm512_mask_storeu_ps(p, FirstLanes(n), a.v);
 }

@@ -1,0 +1,51 @@
+// Few rows: generation, one position at a time. b is read once, where it is.
+#include <algorithm>
+
+#include "cpu/gemm.h"
+
+namespace kotodama::cpu {
+namespace {
+
+void FinishSkinny(const Engine& engine, const kotodama::Gemm& op, int64_t ldc, const float* sums) {
+  TileOutput to = {};
+  to.last = true;
+  to.add_partial = op.accumulate;
+  to.partial = op.c.dtype == DType::kF32 ? op.c.as<float>() : nullptr;
+  to.partial_stride = to.c_stride = ldc;
+  to.c = RowAt(op.c, 0);
+  to.bias = FloatsAt(op.bias, 0);
+  to.epilogue = static_cast<int>(op.epilogue);
+  to.aux = op.aux ? RowAt(op.aux, 0) : Row{nullptr, op.c.dtype == DType::kBF16};
+  to.aux_stride = op.n;
+  engine.kernels.finish_tile(sums, op.n, static_cast<int>(op.m), op.n, to);
+}
+
+}  // namespace
+
+void MultiplySkinny(const Engine& engine, const kotodama::Gemm& op) {
+  constexpr int64_t kRowsOfB = 64;  // of K, whose products one item sums
+  constexpr int64_t kDots = 128;    // rows of b of one item
+  const LeadingDimensions ld = LeadingDimensionsOf(op);
+  const int64_t pieces = op.transpose_b ? 1 : std::max<int64_t>(1, CeilDivide(op.k, kRowsOfB));
+  float* sums = engine.scratch.Floats(op.m * op.n * pieces + op.m * op.k);
+  float* a = sums + op.m * op.n * pieces;
+  for (int64_t i = 0; i < op.m; ++i) engine.kernels.cast({a + i * op.k, false}, RowAt(op.a, i * ld.a), op.k);
+  if (op.transpose_b) {
+    ForRanges(engine.pool, op.n, kDots, [&](int64_t begin, int64_t end, int) {
+      engine.kernels.skinny_dots(a, op.m, op.k, RowAt(op.b, begin * ld.b), ld.b, op.k, end - begin, sums + begin, op.n);
+    });
+  } else {
+    ForRanges(engine.pool, op.k, kRowsOfB, [&](int64_t begin, int64_t end, int) {
+      float* piece = sums + begin / kRowsOfB * op.m * op.n;
+      std::fill(piece, piece + op.m * op.n, 0.0f);
+      engine.kernels.skinny_rows(a + begin, op.m, op.k, RowAt(op.b, begin * ld.b), ld.b, end - begin, op.n, piece);
+    });
+    if (op.k == 0) std::fill(sums, sums + op.m * op.n, 0.0f);
+    for (int64_t piece = 1; piece < pieces; ++piece) {
+      engine.kernels.add(sums, sums + piece * op.m * op.n, op.m * op.n);
+    }
+  }
+  FinishSkinny(engine, op, ld.c, sums);
+}
+
+}  // namespace kotodama::cpu

@@ -1,0 +1,266 @@
+// The matrix product with vector registers. C is cut into items, a block of rows by a group of columns each, and the
+// columns into strips. For every block of K an item packs a strip of b into memory that stays in the second-level
+// cache, then streams the rows of a past it, one register tile after another. Rows of a are read where they are if
+// their elements lie side by side along K; else the item packs them once for all its strips. Only the blocks of K
+// decide in which order an element is summed, so neither the number of threads nor the cut of C changes a bit.
+#include <algorithm>
+
+#include "cpu/gemm.h"
+
+namespace kotodama::cpu {
+namespace {
+
+static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogue::kGelu) == 1 &&
+                  static_cast<int>(Epilogue::kGeluBackward) == 2,
+              "kernels/gemm_finish-inl.h counts on these numbers");
+
+// Steps of one block of K. A strip of b shrinks as they grow, so that it fits its cache, and a is read once per strip:
+// the longer block pays where it leaves at most two, since then C is read and written less often.
+constexpr int64_t kSteps = 768, kLongSteps = 1536;
+constexpr int64_t kStripUnits = 768 * 192;  // of a packed strip of b: 576 KiB
+constexpr int64_t kMaxStripColumns = 192;
+constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed
+constexpr int64_t kPanelGap = 16;        // between packed panels, so that they do not fall on the same cache sets
+
+struct Plan {
+  const kotodama::Gemm* op;
+  const GemmKernels* kernels;
+  LeadingDimensions ld;
+  bool read_a_in_place;
+  int64_t block_k;  // elements of K in a block
+  int64_t blocks_k;
+  int64_t strip;    // columns of a strip
+  int64_t rows;     // rows of an item
+  int64_t columns;  // columns of an item, whole strips
+  int64_t row_blocks, groups;
+  // Per worker, in floats.
+  int64_t packed_b, packed_a, partial;
+};
+
+bool FitsPairs(const Engine& engine, const kotodama::Gemm& op) {
+  return engine.kernels.bf16.elements == 2 && op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
+}
+
+// Enough items for the threads, yet large ones: a strip of b is packed once per block of rows, a row of a (if at all)
+// once per group of columns.
+void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, Plan* plan) {
+  while (plan->strip > kernels.tile_columns &&
+         CeilDivide(op.n, plan->strip) * CeilDivide(op.m, kMaxPackedRows) < threads) {
+    plan->strip = RoundUpTo(plan->strip / 2, kernels.tile_columns);
+  }
+  const int64_t strips = CeilDivide(op.n, plan->strip), least_rows = 16 * kernels.tile_rows;
+  int64_t row_blocks = 1, groups = strips;
+  if (plan->read_a_in_place) {
+    const int64_t wanted = threads == 1 ? 1 : 4 * threads;
+    row_blocks = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, CeilDivide(op.m, least_rows));
+  } else {
+    const int64_t wanted = threads == 1 ? 1 : 2 * threads;
+    row_blocks = CeilDivide(op.m, kMaxPackedRows);
+    groups = 1;
+    while (row_blocks * groups < wanted) {
+      const int64_t rows = op.m / row_blocks, columns = op.n / groups;
+      const bool can_cut_rows = rows >= 2 * least_rows, can_cut_columns = columns >= 2 * plan->strip;
+      if (!can_cut_rows && !can_cut_columns) break;
+      if (can_cut_columns && (columns >= rows || !can_cut_rows)) {
+        groups *= 2;
+      } else {
+        row_blocks *= 2;
+      }
+    }
+  }
+  plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
+  plan->row_blocks = CeilDivide(op.m, plan->rows);
+  plan->columns = CeilDivide(strips, groups) * plan->strip;
+  plan->groups = CeilDivide(op.n, plan->columns);
+}
+
+Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
+  Plan plan = {};
+  plan.op = &op;
+  plan.kernels = FitsPairs(engine, op) ? &engine.kernels.bf16 : &engine.kernels.f32;
+  const GemmKernels& kernels = *plan.kernels;
+  plan.ld = LeadingDimensionsOf(op);
+  const bool same_units = kernels.elements == 2 || op.a.dtype == DType::kF32;
+  plan.read_a_in_place = !op.transpose_a && same_units && op.k % kernels.elements == 0;
+
+  const int64_t all_steps = CeilDivide(op.k, kernels.elements);
+  plan.blocks_k = std::max<int64_t>(1, CeilDivide(all_steps, all_steps <= 2 * kLongSteps ? kLongSteps : kSteps));
+  plan.block_k = RoundUpTo(CeilDivide(op.k, plan.blocks_k), kernels.elements);
+
+  const int64_t steps = plan.block_k / kernels.elements;
+  const int64_t strip_columns = std::min(kMaxStripColumns, kStripUnits / std::max<int64_t>(1, steps));
+  plan.strip = std::max<int64_t>(1, strip_columns / kernels.tile_columns) * kernels.tile_columns;
+  CutIntoItems(op, kernels, engine.pool.threads(), &plan);
+
+  plan.packed_b = (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
+  plan.packed_a =
+      plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * CeilDivide(plan.rows, kernels.tile_rows);
+  const bool needs_partial = plan.blocks_k > 1 && op.c.dtype != DType::kF32;
+  plan.partial = needs_partial ? plan.rows * plan.columns : 0;
+  return plan;
+}
+
+// `rows` rows of `bytes` bytes each, asked for within `turns` turns of the tiles.
+Prefetch Soon(const void* data, int64_t row_stride, int64_t rows, int64_t bytes, int64_t turns) {
+  Prefetch soon = {};
+  if (rows <= 0 || bytes <= 0 || turns <= 0) return soon;
+  soon.row = static_cast<const char*>(data);
+  soon.row_stride = row_stride;
+  soon.rows = rows;
+  soon.lines_per_row = static_cast<int>(CeilDivide(bytes, 64));
+  soon.lines_per_turn = static_cast<int>(CeilDivide(rows * soon.lines_per_row, turns));
+  return soon;
+}
+
+// The part of a stored matrix with `rows` rows of `columns` elements from (row, column).
+Prefetch SoonPart(const Tensor& matrix, int64_t ld, int64_t row, int64_t column, int64_t rows, int64_t columns,
+                  int64_t turns) {
+  const int64_t size = static_cast<int64_t>(SizeOf(matrix.dtype));
+  return Soon(RowAt(matrix, row * ld + column).data, ld * size, rows, columns * size, turns);
+}
+
+// What one item works on; the packed parts are for one block of K.
+struct Item {
+  int64_t m0, rows, n0, columns;
+  int64_t k0, k, steps;
+  bool first_block, last_block;
+  float* packed_b;
+  float* packed_a;
+  float* partial;  // (rows, plan.columns), where C cannot hold sums between blocks of K
+};
+
+// The next strip of b that this item, or the one after it, will pack.
+Prefetch SoonStrip(const Plan& plan, const Item& item, int64_t n, int64_t turns) {
+  const kotodama::Gemm& op = *plan.op;
+  int64_t next_k = item.k0, next_n = n + plan.strip;
+  if (next_n >= item.n0 + item.columns) {
+    next_k = item.last_block ? 0 : item.k0 + plan.block_k;
+    next_n = item.last_block ? item.n0 + item.columns : item.n0;
+  }
+  if (next_n >= op.n || (item.last_block && next_k == 0 && item.m0 + item.rows < op.m)) return {};
+  const int64_t k = std::min(plan.block_k, op.k - next_k), columns = std::min(plan.strip, op.n - next_n);
+  return op.transpose_b ? SoonPart(op.b, plan.ld.b, next_n, next_k, columns, k, turns)
+                        : SoonPart(op.b, plan.ld.b, next_k, next_n, k, columns, turns);
+}
+
+// All rows of the item by one packed strip of b, whose first column is n.
+void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int64_t n, int64_t columns) {
+  const kotodama::Gemm& op = *plan.op;
+  const GemmKernels& kernels = *plan.kernels;
+  alignas(64) float tile[8 * 48];
+  TileOutput to = {};
+  to.c_stride = plan.ld.c;
+  to.epilogue = static_cast<int>(op.epilogue);
+  to.aux_stride = op.n;
+  to.last = item.last_block;
+  to.add_partial = op.accumulate || !item.first_block;
+
+  const int64_t a_panel = item.steps * kernels.tile_rows + kPanelGap;
+  const int64_t b_panel = item.steps * kernels.tile_columns + kPanelGap;
+  const int64_t turns_of_row = CeilDivide(item.steps, kStepsPerTurn) * CeilDivide(columns, kernels.tile_columns);
+  Prefetch soon[2] = {};
+  soon[1] = SoonStrip(plan, item, n, turns_of_row * CeilDivide(item.rows, kernels.tile_rows));
+  for (int64_t r = 0; r < item.rows; r += kernels.tile_rows) {
+    const int64_t m = item.m0 + r;
+    const int tile_rows = static_cast<int>(std::min<int64_t>(kernels.tile_rows, item.rows - r));
+    const int64_t rows_after = item.rows - r - tile_rows;
+    const void* a;
+    int64_t row_stride = 4, step_stride = 4;
+    if (plan.read_a_in_place) {
+      a = RowAt(op.a, m * plan.ld.a + item.k0).data;
+      row_stride = plan.ld.a * static_cast<int64_t>(SizeOf(op.a.dtype));
+      soon[0] = SoonPart(op.a, plan.ld.a, m + tile_rows, item.k0, std::min<int64_t>(kernels.tile_rows, rows_after),
+                         item.k, turns_of_row);
+    } else {
+      const float* panel = item.packed_a + r / kernels.tile_rows * a_panel;
+      a = panel;
+      step_stride = kernels.tile_rows * 4;
+      soon[0] = Soon(panel + a_panel, 0, rows_after > 0 ? 1 : 0, a_panel * 4, turns_of_row);
+    }
+    for (int64_t j = 0, panel = 0; j < columns; j += kernels.tile_columns, ++panel) {
+      const int tile_columns = static_cast<int>(std::min<int64_t>(kernels.tile_columns, columns - j));
+      const int64_t at = m * plan.ld.c + n + j;
+      if (op.c.dtype == DType::kF32) {
+        to.partial = FloatsAt(op.c, at);
+        to.partial_stride = plan.ld.c;
+      } else {
+        to.partial = item.partial + r * plan.columns + n - item.n0 + j;
+        to.partial_stride = plan.columns;
+      }
+      to.c = RowAt(op.c, at);
+      to.bias = op.bias ? FloatsAt(op.bias, n + j) : nullptr;
+      to.aux = op.aux ? RowAt(op.aux, m * op.n + n + j) : Row{nullptr, op.c.dtype == DType::kBF16};
+      // These arrive while the tile is computed.
+      if (to.last) {
+        FetchTile(to.c, to.c_stride, tile_rows, tile_columns);
+        FetchTile(to.aux, to.aux_stride, tile_rows, tile_columns);
+      }
+      if (!to.last || (to.add_partial && to.c.bf16)) {
+        FetchTile({to.partial, false}, to.partial_stride, tile_rows, tile_columns);
+      }
+      kernels.tile(tile_rows, tile_columns, item.steps, a, row_stride, step_stride, item.packed_b + panel * b_panel,
+                   tile, soon);
+      engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
+    }
+  }
+}
+
+void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scratch, float* bias_sums) {
+  const kotodama::Gemm& op = *plan.op;
+  const GemmKernels& kernels = *plan.kernels;
+  Item item = {};
+  item.m0 = index % plan.row_blocks * plan.rows;
+  item.rows = std::min(plan.rows, op.m - item.m0);
+  item.n0 = index / plan.row_blocks * plan.columns;
+  item.columns = std::min(plan.columns, op.n - item.n0);
+  item.packed_b = scratch;
+  item.packed_a = item.packed_b + plan.packed_b;
+  item.partial = item.packed_a + plan.packed_a;
+  const bool sums_bias = op.bias_gradient && item.m0 == 0;
+  if (sums_bias) std::fill(bias_sums, bias_sums + RoundUpTo(item.columns, plan.strip), 0.0f);
+
+  for (int64_t block = 0; block < plan.blocks_k; ++block) {
+    item.k0 = block * plan.block_k;
+    item.k = std::min(plan.block_k, op.k - item.k0);
+    item.steps = CeilDivide(item.k, kernels.elements);
+    item.first_block = block == 0;
+    item.last_block = block + 1 == plan.blocks_k;
+    if (!plan.read_a_in_place) {
+      kernels.pack_a(RowAt(op.a, op.transpose_a ? item.k0 * plan.ld.a + item.m0 : item.m0 * plan.ld.a + item.k0),
+                     plan.ld.a, op.transpose_a, item.k, item.rows, item.packed_a,
+                     item.steps * kernels.tile_rows + kPanelGap);
+    }
+    for (int64_t j = 0; j < item.columns; j += plan.strip) {
+      const int64_t n = item.n0 + j, columns = std::min(plan.strip, item.columns - j);
+      const int64_t b_panel = item.steps * kernels.tile_columns + kPanelGap;
+      kernels.pack_b(RowAt(op.b, op.transpose_b ? n * plan.ld.b + item.k0 : item.k0 * plan.ld.b + n), plan.ld.b,
+                     op.transpose_b, item.k, columns, item.packed_b, b_panel);
+      for (int64_t i = 0, panel = 0; sums_bias && i < columns; i += kernels.tile_columns, ++panel) {
+        kernels.panel_sums(item.packed_b + panel * b_panel, item.steps, bias_sums + j + i);
+      }
+      MultiplyStrip(engine, plan, item, n, columns);
+    }
+  }
+  if (!sums_bias) return;
+  float* target = FloatsAt(op.bias_gradient, item.n0);
+  if (op.accumulate) {
+    engine.kernels.add(target, bias_sums, item.columns);
+  } else {
+    std::copy(bias_sums, bias_sums + item.columns, target);
+  }
+}
+
+}  // namespace
+
+void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
+  const Plan plan = MakePlan(engine, op);
+  const int64_t sums = op.bias_gradient ? plan.columns : 0;
+  const int64_t per_worker = RoundUpTo(plan.packed_b + plan.packed_a + plan.partial + sums, 1024) + 64;
+  float* scratch = engine.scratch.Floats(per_worker * engine.pool.threads());
+  engine.pool.Run(plan.row_blocks * plan.groups, [&](int64_t item, int worker) {
+    float* own = scratch + worker * per_worker;
+    RunItem(engine, plan, item, own, own + per_worker - sums);
+  });
+}
+
+}  // namespace kotodama::cpu

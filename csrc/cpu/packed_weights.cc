@@ -1,0 +1,40 @@
+#include "cpu/packed_weights.h"
+
+#include "error.h"
+
+namespace kotodama::cpu {
+
+PackedWeights::~PackedWeights() {
+  for (const auto& [key, copy] : copies_) memory_->Free(copy.data);
+}
+
+PackedWeights::Place PackedWeights::Find(const Key& key, uint64_t version, size_t bytes) {
+  Copy& copy = copies_[key];
+  if (copy.data == nullptr && copy.version == version) {
+    try {
+      copy.data = memory_->Allocate(bytes);
+    } catch (const Error&) {
+      return {nullptr, false};  // it goes without
+    }
+  }
+  copy.version = version;
+  if (copy.data == nullptr) return {nullptr, false};
+  const bool valid = copy.packed_version == version;
+  copy.packed_version = version;
+  return {copy.data, valid};
+}
+
+void PackedWeights::Forget(const void* begin, size_t bytes) noexcept {
+  const char* first = static_cast<const char*>(begin);
+  for (auto entry = copies_.begin(); entry != copies_.end();) {
+    const char* weight = static_cast<const char*>(entry->first.weight);
+    if (weight < first || weight >= first + bytes) {
+      ++entry;
+      continue;
+    }
+    memory_->Free(entry->second.data);
+    entry = copies_.erase(entry);
+  }
+}
+
+}  // namespace kotodama::cpu
