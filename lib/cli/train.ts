@@ -60,6 +60,10 @@ interface TrainArguments {
   device: string;
   threads?: number;
   seed: number;
+  tensorboard: boolean;
+  dashboard?: number;
+  dashboardHost: string;
+  onEvent?: string;
   json: boolean;
   training: TrainingOptions;
 }
@@ -202,8 +206,11 @@ async function makeTrainer(
   });
 }
 
+/** What belongs to one start, not to the run. */
+const OF_ONE_START = ['training', 'resume', 'config', 'json', 'dashboard', 'dashboardHost', 'onEvent'];
+
 /** The options as a later `--resume` reads them back, with the model's sizes spelled out. */
 function recordOf(options: TrainArguments, { nLayer, nHead, nEmbd }: Readonly<GPT2Config>): { [key: string]: Json } {
-  const { training: _, resume: __, config: ___, json: ____, ...kept } = options;
-  return JSON.parse(JSON.stringify(kept.initFrom === undefined ? { ...kept, nLayer, nHead, nEmbd } : kept));
+  const kept = Object.fromEntries(Object.entries(options).filter(([name]) => !OF_ONE_START.includes(name)));
+  return JSON.parse(JSON.stringify(options.initFrom === undefined ? { ...kept, nLayer, nHead, nEmbd } : kept));
 }

@@ -97,7 +97,13 @@ export function readEvents(out: string): TrainEvent[] {
 export function essence(events: readonly TrainEvent[]): unknown[] {
   const lasting = events.filter(({ type }) => type === 'step' || type === 'eval' || type === 'sample');
   return lasting.map((event) => {
-    const { tokensPerSecond: _, dataWaitShare: __, stepSeconds: ___, ...rest } = event as StepEvent;
+    const {
+      tokensPerSecond: _,
+      dataWaitShare: __,
+      stepSeconds: ___,
+      updateSeconds: ____,
+      ...rest
+    } = event as StepEvent;
     return 'seconds' in rest ? { ...rest, seconds: undefined } : rest;
   });
 }
