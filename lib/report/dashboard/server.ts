@@ -196,15 +196,15 @@ export class Dashboard {
   }
 }
 
-/** @throws Error when it is longer than any command. */
+/** @throws Error when it is longer than any command; it is read to its end then, so that the answer arrives. */
 async function bodyOf(request: IncomingMessage): Promise<string> {
   const parts: Buffer[] = [];
   let length = 0;
   for await (const part of request as AsyncIterable<Buffer>) {
     length += part.length;
-    if (length > MAX_COMMAND) throw new Error(`a command has at most ${MAX_COMMAND} bytes`);
-    parts.push(part);
+    if (length <= MAX_COMMAND) parts.push(part);
   }
+  if (length > MAX_COMMAND) throw new Error(`a command has at most ${MAX_COMMAND} bytes`);
   return Buffer.concat(parts).toString();
 }
 
