@@ -22,6 +22,7 @@ import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { areTokenFiles, BadRecords, trainLoader, validLoader } from './data.js';
 import { showDownloads } from './download.js';
 import { loadForTuning } from './fine-tune.js';
+import { showLoading } from './loading.js';
 import {
   flagOf,
   parseFlags,
@@ -168,13 +169,16 @@ function show(value: unknown): string {
 async function makeModel(options: TrainArguments, tokenizer: Tokenizer): Promise<GPT2> {
   const { initFrom, out, dropout = 0, precision, device, threads, seed } = options;
   const engine: ModelOptions = { precision, device, seed, ...(threads !== undefined && { threads }) };
+  const resumes = options.resume && existsSync(join(out, 'config.json'));
+  // It shows what it loads, downloads among it.
+  if (initFrom !== undefined && !resumes) return loadForTuning({ ...options, initFrom }, tokenizer, engine);
+  using _ = showLoading('making the model');
   // The trainer restores the weights of a resumed run, so only its shape is needed here.
-  if (options.resume && existsSync(join(out, 'config.json'))) return GPT2.create(await readConfig(out), engine);
-  if (initFrom !== undefined) return loadForTuning({ ...options, initFrom }, tokenizer, engine);
+  if (resumes) return await GPT2.create(await readConfig(out), engine);
   const { nLayer = 12, nHead = 12, nEmbd = 768, blockSize: nPositions = 1024 } = options;
   const { vocabSize, bosTokenId, eosTokenId, padTokenId } = tokenizer;
   const dropouts = { embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout };
-  return GPT2.create(
+  return await GPT2.create(
     { ...{ vocabSize, nPositions, nLayer, nHead, nEmbd, ...dropouts }, bosTokenId, eosTokenId, padTokenId },
     engine,
   );

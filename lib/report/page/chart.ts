@@ -160,7 +160,9 @@ export class Chart {
     if (low > high) return linearScale(0, 1, ticks);
     if (this.log) return logScale(low / 1.05, high * 1.05, ticks);
     const air = (high - low) * 0.05;
-    return linearScale(this.options.zero ? 0 : low - air, high + air, ticks);
+    // What is never negative has no place below zero.
+    const below = low < 0 ? low - air : Math.max(0, low - air);
+    return linearScale(this.options.zero ? 0 : below, high + air, ticks);
   }
 
   /** The line where the reader points, what it meets, and the range that is being selected. */
