@@ -62,10 +62,14 @@ export class History {
 
   add(row: HistoryRow): void {
     const { state } = this;
-    state.open = state.open === null ? { ...row } : merge(state.open, row, state.count, 1);
+    // Between two steps of training every microsecond counts, so that the usual case does without merging.
+    const point = state.count === 0 ? row : merge(state.open as HistoryRow, row, state.count, 1);
     state.count++;
-    if (state.count < state.stride) return;
-    for (const name of NAMES) state.columns[name].push(state.open[name]);
+    if (state.count < state.stride) {
+      state.open = point;
+      return;
+    }
+    for (const name of NAMES) state.columns[name].push(point[name]);
     state.open = null;
     state.count = 0;
     if (state.columns.step.length === MAX_POINTS) this.halve();

@@ -73,7 +73,8 @@ export class RunRecord {
 
   /** Seconds of training so far, over all starts. */
   get seconds(): number {
-    return Object.values(this.state.time).reduce((sum, part) => sum + part, 0);
+    const { data, compute, update, evaluate, sample, save } = this.state.time;
+    return data + compute + update + evaluate + sample + save;
   }
 
   /** The evaluation with the smallest loss. */
@@ -133,7 +134,7 @@ export class RunRecord {
 
   private addStep(event: StepEvent): void {
     const { state } = this;
-    const { step, loss, gradNorm, learningRate, tokens, stepSeconds, tokensPerSecond } = event;
+    const { loss, gradNorm, stepSeconds } = event;
     const data = event.dataWaitShare * stepSeconds;
     // Runs that an older release recorded have no such number.
     const update = event.updateSeconds ?? 0;
@@ -145,9 +146,20 @@ export class RunRecord {
     state.smoothedLoss = average(state.smoothedLoss, loss);
     state.stepSeconds = average(state.stepSeconds, stepSeconds);
     this.history.add({
-      ...{ step, tokens, seconds: this.seconds, loss, lossLow: loss, lossHigh: loss, learningRate },
-      ...{ gradNorm, gradNormLow: gradNorm, gradNormHigh: gradNorm, stepTokens: tokensPerSecond * stepSeconds },
-      ...{ dataSeconds: data, computeSeconds: compute, updateSeconds: update },
+      step: event.step,
+      tokens: event.tokens,
+      seconds: this.seconds,
+      loss,
+      lossLow: loss,
+      lossHigh: loss,
+      learningRate: event.learningRate,
+      gradNorm,
+      gradNormLow: gradNorm,
+      gradNormHigh: gradNorm,
+      stepTokens: event.tokensPerSecond * stepSeconds,
+      dataSeconds: data,
+      computeSeconds: compute,
+      updateSeconds: update,
     });
   }
 }

@@ -116,6 +116,11 @@ t.test('report and dashboard of several runs', async (t) => {
   t.match(message, { type: 'all', control: false, runs: [{ state: { last: { step: 3 } } }, {}] });
 });
 
+/** An answer's text as it comes. The types of browsers, which the tests know too, cannot iterate over streams. */
+function decoded(response: Response): AsyncIterable<string> {
+  return response.body?.pipeThrough(new TextDecoderStream()) as unknown as AsyncIterable<string>;
+}
+
 /** The page, and the first message that knows all runs. */
 async function look(url: string): Promise<[string, LiveMessage]> {
   const html = await (await fetch(url)).text();
@@ -123,7 +128,7 @@ async function look(url: string): Promise<[string, LiveMessage]> {
     const stop = new AbortController();
     const response = await fetch(`${url}events`, { signal: stop.signal });
     let text = '';
-    for await (const part of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    for await (const part of decoded(response)) {
       text += part;
       if (text.includes('\n\n')) break;
     }

@@ -49,11 +49,16 @@ function ask(
   });
 }
 
+/** An answer's text as it comes. The types of browsers, which the tests know too, cannot iterate over streams. */
+function decoded(response: Response): AsyncIterable<string> {
+  return response.body?.pipeThrough(new TextDecoderStream()) as unknown as AsyncIterable<string>;
+}
+
 /** The messages of an event stream, as they come. */
 async function* messages(url: string, signal: AbortSignal): AsyncGenerator<LiveMessage> {
   const response = await fetch(`${url}events`, { signal });
   let text = '';
-  for await (const part of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+  for await (const part of decoded(response)) {
     text += part;
     for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
       const block = text.slice(0, end);

@@ -3,11 +3,12 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { makeFolder } from '../../files.js';
 import type { TrainEvent } from '../../train/events.js';
+import { AppendLog } from '../append-log.js';
 import { maskedCrc32c } from './crc32c.js';
 import { fileVersion, sessionStart, stepOf, summaryEvent } from './event.js';
 
-/** Milliseconds that a step may wait until the disk sees it. */
-const FLUSH_AFTER = 1000;
+/** Milliseconds that steps may wait until the disk sees them. */
+const WRITE_EVERY = 1000;
 
 /** Bytes around a record's data: its length and two CRCs. */
 const HEAD = 12;
@@ -18,12 +19,12 @@ const MAX_RECORD = 2 ** 28;
 
 /** Writes a run's events for TensorBoard: TFRecord files of Event messages. */
 export class TensorBoardLog {
+  /** Records since the last ones that went to the disk. */
   private waiting: Buffer[] = [];
-  private flushedAt = Number.NEGATIVE_INFINITY;
-  private position = 0;
+  private writtenAt = Number.NEGATIVE_INFINITY;
 
   private constructor(
-    private readonly file: FileHandle,
+    private readonly log: AppendLog,
     private readonly now: () => number,
   ) {}
 
@@ -38,48 +39,55 @@ export class TensorBoardLog {
     const names = (await readdir(folder)).filter((name) => name.startsWith('events.out.tfevents.'));
     for (const name of names) await cutAfter(join(folder, name), step);
     const file = await create(folder, now());
-    const log = new TensorBoardLog(file, now);
-    log.append(fileVersion(now() / 1000));
-    if (step > 0) log.append(sessionStart(now() / 1000, step + 1));
+    const log = new TensorBoardLog(new AppendLog(file, 0), now);
+    log.waiting.push(record(fileVersion(now() / 1000)));
+    if (step > 0) log.waiting.push(record(sessionStart(now() / 1000, step + 1)));
     return log;
   }
 
-  /** Steps reach the disk within about a second, everything else at once. */
-  async write(event: TrainEvent): Promise<void> {
+  /**
+   * Steps go to the disk once a second, and do not wait for it; whatever else happens does, at once.
+   *
+   * @throws what the disk refuses with; the event is kept, and written with the next ones.
+   */
+  write(event: TrainEvent): Promise<void> | undefined {
     const time = this.now();
     const content = summaryEvent(time / 1000, event);
-    if (content !== undefined) this.append(content);
-    if (event.type !== 'step' || time - this.flushedAt >= FLUSH_AFTER) await this.flush();
+    if (content !== undefined) this.waiting.push(record(content));
+    const isStep = event.type === 'step';
+    if (isStep && time - this.writtenAt < WRITE_EVERY) return undefined;
+    this.writtenAt = time;
+    try {
+      this.pass();
+    } catch (error) {
+      if (isStep) throw error;
+    }
+    return isStep ? undefined : this.log.flush();
   }
 
   async close(): Promise<void> {
     try {
-      await this.flush();
+      this.pass();
     } finally {
-      await this.file.close();
+      await this.log.close();
     }
   }
 
-  /** What the disk refuses is kept, and written at the same place the next time. */
-  private async flush(): Promise<void> {
-    this.flushedAt = this.now();
+  private pass(): void {
     const bytes = Buffer.concat(this.waiting);
-    this.waiting = [bytes];
-    for (let done = 0; done < bytes.length; ) {
-      done += (await this.file.write(bytes, done, bytes.length - done, this.position + done)).bytesWritten;
-    }
-    this.position += bytes.length;
     this.waiting = [];
+    this.log.append(bytes);
   }
+}
 
-  private append(data: Buffer): void {
-    const head = Buffer.alloc(HEAD);
-    head.writeBigUInt64LE(BigInt(data.length));
-    head.writeUInt32LE(maskedCrc32c(head.subarray(0, 8)), 8);
-    const foot = Buffer.alloc(FOOT);
-    foot.writeUInt32LE(maskedCrc32c(data));
-    this.waiting.push(head, data, foot);
-  }
+/** An event as TFRecord files hold it: length, its CRC, data, its CRC. */
+function record(data: Buffer): Buffer {
+  const head = Buffer.alloc(HEAD);
+  head.writeBigUInt64LE(BigInt(data.length));
+  head.writeUInt32LE(maskedCrc32c(head.subarray(0, 8)), 8);
+  const foot = Buffer.alloc(FOOT);
+  foot.writeUInt32LE(maskedCrc32c(data));
+  return Buffer.concat([head, data, foot]);
 }
 
 /** TensorBoard reads the files of a folder by their names' order, so each is named after the time. */
