@@ -77,6 +77,7 @@ export {
   Progress,
   type ProgressOptions,
   type ProgressStream,
+  type RecordOptions,
   readMetrics,
   recorded,
 } from './report/index.js';
@@ -98,16 +99,21 @@ export {
   trainTokenizer,
 } from './tokenizer/training/index.js';
 export type { BatchSource } from './train/batch-stream.js';
+export { type ControlCommand, TrainerControl } from './train/control.js';
 export type {
   CheckpointEvent,
+  ControlEvent,
   EndEvent,
   EvalEvent,
+  GradientHistogram,
+  GradientsEvent,
   SampleEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
+  TrainerProgress,
   WarningEvent,
 } from './train/events.js';
 export type { TrainingOptions } from './train/options.js';
 export type { ScheduleName } from './train/schedule.js';
-export { Trainer, type TrainerOptions, type TrainerTokenizer } from './train/trainer.js';
+export { Trainer, type TrainerOptions, type TrainerRunOptions, type TrainerTokenizer } from './train/trainer.js';

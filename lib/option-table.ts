@@ -10,6 +10,8 @@ export type OptionSpec = {
   derived?: string;
   /** What stands for the value in `--help`. */
   placeholder?: string;
+  /** What the flag means on a command line without a value. */
+  bare?: number;
   /** True when a resumed run must keep the value: another one would make it another run. */
   fixed?: boolean;
 } & (

@@ -6,8 +6,12 @@ import { build } from 'esbuild';
 const path = (name) => fileURLToPath(new URL(`../${name}`, import.meta.url));
 
 await build({
-  entryPoints: [path('lib/report/explain-page/main.ts'), path('lib/report/explain-page/style.css')],
-  outdir: path('dist/report/explain-page'),
+  entryPoints: ['explain-page', 'page'].flatMap((name) => [
+    path(`lib/report/${name}/main.ts`),
+    path(`lib/report/${name}/style.css`),
+  ]),
+  outdir: path('dist/report'),
+  outbase: path('lib/report'),
   bundle: true,
   minify: true,
   format: 'iife',

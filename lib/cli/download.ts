@@ -1,6 +1,6 @@
 import type { DownloadProgress, HubOptions } from '../hub/index.js';
 import { bytes } from '../report/format.js';
-import type { ProgressStream } from '../report/progress.js';
+import type { ProgressStream } from '../report/live-line.js';
 
 /** Shows downloads where the progress goes: on a terminal a live line for each file, elsewhere a line when it is there. */
 export function showDownloads(stream: ProgressStream = process.stderr): Pick<HubOptions, 'onProgress'> {

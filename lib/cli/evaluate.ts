@@ -5,6 +5,7 @@ import { multipleChoice } from '../evaluation/multiple-choice.js';
 import { readQuestions } from '../evaluation/questions.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { count } from '../report/format.js';
+import { LiveLine } from '../report/live-line.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
@@ -87,8 +88,13 @@ async function measureText(
   const batches = stride === undefined ? loader : slidingWindows(loader, { windowSize: blockSize, stride, batchSize });
   // The text says how long it is when all of it was measured; else the tokens do.
   const measured = texts === undefined || limit !== undefined ? new TokenBytes(tokenizer) : undefined;
+  const line = new LiveLine(process.stderr);
+  let done = 0;
   try {
-    const onBatch = measured?.add;
+    const onBatch = (batch: Batch) => {
+      measured?.add(batch);
+      line.working(`evaluating: ${count(++done)} batches`);
+    };
     const { lossSum, tokens, whole } = await measure(model, batches, { limit, signal, onBatch });
     if (!whole) return undefined;
     const bytes = measured?.count ?? (texts?.textBytes as number);
@@ -105,6 +111,7 @@ async function measureText(
       ],
     };
   } finally {
+    line.clear();
     bad.end();
   }
 }

@@ -8,6 +8,7 @@ import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { holdsTokenizer } from '../tokenizer/tokenizer-files.js';
 import { firstDifference } from '../tokenizer/vocabulary.js';
 import { showDownloads } from './download.js';
+import { showLoading } from './loading.js';
 
 /** What `kotodama train` is told about the model to begin with. */
 interface TuningArguments {
@@ -27,7 +28,8 @@ export async function loadForTuning(
   tokenizer: Tokenizer,
   engine: ModelOptions,
 ): Promise<GPT2> {
-  const hub = showDownloads();
+  using loading = showLoading(`loading ${initFrom}`);
+  const hub = { onProgress: loading.onProgress };
   const { vocabSize, nPositions } = await readConfig(initFrom, hub);
   if (blockSize !== undefined && blockSize > nPositions) {
     throw new KotodamaError('ERR_OPTIONS', '--block-size', {
@@ -42,6 +44,7 @@ export async function loadForTuning(
     ...{ ...engine, ...hub, dropout, nPositions: blockSize, bosTokenId, eosTokenId, padTokenId },
     vocabSize: Math.max(vocabSize, tokenizer.vocabSize),
   });
+  loading[Symbol.dispose]();
   tell({ vocabSize, nPositions }, model.config);
   return model;
 }

@@ -4,6 +4,7 @@ import { isFile } from '../model/model-file.js';
 import { readConfig } from '../model/pretrained.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { showDownloads } from './download.js';
+import { showLoading } from './loading.js';
 
 /** What the commands that use a trained model are told about it. */
 export interface LoadArguments {
@@ -16,7 +17,8 @@ export interface LoadArguments {
 /** Loads a model and its tokenizer. The tokenizer first: a mistake there shows before the weights are read. */
 export async function loadModel(options: LoadArguments): Promise<{ model: GPT2; tokenizer: Tokenizer }> {
   const { device, threads } = options;
-  const hub = showDownloads();
+  using loading = showLoading(`loading ${options.model}`);
+  const hub = { onProgress: loading.onProgress };
   await readConfig(options.model, hub);
   const tokenizer = await loadTokenizer(options);
   const model = await GPT2.fromPretrained(options.model, { device, ...(threads !== undefined && { threads }), ...hub });

@@ -3,6 +3,7 @@ import { KotodamaError, messageOf } from '../errors.js';
 import { nearest } from '../validate.js';
 import { addTokensCommand } from './add-tokens.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
+import { dashboard } from './dashboard.js';
 import { demo } from './demo.js';
 import { doctor } from './doctor.js';
 import { evaluate } from './evaluate.js';
@@ -11,6 +12,7 @@ import { exportCommand } from './export.js';
 import { generate } from './generate.js';
 import { inspectData } from './inspect-data.js';
 import { describeOptions } from './options.js';
+import { report } from './report.js';
 import { tokenize } from './tokenize.js';
 import { train } from './train.js';
 import { trainTokenizerCommand } from './train-tokenizer.js';
@@ -24,6 +26,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   evaluate,
   explain,
   export: exportCommand,
+  report,
+  dashboard,
   'inspect-data': inspectData,
   tokenize,
   doctor,
@@ -65,7 +69,7 @@ function print(text: string): number {
 }
 
 /** A person needs the message; whoever looks for a fault in kotodama sets KOTODAMA_DEBUG for the stack. */
-function report(error: unknown): number {
+function printError(error: unknown): number {
   const debug = process.env.KOTODAMA_DEBUG === '1' || !(error instanceof KotodamaError);
   const text = debug && error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
   process.stderr.write(`${error instanceof KotodamaError ? `error ${error.code}: ` : ''}${text}\n`);
@@ -78,4 +82,4 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
   process.exit(0);
 });
-process.exitCode = await main(process.argv.slice(2)).catch(report);
+process.exitCode = await main(process.argv.slice(2)).catch(printError);

@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { type OptionTable, readOption } from '../option-table.js';
+import { DASHBOARD_PORT } from '../report/dashboard/address.js';
 import { TRAINING_OPTIONS } from '../train/options.js';
 import { OptionReader } from '../validate.js';
 
@@ -29,6 +30,13 @@ const ENGINE = {
 
 const seed = { kind: 'integer', range: { min: 0 }, default: 0 } as const;
 const size = { min: 1 };
+
+const DASHBOARD_HOST = {
+  dashboardHost: {
+    ...{ kind: 'string', placeholder: 'HOST', default: '127.0.0.1' },
+    help: 'address the dashboard listens on; 0.0.0.0 lets other machines in',
+  },
+} as const satisfies OptionTable;
 
 /** How texts are read from files. */
 const READING = {
@@ -94,7 +102,30 @@ export const TRAIN_OPTIONS = {
   precision: { kind: 'choice', choices: ['fp32', 'bf16'], default: 'fp32', fixed: true, help: 'arithmetic' },
   ...ENGINE,
   seed: { ...seed, fixed: true, help: 'seeds weights, dropout, shuffling and samples' },
+  tensorboard: { kind: 'boolean', default: false, help: 'event files for TensorBoard in OUT/tensorboard' },
+  dashboard: {
+    ...{ kind: 'integer', range: { min: 0, max: 65535 }, placeholder: '[PORT]', bare: DASHBOARD_PORT },
+    help: `watch and steer the run in a browser; without PORT: ${DASHBOARD_PORT}, or a free one`,
+  },
+  ...DASHBOARD_HOST,
+  onEvent: { kind: 'string', placeholder: 'FILE', help: 'module whose default export is called with each event' },
   json: { kind: 'boolean', default: false, help: 'events as JSON lines on stdout' },
+} as const satisfies OptionTable;
+
+/** `kotodama dashboard` */
+export const DASHBOARD_OPTIONS = {
+  runs: { kind: 'strings', placeholder: 'DIR...', help: 'runs, or folders of runs; the word itself may be left out' },
+  port: {
+    ...{ kind: 'integer', range: { min: 0, max: 65535 }, derived: `${DASHBOARD_PORT}, or a free one` },
+    help: 'where the page is served',
+  },
+  ...DASHBOARD_HOST,
+} as const satisfies OptionTable;
+
+/** `kotodama report` */
+export const REPORT_OPTIONS = {
+  runs: { kind: 'strings', placeholder: 'DIR...', help: 'runs, or folders of runs; the word itself may be left out' },
+  out: { kind: 'string', placeholder: 'FILE', default: 'report.html', help: 'page to write' },
 } as const satisfies OptionTable;
 
 /** `kotodama generate` */
@@ -240,12 +271,19 @@ function nameOf(flag: string): string {
  * are converted by the table; what does not convert stays a string, which the check then complains about. Unknown flags
  * are kept for the same reason.
  *
+ * @param loose the option of kind `strings` that words before the first flag belong to, where there is one.
  * @throws KotodamaError `ERR_OPTIONS` for words that belong to no flag and flags without their value.
  */
-export function parseFlags(words: readonly string[], table: OptionTable): RawOptions {
+export function parseFlags(words: readonly string[], table: OptionTable, loose?: string): RawOptions {
   const reader = new OptionReader({}, flagOf);
   const options: RawOptions = {};
-  for (let index = 0; index < words.length; ) {
+  let index = 0;
+  if (loose !== undefined) {
+    const first = words.findIndex((word) => word.startsWith('--'));
+    index = first < 0 ? words.length : first;
+    if (index > 0) options[loose] = words.slice(0, index);
+  }
+  while (index < words.length) {
     const word = words[index++] as string;
     if (!word.startsWith('--')) {
       reader.problem('arguments', 'only options such as --flag value', word, 'quote values that hold spaces');
@@ -262,6 +300,7 @@ export function parseFlags(words: readonly string[], table: OptionTable): RawOpt
     const [value] = values;
     if (kind === 'strings') options[name] = [...((options[name] as string[] | undefined) ?? []), ...values];
     else if (kind === 'boolean') options[name] = value === undefined || toBoolean(value);
+    else if (value === undefined && table[name]?.bare !== undefined) options[name] = table[name].bare;
     else if (value === undefined && kind !== undefined) reader.problems.add(flagOf(name), 'a value', 'nothing');
     else options[name] = kind === 'integer' || kind === 'number' ? toNumber(value as string) : (value ?? true);
   }

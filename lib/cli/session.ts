@@ -1,31 +1,101 @@
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { KotodamaError, messageOf } from '../errors.js';
+import { DASHBOARD_PORT } from '../report/dashboard/address.js';
+import { LiveRun } from '../report/dashboard/live-run.js';
+import { Dashboard } from '../report/dashboard/server.js';
+import { readMetrics } from '../report/metrics.js';
 import { Progress } from '../report/progress.js';
 import { recorded } from '../report/record.js';
-import type { EndEvent } from '../train/events.js';
+import { TrainerControl } from '../train/control.js';
+import type { EndEvent, TrainEvent } from '../train/events.js';
+import { METRICS_FILE } from '../train/run-folder.js';
 import type { Trainer } from '../train/trainer.js';
 import { catchInterrupt } from './interrupt.js';
+
+/** How a person watches a run. */
+export interface SessionOptions {
+  /** Events as JSON lines on stdout instead of a progress line. */
+  json: boolean;
+  tensorboard?: boolean;
+  /** Port of the dashboard. */
+  dashboard?: number;
+  dashboardHost?: string;
+  /** A module whose default export takes each event. */
+  onEvent?: string;
+}
 
 /**
  * Runs a trainer before a person: shows its events, records them in the run's folder, and lets Ctrl-C finish the step and
  * save.
- *
- * @param options.json events as JSON lines on stdout instead.
  */
-export async function runTrainer(trainer: Trainer, options: { json: boolean }): Promise<EndEvent> {
+export async function runTrainer(trainer: Trainer, options: SessionOptions): Promise<EndEvent> {
+  const onEvent = options.onEvent === undefined ? undefined : await loadHook(options.onEvent);
   const progress = new Progress(process.stderr);
+  const control = new TrainerControl();
+  const dashboard = await openDashboard(trainer, control, options);
   const interrupt = catchInterrupt(() => {
     progress.end();
     process.stderr.write('finishing the step and saving; once more stops at once\n');
   });
   let end: EndEvent | undefined;
   try {
-    for await (const event of recorded(trainer.run({ signal: interrupt.signal }), trainer.out)) {
+    const run = trainer.run({
+      ...{ signal: interrupt.signal, control },
+      onProgress: (far) => (options.json ? undefined : progress.activity(far)),
+    });
+    for await (const event of recorded(run, trainer.out, { tensorboard: options.tensorboard === true, onEvent })) {
       if (options.json) process.stdout.write(`${JSON.stringify(event)}\n`);
       else progress.show(event);
+      await dashboard?.show(event);
       if (event.type === 'end') end = event;
     }
   } finally {
     progress.end();
     interrupt[Symbol.dispose]();
+    await dashboard?.close();
   }
   return end as EndEvent;
+}
+
+interface TrainerDashboard {
+  show(event: TrainEvent): Promise<void>;
+  close(): Promise<void>;
+}
+
+async function openDashboard(
+  { out }: Trainer,
+  control: TrainerControl,
+  { dashboard, dashboardHost: host }: SessionOptions,
+): Promise<TrainerDashboard | undefined> {
+  if (dashboard === undefined) return undefined;
+  // The usual port may be taken by another run.
+  const port = dashboard === DASHBOARD_PORT ? undefined : dashboard;
+  const server = await Dashboard.start({ port, host, onCommand: (command) => control.send(command) });
+  process.stderr.write(`dashboard: ${server.url}\n`);
+  const run = new LiveRun(out, out);
+  server.add(run);
+  return {
+    async show(event) {
+      if (event.type !== 'start') return run.add(event);
+      // A resumed run goes on with its past; the start itself is there already.
+      for await (const old of readMetrics(join(out, METRICS_FILE))) run.add(old);
+    },
+    close: () => server.close(),
+  };
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` when the module cannot be used. */
+async function loadHook(path: string): Promise<(event: TrainEvent) => unknown> {
+  let hook: unknown;
+  try {
+    hook = ((await import(pathToFileURL(resolve(path)).href)) as { default?: unknown }).default;
+  } catch (cause) {
+    throw new KotodamaError('ERR_OPTIONS', `--on-event ${path} could not be loaded (${messageOf(cause)})`, { cause });
+  }
+  if (typeof hook === 'function') return hook as (event: TrainEvent) => unknown;
+  throw new KotodamaError('ERR_OPTIONS', `--on-event ${path}`, {
+    expected: 'a module whose default export is a function',
+    received: typeof hook,
+  });
 }

@@ -3,7 +3,7 @@ import { DataLoader } from '../data/data-loader.js';
 import { idsOf } from '../data/token-file-ids.js';
 import { checkOutput, writeTokenFiles } from '../data/token-file-writer.js';
 import { bytes, count, duration } from '../report/format.js';
-import type { ProgressStream } from '../report/progress.js';
+import type { ProgressStream } from '../report/live-line.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';

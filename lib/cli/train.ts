@@ -22,6 +22,7 @@ import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { areTokenFiles, BadRecords, trainLoader, validLoader } from './data.js';
 import { showDownloads } from './download.js';
 import { loadForTuning } from './fine-tune.js';
+import { showLoading } from './loading.js';
 import {
   flagOf,
   parseFlags,
@@ -60,6 +61,10 @@ interface TrainArguments {
   device: string;
   threads?: number;
   seed: number;
+  tensorboard: boolean;
+  dashboard?: number;
+  dashboardHost: string;
+  onEvent?: string;
   json: boolean;
   training: TrainingOptions;
 }
@@ -164,13 +169,16 @@ function show(value: unknown): string {
 async function makeModel(options: TrainArguments, tokenizer: Tokenizer): Promise<GPT2> {
   const { initFrom, out, dropout = 0, precision, device, threads, seed } = options;
   const engine: ModelOptions = { precision, device, seed, ...(threads !== undefined && { threads }) };
+  const resumes = options.resume && existsSync(join(out, 'config.json'));
+  // It shows what it loads, downloads among it.
+  if (initFrom !== undefined && !resumes) return loadForTuning({ ...options, initFrom }, tokenizer, engine);
+  using _ = showLoading('making the model');
   // The trainer restores the weights of a resumed run, so only its shape is needed here.
-  if (options.resume && existsSync(join(out, 'config.json'))) return GPT2.create(await readConfig(out), engine);
-  if (initFrom !== undefined) return loadForTuning({ ...options, initFrom }, tokenizer, engine);
+  if (resumes) return await GPT2.create(await readConfig(out), engine);
   const { nLayer = 12, nHead = 12, nEmbd = 768, blockSize: nPositions = 1024 } = options;
   const { vocabSize, bosTokenId, eosTokenId, padTokenId } = tokenizer;
   const dropouts = { embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout };
-  return GPT2.create(
+  return await GPT2.create(
     { ...{ vocabSize, nPositions, nLayer, nHead, nEmbd, ...dropouts }, bosTokenId, eosTokenId, padTokenId },
     engine,
   );
@@ -202,8 +210,11 @@ async function makeTrainer(
   });
 }
 
+/** What belongs to one start, not to the run. */
+const OF_ONE_START = ['training', 'resume', 'config', 'json', 'dashboard', 'dashboardHost', 'onEvent'];
+
 /** The options as a later `--resume` reads them back, with the model's sizes spelled out. */
 function recordOf(options: TrainArguments, { nLayer, nHead, nEmbd }: Readonly<GPT2Config>): { [key: string]: Json } {
-  const { training: _, resume: __, config: ___, json: ____, ...kept } = options;
-  return JSON.parse(JSON.stringify(kept.initFrom === undefined ? { ...kept, nLayer, nHead, nEmbd } : kept));
+  const kept = Object.fromEntries(Object.entries(options).filter(([name]) => !OF_ONE_START.includes(name)));
+  return JSON.parse(JSON.stringify(options.initFrom === undefined ? { ...kept, nLayer, nHead, nEmbd } : kept));
 }

@@ -2,14 +2,26 @@
 
 /** 1234567 as `1.2M`, 32100 as `32.1k`; three digits are enough. */
 export function count(value: number): string {
-  const units = ['', 'k', 'M', 'G', 'T'];
+  const [digits, prefix] = scaled(value);
+  return digits + prefix;
+}
+
+/** With a unit: 2.5e9 FLOP as `2.5 GFLOP`. */
+export function quantity(value: number, unit: string): string {
+  const [digits, prefix] = scaled(value);
+  return `${digits} ${prefix}${unit}`;
+}
+
+/** Digits and the prefix of the power of 1000 that belongs to them. */
+function scaled(value: number): [digits: string, prefix: string] {
+  const prefixes = ['', 'k', 'M', 'G', 'T', 'P', 'E', 'Z'];
   let index = 0;
-  let scaled = value;
-  while (Math.abs(scaled) >= 999.5 && index < units.length - 1) {
-    scaled /= 1000;
+  let rest = value;
+  while (Math.abs(rest) >= 999.5 && index < prefixes.length - 1) {
+    rest /= 1000;
     index++;
   }
-  return `${index === 0 ? Math.round(scaled * 10) / 10 : digits(scaled)}${units[index]}`;
+  return [index === 0 ? String(Math.round(rest * 10) / 10) : digits(rest), prefixes[index] as string];
 }
 
 /** Bytes with a binary unit: `6.1 GiB`. */

@@ -1,18 +1,13 @@
 import { createReadStream, existsSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import type { TrainEvent } from '../train/events.js';
+import { AppendLog } from './append-log.js';
 
 const NEWLINE = 0x0a;
 
 /** Writes a run's events to a file, one JSON object a line. */
 export class MetricsLog {
-  /** Lines that the disk refused so far. */
-  private waiting = '';
-
-  private constructor(
-    private readonly file: FileHandle,
-    private position: number,
-  ) {}
+  private constructor(private readonly log: AppendLog) {}
 
   /**
    * Opens the file for a run that stands at `step`. A resumed run repeats the steps after its checkpoint, so the lines
@@ -22,25 +17,27 @@ export class MetricsLog {
     const kept = step > 0 && existsSync(path) ? await lengthUntil(path, step) : 0;
     const file = await open(path, kept > 0 ? 'r+' : 'w');
     await file.truncate(kept);
-    return new MetricsLog(file, kept);
+    return new MetricsLog(new AppendLog(file, kept));
   }
 
   /**
-   * Appends one line. When the disk refuses, the line is kept, and written with the next one: at the same place, so that
-   * no half line stays.
+   * Appends one line. Steps, which are many, do not wait for the disk; whatever else happens does.
+   *
+   * @throws what the disk refuses with; the line is kept, and written with the next one.
    */
-  async write(event: TrainEvent): Promise<void> {
-    this.waiting += `${JSON.stringify(event)}\n`;
-    const bytes = Buffer.from(this.waiting);
-    for (let done = 0; done < bytes.length; ) {
-      done += (await this.file.write(bytes, done, bytes.length - done, this.position + done)).bytesWritten;
+  write(event: TrainEvent): Promise<void> | undefined {
+    const line = Buffer.from(`${JSON.stringify(event)}\n`);
+    try {
+      this.log.append(line);
+    } catch (error) {
+      // What is flushed is tried again at once.
+      if (event.type === 'step') throw error;
     }
-    this.position += bytes.length;
-    this.waiting = '';
+    return event.type === 'step' ? undefined : this.log.flush();
   }
 
   async close(): Promise<void> {
-    await this.file.close();
+    await this.log.close();
   }
 }
 

@@ -1,176 +1,187 @@
-import type { EndEvent, EvalEvent, SampleEvent, StartEvent, StepEvent, TrainEvent } from '../train/events.js';
-import { bytes, count, duration, rate } from './format.js';
-
-/** Where progress is written: a terminal or anything else that takes text, such as `process.stderr`. */
-export interface ProgressStream {
-  /** Writes some text. */
-  write(text: string): unknown;
-  /** Whether it is a terminal. */
-  isTTY?: boolean;
-  /** Width of the terminal. */
-  columns?: number;
-}
+import type { StepEvent, TrainEvent, TrainerProgress } from '../train/events.js';
+import { flopsPerToken, peakFlops } from './flops.js';
+import { bytes, count, duration, quantity, rate } from './format.js';
+import { LiveLine, type ProgressStream } from './live-line.js';
+import { RunRecord } from './run-record.js';
+import { sparkline } from './sparkline.js';
+import { evaluationLine, header, sampleText, summary } from './words.js';
 
 /** How progress is shown. */
 export interface ProgressOptions {
   /** Colours [only on a terminal and without NO_COLOR]. */
   colour?: boolean;
+  /** Draws the loss as a sparkline [only where the locale is UTF-8]. */
+  unicode?: boolean;
   /** Seconds between two lines where there is no terminal [10]. */
   interval?: number;
   /** Seconds since some moment; a test may bring its own clock. */
   now?: () => number;
 }
 
-/** How much an old loss weighs in the smoothed one. */
-const SMOOTHING = 0.9;
+/** A part of the live line: what it says, and how its number is shown. */
+type Part = readonly [label: string, value: string, style?: string];
+
+/** Characters of the sparkline, and of the gap before each part. */
+const SPARK = { least: 8, most: 32 };
+const GAP = 2;
+
+const PHASES: Record<TrainerProgress['phase'], string> = {
+  count: 'counting the batches of an epoch',
+  restore: 'restoring the checkpoint',
+  evaluate: 'evaluating',
+  sample: 'writing a sample',
+  save: 'saving a checkpoint',
+};
 
 /**
  * Shows a run's events: on a terminal one live line under lasting ones, elsewhere a plain line now and then.
  */
 export class Progress {
-  private readonly stream: ProgressStream;
-  private readonly colour: boolean;
+  private readonly line: LiveLine;
+  private readonly unicode: boolean;
   private readonly interval: number;
   private readonly now: () => number;
-  private start: StartEvent | undefined;
-  private smoothed: number | undefined;
-  private secondsPerStep: number | undefined;
-  private live = false;
+  private readonly run = new RunRecord();
+  /** FLOPs of training on a token, and the device's peak of them in a second. */
+  private flops: number | undefined;
+  private peak: number | undefined;
   private shownAt = Number.NEGATIVE_INFINITY;
 
   constructor(stream: ProgressStream, options: ProgressOptions = {}) {
-    this.stream = stream;
-    this.colour = options.colour ?? (stream.isTTY === true && !process.env.NO_COLOR);
+    this.line = new LiveLine(stream, options.colour);
+    this.unicode = options.unicode ?? utf8Locale();
     this.interval = options.interval ?? 10;
     this.now = options.now ?? (() => performance.now() / 1000);
   }
 
   /** Shows one event. */
   show(event: TrainEvent): void {
-    if (event.type === 'start') this.start = event;
-    if (event.type === 'step') this.step(event);
-    else this.lasting(this.text(event));
+    this.run.add(event);
+    if (event.type === 'start') {
+      this.flops = flopsPerToken(event);
+      this.peak = peakFlops(event);
+    }
+    if (event.type === 'step') {
+      const now = this.now();
+      // Ten lines a second are as many as an eye can follow.
+      if (now - this.shownAt < (this.line.terminal ? 0.1 : this.interval)) return;
+      this.shownAt = now;
+      this.showStep(event);
+    } else {
+      const text = this.text(event);
+      if (text !== undefined) this.line.lasting(text);
+    }
+  }
+
+  /** Shows work beside the steps; only on a terminal, since nothing of it lasts. */
+  activity({ phase, done, total }: TrainerProgress): void {
+    const { last } = this.run.now;
+    const where = last === null ? '' : `step ${this.place(last.step)}  `;
+    const far = done === 0 ? '' : ` ${count(done)}${total === null ? '' : `/${count(total)}`}`;
+    this.line.working(`${where}${PHASES[phase]}${far}`);
   }
 
   /** Leaves the live line, so that other text can follow. */
   end(): void {
-    if (this.live) this.stream.write('\n');
-    this.live = false;
+    this.line.end();
   }
 
-  private step(event: StepEvent): void {
-    this.smoothed = this.smoothed === undefined ? event.loss : SMOOTHING * this.smoothed + (1 - SMOOTHING) * event.loss;
-    this.secondsPerStep =
-      this.secondsPerStep === undefined
-        ? event.stepSeconds
-        : SMOOTHING * this.secondsPerStep + (1 - SMOOTHING) * event.stepSeconds;
-    const now = this.now();
-    const terminal = this.stream.isTTY === true;
-    // Ten lines a second are as many as an eye can follow.
-    if (now - this.shownAt < (terminal ? 0.1 : this.interval)) return;
-    this.shownAt = now;
-    const parts = this.parts(event);
-    if (terminal) {
-      this.live = true;
-      this.stream.write(`\r\x1b[2K${fit(parts, (this.stream.columns ?? 80) - 1)}`);
-    } else {
-      this.lasting(parts.join('  '));
-    }
-  }
-
-  private text(event: Exclude<TrainEvent, StepEvent>): string {
+  private text(event: Exclude<TrainEvent, StepEvent>): string | undefined {
+    const tint = (code: string, text: string) => this.line.tint(code, text);
     switch (event.type) {
       case 'start':
-        return header(event);
-      case 'eval':
-        return this.tint('1', evaluation(event));
+        return header(event)
+          .map(([name, value]) => `${tint('2', name.padEnd(12))}${value}`)
+          .join('\n');
+      case 'eval': {
+        const isBest = this.run.now.evaluations.length > 1 && this.run.best?.step === event.step;
+        return tint('1', `${evaluationLine(event)}${isBest ? ', the best so far' : ''}`);
+      }
       case 'sample':
-        return sample(event);
+        return sampleText(event);
       case 'checkpoint':
-        return this.tint('2', `saved ${event.path} (${bytes(event.bytes)}, ${duration(event.seconds)})`);
+        return tint('2', `saved ${event.path} (${bytes(event.bytes)}, ${duration(event.seconds)})`);
+      case 'control': {
+        const value = event.action === 'learningRate' ? ` ${rate(event.learningRate)}` : '';
+        const name = event.action === 'learningRate' ? 'peak learning rate' : event.action;
+        return tint('36', `asked at step ${event.step}: ${name}${value}`);
+      }
       case 'warning':
-        return this.tint('33', `warning: ${event.message}`);
+        return tint('33', `warning: ${event.message}`);
       case 'end':
-        return summary(event, this.start);
+        return summary(event, this.run).join('\n');
+      case 'gradients':
+        return undefined;
     }
+  }
+
+  private showStep(event: StepEvent): void {
+    const parts = this.parts(event);
+    if (!this.line.terminal) {
+      this.line.lasting(parts.map((part) => plain(part)).join('  '));
+      return;
+    }
+    const width = this.line.width;
+    const reserved = this.unicode && this.run.history.columns.step.length > 1 ? SPARK.least + GAP : 0;
+    // The first part is shown at any width; the sparkline comes before what is less important than the first five.
+    let left = width;
+    const shown = parts.filter((part, index) => {
+      const room = index < 5 ? left : left - reserved;
+      const size = plain(part).length + (index === 0 ? 0 : GAP);
+      if (size > room) {
+        left = index < 5 ? 0 : left;
+        return false;
+      }
+      left -= size;
+      return true;
+    });
+    const text = shown.map(([label, value, style]) => {
+      const name = label === '' ? '' : `${this.line.tint('2', label)} `;
+      return `${name}${style === undefined ? value : this.line.tint(style, value)}`;
+    });
+    if (reserved > 0 && left >= reserved) {
+      const line = sparkline(this.run.history.columns.loss, Math.min(SPARK.most, left - GAP));
+      text.push(this.line.tint('36', line));
+    }
+    this.line.live(text.join(' '.repeat(GAP)));
   }
 
   /** The parts of a step's line, the most important ones first. */
-  private parts(event: StepEvent): string[] {
-    const total = this.start?.totalSteps ?? null;
-    const left = total === null ? undefined : (total - event.step) * (this.secondsPerStep ?? 0);
-    const parts = [
-      total === null ? `step ${event.step}` : `step ${String(event.step).padStart(String(total).length)}/${total}`,
-      `loss ${(this.smoothed ?? event.loss).toFixed(4)}`,
-      `${count(event.tokensPerSecond)} tok/s`,
-      left === undefined ? '' : `ETA ${duration(left)}`,
-      `lr ${rate(event.learningRate)}`,
-      `norm ${event.gradNorm.toFixed(2)}`,
-      `epoch ${event.epoch}`,
-      event.dataWaitShare >= 0.05 ? `data ${Math.round(100 * event.dataWaitShare)}%` : '',
+  private parts(event: StepEvent): Part[] {
+    const { smoothedLoss, stepSeconds, start } = this.run.now;
+    const total = start?.totalSteps ?? null;
+    const speed = this.flops === undefined ? undefined : this.flops * event.tokensPerSecond;
+    const share = (part: number) => `${Math.round(100 * part)}%`;
+    const parts: (Part | undefined)[] = [
+      ['step', this.place(event.step)],
+      ['loss', event.loss.toFixed(4), '1'],
+      ['avg', (smoothedLoss ?? event.loss).toFixed(4), '1'],
+      ['', `${count(event.tokensPerSecond)} tok/s`],
+      total === null ? undefined : ['ETA', duration((total - event.step) * (stepSeconds ?? 0))],
+      ['lr', rate(event.learningRate)],
+      speed === undefined
+        ? undefined
+        : this.peak === undefined
+          ? ['', quantity(speed, 'FLOP/s')]
+          : ['MFU', share(speed / this.peak)],
+      ['data', share(event.dataWaitShare), event.dataWaitShare >= 0.1 ? '33' : undefined] as Part,
+      ['norm', event.gradNorm.toFixed(2)],
+      ['epoch', String(event.epoch)],
     ];
-    return parts.filter(Boolean);
+    return parts.filter((part) => part !== undefined);
   }
 
-  private lasting(text: string): void {
-    this.stream.write(`${this.live ? '\r\x1b[2K' : ''}${text}\n`);
-    this.live = false;
-  }
-
-  private tint(code: string, text: string): string {
-    return this.colour ? `\x1b[${code}m${text}\x1b[0m` : text;
+  private place(step: number): string {
+    const total = this.run.now.start?.totalSteps ?? null;
+    return total === null ? String(step) : `${String(step).padStart(String(total).length)}/${total}`;
   }
 }
 
-/** As many whole parts as fit into the width. */
-function fit(parts: readonly string[], width: number): string {
-  let line = '';
-  for (const part of parts) {
-    const longer = line === '' ? part : `${line}  ${part}`;
-    if (longer.length > width) break;
-    line = longer;
-  }
-  return line;
+function plain([label, value]: Part): string {
+  return label === '' ? value : `${label} ${value}`;
 }
 
-/** What was derived before the first step. */
-export function header(event: StartEvent): string {
-  const { memory } = event;
-  const steps =
-    event.totalSteps === null
-      ? 'until the data ends'
-      : `${event.totalSteps} (${count(event.totalSteps * event.tokensPerStep)} tokens)`;
-  const rows: [string, string][] = [
-    ['run', event.resumedFrom === null ? event.out : `${event.out}, continued from ${event.resumedFrom}`],
-    ['device', `${event.device.device}, ${event.device.name}${event.device.detail ? `, ${event.device.detail}` : ''}`],
-    ['parameters', `${count(event.parameters)} (${event.precision})`],
-    [
-      'step',
-      `${event.batchSize} blocks x ${event.blockSize} tokens` +
-        `${event.gradAccum > 1 ? ` x ${event.gradAccum} micro-batches` : ''} = ${count(event.tokensPerStep)} tokens`,
-    ],
-    ['steps', steps + (event.stepsPerEpoch === null ? '' : `, ${event.stepsPerEpoch} per epoch`)],
-    ['memory', `${bytes(memory.total)} of ${bytes(memory.free)} free, activations ${bytes(memory.activations)}`],
-  ];
-  return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join('\n');
-}
-
-function evaluation(event: EvalEvent): string {
-  return `eval at step ${event.step}: loss ${event.loss.toFixed(4)}, perplexity ${event.perplexity.toFixed(2)}`;
-}
-
-function sample(event: SampleEvent): string {
-  return `sample at step ${event.step}:\n${`${event.prompt}${event.text}`.replaceAll(/^/gm, '  | ')}`;
-}
-
-/** What the run came to. */
-export function summary(event: EndEvent, start: StartEvent | undefined): string {
-  const done = event.reason === 'completed' ? 'done' : 'stopped';
-  const lines = [
-    `${done} at step ${event.step} after ${duration(event.seconds)}, ${count(event.tokens)} tokens` +
-      (event.loss === null ? '' : `, loss ${event.loss.toFixed(4)}`) +
-      (event.evalLoss === null ? '' : `, validation loss ${event.evalLoss.toFixed(4)}`),
-  ];
-  if (start !== undefined) lines.push(`the run is in ${start.out} (report.html shows its curves)`);
-  return lines.join('\n');
+/** Whether a terminal can be expected to draw what lies outside ASCII (POSIX, Base Definitions 8.2: which variable wins). */
+function utf8Locale({ LC_ALL, LC_CTYPE, LANG }: NodeJS.ProcessEnv = process.env): boolean {
+  return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '');
 }

@@ -1,44 +1,112 @@
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../errors.js';
+import { writeTextFile } from '../files.js';
 import type { TrainEvent } from '../train/events.js';
 import { MetricsLog, readMetrics } from './metrics.js';
-import { Report } from './report.js';
+import { reportPage } from './report.js';
+import { RunRecord } from './run-record.js';
+import { TensorBoardLog } from './tensorboard/event-log.js';
+
+export interface RecordOptions {
+  /** Writes event files for TensorBoard into the folder `tensorboard` of the run [false]. */
+  tensorboard?: boolean;
+  /** Called with each event; nobody waits for its promise, and an error of it becomes a warning of the run. */
+  onEvent?: ((event: TrainEvent) => unknown) | undefined;
+}
+
+/** Something that takes a run's events. */
+interface Sink {
+  write(event: TrainEvent): unknown;
+  close?(): Promise<void>;
+}
 
 /**
  * Passes a run's events on, and keeps them in its folder: each one in `metrics.jsonl`, and all of them as `report.html`
- * at every checkpoint and at the end. A disk that refuses does not end the run: a warning follows the event.
+ * at every checkpoint and at the end. A disk or a hook that refuses does not end the run: a warning follows the event.
  */
 export async function* recorded(
   events: AsyncIterable<TrainEvent>,
   out: string,
+  options: RecordOptions = {},
 ): AsyncGenerator<TrainEvent, void, void> {
-  const path = join(out, 'metrics.jsonl');
-  const report = new Report();
-  let log: MetricsLog | undefined;
-  let failing = false;
+  const record = new RunRecord();
+  const sinks: Sink[] = [];
+  /** Those that refused the last event: once is enough while it lasts. */
+  const failing = new Set<Sink>();
   try {
     for await (const event of events) {
-      if (event.type === 'start') {
-        log = await MetricsLog.open(path, event.step);
-        for await (const old of readMetrics(path)) report.add(old);
-      }
-      report.add(event);
-      let problem: string | undefined;
-      try {
-        await log?.write(event);
-        if (event.type === 'checkpoint' || event.type === 'end')
-          await writeFile(join(out, 'report.html'), report.html());
-      } catch (error) {
-        problem = `the run could not be recorded in ${out} (${messageOf(error)})`;
+      if (event.type === 'start') await openSinks(sinks, record, event.step, out, options);
+      record.add(event);
+      const problems: string[] = [];
+      for (const sink of sinks) {
+        try {
+          // Waiting for nothing still costs a turn of the event loop.
+          const writing = sink.write(event);
+          if (writing !== undefined) await writing;
+          failing.delete(sink);
+        } catch (error) {
+          if (!failing.has(sink)) problems.push(messageOf(error));
+          failing.add(sink);
+        }
       }
       yield event;
-      // Once is enough while it lasts.
-      if (problem !== undefined && !failing)
-        yield { type: 'warning', step: event.step, code: 'ERR_IO', message: problem };
-      failing = problem !== undefined;
+      for (const problem of problems) {
+        const message = `the run could not be recorded in ${out} (${problem})`;
+        yield { type: 'warning', step: event.step, code: 'ERR_IO', message };
+      }
     }
   } finally {
-    await log?.close();
+    for (const sink of sinks) await sink.close?.();
+  }
+}
+
+/** Opens what a run that stands at `step` is recorded in, and reads what is known of it. */
+async function openSinks(
+  sinks: Sink[],
+  record: RunRecord,
+  step: number,
+  out: string,
+  { tensorboard, onEvent }: RecordOptions,
+): Promise<void> {
+  const path = join(out, 'metrics.jsonl');
+  sinks.push(await MetricsLog.open(path, step));
+  for await (const old of readMetrics(path)) record.add(old);
+  sinks.push({
+    write: ({ type }) =>
+      type === 'checkpoint' || type === 'end'
+        ? writeTextFile(join(out, 'report.html'), reportPage([{ name: record.now.start?.out ?? out, record }]))
+        : undefined,
+  });
+  if (tensorboard) sinks.push(await TensorBoardLog.open(join(out, 'tensorboard'), step));
+  if (onEvent !== undefined) sinks.push(new Hook(onEvent));
+}
+
+/** A function of the caller's that takes events. */
+class Hook implements Sink {
+  private readonly running = new Set<Promise<unknown>>();
+  private refused: unknown;
+
+  constructor(private readonly onEvent: (event: TrainEvent) => unknown) {}
+
+  write(event: TrainEvent): void {
+    const result = this.onEvent(event);
+    if (result instanceof Promise) this.watch(result);
+    if (this.refused === undefined) return;
+    const error = this.refused;
+    this.refused = undefined;
+    throw new Error(`onEvent: ${messageOf(error)}`);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.running);
+  }
+
+  private watch(result: Promise<unknown>): void {
+    const settled = result
+      .catch((error: unknown) => {
+        this.refused = error ?? new Error('it failed');
+      })
+      .finally(() => this.running.delete(settled));
+    this.running.add(settled);
   }
 }

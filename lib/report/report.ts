@@ -1,131 +1,101 @@
-import type { EndEvent, EvalEvent, SampleEvent, StartEvent, StepEvent, TrainEvent } from '../train/events.js';
-import { chart } from './chart.js';
-import { bytes, count, duration } from './format.js';
-import { Series } from './series.js';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { count, duration } from './format.js';
+import type { NamedRun, PageData } from './page-data.js';
+import type { RunRecord, RunState } from './run-record.js';
 
-/** Samples shown. */
-const SAMPLES = 8;
+/** Digits of the numbers in a page's curves: more than its pixels. */
+const DIGITS = 6;
 
-/** Collects a run's events and shows them as one self-contained HTML page. */
-export class Report {
-  private start: StartEvent | undefined;
-  private end: EndEvent | undefined;
-  private last: StepEvent | undefined;
-  private readonly curves = {
-    loss: new Series(),
-    learningRate: new Series(),
-    gradNorm: new Series(),
-    tokensPerSecond: new Series(),
+/** A falling curve. */
+const ICON =
+  'data:image/svg+xml,%3Csvg xmlns=%22http://www.w3.org/2000/svg%22 viewBox=%220 0 16 16%22%3E%3Crect width=%2216%22 ' +
+  'height=%2216%22 rx=%224%22 fill=%22%232f6bed%22/%3E%3Cpath d=%22M3 4q2 7 10 8%22 fill=%22none%22 ' +
+  'stroke=%22white%22 stroke-width=%222%22 stroke-linecap=%22round%22/%3E%3C/svg%3E';
+
+/** Runs as one self-contained HTML page: curves, samples, configuration. */
+export function reportPage(runs: readonly { name: string; record: RunRecord }[]): string {
+  const named = runs.map(({ name, record }, index) => namedRun(String(index), name, record));
+  const title = runs.map(({ name }) => name).join(', ');
+  const text = runs.map(({ name, record }) => `${name}: ${headline(record)}`).join('\n');
+  return page(title, text, { live: false, control: false, runs: named });
+}
+
+/** A run as a page takes it: the numbers of its curves rounded. */
+export function namedRun(id: string, name: string, record: RunRecord): NamedRun {
+  const state = record.toJSON();
+  const columns = Object.entries(state.history.columns).map(([column, values]) => [column, values.map(rounded)]);
+  return {
+    id,
+    name,
+    state: { ...state, history: { ...state.history, columns: Object.fromEntries(columns) } } as RunState,
   };
-  private evaluation: EvalEvent | undefined;
-  private readonly validation = new Series();
-  /** The newest ones. */
-  private readonly samples: SampleEvent[] = [];
+}
 
-  add(event: TrainEvent): void {
-    switch (event.type) {
-      case 'start':
-        this.start = event;
-        this.end = undefined;
-        break;
-      case 'step':
-        this.last = event;
-        for (const [name, curve] of Object.entries(this.curves)) {
-          curve.add(event.step, event[name as keyof typeof this.curves]);
-        }
-        break;
-      case 'eval':
-        this.evaluation = event;
-        this.validation.add(event.step, event.loss);
-        break;
-      case 'sample':
-        this.samples.push(event);
-        if (this.samples.length > SAMPLES) this.samples.shift();
-        break;
-      case 'end':
-        this.end = event;
-        break;
-    }
-  }
+function rounded(value: number): number {
+  return Number.isInteger(value) ? value : Number(value.toPrecision(DIGITS));
+}
 
-  html(): string {
-    const name = this.start?.out ?? 'run';
-    const { loss, learningRate, gradNorm, tokensPerSecond } = this.curves;
-    const small = (title: string, { points }: Series) => chart(title, [{ name: title, colour: 'var(--a)', points }]);
-    return `<!doctype html>
+/**
+ * The page. Its policy lets nothing run but its own script, and nothing be fetched but, when it is live, from its own
+ * server: what a model or a file name says stays text.
+ *
+ * @param text what a reader without JavaScript sees.
+ */
+export function page(title: string, text: string, data: PageData): string {
+  const script = asset('main.js');
+  const style = asset('style.css');
+  const policy = [
+    `default-src 'none'`,
+    `script-src '${hash(script)}'`,
+    `style-src '${hash(style)}'`,
+    'img-src data:',
+    `connect-src ${data.live ? `'self'` : `'none'`}`,
+    `base-uri 'none'`,
+    `form-action 'none'`,
+  ];
+  // The one way out of a script element is its end tag.
+  const json = JSON.stringify(data).replaceAll('<', '\\u003c');
+  return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policy.join('; ')}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(name)}</title>
-<style>${STYLE}</style>
+<meta name="referrer" content="no-referrer">
+<title>${escapeHtml(title)}</title>
+<link rel="icon" href="${ICON}">
+<style>${style}</style>
 </head>
 <body>
-<h1>${escapeHtml(name)}</h1>
-<p>${escapeHtml(this.headline())}</p>
-${chart('Loss (nats per token)', [
-  { name: 'training', colour: 'var(--a)', points: loss.points },
-  { name: 'validation', colour: 'var(--b)', points: this.validation.points, dots: true },
-])}
-<div class="small">
-${small('Learning rate', learningRate)}
-${small('Gradient norm', gradNorm)}
-${small('Tokens per second', tokensPerSecond)}
-</div>
-${this.samplesHtml()}
-${this.configurationHtml()}
+<noscript><pre>${escapeHtml(text)}</pre></noscript>
+<script type="application/json" id="data">${json}</script>
+<script>${script}</script>
 </body>
 </html>
 `;
-  }
-
-  private headline(): string {
-    const { last, evaluation } = this;
-    const parts = [
-      this.end === undefined ? 'in training' : this.end.reason,
-      last === undefined ? '' : `step ${last.step}${this.start?.totalSteps ? ` of ${this.start.totalSteps}` : ''}`,
-      last === undefined ? '' : `loss ${last.loss.toFixed(4)}`,
-      evaluation === undefined ? '' : `validation loss ${evaluation.loss.toFixed(4)}`,
-      this.end === undefined ? '' : `${count(this.end.tokens)} tokens, ${duration(this.end.seconds)}`,
-    ];
-    return parts.filter(Boolean).join(' · ');
-  }
-
-  private samplesHtml(): string {
-    if (this.samples.length === 0) return '';
-    const items = this.samples.toReversed();
-    const blocks = items.map(
-      ({ step, prompt, text }) =>
-        `<h3>step ${step}</h3>\n<pre dir="auto"><b>${escapeHtml(prompt)}</b>${escapeHtml(text)}</pre>`,
-    );
-    return `<h2>Samples</h2>\n${blocks.join('\n')}`;
-  }
-
-  private configurationHtml(): string {
-    if (this.start === undefined) return '';
-    const { device, parameters, precision, tokensPerStep, memory, configuration } = this.start;
-    const rows: [string, string][] = [
-      ['device', [device.device, device.name, device.detail].filter(Boolean).join(', ')],
-      ['parameters', count(parameters)],
-      ['precision', precision],
-      ['tokens per step', count(tokensPerStep)],
-      ['memory', bytes(memory.total)],
-      ...flatten(configuration),
-    ];
-    const lines = rows.map(
-      ([key, value]) => `<tr><th scope="row">${escapeHtml(key)}</th><td>${escapeHtml(value)}</td></tr>`,
-    );
-    return `<h2>Configuration</h2>\n<table>\n${lines.join('\n')}\n</table>`;
-  }
 }
 
-/** `{ a: { b: 1 } }` as `a.b: 1` */
-function flatten(value: object, prefix = ''): [string, string][] {
-  return Object.entries(value).flatMap(([key, item]): [string, string][] => {
-    const name = `${prefix}${key}`;
-    if (typeof item === 'object' && item !== null && !Array.isArray(item)) return flatten(item, `${name}.`);
-    return [[name, Array.isArray(item) ? item.join(', ') : String(item)]];
-  });
+/** The run in a line. */
+function headline({ now, best }: RunRecord): string {
+  const { start, end, last } = now;
+  const parts = [
+    end === null ? 'in training' : end.reason,
+    last === null ? '' : `step ${last.step}${start?.totalSteps ? ` of ${start.totalSteps}` : ''}`,
+    last === null ? '' : `loss ${last.loss.toFixed(4)}`,
+    best === undefined ? '' : `best validation loss ${best.loss.toFixed(4)}`,
+    end === null ? '' : `${count(end.tokens)} tokens, ${duration(end.seconds)}`,
+  ];
+  return parts.filter(Boolean).join(', ');
+}
+
+/** A part of the page that was built beside this file. */
+function asset(name: string): string {
+  return readFileSync(new URL(`./page/${name}`, import.meta.url), 'utf8').trim();
+}
+
+function hash(content: string): string {
+  return `sha256-${createHash('sha256').update(content).digest('base64')}`;
 }
 
 /** Text inside HTML: samples and file names are not markup. */
@@ -133,15 +103,3 @@ export function escapeHtml(text: string): string {
   const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
   return text.replaceAll(/[&<>"']/g, (character) => entities[character] as string);
 }
-
-const STYLE = `
-:root { color-scheme: light dark; --a: light-dark(#2563eb, #7aa7ff); --b: light-dark(#c2410c, #ff9d66); --line: #8884; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; } h3 { font-size: 0.9rem; margin: 1rem 0 0; }
-figure { margin: 1rem 0; } figcaption { font-size: 0.9rem; } svg { width: 100%; height: auto; }
-svg text { font: 12px system-ui, sans-serif; fill: currentColor; } .key { font-weight: 600; margin-left: 1em; }
-.small { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 0 1rem; }
-pre { white-space: pre-wrap; border-left: 3px solid var(--line); padding-left: 0.8rem; margin: 0.3rem 0; }
-table { border-collapse: collapse; font-size: 0.9rem; } th { text-align: left; font-weight: 400; padding-right: 2rem; opacity: 0.7; }
-td { overflow-wrap: anywhere; }
-`;

@@ -110,7 +110,11 @@ export class BatchStream {
  *
  * @throws KotodamaError `ERR_ABORTED` when `signal` aborts first.
  */
-export async function countBatches(source: BatchSource, signal?: AbortSignal): Promise<number> {
+export async function countBatches(
+  source: BatchSource,
+  signal?: AbortSignal,
+  onBatch?: (count: number) => void,
+): Promise<number> {
   const known = source.batchesPerEpoch ?? 0;
   if (known > 0) return known;
   const start = source.state();
@@ -118,6 +122,7 @@ export async function countBatches(source: BatchSource, signal?: AbortSignal): P
   for await (const _ of source) {
     if (signal?.aborted === true) throw new KotodamaError('ERR_ABORTED', 'The run was aborted before its first step');
     count++;
+    onBatch?.(count);
   }
   source.restore(start);
   if (count === 0) throw noBatch();

@@ -33,6 +33,8 @@ export interface TrainerState {
   loss: number | null;
   /** The last one. */
   evaluation: { step: number; loss: number } | null;
+  /** Peak learning rate that replaced the option's during the run; absent or null when none did. */
+  peakLearningRate?: number | null;
   /** Every training option as resolved. */
   options: { [key: string]: Json };
   /** What a resumed run must have in common with this one. */

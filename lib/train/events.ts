@@ -1,4 +1,5 @@
 import type { Json } from '../data/types.js';
+import type { ControlCommand } from './control.js';
 
 /** The run begins, or continues: everything that was derived before the first step. */
 export interface StartEvent {
@@ -48,6 +49,8 @@ export interface StepEvent {
   /** Part of the step's time that was spent waiting for data, 0 to 1. */
   dataWaitShare: number;
   stepSeconds: number;
+  /** Part of `stepSeconds` that clipping and AdamW took; what neither they nor the data took is forward and backward. */
+  updateSeconds: number;
 }
 
 /** The validation set was measured. */
@@ -70,7 +73,30 @@ export interface SampleEvent {
   prompt: string;
   /** What follows the prompt. */
   text: string;
+  seconds: number;
 }
+
+/** How the gradient of one parameter is spread. */
+export interface GradientHistogram {
+  /** Hugging Face's name of the parameter. */
+  name: string;
+  min: number;
+  max: number;
+  sum: number;
+  sumOfSquares: number;
+  /** Values in each of equally wide intervals from `min` to `max`. */
+  counts: number[];
+}
+
+/** The gradients of a step before clipping, when histograms of them were asked for. */
+export interface GradientsEvent {
+  type: 'gradients';
+  step: number;
+  tensors: GradientHistogram[];
+}
+
+/** A person steered the run; see `TrainerControl`. */
+export type ControlEvent = { type: 'control'; step: number } & ControlCommand;
 
 /** A checkpoint is on disk, whole and synced. It was written beside the training, so later steps may have been told before. */
 export interface CheckpointEvent {
@@ -111,4 +137,25 @@ export interface EndEvent {
 }
 
 /** What a training run tells: plain JSON, one line each in `metrics.jsonl`. */
-export type TrainEvent = StartEvent | StepEvent | EvalEvent | SampleEvent | CheckpointEvent | WarningEvent | EndEvent;
+export type TrainEvent =
+  | StartEvent
+  | StepEvent
+  | EvalEvent
+  | SampleEvent
+  | GradientsEvent
+  | CheckpointEvent
+  | ControlEvent
+  | WarningEvent
+  | EndEvent;
+
+/**
+ * How far some work beside the steps is: counting an epoch, restoring a checkpoint, evaluating, sampling, saving. No event,
+ * since nothing of it lasts.
+ */
+export interface TrainerProgress {
+  phase: 'count' | 'restore' | 'evaluate' | 'sample' | 'save';
+  /** Batches or tokens so far. */
+  done: number;
+  /** Of how many; null when nobody knows. */
+  total: number | null;
+}

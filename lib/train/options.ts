@@ -38,6 +38,8 @@ export interface TrainingOptions {
   samplePrompt: string | undefined;
   /** Tokens per sample. Default 64. */
   sampleTokens: number;
+  /** Steps between two histograms of the gradients; 0: none. Default 0. */
+  histogramEvery: number;
   /** Steps between two checkpoints; 0 saves at the end alone. Default 500. */
   saveEvery: number;
   /** Checkpoints kept. Default 3. */
@@ -80,6 +82,12 @@ export const TRAINING_OPTIONS = {
   sampleEvery: { kind: 'integer', range: { min: 0 }, default: 0, help: 'steps between text samples; 0: none' },
   samplePrompt: { kind: 'string', placeholder: 'TEXT', derived: 'begin of text', help: 'what a sample begins with' },
   sampleTokens: { kind: 'integer', range: { min: 1 }, default: 64, help: 'tokens per sample' },
+  histogramEvery: {
+    kind: 'integer',
+    range: { min: 0 },
+    default: 0,
+    help: 'steps between histograms of the gradients; 0: none',
+  },
   saveEvery: {
     kind: 'integer',
     range: { min: 0 },

@@ -8,15 +8,19 @@ import { OptionReader } from '../validate.js';
 import { type BatchSource, BatchStream, countBatches } from './batch-stream.js';
 import { newestCheckpoint, type SavedCheckpoint, STATE_VERSION, setAside, type TrainerState } from './checkpoint.js';
 import { CheckpointSaver, type SaveOutcome } from './checkpoint-saver.js';
+import type { ControlCommand, TrainerControl } from './control.js';
 import type {
   CheckpointEvent,
   EvalEvent,
+  GradientHistogram,
   SampleEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
+  TrainerProgress,
   WarningEvent,
 } from './events.js';
+import { gradientHistograms } from './histogram.js';
 import { checkIdentity, identityOf, plain } from './identity.js';
 import { readCheckpointTensors } from './model-state.js';
 import { needsCounting, readTrainingOptions, TRAINING_OPTIONS, type TrainingOptions, warmupOf } from './options.js';
@@ -43,6 +47,16 @@ export interface TrainerOptions extends Partial<TrainingOptions> {
   seed?: number;
   /** Recorded in `run.json` beside the training options: where the data came from, for example. */
   configuration?: { [key: string]: Json };
+}
+
+/** How one start of a run is steered and watched. */
+export interface TrainerRunOptions {
+  /** Ends the run after the running step. */
+  signal?: AbortSignal | undefined;
+  /** Sends commands to the run. */
+  control?: TrainerControl | undefined;
+  /** Told how far work beside the steps is. */
+  onProgress?: ((progress: TrainerProgress) => void) | undefined;
 }
 
 /** Models that are in training: a second trainer would mix its gradients into the first one's. */
@@ -80,13 +94,13 @@ export class Trainer {
   }
 
   /**
-   * Trains until the end, or until `signal` aborts: then the running step is finished, a checkpoint is saved and the last
-   * event has the reason `aborted`. Leaving the loop early ends the run without saving.
+   * Trains until the end, or until `signal` aborts or `control` says stop: then the running step is finished, a checkpoint
+   * is saved and the last event has the reason `aborted`. Leaving the loop early ends the run without saving.
    *
    * @throws KotodamaError `ERR_BUSY` when the model is in training already, `ERR_CHECKPOINT` when `out` does not fit,
    *   `ERR_NON_FINITE` when the loss or the gradient stops being a number, and what data, model and disk throw.
    */
-  async *run({ signal }: { signal?: AbortSignal } = {}): AsyncGenerator<TrainEvent, void, void> {
+  async *run(how: TrainerRunOptions = {}): AsyncGenerator<TrainEvent, void, void> {
     const { model } = this.given;
     if (inTraining.has(model)) {
       throw new KotodamaError('ERR_BUSY', 'The model is in training already', {
@@ -94,7 +108,7 @@ export class Trainer {
       });
     }
     inTraining.add(model);
-    const run = new Run(this.given, this.options, signal);
+    const run = new Run(this.given, this.options, how);
     try {
       yield* run.events();
     } finally {
@@ -126,6 +140,14 @@ class Run {
   private savedStep = 0;
   /** Between the first micro-batch of a step and its update. */
   private midStep = false;
+  /** Histograms of the last step, when they were due. */
+  private gradients: GradientHistogram[] | undefined;
+  private paused = false;
+  private stopped = false;
+  /** Peak learning rate that replaces the option's. */
+  private peakLearningRate: number | null = null;
+  /** Samples that a person asked for: each has a seed of its own. */
+  private asked = 0;
   private schedule: Schedule;
   private readonly stream: BatchStream;
   private readonly saver: CheckpointSaver;
@@ -134,7 +156,7 @@ class Run {
   constructor(
     private readonly given: TrainerOptions,
     private readonly options: TrainingOptions,
-    private readonly signal: AbortSignal | undefined,
+    private readonly how: TrainerRunOptions,
   ) {
     this.stream = new BatchStream(given.train, options.epochs ?? Number.POSITIVE_INFINITY);
     this.saver = new CheckpointSaver({ ...given, keep: options.keep });
@@ -146,10 +168,13 @@ class Run {
     yield* this.start();
     const lastStep = options.maxSteps ?? Number.POSITIVE_INFINITY;
     while (this.step < lastStep && !this.aborted) {
+      yield* this.obey();
+      if (this.aborted) break;
       const event = await this.takeStep();
       if (event === undefined) break;
       if (event.type === 'refused') yield* this.stop(event);
       else yield event;
+      if (this.gradients !== undefined) yield { type: 'gradients', step: this.step, tensors: this.gradients };
       const due = (every: number) => every > 0 && this.step % every === 0 && !this.aborted;
       if (due(options.evalEvery)) yield* this.evaluate();
       if (due(options.sampleEvery)) yield await this.sample();
@@ -181,7 +206,64 @@ class Run {
   }
 
   private get aborted(): boolean {
-    return this.signal?.aborted === true;
+    return this.stopped || this.how.signal?.aborted === true;
+  }
+
+  /** Does what was asked for since the last step; while the run is paused, also what is asked for until it goes on. */
+  private async *obey(): AsyncGenerator<TrainEvent, void, void> {
+    const { control, signal } = this.how;
+    if (control === undefined) return;
+    for (;;) {
+      for (const command of control.take()) {
+        yield { type: 'control', step: this.step, ...command };
+        yield* this.carryOut(command);
+        if (this.aborted) return;
+      }
+      if (!this.paused || this.aborted) return;
+      // Nothing else will tell of a save that ends meanwhile.
+      await this.saver.settle();
+      yield* this.ended();
+      await control.wait(signal);
+    }
+  }
+
+  private async *carryOut(command: ControlCommand): AsyncGenerator<TrainEvent, void, void> {
+    switch (command.action) {
+      case 'pause':
+      case 'resume':
+        this.paused = command.action === 'pause';
+        break;
+      case 'stop':
+        this.stopped = true;
+        break;
+      case 'learningRate':
+        this.peakLearningRate = command.learningRate;
+        this.schedule = this.makeSchedule(this.schedule.totalSteps);
+        break;
+      case 'save':
+        await this.save();
+        break;
+      case 'evaluate':
+        if (this.given.valid === undefined) yield this.warning('ERR_OPTIONS', 'the run has no validation data');
+        yield* this.evaluate();
+        break;
+      case 'sample':
+        yield await this.sampleOrWarn(command.prompt);
+    }
+  }
+
+  /** A prompt that the model cannot go on from is no reason to end the run. */
+  private async sampleOrWarn(prompt: string): Promise<SampleEvent | WarningEvent> {
+    try {
+      return await this.sample(prompt, ++this.asked);
+    } catch (error) {
+      if (error instanceof KotodamaError) return this.warning(error.code, error.message);
+      throw error;
+    }
+  }
+
+  private progress(phase: TrainerProgress['phase'], done = 0, total: number | null = null): void {
+    this.how.onProgress?.({ phase, done, total });
   }
 
   private async *start(): AsyncGenerator<StartEvent | WarningEvent, void, void> {
@@ -191,7 +273,7 @@ class Run {
     await openRunFolder(out, resume);
     if (resume) warnings.push(...(await this.resume()));
 
-    if (needsCounting(this.options)) this.batchesPerEpoch ??= await countBatches(train, this.signal);
+    if (needsCounting(this.options)) this.batchesPerEpoch ??= await this.countBatches();
     const totalSteps = this.totalSteps();
     this.schedule = this.makeSchedule(totalSteps);
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
@@ -223,6 +305,10 @@ class Run {
     for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
   }
 
+  private countBatches(): Promise<number> {
+    return countBatches(this.given.train, this.how.signal, (count) => this.progress('count', count));
+  }
+
   /** One optimizer step, or why it was not applied; undefined when the data has ended. */
   private async takeStep(): Promise<StepEvent | Refused | undefined> {
     const { model } = this.given;
@@ -246,6 +332,9 @@ class Run {
       tokens += batch.inputIds.data.length;
     }
     if (micro === 0) return undefined;
+    const measuring = performance.now();
+    this.gradients = this.histogramsDue() ? await gradientHistograms(model) : undefined;
+    const updating = performance.now();
     const { gradNorm, applied } = await model.step({
       learningRate,
       betas: [this.options.beta1, this.options.beta2],
@@ -258,7 +347,8 @@ class Run {
     this.step++;
     this.tokens += tokens;
     this.loss = lossSum / labels;
-    const stepSeconds = secondsSince(start);
+    const updateSeconds = secondsSince(updating);
+    const stepSeconds = secondsSince(start) - (updating - measuring) / 1000;
     return {
       type: 'step',
       step: this.step,
@@ -270,7 +360,13 @@ class Run {
       epoch: this.stream.last.epoch,
       dataWaitShare: (this.stream.waitedSeconds - waitedBefore) / stepSeconds,
       stepSeconds,
+      updateSeconds,
     };
+  }
+
+  private histogramsDue(): boolean {
+    const { histogramEvery } = this.options;
+    return histogramEvery > 0 && (this.step + 1) % histogramEvery === 0;
   }
 
   /** Ends the run, once the checkpoint that is being written is safe. */
@@ -300,30 +396,37 @@ class Run {
     if (valid === undefined) return;
     const start = performance.now();
     const limit = this.options.evalBatches === 0 ? Number.POSITIVE_INFINITY : this.options.evalBatches;
-    const { lossSum, tokens, whole } = await evaluate(model, valid, { limit, signal: this.signal });
+    const total = Number.isFinite(limit) ? limit : null;
+    this.progress('evaluate', 0, total);
+    let done = 0;
+    const onBatch = () => this.progress('evaluate', ++done, total);
+    const { lossSum, tokens, whole } = await evaluate(model, valid, { limit, signal: this.how.signal, onBatch });
     if (!whole) return;
     const loss = lossSum / tokens;
     this.evaluation = { step: this.step, loss };
     yield { type: 'eval', step: this.step, loss, perplexity: Math.exp(loss), tokens, seconds: secondsSince(start) };
   }
 
-  private async sample(): Promise<SampleEvent> {
+  private async sample(prompt = this.options.samplePrompt ?? '', number = 0): Promise<SampleEvent> {
     const { model, tokenizer, seed = 0 } = this.given;
-    const { samplePrompt: prompt = '', sampleTokens } = this.options;
+    const { sampleTokens } = this.options;
+    const start = performance.now();
+    this.progress('sample');
     let text = '';
     const pieces = model.generate(prompt, {
       tokenizer,
       maxNewTokens: sampleTokens,
       temperature: 0.8,
       topK: 50,
-      seed: seed + this.step,
+      seed: seed + this.step + number,
     });
     for await (const piece of pieces) text += piece;
-    return { type: 'sample', step: this.step, prompt, text };
+    return { type: 'sample', step: this.step, prompt, text, seconds: secondsSince(start) };
   }
 
   private async save(): Promise<void> {
     const { model } = this.given;
+    this.progress('save');
     await this.saver.save({
       version: STATE_VERSION,
       step: this.step,
@@ -333,6 +436,7 @@ class Run {
       batchesPerEpoch: this.batchesPerEpoch,
       loss: this.loss,
       evaluation: this.evaluation,
+      peakLearningRate: this.peakLearningRate,
       options: plain(this.options),
       identity: this.identity(),
     });
@@ -386,6 +490,7 @@ class Run {
   private async restore(state: TrainerState, path: string): Promise<void> {
     const { model } = this.given;
     checkIdentity(this.given.out, state.identity, this.identity());
+    this.progress('restore');
     await readCheckpointTensors(model, path);
     model.counters = state.counters;
     this.stream.restore(state.position);
@@ -395,6 +500,8 @@ class Run {
     this.loss = state.loss;
     this.evaluation = state.evaluation;
     this.batchesPerEpoch = state.batchesPerEpoch;
+    // Whoever continues with another --lr means that one.
+    if (state.options.lr === this.options.lr) this.peakLearningRate = state.peakLearningRate ?? null;
     this.checkpoint = path;
   }
 
@@ -414,7 +521,8 @@ class Run {
 
   private makeSchedule(totalSteps: number | null): Schedule {
     const { schedule: name, lr, minLr } = this.options;
-    return { name, lr, minLr, warmupSteps: warmupOf(this.options, totalSteps), totalSteps };
+    const peak = this.peakLearningRate ?? lr;
+    return { name, lr: peak, minLr: (minLr * peak) / lr, warmupSteps: warmupOf(this.options, totalSteps), totalSteps };
   }
 
   private totalSteps(): number | null {

@@ -23,6 +23,8 @@ export interface RunOptions {
   cwd: string;
   /** Called with everything that stdout holds so far. */
   onOutput?: (stdout: string, child: ChildProcess) => void;
+  /** The same of stderr. */
+  onError?: (stderr: string, child: ChildProcess) => void;
   /** No file may grow beyond this many blocks of 512 bytes: a disk that is full. */
   fileBlocks?: number;
   /** Variables beside PATH and HOME. */
@@ -31,7 +33,7 @@ export interface RunOptions {
 
 /** Runs `kotodama` with these words. */
 export function kotodama(words: readonly string[], options: RunOptions): Promise<Outcome> {
-  const { cwd, onOutput, fileBlocks } = options;
+  const { cwd, onOutput, onError, fileBlocks } = options;
   // NO_COLOR and coverage settings of the test runner are none of the program's business.
   const env: NodeJS.ProcessEnv = { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env };
   const command = [process.execPath, MAIN, ...words];
@@ -49,6 +51,7 @@ export function kotodama(words: readonly string[], options: RunOptions): Promise
   });
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
+    onError?.(stderr, child);
   });
   return new Promise((resolve, reject) => {
     child.on('error', reject);
@@ -97,7 +100,13 @@ export function readEvents(out: string): TrainEvent[] {
 export function essence(events: readonly TrainEvent[]): unknown[] {
   const lasting = events.filter(({ type }) => type === 'step' || type === 'eval' || type === 'sample');
   return lasting.map((event) => {
-    const { tokensPerSecond: _, dataWaitShare: __, stepSeconds: ___, ...rest } = event as StepEvent;
+    const {
+      tokensPerSecond: _,
+      dataWaitShare: __,
+      stepSeconds: ___,
+      updateSeconds: ____,
+      ...rest
+    } = event as StepEvent;
     return 'seconds' in rest ? { ...rest, seconds: undefined } : rest;
   });
 }

@@ -1,86 +1,111 @@
+import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { MetricsLog, readMetrics } from '../../dist/report/metrics.js';
 import { recorded } from '../../dist/report/record.js';
+import { reportPage } from '../../dist/report/report.js';
+import { RunRecord } from '../../dist/report/run-record.js';
 import type { TrainEvent } from '../../dist/train/events.js';
-
-const step = (number: number): TrainEvent => ({
-  ...{ type: 'step', step: number, loss: 10 / number, learningRate: 1e-3, gradNorm: 1, tokensPerSecond: 5 },
-  ...{ tokens: number, epoch: 1, dataWaitShare: 0, stepSeconds: 1 },
-});
-const checkpoint = (number: number): TrainEvent => ({
-  ...{ type: 'checkpoint', step: number, path: `step-${number}`, bytes: 1, seconds: 1, pausedSeconds: 0 },
-});
-const start = (number: number): TrainEvent => ({
-  ...{ type: 'start', step: number, time: 0, resumedFrom: null, out: 'runs/<a>', precision: 'fp32', parameters: 10 },
-  ...{ device: { device: 'cpu', name: 'x', detail: '' }, batchSize: 1, blockSize: 2, gradAccum: 1, tokensPerStep: 2 },
-  ...{ stepsPerEpoch: null, totalSteps: null, configuration: { options: { train: ['a.txt', 'b.txt'] } } },
-  memory: { parameters: 1, gradients: 1, moments: 1, activations: 1, total: 4, free: 9 },
-});
-const end = (number: number): TrainEvent => ({
-  ...{ type: 'end', step: number, reason: 'aborted', loss: 1, evalLoss: null, tokens: 1, seconds: 1, checkpoint: null },
-});
-const sample = (number: number, text: string): TrainEvent => ({ type: 'sample', step: number, prompt: '', text });
-
-async function all<T>(events: AsyncIterable<T>): Promise<T[]> {
-  const found: T[] = [];
-  for await (const event of events) found.push(event);
-  return found;
-}
-
-async function* from(events: TrainEvent[]): AsyncGenerator<TrainEvent> {
-  yield* events;
-}
+import { all, checkpointEvent, endEvent, from, sampleEvent, startEvent, stepEvent } from './helpers/events.js';
 
 t.test('a resumed run cuts what came after its checkpoint: no step appears twice', async (t) => {
   const path = join(t.testdir(), 'metrics.jsonl');
-  const before = [start(0), step(1), step(2), sample(2, 'line\u2028separator'), checkpoint(2), step(3), end(3)];
+  const before = [
+    startEvent(0),
+    stepEvent(1),
+    stepEvent(2),
+    sampleEvent(2, 'line\u2028separator'),
+    checkpointEvent(2),
+    stepEvent(3),
+    endEvent(3),
+  ];
   writeFileSync(path, before.map((event) => JSON.stringify(event)).join('\n'));
   const log = await MetricsLog.open(path, 2);
-  for (const event of [start(2), step(3), step(4)]) await log.write(event);
+  for (const event of [startEvent(2), stepEvent(3), stepEvent(4)]) await log.write(event);
   await log.close();
-  t.same(await all(readMetrics(path)), [...before.slice(0, 5), start(2), step(3), step(4)]);
+  t.same(await all(readMetrics(path)), [...before.slice(0, 5), startEvent(2), stepEvent(3), stepEvent(4)]);
   t.equal(readFileSync(path, 'utf8').split('\n').length, 9);
 });
 
 t.test('a checkpoint whose own line was lost, and a line cut in the middle', async (t) => {
   const path = join(t.testdir(), 'metrics.jsonl');
-  const whole = [start(0), step(1), step(2)].map((event) => `${JSON.stringify(event)}\n`).join('');
+  const whole = [startEvent(0), stepEvent(1), stepEvent(2)].map((event) => `${JSON.stringify(event)}\n`).join('');
   writeFileSync(path, `${whole}{"type":"checkpo`);
   const log = await MetricsLog.open(path, 2);
-  await log.write(step(3));
+  await log.write(stepEvent(3));
   await log.close();
-  t.equal(readFileSync(path, 'utf8'), `${whole}${JSON.stringify(step(3))}\n`);
+  t.equal(readFileSync(path, 'utf8'), `${whole}${JSON.stringify(stepEvent(3))}\n`);
 });
 
 t.test('a fresh run begins an empty file', async (t) => {
   const path = join(t.testdir({ 'metrics.jsonl': '{"type":"step","step":1}\n' }), 'metrics.jsonl');
   const log = await MetricsLog.open(path, 0);
-  await log.write(start(0));
+  await log.write(startEvent(0));
   await log.close();
-  t.same(await all(readMetrics(path)), [start(0)]);
+  t.same(await all(readMetrics(path)), [startEvent(0)]);
 });
 
 t.test('events pass through, and leave metrics.jsonl and report.html behind', async (t) => {
   const out = t.testdir();
-  const first = [start(0), step(1), checkpoint(1), step(2)];
+  const first = [startEvent(0), stepEvent(1), checkpointEvent(1), stepEvent(2)];
   t.same(await all(recorded(from(first), out)), first);
-  const second = [start(1), step(2), { ...sample(2, '<script>alert(1)</script>') }, end(2)];
+  const hostile = '</script><script>alert(1)</script>';
+  const second = [startEvent(1, { out: hostile }), stepEvent(2), sampleEvent(2, hostile), endEvent(2)];
   t.same(await all(recorded(from(second), out)), second);
   t.same(await all(readMetrics(join(out, 'metrics.jsonl'))), [...first.slice(0, 3), ...second]);
   const html = readFileSync(join(out, 'report.html'), 'utf8');
-  t.match(html, '<h1>runs/&lt;a&gt;</h1>');
-  t.match(html, '&lt;script&gt;alert(1)&lt;/script&gt;');
-  t.notMatch(html, '<script');
-  t.match(html, '<td>a.txt, b.txt</td>');
-  t.notMatch(html, 'NaN');
-  t.equal(html.match(/<polyline/g)?.length, 4, 'loss, learning rate, norm, speed');
+  t.equal(html.match(/<script/g)?.length, 2, 'the data and the page');
+  t.equal(html.match(/<\/script/g)?.length, 2);
+  t.match(html, '<title>&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;</title>');
+  const { runs } = JSON.parse(/id="data">(.*)<\/script>/.exec(html)?.[1] ?? '');
+  t.equal(runs[0].name, hostile);
+  t.same(runs[0].state.samples, [second[2]]);
+  t.same(runs[0].state.history.columns.step, [1, 2], 'the step that was repeated is there once');
+  t.equal(runs[0].state.checkpoints.length, 1);
+  t.match(html, /<noscript><pre>.*: completed, step 2 of 200, loss 5\.0000/);
+});
+
+t.test("a page's policy allows its own script and style, and nothing else", async (t) => {
+  const html = reportPage([{ name: 'a', record: new RunRecord() }]);
+  const policy = /Content-Security-Policy" content="([^"]*)"/.exec(html)?.[1] ?? '';
+  const hash = (text?: string) =>
+    `'sha256-${createHash('sha256')
+      .update(text ?? '')
+      .digest('base64')}'`;
+  const script = /<script>([\s\S]*)<\/script>/.exec(html.slice(html.indexOf('</script>') + 9))?.[1];
+  t.ok(policy.includes(`script-src ${hash(script)};`), policy);
+  t.ok(policy.includes(`style-src ${hash(/<style>([\s\S]*)<\/style>/.exec(html)?.[1])};`));
+  t.ok(policy.startsWith("default-src 'none';"));
+  t.match(policy, "connect-src 'none'");
+  t.notMatch(html, /(src|href)="?(https?:)?\/\//, 'it fetches nothing');
+});
+
+t.test('a hook sees every event; one that fails is a warning, and the run goes on', async (t) => {
+  const out = t.testdir();
+  const events = [startEvent(0), stepEvent(1), stepEvent(2), stepEvent(3), stepEvent(4), endEvent(4)];
+  const seen: TrainEvent[] = [];
+  const onEvent = (event: TrainEvent) => {
+    seen.push(event);
+    if (event.type === 'step' && event.step < 3) throw new Error('no network');
+    return event.type === 'step' ? Promise.reject(new Error('refused')) : undefined;
+  };
+  const passed = await all(recorded(from(events), out, { onEvent }));
+  t.same(seen, events);
+  const warnings = passed.filter(({ type }) => type === 'warning');
+  t.match(warnings, [
+    { step: 1, message: /no network/ },
+    { step: 4, message: /onEvent: refused/ },
+  ]);
+  t.same(
+    passed.filter(({ type }) => type !== 'warning'),
+    events,
+  );
 });
 
 t.test('a disk that refuses is a warning, not the end, and nothing is lost when it takes writes again', async (t) => {
   const out = t.testdir({ 'report.html': {} });
-  const events = [start(0), step(1), checkpoint(1), step(2), checkpoint(2), step(3)];
+  const events = [startEvent(0), stepEvent(1), checkpointEvent(1), stepEvent(2), checkpointEvent(2), stepEvent(3)];
   const seen = await all(recorded(from(events), out));
   const warnings = seen.filter(({ type }) => type === 'warning');
   t.equal(warnings.length, 2);

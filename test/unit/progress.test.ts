@@ -1,39 +1,28 @@
 import t from 'tap';
 import { bytes, count, duration } from '../../dist/report/format.js';
 import { Progress } from '../../dist/report/progress.js';
-import type { EndEvent, StartEvent, StepEvent } from '../../dist/train/events.js';
+import { endEvent, evalEvent, sampleEvent, startEvent, stepEvent } from './helpers/events.js';
 
-const start: StartEvent = {
-  ...{ type: 'start', step: 0, time: 0, resumedFrom: null, out: 'runs/a', precision: 'fp32', parameters: 124_439_808 },
-  device: { device: 'cpu', name: 'AMD EPYC', detail: 'avx2, 2 threads' },
-  ...{ batchSize: 3, blockSize: 1024, gradAccum: 2, tokensPerStep: 6144, stepsPerEpoch: 50, totalSteps: 200 },
-  memory: { parameters: 5e8, gradients: 5e8, moments: 1e9, activations: 2e9, total: 4e9, free: 2 ** 33 },
-  configuration: {},
-};
+const start = startEvent();
+const step = (number: number, loss = 5) => stepEvent(number, { loss });
+const end = endEvent(200, { seconds: 400 });
 
-const step = (number: number, loss = 5): StepEvent => ({
-  ...{
-    type: 'step',
-    step: number,
-    loss,
-    learningRate: 6e-4,
-    gradNorm: 1.234,
-    tokensPerSecond: 812,
-    tokens: 6144 * number,
-  },
-  ...{ epoch: 1, dataWaitShare: 0, stepSeconds: 2 },
-});
-
-const end: EndEvent = {
-  ...{ type: 'end', step: 200, reason: 'completed', loss: 3.21, evalLoss: 3.5, tokens: 1_228_800, seconds: 400 },
-  checkpoint: 'runs/a/checkpoints/step-00000200',
-};
-
-function screen(options: { isTTY?: boolean; columns?: number; interval?: number; seconds?: number }) {
+function screen(options: {
+  isTTY?: boolean;
+  columns?: number;
+  interval?: number;
+  seconds?: number;
+  unicode?: boolean;
+}) {
   let written = '';
   let now = 0;
   const stream = { ...options, write: (text: string) => (written += text) };
-  const progress = new Progress(stream, { ...options, colour: false, now: () => (now += options.seconds ?? 1) });
+  const progress = new Progress(stream, {
+    unicode: false,
+    ...options,
+    colour: false,
+    now: () => (now += options.seconds ?? 1),
+  });
   return { progress, text: () => written };
 }
 
@@ -44,28 +33,77 @@ t.test('numbers as people read them', async (t) => {
 });
 
 t.test('on a terminal one line lives: it is rewritten, and cleared before what lasts', async (t) => {
-  const { progress, text } = screen({ isTTY: true, columns: 100 });
+  const { progress, text } = screen({ isTTY: true, columns: 140 });
   progress.show(start);
   progress.show(step(1));
-  progress.show(step(2));
-  progress.show({ type: 'eval', step: 2, loss: 4, perplexity: Math.exp(4), tokens: 10, seconds: 1 });
-  const [, live = ''] = text().split(' free, ');
-  const lines = live.split('\n');
-  const clear = '\r\x1b[2K';
-  t.equal(
-    lines[1]?.split(clear)[1],
-    'step   1/200  loss 5.0000  812 tok/s  ETA 6m 38s  lr 6.00e-4  norm 1.23  epoch 1',
-  );
-  t.match(lines[1]?.split(clear)[2], 'step   2/200  ');
-  t.equal(lines[1]?.split(clear)[3], 'eval at step 2: loss 4.0000, perplexity 54.60');
+  progress.show(step(2, 4));
+  progress.show(evalEvent(2, 4));
+  const [, live = ''] = text().split('activations 1.9 GiB\n');
+  const lines = live.split('\r\x1b[2K');
+  const speed = `${((6 * (124_439_808 - 1024 * 768) + 12 * 12 * 768 * 1024) * 3072) / 1e12}`.slice(0, 3);
+  const rest = `lr 6.00e-4  ${speed} TFLOP/s  data 25%  norm 1.23  epoch 1`;
+  t.equal(lines[1], `step   1/200  loss 5.0000  avg 5.0000  3.1k tok/s  ETA 6m 38s  ${rest}`);
+  t.equal(lines[2], `step   2/200  loss 4.0000  avg 4.9000  3.1k tok/s  ETA 6m 36s  ${rest}`);
+  t.equal(lines[3], 'eval at step 2: loss 4.0000, perplexity 54.60\n');
+});
+
+t.test('on a GPU whose peak is published the line has the share of it', async (t) => {
+  const { progress, text } = screen({ isTTY: true, columns: 140 });
+  const device = { device: 'cuda:0', name: 'NVIDIA H100 80GB HBM3', detail: '' };
+  progress.show({ ...start, device, precision: 'bf16' });
+  const perToken = 6 * (124_439_808 - 1024 * 768) + 12 * 12 * 768 * 1024;
+  progress.show(stepEvent(1, { tokensPerSecond: (0.42 * 989e12) / perToken }));
+  t.match(text(), '  MFU 42%  ');
 });
 
 t.test('a narrow terminal shows whole parts only, on one line', async (t) => {
-  const { progress, text } = screen({ isTTY: true, columns: 31 });
+  const { progress, text } = screen({ isTTY: true, columns: 32 });
   progress.show(step(1));
-  t.equal(text(), '\r\x1b[2Kstep 1  loss 5.0000  812 tok/s');
+  t.equal(text(), '\r\x1b[2Kstep 1  loss 5.0000  avg 5.0000');
   progress.end();
   t.ok(text().endsWith('\n'));
+});
+
+t.test('every width from one column on: the line never wraps, and the sparkline fits', async (t) => {
+  for (let columns = 1; columns < 200; columns++) {
+    const { progress, text } = screen({ isTTY: true, columns, unicode: true });
+    progress.show(start);
+    for (let number = 1; number <= 40; number++) progress.show(step(number, 50 - number));
+    const last = text().split('\r\x1b[2K').at(-1) as string;
+    t.ok(last.length < columns, `${last.length} of ${columns}`);
+    if (columns > 75) t.match(last, / {2}█[▁-█]{7,31}$/);
+  }
+});
+
+t.test('work beside the steps is named in the live line once it takes a while', async (t) => {
+  const { progress, text } = screen({ isTTY: true, columns: 100 });
+  progress.show(start);
+  progress.show(step(100));
+  progress.activity({ phase: 'evaluate', done: 0, total: 50 });
+  progress.activity({ phase: 'evaluate', done: 12, total: 50 });
+  t.notMatch(text(), 'evaluating', 'not at once');
+  const waiting = AbortSignal.timeout(10_000);
+  while (!text().includes('evaluating') && !waiting.aborted) await new Promise((resolve) => setTimeout(resolve, 20));
+  t.equal(text().split('\r\x1b[2K').at(-1), 'step 100/200  evaluating 12/50');
+  progress.show(evalEvent(100, 4));
+  t.match(text().split('\r\x1b[2K').at(-1), /^eval at step 100/);
+  const { progress: piped, text: plain } = screen({});
+  piped.activity({ phase: 'save', done: 0, total: null });
+  t.equal(plain(), '');
+});
+
+t.test('what a model writes cannot steer the terminal', async (t) => {
+  const { progress, text } = screen({ isTTY: true });
+  progress.show(sampleEvent(1, 'a\x1b[2Jb\rc\x07\x7f\x9b\n次の行\tx', 'p\x1b'));
+  t.equal(text(), 'sample at step 1:\n  | p\u241ba\u241b[2Jb\u240dc\u2407\u2421\ufffd\n  | 次の行\tx\n');
+});
+
+t.test('what was asked for is told', async (t) => {
+  const { progress, text } = screen({});
+  progress.show({ type: 'control', step: 7, action: 'learningRate', learningRate: 1e-4 });
+  progress.show({ type: 'control', step: 7, action: 'pause' });
+  progress.show({ type: 'gradients', step: 7, tensors: [] });
+  t.equal(text(), 'asked at step 7: peak learning rate 1.00e-4\nasked at step 7: pause\n');
 });
 
 t.test('piped: plain lines now and then, no control characters', async (t) => {
@@ -86,15 +124,24 @@ t.test('the header says what was derived', async (t) => {
   t.match(text(), /parameters +124M \(fp32\)/);
   t.match(text(), /step +3 blocks x 1024 tokens x 2 micro-batches = 6\.1k tokens/);
   t.match(text(), /steps +200 \(1\.2M tokens\), 50 per epoch/);
+  t.match(text(), /compute +5\.3 TFLOP per step, 1\.1 PFLOP in all/);
+  t.match(text(), /lr +6\.00e-4 to 6\.00e-5 \(cosine\), 20 steps of warmup/);
   t.match(text(), /memory +3\.7 GiB of 8\.0 GiB free, activations 1\.9 GiB/);
 });
 
 t.test('the summary says how it ended and where everything is', async (t) => {
   const { progress, text } = screen({});
   progress.show({ ...start, totalSteps: null, stepsPerEpoch: null });
+  progress.show(step(1));
+  progress.show(evalEvent(1, 3.4));
+  progress.show(evalEvent(2, 3.5));
   progress.show({ ...end, reason: 'aborted' });
+  t.match(text(), /^step 1 {2}loss 5\.0000 .* epoch 1$/m);
   t.match(text(), 'stopped at step 200 after 6m 40s, 1.2M tokens, loss 3.2100, validation loss 3.5000');
-  t.match(text(), 'the run is in runs/a');
+  t.match(text(), 'the best validation loss was 3.4000, at step 1');
+  t.match(text(), 'time: evaluation 50%, forward and backward 25%, optimizer 13%, waiting for data 13%');
+  t.match(text(), /the run is in runs\/a: .*report\.html/);
+  t.match(text(), 'newest checkpoint: runs/a/checkpoints/step-200');
 });
 
 t.test('colour is for terminals whose owner did not set NO_COLOR', async (t) => {

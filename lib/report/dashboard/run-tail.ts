@@ -1,0 +1,73 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TrainEvent } from '../../train/events.js';
+import type { LiveRun } from './live-run.js';
+
+/** Bytes that are read at once. */
+const CHUNK = 2 ** 20;
+const NEWLINE = 0x0a;
+
+/** Reads what another process appends to a run's `metrics.jsonl`. */
+export class RunTail {
+  private position = 0;
+  /** The beginning of a line whose end is not there yet. */
+  private rest = Buffer.alloc(0);
+  /** Size of a file that holds a damaged line: it is read again once it has another one. */
+  private damagedAt = -1;
+
+  constructor(
+    private readonly folder: string,
+    private readonly run: LiveRun,
+  ) {}
+
+  /** Reads what is new. A run that was resumed has cut what it repeats: it is read again from the start. */
+  async poll(): Promise<void> {
+    const file = await open(join(this.folder, 'metrics.jsonl'), 'r').catch(() => undefined);
+    if (file === undefined) return;
+    try {
+      const { size } = await file.stat();
+      if (size === this.damagedAt) return;
+      if (size < this.position || this.damagedAt >= 0) this.restart();
+      if (await this.read(file)) return;
+      // In the middle of a line that was not there before: the past has changed.
+      this.restart();
+      if (!(await this.read(file))) this.damagedAt = size;
+    } finally {
+      await file.close();
+    }
+  }
+
+  private restart(): void {
+    this.position = 0;
+    this.rest = Buffer.alloc(0);
+    this.damagedAt = -1;
+    this.run.reset();
+  }
+
+  /** Reads to the end of the file; false at a line that is no event. */
+  private async read(file: FileHandle): Promise<boolean> {
+    const buffer = Buffer.alloc(CHUNK);
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, 0, CHUNK, this.position);
+      if (bytesRead === 0) return true;
+      this.position += bytesRead;
+      let text = Buffer.concat([this.rest, buffer.subarray(0, bytesRead)]);
+      for (let end = text.indexOf(NEWLINE); end >= 0; end = text.indexOf(NEWLINE)) {
+        const event = parse(text.toString('utf8', 0, end));
+        if (event === undefined) return false;
+        this.run.add(event);
+        text = text.subarray(end + 1);
+      }
+      this.rest = text;
+    }
+  }
+}
+
+function parse(line: string): TrainEvent | undefined {
+  try {
+    const event = JSON.parse(line) as TrainEvent;
+    return typeof event?.type === 'string' ? event : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,36 @@
+import type { LiveMessage } from '../page-data.js';
+import type { Model } from './model.js';
+
+/** Milliseconds before a lost connection is tried again. */
+const RETRY = 2000;
+
+/** Follows the server's events; a lost connection comes back by itself, with everything that was missed. */
+export function follow(model: Model, connected: (yes: boolean) => void): void {
+  const source = new EventSource('events');
+  source.addEventListener('message', ({ data }) => {
+    connected(true);
+    receive(model, JSON.parse(data) as LiveMessage);
+  });
+  source.addEventListener('error', () => {
+    connected(false);
+    // The browser's own way back ends where the server refuses or is gone for a while; one of ours does not.
+    source.close();
+    setTimeout(() => follow(model, connected), RETRY);
+  });
+}
+
+function receive(model: Model, message: LiveMessage): void {
+  switch (message.type) {
+    case 'all':
+      for (const { id, name, state } of message.runs) model.replace(id, name, state);
+      break;
+    case 'run':
+      model.replace(message.run.id, message.run.name, message.run.state);
+      break;
+    case 'events': {
+      const run = model.runs.find(({ id }) => id === message.id);
+      for (const event of message.events) run?.record.add(event);
+      model.changed();
+    }
+  }
+}

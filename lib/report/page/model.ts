@@ -1,0 +1,96 @@
+import { duration } from '../format.js';
+import type { PageData } from '../page-data.js';
+import { RunRecord, type RunState } from '../run-record.js';
+import { shortNumber } from '../scale.js';
+
+/** What the charts go along. */
+export type XAxis = 'step' | 'tokens' | 'seconds';
+
+/** A run on the page. */
+export interface PageRun {
+  id: string;
+  name: string;
+  /** A CSS colour. */
+  colour: string;
+  record: RunRecord;
+  shown: boolean;
+}
+
+const COLOURS = 8;
+
+/** What the page shows, and how. Views draw it anew after `changed`, at most once a frame. */
+export class Model {
+  readonly runs: PageRun[] = [];
+  x: XAxis = 'step';
+  /** Weight of the past in smoothed curves, 0 to 0.99. */
+  smoothing = 0.8;
+  /** Part of the x axis that is shown; null: all. */
+  zoom: readonly [number, number] | null = null;
+  /** Where the reader points, on the x axis. */
+  cursor: number | null = null;
+  private readonly views: (() => void)[] = [];
+  private waiting = false;
+
+  constructor(runs: PageData['runs']) {
+    for (const { id, name, state } of runs) this.replace(id, name, state);
+  }
+
+  get shown(): PageRun[] {
+    return this.runs.filter(({ shown }) => shown);
+  }
+
+  /** Several runs are told apart by colour, one by what its curves are. */
+  get several(): boolean {
+    return this.runs.length > 1;
+  }
+
+  /** Adds a run, or puts it in the place of the one of that id. */
+  replace(id: string, name: string, state: RunState): void {
+    const record = new RunRecord(state);
+    const found = this.runs.find((run) => run.id === id);
+    if (found !== undefined) found.record = record;
+    else this.runs.push({ id, name, colour: `var(--c${this.runs.length % COLOURS})`, record, shown: true });
+    this.changed();
+  }
+
+  onChange(draw: () => void): void {
+    this.views.push(draw);
+  }
+
+  changed(): void {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      for (const draw of this.views) draw();
+    });
+  }
+
+  /** The x axis of what is shown: its ends. */
+  domain(): readonly [number, number] {
+    if (this.zoom !== null) return this.zoom;
+    let low = Number.POSITIVE_INFINITY;
+    let high = Number.NEGATIVE_INFINITY;
+    for (const { record } of this.shown) {
+      const values = record.history.columns[this.x];
+      low = Math.min(low, values[0] ?? low);
+      high = Math.max(high, values.at(-1) ?? high);
+    }
+    return low < high ? [low, high] : Number.isFinite(low) ? [low - 1, low + 1] : [0, 1];
+  }
+
+  setZoom(zoom: readonly [number, number] | null): void {
+    this.zoom = zoom;
+    this.changed();
+  }
+
+  setCursor(cursor: number | null): void {
+    this.cursor = cursor;
+    this.changed();
+  }
+
+  /** A number of the x axis, as its ticks have it. */
+  formatX(value: number): string {
+    return this.x === 'seconds' ? duration(value) : shortNumber(this.x === 'step' ? Math.round(value) : value, 5);
+  }
+}

@@ -1,0 +1,218 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Page } from 'playwright-core';
+import t from 'tap';
+import { LiveRun } from '../../dist/report/dashboard/live-run.js';
+import { Dashboard, type DashboardOptions } from '../../dist/report/dashboard/server.js';
+import { type ControlCommand, TrainerControl } from '../../dist/train/control.js';
+import type { TrainEvent } from '../../dist/train/events.js';
+import { endEvent, evalEvent, sampleEvent, startEvent, stepEvent } from '../unit/helpers/events.js';
+import { HOSTILE, hacked, launchFor, open } from './pages.js';
+
+const loss = (step: number) => 3 + 5 * Math.exp(-step / 50);
+
+function steps(run: LiveRun, first: number, last: number): void {
+  for (let step = first; step <= last; step++) run.add(stepEvent(step, { loss: loss(step), gradNorm: 1 + 1 / step }));
+}
+
+/** The points of the main curves of a chart. */
+const curvePoints = (page: Page, title: string) =>
+  page
+    .locator('figure', { hasText: title })
+    .locator('path.main')
+    .evaluateAll((paths) => paths.map((path) => (path.getAttribute('d') ?? '').split('L').length));
+
+async function serve(t: { teardown(work: () => unknown): void }, options: DashboardOptions = {}) {
+  const dashboard = await Dashboard.start({ port: 0, ...options });
+  t.teardown(() => dashboard.close());
+  const run = new LiveRun('runs/a', 'runs/a');
+  dashboard.add(run);
+  run.add(startEvent());
+  return { dashboard, run };
+}
+
+t.test('curves grow while the run goes on, and the numbers with them', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const { dashboard, run } = await serve(t);
+  steps(run, 1, 20);
+  const { page, faults } = await open(browser, dashboard.url);
+  await page.locator('path.main').first().waitFor();
+  t.same(await curvePoints(page, 'Loss'), [20]);
+  t.equal(await page.locator('h1').textContent(), 'runs/a');
+  t.equal(await page.locator('.status').textContent(), 'training');
+  steps(run, 21, 60);
+  run.add(evalEvent(30, 4.5));
+  run.add(evalEvent(60, 4.25));
+  run.add(sampleEvent(60, 'そこには猫がいた。', '吾輩は'));
+  await page.getByText('そこには猫がいた。').waitFor();
+  t.same(await curvePoints(page, 'Loss'), [60, 2]);
+  t.same(await curvePoints(page, 'Gradient norm'), [60]);
+  t.same(await page.locator('dd b').first().textContent(), '60');
+  t.match(await page.locator('dl').textContent(), /Validation loss4\.2500/);
+  run.add(endEvent(60));
+  await page.getByText('completed').waitFor();
+  t.same(faults, { errors: [], foreign: [] });
+});
+
+t.test('thousands of steps: the page stays small, and a spike stays visible', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const { dashboard, run } = await serve(t);
+  steps(run, 1, 30_000);
+  const { page } = await open(browser, dashboard.url);
+  await page.locator('path.main').first().waitFor();
+  for (let first = 30_001; first < 60_000; first += 10_000) {
+    steps(run, first, first + 9_999);
+    await page.waitForFunction((step) => document.querySelector('dd b')?.textContent === String(step), first + 9_999);
+  }
+  const [points] = await curvePoints(page, 'Loss');
+  t.ok(points >= 800 && points <= 1600, `${points} points`);
+  t.ok((await page.locator('figure *').count()) < 1000);
+});
+
+t.test('every button acts, and says so', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const commands: ControlCommand[] = [];
+  const control = new TrainerControl();
+  const { dashboard, run } = await serve(t, {
+    onCommand: (command) => {
+      control.send(command);
+      commands.push(command);
+      run.add({ type: 'control', step: 5, ...command } as TrainEvent);
+    },
+  });
+  steps(run, 1, 5);
+  const { page, faults } = await open(browser, dashboard.url);
+  const press = (name: string) => page.getByRole('button', { name, exact: true }).click();
+  await press('Pause');
+  await page.getByRole('button', { name: 'Resume' }).waitFor();
+  t.equal(await page.locator('.status').textContent(), 'paused');
+  await press('Evaluate');
+  await press('Save now');
+  await page.getByLabel('Prompt').fill('吾輩は "猫"');
+  await press('Sample');
+  await page.getByText('Writing a sample').waitFor();
+  await page.getByLabel('Peak learning rate').fill('3e-4');
+  await page.getByLabel('Peak learning rate').press('Enter');
+  await page.getByText('peak set to 3.00e-4').waitFor();
+  await press('Resume');
+  await page.getByRole('button', { name: 'Pause' }).waitFor();
+  await press('Stop');
+  t.notOk(
+    commands.some(({ action }) => action === 'stop'),
+    'not without being sure',
+  );
+  await press('Really stop?');
+  await page.getByText('Saving and stopping').waitFor();
+  t.same(commands, [
+    { action: 'pause' },
+    { action: 'evaluate' },
+    { action: 'save' },
+    { action: 'sample', prompt: '吾輩は "猫"' },
+    { action: 'learningRate', learningRate: 3e-4 },
+    { action: 'resume' },
+    { action: 'stop' },
+  ]);
+  t.match(await page.locator('.events').textContent(), 'sample: 吾輩は "猫"');
+  await page.getByLabel('Peak learning rate').fill('fast');
+  await press('Set');
+  await page.getByText(/learningRate: expected a number/).waitFor();
+  t.equal(commands.length, 7);
+  run.add(endEvent(5));
+  await page.locator('fieldset:disabled').waitFor();
+  // The refusal is in the console too, as every answer that is an error.
+  t.same(
+    faults.errors.filter((text) => !text.includes('400')),
+    [],
+  );
+});
+
+t.test('what a model, a file name or a warning says stays text', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const { dashboard, run } = await serve(t);
+  const hostile = new LiveRun('evil', HOSTILE);
+  dashboard.add(hostile);
+  hostile.add(startEvent(0, { configuration: { options: { [HOSTILE]: HOSTILE } }, out: HOSTILE }));
+  for (const one of [run, hostile]) {
+    steps(one, 1, 3);
+    one.add(sampleEvent(3, HOSTILE, HOSTILE));
+    one.add({ type: 'warning', step: 3, code: 'ERR_IO', message: HOSTILE });
+  }
+  const { page, faults } = await open(browser, dashboard.url);
+  await page.locator('.samples').first().waitFor();
+  t.match(await page.locator('.samples p').first().textContent(), HOSTILE);
+  t.match(await page.locator('.runs').textContent(), HOSTILE);
+  t.match(await page.locator('.events').textContent(), HOSTILE);
+  t.match(await page.locator('.groups').textContent(), HOSTILE);
+  await page.locator('.plot').first().hover();
+  t.match(await page.locator('.tip').first().textContent(), HOSTILE);
+  t.equal(await hacked(page), 0);
+  await page.evaluate(() => {
+    // Even if some text became markup, the policy would let none of it run.
+    const script = document.createElement('script');
+    script.textContent = 'window.hacked = 1';
+    document.body.append(script);
+  });
+  t.equal(await hacked(page), 0);
+  t.equal(faults.errors.length, 1);
+  t.match(faults.errors[0], /Content Security Policy/);
+});
+
+t.test('a page of another site can neither read nor steer, nor put the page into a frame', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const commands: ControlCommand[] = [];
+  const { dashboard } = await serve(t, { onCommand: (command) => commands.push(command) });
+  // The same machine under another name is another site to a browser.
+  const attacker = createServer((_, response) => response.setHeader('Content-Type', 'text/html').end('<body>'));
+  await new Promise<void>((resolve) => attacker.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => attacker.close());
+  const { page: evil } = await open(browser, `http://localhost:${(attacker.address() as AddressInfo).port}/`);
+  const tries = await evil.evaluate(async (url) => {
+    const outcome = (promise: Promise<Response>) =>
+      promise.then(
+        ({ status, type }) => `${type} ${status}`,
+        () => 'failed',
+      );
+    const body = '{"action":"stop"}';
+    const results = [
+      await outcome(fetch(`${url}events`)),
+      await outcome(fetch(`${url}metrics`)),
+      await outcome(fetch(`${url}control`, { method: 'POST', body, headers: { 'content-type': 'application/json' } })),
+      await outcome(fetch(`${url}control`, { method: 'POST', body, mode: 'no-cors' })),
+    ];
+    const frame = document.createElement('iframe');
+    frame.src = url;
+    document.body.append(frame);
+    await new Promise((resolve) => frame.addEventListener('load', resolve));
+    return results;
+  }, dashboard.url);
+  t.same(tries, ['failed', 'failed', 'failed', 'failed']);
+  t.same(commands, []);
+  t.equal(await evil.frames()[1]?.locator('figure').count(), 0);
+});
+
+t.test('a lost connection comes back by itself, with what was missed', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const first = await Dashboard.start({ port: 0, token: 'the-same-token' });
+  const run = new LiveRun('a', 'a');
+  first.add(run);
+  run.add(startEvent());
+  steps(run, 1, 5);
+  const { page } = await open(browser, first.url);
+  await page.getByText('training', { exact: true }).first().waitFor();
+  await first.close();
+  await page.getByText('connection lost, trying again').waitFor();
+  steps(run, 6, 9);
+  const second = await Dashboard.start({ port: Number(new URL(first.url).port), token: 'the-same-token' });
+  t.teardown(() => second.close());
+  second.add(run);
+  run.add(startEvent());
+  steps(run, 1, 12);
+  await page.waitForFunction(() => document.querySelector('dd b')?.textContent === '12');
+  t.equal(await page.locator('.status').textContent(), 'training');
+});
