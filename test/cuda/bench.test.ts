@@ -7,7 +7,7 @@ import { buildPrograms, configure, isReal, program, run } from './build.js';
 // The programs of bench/cuda: what they count against what follows from the shapes, and that nothing is timed where
 // nothing can be.
 
-const shape = { layers: 2, heads: 2, width: 128, vocab: 500, batch: 2, block: 128 };
+const shape = { layers: 2, heads: 2, width: 128, vocab: 600, batch: 2, block: 128 };
 const options = Object.entries(shape).flatMap(([name, value]) => [`--${name}`, String(value)]);
 const rows = shape.batch * shape.block;
 
@@ -24,7 +24,7 @@ if (!configure().hasKernels) {
   t.test('times every operation and the step', async (t) => {
     buildPrograms();
     const { status, output } = run(program('bench/time'), [...options, '--repeats', '3', '--json']);
-    t.equal(status, 0, output);
+    t.equal(status, 0, 'ends well', { output });
     const { operations } = JSON.parse(output);
     t.ok(operations.length > 20);
     for (const { name, milliseconds, fastest } of operations) {
@@ -33,11 +33,12 @@ if (!configure().hasKernels) {
   });
 } else {
   buildPrograms();
-  const env = { KOTODAMA_CUDA_DRIVER: await buildSimulator() };
+  // The kernels are checked by other tests; here they are counted.
+  const env = { KOTODAMA_CUDA_DRIVER: await buildSimulator(), KOTODAMA_SIM_CHECKS: 'none' };
 
   t.test('counts', async (t) => {
     const { status, output } = run(program('bench/count'), options, env);
-    t.equal(status, 0, output);
+    t.equal(status, 0, 'ends well', { output });
     const counts: Counts = JSON.parse(output);
     const find = (name: string): Operation => {
       const found = counts.operations.find((operation) => operation.name === name);
@@ -72,7 +73,10 @@ if (!configure().hasKernels) {
     for (const [name, m, n, k, times] of products) {
       const operation = find(name);
       t.equal(operation.flops, 2 * m * n * k, name);
-      t.equal(sum(operation, 'mma'), (m * n * k) / (16 * 8 * 16), `${name}: mma`);
+      // A bias gradient may be one more row of products, by a matrix of ones.
+      const ones = name === 'c_attn dW' ? n / 8 : 0;
+      const mma = sum(operation, 'mma') - (m * n * k) / (16 * 8 * 16);
+      t.ok(mma === 0 || mma === (ones * k) / 16, `${name}: mma`, { mma });
       t.equal(operation.perMicroStep, times, `${name}: once a layer`);
     }
     const attention = find('attention forward');
@@ -112,7 +116,7 @@ if (!configure().hasKernels) {
     t.equal(refused.status, 1);
     t.match(refused.output, /^time: this is the simulator, which has no times: unset KOTODAMA_CUDA_DRIVER/);
     const dry = run(program('bench/time'), [...options, '--dry-run'], env);
-    t.equal(dry.status, 0, dry.output);
+    t.equal(dry.status, 0, 'ends well', { output: dry.output });
     t.match(dry.output, /c_fc forward +2 {2}not timed.*\nmicro-step +1 {2}not timed\nstep with one micro-step/s);
     t.notMatch(dry.output, /\d\.\d{4}/);
     const { operations } = JSON.parse(run(program('bench/time'), [...options, '--dry-run', '--json'], env).output);
@@ -126,7 +130,7 @@ if (!configure().hasKernels) {
     t.match(run(program('bench/count'), ['--layers'], env).output, /^count: expected --layers.*received --layers/);
     const none = { KOTODAMA_CUDA_DRIVER: '/no/such/library.so' };
     t.match(run(program('bench/count'), options, none).output, /^count: CUDA cannot be used: .*cannot be opened/);
-    const large = run(program('bench/count'), ['--batch', '4000', '--step-only'], {
+    const large = run(program('bench/count'), [...options, '--batch', '100000'], {
       ...env,
       KOTODAMA_SIM_MEMORY: '1G',
     });
