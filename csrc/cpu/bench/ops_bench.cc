@@ -1,7 +1,10 @@
-// Every operation of GPT-2 124M, as a share of what the machine can do. Each repetition measures the peak right before
-// and after the operation, in the same threads, so that other load on the machine hits both; printed are the medians.
+// Every operation of GPT-2 124M, as a share of what the machine can do, and beside the products those of other
+// libraries. Each repetition measures the peak right before and after the operation, in the same threads, and the
+// rivals right behind it, so that other load on the machine hits all; printed are the medians.
 //
-//   cpu_ops_bench [threads = 1] [filter] [seconds per operation = 0.5]
+//   cpu_ops_bench [threads = 1] [filter] [seconds per operation = 0.5] [json]
+//
+// With `json` every line is one object.
 
 #include <time.h>
 
@@ -16,9 +19,11 @@
 #include <vector>
 
 #include "cpu/cpu_backend.h"
+#include "cpu/kernels.h"
 #include "cpu/machine.h"
 #include "cpu/thread_pool.h"
 #include "peaks.h"
+#include "rivals.h"
 
 namespace kotodama::bench {
 namespace {
@@ -41,11 +46,12 @@ double Median(std::vector<double> values) {
 
 class Bench {
  public:
-  Bench(int threads, std::string filter, double seconds)
+  Bench(int threads, std::string filter, double seconds, bool json)
       : isa_(cpu::NameOf(cpu::ChooseIsa())),
         threads_(threads),
         filter_(std::move(filter)),
         seconds_(seconds),
+        json_(json),
         backend_(MakeCpuBackend(threads)),
         pool_(threads) {}
 
@@ -86,33 +92,73 @@ class Bench {
     return sum;
   }
 
+  // Bytes a second that all threads together read from memory, far more of it than any cache holds.
+  double ReadRate() {
+    const Tensor data = Make(DType::kF32, {int64_t{1} << 28});
+    const int64_t piece = data.size() / 64;
+    const cpu::Kernels& kernels = cpu::KernelsOf(cpu::ChooseIsa());
+    std::vector<double> rates;
+    for (int i = 0; i < 5; ++i) {
+      const auto begin = Clock::now();
+      pool_.Run(64, [&](int64_t item, int) { kernels.sum_of_squares(data.as<float>() + item * piece, piece); });
+      rates.push_back(data.bytes() / std::chrono::duration<double>(Clock::now() - begin).count());
+    }
+    FreeAll();
+    return Median(rates);
+  }
+
   // flops: of one run, for the share of the arithmetic peak; bytes: of one run, for GB/s. Either may be 0.
-  void Measure(const std::string& name, bool bf16, double flops, double bytes, const std::function<void()>& run) {
+  void Measure(const std::string& name, bool bf16, double flops, double bytes, const std::function<void()>& run,
+               const std::vector<Rival>& rivals = {}) {
     run();
+    for (const Rival& rival : rivals) rival.run();
     std::vector<double> times, shares;
+    std::vector<std::vector<double>> rival_times(rivals.size());
     const auto begin = Clock::now();
     while (times.size() < 5 || std::chrono::duration<double>(Clock::now() - begin).count() < seconds_) {
       const double before = PeakNow(bf16);
-      const double start = Now(threads_);
-      run();
-      const double time = Now(threads_) - start;
+      times.push_back(TimeOf(run));
       const double after = PeakNow(bf16);
-      times.push_back(time);
-      if (flops > 0) shares.push_back(flops / time * 1e-9 / ((before + after) / 2));
+      if (flops > 0) shares.push_back(flops / times.back() * 1e-9 / ((before + after) / 2));
+      for (size_t i = 0; i < rivals.size(); ++i) rival_times[i].push_back(TimeOf(rivals[i].run));
     }
     const double time = Median(times), best = *std::min_element(times.begin(), times.end());
-    std::printf("%-40s %9.3f ms (best %9.3f)", name.c_str(), time * 1e3, best * 1e3);
-    if (flops > 0) std::printf("  %6.1f GFLOP/s  %5.1f %% of peak", flops / time * 1e-9, 100 * Median(shares));
-    if (bytes > 0) std::printf("  %5.1f GB/s", bytes / time * 1e-9);
-    std::printf("\n");
+    if (json_) {
+      std::printf("{\"name\": \"%s\", \"seconds\": %.9g, \"best\": %.9g", name.c_str(), time, best);
+      if (flops > 0) std::printf(", \"flops\": %.9g, \"share\": %.4g", flops, Median(shares));
+      if (bytes > 0) std::printf(", \"bytes\": %.9g", bytes);
+      std::printf(", \"rivals\": {");
+      for (size_t i = 0; i < rivals.size(); ++i) {
+        std::printf("%s\"%s\": %.9g", i > 0 ? ", " : "", rivals[i].name.c_str(), Median(rival_times[i]));
+      }
+      std::printf("}}\n");
+    } else {
+      std::printf("%-40s %9.3f ms (best %9.3f)", name.c_str(), time * 1e3, best * 1e3);
+      if (flops > 0) std::printf("  %6.1f GFLOP/s  %5.1f %% of peak", flops / time * 1e-9, 100 * Median(shares));
+      if (bytes > 0) std::printf("  %5.1f GB/s", bytes / time * 1e-9);
+      for (size_t i = 0; i < rivals.size(); ++i) {
+        std::printf("  %s %9.3f ms", rivals[i].name.c_str(), Median(rival_times[i]) * 1e3);
+      }
+      std::printf("\n");
+    }
     std::fflush(stdout);
   }
 
+  bool json() const { return json_; }
+  int threads() const { return threads_; }
+
  private:
+  double TimeOf(const std::function<void()>& run) const {
+    const double start = Now(threads_);
+    run();
+    return Now(threads_) - start;
+  }
+
   const std::string isa_;
   const int threads_;
   const std::string filter_;
   const double seconds_;
+  const bool json_;
   std::unique_ptr<Backend> backend_;
   cpu::ThreadPool pool_;
   std::vector<void*> owned_;
@@ -172,7 +218,9 @@ void BenchGemms(Bench& bench, DType type, int64_t tokens) {
     } else if (!p.transpose_b) {
       op.bias = bench.Random(DType::kF32, {p.n});
     }
-    bench.Measure(name, type == DType::kBF16, 2.0 * p.m * p.n * p.k, 0, [&] { bench.backend().Run(op); });
+    bench.Measure(
+        name, type == DType::kBF16, 2.0 * p.m * p.n * p.k, 0, [&] { bench.backend().Run(op); },
+        RivalsOf(op, bench.threads()));
     bench.FreeAll();
   }
 }
@@ -312,12 +360,20 @@ void BenchDecode(Bench& bench, DType type) {
 
 int Main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
-  Bench bench(threads, argc > 2 ? argv[2] : "", argc > 3 ? std::atof(argv[3]) : 0.5);
+  Bench bench(threads, argc > 2 ? argv[2] : "", argc > 3 ? std::atof(argv[3]) : 0.5,
+              argc > 4 && std::string(argv[4]) == "json");
   const DeviceInfo info = bench.backend().Info();
-  std::printf("%s, %s\n", info.name.c_str(), info.detail.c_str());
   std::vector<double> f32, bf16;
   for (int i = 0; i < 50; ++i) f32.push_back(bench.PeakNow(false)), bf16.push_back(bench.PeakNow(true));
-  std::printf("peaks: f32 %.0f, bf16 %.0f GFLOP/s (medians of 50)\n", Median(f32), Median(bf16));
+  if (bench.json()) {
+    std::printf("{\"machine\": \"%s\", \"detail\": \"%s\", \"f32\": %.9g, \"bf16\": %.9g, \"readBytes\": %.9g}\n",
+                info.name.c_str(), info.detail.c_str(), Median(f32) * 1e9, Median(bf16) * 1e9, bench.ReadRate());
+  } else {
+    std::printf("%s, %s\n", info.name.c_str(), info.detail.c_str());
+    std::printf("peaks: f32 %.0f, bf16 %.0f GFLOP/s (medians of 50), memory read %.1f GB/s\n", Median(f32),
+                Median(bf16), bench.ReadRate() * 1e-9);
+  }
+  std::fflush(stdout);
   for (DType type : {DType::kF32, DType::kBF16}) {
     for (int64_t tokens : {3072, 256}) BenchGemms(bench, type, tokens);
     BenchAttention(bench, type, 3, 1024);

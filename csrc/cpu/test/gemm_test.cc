@@ -195,5 +195,43 @@ TEST(GemmLeadingDimensions) {
   CheckForms(g);
 }
 
+// A packed copy is kept from the second product on: no product may see an older one.
+TEST(GemmWeightVersions) {
+  constexpr int64_t kM = 40, kN = 70, kK = 50;
+  for (DType type : {DType::kF32, DType::kBF16}) {
+    for (bool transpose : {false, true}) {
+      Device device(2);
+      Gemm op;
+      op.transpose_b = transpose;
+      op.m = kM, op.n = kN, op.k = kK;
+      op.a = device.Put(RandomFloats(kM * kK), type, {kM, kK});
+      op.b = device.Make(type, {transpose ? kN : kK, transpose ? kK : kN});
+      op.c = device.Make(DType::kF32, {kM, kN});
+      const auto product = [&](uint64_t version) {
+        op.weight_version = version;
+        device->Run(op);
+        return Device::Get(op.c);
+      };
+      const auto fill = [&] {
+        const Tensor values = device.Put(RandomFloats(kN * kK), type, {kN * kK});
+        device->Upload(op.b.data, values.data, values.bytes());
+      };
+      for (uint64_t version = 1; version <= 3; ++version) {
+        fill();
+        const auto expected = product(0);
+        for (int repeat = 0; repeat < 3; ++repeat) CHECK(product(version) == expected, transpose, version, repeat);
+      }
+      // Memory that is given back and taken again may hold another weight of the same version at the same place.
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        device->Free(op.b.data);
+        op.b.data = device->Allocate(op.b.bytes());
+        fill();
+        const auto expected = product(0);
+        CHECK(product(3) == expected && product(3) == expected, transpose, "after Free", repeat);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kotodama::test
