@@ -1,20 +1,8 @@
-import type { OptionTable } from '../option-table.js';
 import { addTokens } from '../tokenizer/add-tokens.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { showDownloads } from './download.js';
-import { flagOf, parseFlags, readOptions, requireOptions } from './options.js';
-
-/** `kotodama add-tokens` */
-const ADD_TOKENS_OPTIONS = {
-  tokenizer: {
-    kind: 'string',
-    placeholder: 'DIR',
-    help: 'the tokenizer to begin with: a folder, or a name of the Hub',
-  },
-  tokens: { kind: 'strings', placeholder: 'TOKEN...', help: "special tokens to add, such as '<|user|>'" },
-  out: { kind: 'string', placeholder: 'DIR', help: "the new tokenizer's folder" },
-} as const satisfies OptionTable;
+import { ADD_TOKENS_OPTIONS, flagOf, parseFlags, readOptions, requireOptions } from './options.js';
 
 export const addTokensCommand: Command = {
   summary: 'adds special tokens to a tokenizer, for fine-tuning',

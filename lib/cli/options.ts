@@ -229,6 +229,17 @@ export const INSPECT_DATA_OPTIONS = {
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
 } as const satisfies OptionTable;
 
+/** `kotodama add-tokens` */
+export const ADD_TOKENS_OPTIONS = {
+  tokenizer: {
+    kind: 'string',
+    placeholder: 'DIR',
+    help: 'the tokenizer to begin with: a folder, or a name of the Hub',
+  },
+  tokens: { kind: 'strings', placeholder: 'TOKEN...', help: "special tokens to add, such as '<|user|>'" },
+  out: { kind: 'string', placeholder: 'DIR', help: "the new tokenizer's folder" },
+} as const satisfies OptionTable;
+
 /** `kotodama tokenize` */
 export const TOKENIZE_OPTIONS = {
   tokenizer: TOKENIZER_FOLDER,
