@@ -1,6 +1,8 @@
 /** Where progress is written: a terminal or anything else that takes text, such as `process.stderr`. */
 export interface ProgressStream {
+  /** Writes some text. */
   write(text: string): unknown;
+  /** Whether it is a terminal. */
   isTTY?: boolean;
   /** Width of the terminal. */
   columns?: number;

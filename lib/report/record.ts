@@ -7,6 +7,7 @@ import { reportPage } from './report.js';
 import { RunRecord } from './run-record.js';
 import { TensorBoardLog } from './tensorboard/event-log.js';
 
+/** What else becomes of a run's events. */
 export interface RecordOptions {
   /** Writes event files for TensorBoard into the folder `tensorboard` of the run [false]. */
   tensorboard?: boolean;
