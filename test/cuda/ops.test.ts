@@ -33,10 +33,15 @@ if (!hasKernels) {
   });
 
   if (!isReal) {
-    t.test('no device, or one that is too old', async (t) => {
+    t.test('no device, or a device or driver that is too old', async (t) => {
       const open = (name: string, value: string) => run(program('backend_test'), ['open'], { ...env, [name]: value });
       t.match(open('KOTODAMA_SIM_DEVICES', '0').output, /^ERR_DEVICE.*no CUDA device/);
       t.match(open('KOTODAMA_SIM_CAPABILITY', '7.5').output, /^ERR_DEVICE.*compute capability 7\.5.*8\.0/);
+      t.match(open('KOTODAMA_SIM_DRIVER_VERSION', '10020').output, /^ERR_DEVICE.*has version 10020, expected at least/);
+      t.match(
+        open('KOTODAMA_SIM_DRIVER_VERSION', '11040').output,
+        /^ERR_DEVICE: the driver \(CUDA 11\.4\) takes neither/m,
+      );
     });
 
     t.test('every allocation may fail', async (t) => {

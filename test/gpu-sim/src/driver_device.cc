@@ -185,7 +185,7 @@ GPUSIM_API CUresult cuInit(unsigned flags) {
 
 GPUSIM_API CUresult cuDriverGetVersion(int* version) {
   if (!version) return kInvalidValue;
-  *version = 13000;
+  *version = state().settings.driver_version;
   return kSuccess;
 }
 

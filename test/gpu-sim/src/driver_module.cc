@@ -25,6 +25,13 @@ LoadedFunction* find_function(Context& c, CUfunction h) {
   return nullptr;
 }
 
+// The newest PTX that a driver takes, as 10 * major + minor (PTX ISA, "Release Notes", table of releases).
+int newest_ptx(int driver_version) {
+  const int major = driver_version / 1000, minor = driver_version % 1000 / 10;
+  // No PTX came with CUDA 12.6.
+  return 10 * (major - 4) + (major == 12 && minor > 5 ? minor - 1 : minor);
+}
+
 // Options of cuModuleLoadDataEx that carry messages back.
 constexpr int kErrorLogBuffer = 5, kErrorLogSize = 6;
 
@@ -44,6 +51,12 @@ CUresult load(Context& c, CUmodule* out, const void* image, unsigned count, int*
     }
     auto loaded = std::make_unique<LoadedModule>();
     loaded->module = load_module(best->text, c.device->memory.get());
+    const int version = loaded->module->ast.version_major * 10 + loaded->module->ast.version_minor;
+    if (version > newest_ptx(s.driver_version)) {
+      publish_report("the PTX has version " + std::to_string(version / 10) + "." + std::to_string(version % 10) +
+                     ", which is too new for this driver");
+      return kUnsupportedPtx;
+    }
     if (loaded->module->ast.target > device) {
       publish_report("the PTX is for sm_" + std::to_string(loaded->module->ast.target) + ", the device is sm_" +
                      std::to_string(device));
@@ -85,6 +98,12 @@ CUresult execute(Context& c, const std::shared_ptr<Launch>& launch) {
   State& s = state();
   launch->checks = s.settings.checks;
   launch->sample = s.sample;
+  uint64_t& countdown = s.settings.fail_launch;
+  if (countdown && --countdown == 0) {
+    c.sticky = kIllegalAddress;
+    publish_report("kernel " + launch->kernel->name + ": fails as KOTODAMA_SIM_FAIL_LAUNCH says");
+    return c.sticky;
+  }
   Outcome o = run_launch(*launch, s.settings.threads);
   s.counters.add(*launch, o);
   if (o.code) {

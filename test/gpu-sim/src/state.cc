@@ -61,12 +61,16 @@ bool read_settings(Settings* out) {
   out->report_file = text("KOTODAMA_SIM_REPORT");
   out->counters_file = text("KOTODAMA_SIM_COUNTERS");
   uint64_t devices = 1, threads = std::max(1u, std::thread::hardware_concurrency());
+  uint64_t driver_version = static_cast<uint64_t>(out->driver_version);
   if (!number("KOTODAMA_SIM_DEVICES", &devices) || !number("KOTODAMA_SIM_MEMORY", &out->memory) ||
       !number("KOTODAMA_SIM_THREADS", &threads) || !number("KOTODAMA_SIM_FAIL_ALLOC", &out->fail_allocation) ||
+      !number("KOTODAMA_SIM_FAIL_LAUNCH", &out->fail_launch) ||
+      !number("KOTODAMA_SIM_DRIVER_VERSION", &driver_version) ||
       !number("KOTODAMA_SIM_INSTRUCTION_LIMIT", &out->instruction_limit)) {
     return false;
   }
   out->devices = static_cast<int>(devices);
+  out->driver_version = static_cast<int>(driver_version);
   out->threads = std::max(1, static_cast<int>(threads));
   std::string capability = text("KOTODAMA_SIM_CAPABILITY");
   if (!capability.empty() &&
