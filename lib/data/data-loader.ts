@@ -1,12 +1,11 @@
-import { KotodamaError } from '../errors.js';
-import { Tokenizer } from '../tokenizer/index.js';
 import { OptionReader } from '../validate.js';
+import { Abort } from './abort.js';
 import { stackBlocks } from './collate.js';
 import { blocksOf, snapshotOf, tokenizerOf } from './encoded-source.js';
 import { readAhead } from './read-ahead.js';
 import { readState } from './state.js';
 import type { Batch, Block, BlockOrigin, BlockSource, Json } from './types.js';
-import { WorkerPool } from './worker-pool.js';
+import { MOST_WORKERS, type WorkerPool, workerPool } from './worker-pool.js';
 
 /** How blocks become batches, and who prepares them. */
 export interface DataLoaderOptions {
@@ -81,7 +80,7 @@ export class DataLoader implements AsyncIterable<Batch> {
     ]);
     this.batchSize = reader.integer('batchSize', { min: 1 });
     this.prefetchFactor = reader.integer('prefetchFactor', { min: 1 }, 2);
-    this.numWorkers = reader.integer('numWorkers', { min: 0, max: 1024 }, 0);
+    this.numWorkers = reader.integer('numWorkers', MOST_WORKERS, 0);
     this.dropLast = reader.boolean('dropLast', false);
     this.worldSize = reader.integer('worldSize', { min: 1 }, 1);
     this.rank = reader.integer('rank', { min: 0, max: this.worldSize - 1 || 0 }, 0);
@@ -94,9 +93,7 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   /** A pass over the dataset. Leaving the loop early, an error or the signal end its workers. */
   [Symbol.asyncIterator](): AsyncGenerator<Batch, void> {
-    const tokenizer = tokenizerOf(this.dataset);
-    const source = tokenizer instanceof Tokenizer ? tokenizer.source : undefined;
-    const pool = source === undefined || this.numWorkers === 0 ? undefined : new WorkerPool(source, this.numWorkers);
+    const pool = workerPool(tokenizerOf(this.dataset), this.numWorkers);
     const blocks = blocksOf(this.dataset, pool);
     const position = { next: snapshotOf(this.dataset) };
     this.position = position;
@@ -188,39 +185,5 @@ export class DataLoader implements AsyncIterable<Batch> {
   private shareOf(blocks: readonly Block[]): Block[] {
     const begin = (rank: number) => Math.floor((rank * blocks.length) / this.worldSize);
     return blocks.slice(begin(this.rank), begin(this.rank + 1));
-  }
-}
-
-/** An AbortSignal that interrupts waiting. */
-class Abort {
-  private readonly signal: AbortSignal | undefined;
-  private readonly onAbort: () => void;
-  private interrupt: ((error: KotodamaError) => void) | undefined;
-
-  /** @param clean called once when the signal aborts */
-  constructor(signal: AbortSignal | undefined, clean: () => void) {
-    this.signal = signal;
-    this.onAbort = () => {
-      clean();
-      this.interrupt?.(this.error());
-    };
-    signal?.addEventListener('abort', this.onAbort, { once: true });
-  }
-
-  /** The promise's value; rejects at once when the signal aborts. */
-  orWait<T>(promise: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.interrupt = reject;
-      promise.then(resolve, reject);
-      if (this.signal?.aborted === true) reject(this.error());
-    });
-  }
-
-  release(): void {
-    this.signal?.removeEventListener('abort', this.onAbort);
-  }
-
-  private error(): KotodamaError {
-    return new KotodamaError('ERR_ABORTED', 'Reading data was aborted', { cause: this.signal?.reason });
   }
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { FileSource } from '../../data/sources/file-source.js';
 import { IterableSource } from '../../data/sources/iterable-source.js';
+import { contentOf, reportProblems, visitTexts } from '../../data/sources/read-chunk.js';
 import { KotodamaError } from '../../errors.js';
 import { ioError, makeFolder, writeJsonFile } from '../../files.js';
 import type { JsonObject } from '../check-tokenizer-json.js';
@@ -100,7 +101,8 @@ async function countWords(
       const { done, value } = await turns.wait(chunks.next());
       waiting = false;
       if (done === true) break;
-      for (const text of value.texts) counter.add(text);
+      const read = visitTexts(contentOf(value), counter, false);
+      await reportProblems(value, read, undefined);
       await turns.next(progress);
     }
   } finally {
