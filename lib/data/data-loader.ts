@@ -38,13 +38,17 @@ interface Prefetched {
  *
  * Order and content of the batches depend on the dataset alone, never on workers, prefetching or timing. Workers take over
  * the tokenization when the tokenizer came from `Tokenizer.fromPretrained`. They end with the pass, however it ends: at
- * its end, by `break`, an error, or the signal.
+ * its end, by `break`, an error, or the signal. Raw bytes go to them and ids come back by transfer, without a copy.
+ *
+ * Memory: `prefetchFactor` batches for each worker, two chunks of text (64 KiB each, or one line if that is longer) with
+ * their ids for each worker, and what the dataset holds.
  *
  * When reading fails, the whole batches before the failure come first.
  *
  * With `worldSize` W, the next B * W blocks are one global batch, and rank r has its rows rB to (r + 1)B. What is left at
  * the end of an epoch is shared as evenly as it goes, or dropped when there is not a block for each rank, so that all ranks
- * take equally many batches. States are the same on every rank.
+ * take equally many batches. States are the same on every rank. Of token files a rank reads its own rows alone; texts have
+ * to be read and tokenized by every rank, since only that tells where a block begins.
  *
  * The order of the blocks does not depend on B and W: a step of A micro-batches learns from the next A * B * W blocks. Six
  * blocks are the same six as 6 x 1, 3 x 2 or 2 x 3, on one rank or more; only around the incomplete batch at an epoch's end
@@ -94,7 +98,9 @@ export class DataLoader implements AsyncIterable<Batch> {
   /** A pass over the dataset. Leaving the loop early, an error or the signal end its workers. */
   [Symbol.asyncIterator](): AsyncGenerator<Batch, void> {
     const pool = workerPool(tokenizerOf(this.dataset), this.numWorkers);
-    const blocks = blocksOf(this.dataset, pool);
+    const from = this.rank * this.batchSize;
+    const rows = { from, to: from + this.batchSize, of: this.batchSize * this.worldSize };
+    const blocks = blocksOf(this.dataset, pool, rows);
     const position = { next: snapshotOf(this.dataset) };
     this.position = position;
     return this.run(blocks, position, pool);
