@@ -4,7 +4,7 @@ import { KotodamaError } from '../errors.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
 import type { JsonObject } from './check-tokenizer-json.js';
 import type { IdBuffer } from './id-buffer.js';
-import { loadSentencePiece, type SpecialTokens } from './sentencepiece/index.js';
+import { loadSentencePiece, SentencePieceTokenizer, type SpecialTokens } from './sentencepiece/index.js';
 import {
   chooseTokenizerFiles,
   findTokenizerFiles,
@@ -96,6 +96,16 @@ export class Tokenizer implements OpenTokenizer, Utf8TokenizerModel {
       .update(JSON.stringify([json, config]))
       .digest('hex');
     return new Tokenizer(new JsonTokenizer(json, config), { fingerprint });
+  }
+
+  /**
+   * Builds a tokenizer from the content of a SentencePiece `.model` file and the parsed one of tokenizer_config.json. As with
+   * {@link Tokenizer.fromJson}, the main thread encodes.
+   */
+  static fromSentencePiece(model: Uint8Array, config: JsonObject = {}): Tokenizer {
+    const fingerprint = createHash('sha256').update(model).update(JSON.stringify(config)).digest('hex');
+    const tokenizer = new SentencePieceTokenizer(model, { specialTokens: specialTokensOf(config) });
+    return new Tokenizer(tokenizer, { fingerprint, className: PLAIN_SENTENCEPIECE });
   }
 
   /** Number of ids: the smallest vocabSize that a model may have. */
