@@ -56,4 +56,4 @@ console.log(`counting  ${counting.toFixed(1)} s, ${rate(counting)}`);
 console.log(`merges    ${(seconds - counting).toFixed(1)} s for ${trained.vocabSize} ids`);
 console.log(`together  ${seconds.toFixed(1)} s, ${rate(seconds)}, one core`);
 console.log(`memory    ${(process.resourceUsage().maxRSS / 1024).toFixed(0)} MiB at most`);
-console.log(`sha256    ${createHash('sha256').update(JSON.stringify(trained.json)).digest('hex').slice(0, 16)}`);
+console.log(`sha256    ${createHash('sha256').update(JSON.stringify(trained.files)).digest('hex').slice(0, 16)}`);

@@ -23,6 +23,7 @@ export {
   type TokenFileNotes,
   type TokenFileOptions,
   type TokenizerMark,
+  type TokenPiece,
   type TokenTensor,
   type TokenType,
   writeTokenFiles,

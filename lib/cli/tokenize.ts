@@ -1,6 +1,4 @@
 import { availableParallelism } from 'node:os';
-import { DataLoader } from '../data/data-loader.js';
-import { idsOf } from '../data/token-file-ids.js';
 import { checkOutput, writeTokenFiles } from '../data/token-file-writer.js';
 import { bytes, count, duration } from '../report/format.js';
 import type { ProgressStream } from '../report/live-line.js';
@@ -22,9 +20,6 @@ interface TokenizeArguments {
   skipBad: boolean;
   numWorkers?: number;
 }
-
-/** Ids are handed over in batches of this shape: enough for a write, little to hold. */
-const BLOCK = { blockSize: 8192, batchSize: 8 };
 
 /** Milliseconds between two reports: on a terminal, and elsewhere. */
 const REPORT_EVERY = { terminal: 200, elsewhere: 10_000 };
@@ -48,14 +43,13 @@ export const tokenize: Command = {
 
     const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
     const bad = new BadRecords();
-    const reading = { ...options, tokenizer, blockSize: BLOCK.blockSize, bad };
-    const dataset = textBlocks(input, reading, { dropLast: false });
+    // Blocks play no part here.
+    const dataset = textBlocks(input, { ...options, tokenizer, blockSize: 1, bad }, { dropLast: false });
     using interrupt = catchInterrupt(() => process.stderr.write('stopping; no file is kept\n'));
     const { signal } = interrupt;
-    const batches = new DataLoader(dataset, { batchSize: BLOCK.batchSize, numWorkers, signal });
     const begun = performance.now();
     const report = progress(begun, process.stderr);
-    const files = await writeTokenFiles(idsOf(batches), {
+    const files = await writeTokenFiles(dataset.tokens({ numWorkers, signal }), {
       ...{ output, tokenizer, shardTokens, sources: input },
       onProgress: (tokens) => report(tokens, dataset.textBytes),
     });

@@ -4,9 +4,11 @@ import type { OptionTable } from '../option-table.js';
 import { bytes, count, duration } from '../report/format.js';
 import { type TokenizerProgress, type TrainedTokenizer, trainTokenizer } from '../tokenizer/training/index.js';
 import {
-  type CheckedTokenizerOptions,
+  type BpeSettings,
   readTokenizerOptions,
   TOKENIZER_OPTIONS,
+  UNIGRAM_SPECIAL_TOKENS,
+  type UnigramSettings,
 } from '../tokenizer/training/options.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
@@ -24,31 +26,36 @@ const TRAIN_TOKENIZER_OPTIONS = {
   ...TOKENIZER_OPTIONS,
 } as const satisfies OptionTable;
 
-interface TrainTokenizerArguments extends CheckedTokenizerOptions {
+interface TrainTokenizerArguments {
   input: string[];
   out: string;
+  textField: string | undefined;
+  settings: BpeSettings | UnigramSettings;
 }
 
 /** Seconds between two lines where there is no terminal. */
 const INTERVAL = 10;
 
 export const trainTokenizerCommand: Command = {
-  summary: 'makes a tokenizer (byte-level BPE) for your text',
+  summary: 'makes a tokenizer (byte-level BPE or SentencePiece unigram) for your text',
   usage: 'train-tokenizer --input FILE... --vocab-size N --out DIR [options]',
   options: TRAIN_TOKENIZER_OPTIONS,
-  examples: ['kotodama train-tokenizer --input data/train.txt --vocab-size 8000 --out tokenizer'],
+  examples: [
+    'kotodama train-tokenizer --input data/train.txt --vocab-size 8000 --out tokenizer',
+    'kotodama train-tokenizer --input data/train.txt --vocab-size 32000 --type unigram --out tokenizer',
+  ],
   async run(words) {
-    const { input, out, textField, ...options } = readArguments(words);
+    const { input, out, textField, settings } = readArguments(words);
     const progress = new ProgressLine();
     const interrupt = catchInterrupt(() => {});
     try {
       const { signal } = interrupt;
       const onProgress = (event: TokenizerProgress) => progress.show(event);
       const text = { files: input, ...(textField !== undefined && { textField }) };
-      const trained = await trainTokenizer({ ...options, ...text, signal, onProgress });
+      const trained = await trainTokenizer({ ...settings, ...text, signal, onProgress });
       progress.end();
       await trained.save(out);
-      process.stderr.write(summary(trained, options, progress, out));
+      process.stderr.write(summary(trained, settings, progress, out));
       return 0;
     } finally {
       progress.end();
@@ -67,9 +74,10 @@ function readArguments(words: readonly string[]): TrainTokenizerArguments {
   const input = reader.strings('input', []);
   const out = reader.string('out', '');
   checkFolder(reader, out);
-  const options = readTokenizerOptions(reader);
+  const settings = readTokenizerOptions(reader);
+  const textField = reader.string('textField', undefined);
   reader.finish('The options of kotodama train-tokenizer are not valid');
-  return { input, out, ...options };
+  return { input, out, textField, settings };
 }
 
 /** Better now than after minutes of work; and a model may depend on the tokenizer that would be replaced. */
@@ -77,8 +85,9 @@ function checkFolder(reader: OptionReader, out: string): void {
   const found = statSync(out, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isDirectory()) reader.problem('out', 'a folder', out);
-  else if (existsSync(join(out, 'tokenizer.json'))) {
-    reader.problem('out', 'a folder without a tokenizer', out, 'choose another one, or remove its tokenizer.json');
+  const taken = ['tokenizer.json', 'spiece.model'].find((name) => existsSync(join(out, name)));
+  if (taken !== undefined) {
+    reader.problem('out', 'a folder without a tokenizer', out, `choose another one, or remove its ${taken}`);
   }
 }
 
@@ -97,10 +106,7 @@ class ProgressLine {
 
   show(event: TokenizerProgress): void {
     if (event.phase === 'count') this.read = event;
-    const text =
-      event.phase === 'count'
-        ? `reading: ${bytes(event.bytes)}, ${count(event.distinctWords)} different words`
-        : `learning: ${event.tokens} of ${event.vocabSize} ids`;
+    const text = describeProgress(event);
     if (this.stream.isTTY) {
       this.live = true;
       this.stream.write(`\r\x1b[2K${text.slice(0, this.stream.columns - 1)}`);
@@ -117,19 +123,34 @@ class ProgressLine {
   }
 }
 
+function describeProgress(event: TokenizerProgress): string {
+  if (event.phase === 'count') {
+    return `reading: ${bytes(event.bytes)}, ${count(event.distinctWords)} different words`;
+  }
+  if (event.phase === 'merge') return `learning: ${event.tokens} of ${event.vocabSize} ids`;
+  return `learning: ${event.pieces} pieces left, ${event.vocabSize} wanted`;
+}
+
 function summary(
-  { vocabSize }: TrainedTokenizer,
-  options: Omit<CheckedTokenizerOptions, 'textField'>,
+  { vocabSize, files }: TrainedTokenizer,
+  settings: BpeSettings | UnigramSettings,
   { read, seconds }: ProgressLine,
   out: string,
 ): string {
-  const merges = vocabSize - 256 - options.specialTokens.length;
-  const fewer = `${options.vocabSize - vocabSize} ids fewer than asked for: no other pair of tokens occurs ${options.minFrequency} times`;
+  const special = settings.specialTokens.length + (settings.type === 'bpe' ? 0 : UNIGRAM_SPECIAL_TOKENS.length);
+  const byteIds = settings.type === 'bpe' || settings.byteFallback ? 256 : 0;
+  const learned = vocabSize - special - byteIds;
+  const why =
+    settings.type === 'bpe'
+      ? `no other pair of tokens occurs ${settings.minFrequency} times`
+      : 'no other piece repeats';
   return [
-    `vocabulary  ${vocabSize} ids: ${options.specialTokens.length} special, 256 bytes, ${merges} merges`,
-    ...(vocabSize < options.vocabSize ? [`            ${fewer}`] : []),
+    `vocabulary  ${vocabSize} ids: ${special} special, ${byteIds > 0 ? '256 bytes, ' : ''}${learned} ${settings.type === 'bpe' ? 'merges' : 'pieces'}`,
+    ...(vocabSize < settings.vocabSize
+      ? [`            ${settings.vocabSize - vocabSize} ids fewer than asked for: ${why}`]
+      : []),
     `text        ${bytes(read.bytes)}, ${count(read.distinctWords)} different words, ${duration(seconds)}`,
-    `written to  ${join(out, 'tokenizer.json')}`,
+    `written to  ${join(out, Object.keys(files).at(-1) as string)}`,
     `next: kotodama train --tokenizer ${out} --train FILE... --out runs/a`,
     '',
   ].join('\n');

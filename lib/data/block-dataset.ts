@@ -1,16 +1,19 @@
 import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
+import { Abort } from './abort.js';
 import type { EncodedSource } from './encoded-source.js';
-import { addAfter, type EncodedTexts, type Encoder, InlineEncoder } from './encoder.js';
+import { type Encoder, InlineEncoder } from './encoder.js';
 import { type IdPosition, IdQueue } from './id-queue.js';
-import { readAhead } from './read-ahead.js';
 import type { OnBadRecord } from './sources/bad-records.js';
 import { FileSource } from './sources/file-source.js';
 import { IterableSource, type Texts } from './sources/iterable-source.js';
-import type { TextChunk, TextSource } from './sources/text-source.js';
+import type { TextSource } from './sources/text-source.js';
 import { badState, readCount, readState } from './state.js';
+import type { TokenPiece } from './token-piece.js';
+import { type EndOfText, type TokenPart, tokenStream } from './token-stream.js';
 import { type Block, type BlockOrigin, IGNORED_LABEL, type Json } from './types.js';
+import { MOST_WORKERS, workerPool } from './worker-pool.js';
 
 /** Where a whole pass begins. */
 const FIRST_ID: IdPosition = { file: 0, offset: 0, skip: 0 };
@@ -27,7 +30,7 @@ export interface BlockDatasetOptions {
    * Where the tokenizer's end-of-text id goes: nowhere (default), after each text, or after each document. A record of
    * JSON lines or Parquet is a document, and so is each text of `fromTexts`; a file of plain lines is one altogether.
    */
-  eos?: 'none' | 'line' | 'document';
+  eos?: EndOfText;
   /**
    * Leaves bad records out instead of ending the pass: lines that are not UTF-8 or not JSON, records without text. A
    * function hears of each one; `skipped` counts them. Default false.
@@ -59,7 +62,8 @@ export class BlockDataset implements EncodedSource {
   readonly tokenizer: TokenizerModel;
   private readonly source: TextSource;
   private readonly dropLast: boolean;
-  private readonly eos: 'none' | 'line' | 'document';
+  private readonly eos: EndOfText;
+  private readonly onBad: OnBadRecord;
   /** Where the next pass begins. */
   private start = FIRST_ID;
   /** The pass that was begun last, or the one that will be next. Passes that were left do not write here. */
@@ -84,14 +88,14 @@ export class BlockDataset implements EncodedSource {
     if (known.includes('textField')) reader.string('textField', undefined);
     reader.finish('These options cannot make a BlockDataset');
     this.tokenizer = tokenizer;
-    this.source = open(
+    this.onBad =
       skipBad === false
         ? undefined
         : (problem) => {
             this.skipped++;
             if (skipBad !== true) skipBad(problem);
-          },
-    );
+          };
+    this.source = open(this.onBad);
   }
 
   /**
@@ -139,6 +143,38 @@ export class BlockDataset implements EncodedSource {
     this.skipped = 0;
     this.textBytes = 0;
     return this.cut(start, pass, encoder ?? new InlineEncoder(this.tokenizer));
+  }
+
+  /**
+   * All ids of a pass, in pieces of some thousand: what `writeTokenFiles` takes. Blocks play no part in it.
+   *
+   * @param options.numWorkers threads that tokenize, as in DataLoaderOptions. Default 0
+   * @param options.signal ends the pass with `ERR_ABORTED`
+   */
+  async *tokens(options: { numWorkers?: number; signal?: AbortSignal } = {}): AsyncGenerator<TokenPiece, void> {
+    const reader = new OptionReader(options);
+    reader.onlyKnown(['numWorkers', 'signal']);
+    const numWorkers = reader.integer('numWorkers', MOST_WORKERS, 0);
+    reader.finish('These options cannot be used to tokenize');
+    const pool = workerPool(this.tokenizer, numWorkers);
+    const abort = new Abort(options.signal, () => void pool?.close());
+    this.skipped = 0;
+    this.textBytes = 0;
+    const parts = this.parts(FIRST_ID, pool ?? new InlineEncoder(this.tokenizer));
+    let file = -1;
+    try {
+      for (;;) {
+        const { done, value: part } = await abort.orWait(parts.next());
+        if (done === true) return;
+        yield { ids: part.ids, documents: startsOfDocuments(part, part.file !== file) };
+        if (part.lengths.length > 0) file = part.file;
+      }
+    } finally {
+      abort.release();
+      // Not awaited: a source that waits for something may never return.
+      parts.return().catch(() => {});
+      await pool?.close();
+    }
   }
 
   state(): Json {
@@ -200,27 +236,27 @@ export class BlockDataset implements EncodedSource {
   /** Puts the ids of the texts into the queue, a chunk at a time. */
   private async *fill(ids: IdQueue, start: IdPosition, encoder: Encoder): AsyncGenerator<void, void> {
     let skip = start.skip;
-    const chunks = readAhead(this.source.read(start), encoder.ahead, async (chunk) => ({
-      chunk,
-      encoded: this.addEnds(chunk, await encoder.encode(chunk.texts)),
-    }));
-    for await (const { chunk, encoded } of chunks) {
-      for (const text of chunk.texts) this.textBytes += Buffer.byteLength(text);
-      ids.push(chunk, encoded);
-      if (skip > (encoded.lengths[0] as number)) {
-        throw badState(`a text with at least ${skip} ids at offset ${start.offset}`, `${encoded.lengths[0]} ids`);
+    for await (const part of this.parts(start, encoder)) {
+      ids.push(part);
+      const first = part.lengths[0];
+      if (first !== undefined) {
+        if (skip > first) {
+          throw badState(`a text with at least ${skip} ids at offset ${start.offset}`, `${first} ids`);
+        }
+        ids.drop(skip);
+        skip = 0;
       }
-      ids.drop(skip);
-      skip = 0;
       yield;
     }
     if (skip > 0) throw badState(`a text with at least ${skip} ids at offset ${start.offset}`, 'the end of the text');
   }
 
-  private addEnds({ endsDocument }: TextChunk, encoded: EncodedTexts): EncodedTexts {
-    const { eosTokenId } = this.tokenizer;
-    if (this.eos === 'none' || eosTokenId === undefined) return encoded;
-    return addAfter(encoded, eosTokenId, (text) => this.eos === 'line' || endsDocument[text] === true);
+  private async *parts(start: IdPosition, encoder: Encoder): AsyncGenerator<TokenPart, void> {
+    const { tokenizer, eos, onBad } = this;
+    for await (const part of tokenStream(this.source, start, encoder, { tokenizer, eos, onBad })) {
+      this.textBytes += part.textBytes;
+      yield part;
+    }
   }
 
   private wholeBlock(ids: IdQueue): Block {
@@ -262,4 +298,16 @@ export class BlockDataset implements EncodedSource {
 
 function between(first: IdPosition, last: IdPosition): BlockOrigin {
   return [first.file, first.offset, last.file, last.offset];
+}
+
+/** Where documents begin among the ids of a part. */
+function startsOfDocuments({ documents, lengths }: TokenPart, firstOfFile: boolean): number[] {
+  if (!documents) return firstOfFile && lengths.length > 0 ? [0] : [];
+  const starts: number[] = [];
+  let start = 0;
+  for (const length of lengths) {
+    starts.push(start);
+    start += length;
+  }
+  return starts;
 }

@@ -1,12 +1,11 @@
-import { KotodamaError } from '../errors.js';
-import { Tokenizer } from '../tokenizer/index.js';
 import { OptionReader } from '../validate.js';
+import { Abort } from './abort.js';
 import { stackBlocks } from './collate.js';
 import { blocksOf, snapshotOf, tokenizerOf } from './encoded-source.js';
 import { readAhead } from './read-ahead.js';
 import { readState } from './state.js';
 import type { Batch, Block, BlockOrigin, BlockSource, Json } from './types.js';
-import { WorkerPool } from './worker-pool.js';
+import { MOST_WORKERS, type WorkerPool, workerPool } from './worker-pool.js';
 
 /** How blocks become batches, and who prepares them. */
 export interface DataLoaderOptions {
@@ -39,13 +38,17 @@ interface Prefetched {
  *
  * Order and content of the batches depend on the dataset alone, never on workers, prefetching or timing. Workers take over
  * the tokenization when the tokenizer came from `Tokenizer.fromPretrained`. They end with the pass, however it ends: at
- * its end, by `break`, an error, or the signal.
+ * its end, by `break`, an error, or the signal. Raw bytes go to them and ids come back by transfer, without a copy.
+ *
+ * Memory: `prefetchFactor` batches for each worker, two chunks of text (64 KiB each, or one line if that is longer) with
+ * their ids for each worker, and what the dataset holds.
  *
  * When reading fails, the whole batches before the failure come first.
  *
  * With `worldSize` W, the next B * W blocks are one global batch, and rank r has its rows rB to (r + 1)B. What is left at
  * the end of an epoch is shared as evenly as it goes, or dropped when there is not a block for each rank, so that all ranks
- * take equally many batches. States are the same on every rank.
+ * take equally many batches. States are the same on every rank. Of token files a rank reads its own rows alone; texts have
+ * to be read and tokenized by every rank, since only that tells where a block begins.
  *
  * The order of the blocks does not depend on B and W: a step of A micro-batches learns from the next A * B * W blocks. Six
  * blocks are the same six as 6 x 1, 3 x 2 or 2 x 3, on one rank or more; only around the incomplete batch at an epoch's end
@@ -81,7 +84,7 @@ export class DataLoader implements AsyncIterable<Batch> {
     ]);
     this.batchSize = reader.integer('batchSize', { min: 1 });
     this.prefetchFactor = reader.integer('prefetchFactor', { min: 1 }, 2);
-    this.numWorkers = reader.integer('numWorkers', { min: 0, max: 1024 }, 0);
+    this.numWorkers = reader.integer('numWorkers', MOST_WORKERS, 0);
     this.dropLast = reader.boolean('dropLast', false);
     this.worldSize = reader.integer('worldSize', { min: 1 }, 1);
     this.rank = reader.integer('rank', { min: 0, max: this.worldSize - 1 || 0 }, 0);
@@ -94,10 +97,10 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   /** A pass over the dataset. Leaving the loop early, an error or the signal end its workers. */
   [Symbol.asyncIterator](): AsyncGenerator<Batch, void> {
-    const tokenizer = tokenizerOf(this.dataset);
-    const source = tokenizer instanceof Tokenizer ? tokenizer.source : undefined;
-    const pool = source === undefined || this.numWorkers === 0 ? undefined : new WorkerPool(source, this.numWorkers);
-    const blocks = blocksOf(this.dataset, pool);
+    const pool = workerPool(tokenizerOf(this.dataset), this.numWorkers);
+    const from = this.rank * this.batchSize;
+    const rows = { from, to: from + this.batchSize, of: this.batchSize * this.worldSize };
+    const blocks = blocksOf(this.dataset, pool, rows);
     const position = { next: snapshotOf(this.dataset) };
     this.position = position;
     return this.run(blocks, position, pool);
@@ -188,39 +191,5 @@ export class DataLoader implements AsyncIterable<Batch> {
   private shareOf(blocks: readonly Block[]): Block[] {
     const begin = (rank: number) => Math.floor((rank * blocks.length) / this.worldSize);
     return blocks.slice(begin(this.rank), begin(this.rank + 1));
-  }
-}
-
-/** An AbortSignal that interrupts waiting. */
-class Abort {
-  private readonly signal: AbortSignal | undefined;
-  private readonly onAbort: () => void;
-  private interrupt: ((error: KotodamaError) => void) | undefined;
-
-  /** @param clean called once when the signal aborts */
-  constructor(signal: AbortSignal | undefined, clean: () => void) {
-    this.signal = signal;
-    this.onAbort = () => {
-      clean();
-      this.interrupt?.(this.error());
-    };
-    signal?.addEventListener('abort', this.onAbort, { once: true });
-  }
-
-  /** The promise's value; rejects at once when the signal aborts. */
-  orWait<T>(promise: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.interrupt = reject;
-      promise.then(resolve, reject);
-      if (this.signal?.aborted === true) reject(this.error());
-    });
-  }
-
-  release(): void {
-    this.signal?.removeEventListener('abort', this.onAbort);
-  }
-
-  private error(): KotodamaError {
-    return new KotodamaError('ERR_ABORTED', 'Reading data was aborted', { cause: this.signal?.reason });
   }
 }

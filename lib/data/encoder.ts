@@ -1,56 +1,98 @@
 import { setImmediate } from 'node:timers/promises';
+import { IdBuffer } from '../tokenizer/id-buffer.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
+import { encodersOf, type TextEncoders } from '../tokenizer/utf8-model.js';
+import { type ChunkContent, contentOf, type LinesRead, type TextVisitor, visitTexts } from './sources/read-chunk.js';
+import type { TextChunk } from './sources/text-source.js';
 
-/** The ids of several texts, one text after the other. */
-export interface EncodedTexts {
+/** How texts become ids; survives `structuredClone`. */
+export interface EncodingRules {
+  /** Id that follows each text, if any. */
+  eos: number | undefined;
+  /** Whether lines that hold no text are left out; otherwise encoding ends before the first one. */
+  skipBad: boolean;
+}
+
+/** The ids of the texts of a chunk, one text after the other. */
+export interface EncodedChunk extends LinesRead {
   ids: Int32Array;
   /** Number of ids of each text. */
   lengths: Int32Array;
+  /** Offset of each text of lines; undefined for other texts, whose offsets are known. */
+  offsets: Float64Array | undefined;
+  /** Bytes of the texts, in UTF-8. */
+  textBytes: number;
 }
 
-/** Encodes texts, here or elsewhere. */
+/** Encodes chunks of texts, here or elsewhere. */
 export interface Encoder {
   /** Calls to `encode` worth making before the first one has answered. */
   readonly ahead: number;
-  encode(texts: string[]): Promise<EncodedTexts>;
+  /** The bytes of the chunk may be gone afterwards. */
+  encode(chunk: TextChunk, rules: EncodingRules): Promise<EncodedChunk>;
 }
 
 /** Encodes in this thread, letting other work in before each call. */
 export class InlineEncoder implements Encoder {
   readonly ahead = 1;
-  private readonly tokenizer: TokenizerModel;
+  private readonly encoder: ChunkEncoder;
 
   constructor(tokenizer: TokenizerModel) {
-    this.tokenizer = tokenizer;
+    this.encoder = new ChunkEncoder(tokenizer);
   }
 
-  async encode(texts: string[]): Promise<EncodedTexts> {
+  async encode(chunk: TextChunk, rules: EncodingRules): Promise<EncodedChunk> {
     await setImmediate();
-    return encodeTexts(this.tokenizer, texts);
+    return this.encoder.encode(contentOf(chunk), rules);
   }
 }
 
-export function encodeTexts(tokenizer: TokenizerModel, texts: readonly string[]): EncodedTexts {
-  const encoded = texts.map((text) => tokenizer.encode(text));
-  const lengths = Int32Array.from(encoded, ({ length }) => length);
-  const ids = new Int32Array(lengths.reduce((sum, length) => sum + length, 0));
-  let end = 0;
-  for (const part of encoded) {
-    ids.set(part, end);
-    end += part.length;
-  }
-  return { ids, lengths };
-}
+/** Encodes chunks in whatever thread it is made. */
+export class ChunkEncoder {
+  private readonly encoders: TextEncoders;
+  private readonly ids = new IdBuffer();
 
-/** Puts an id after some of the texts. */
-export function addAfter({ ids, lengths }: EncodedTexts, id: number, chosen: (text: number) => boolean): EncodedTexts {
-  const longer = lengths.map((length, text) => length + (chosen(text) ? 1 : 0));
-  const all = new Int32Array(longer.reduce((sum, length) => sum + length, 0)).fill(id);
-  let [from, to] = [0, 0];
-  for (const [text, length] of lengths.entries()) {
-    all.set(ids.subarray(from, from + length), to);
-    from += length;
-    to += longer[text] as number;
+  constructor(tokenizer: TokenizerModel) {
+    this.encoders = encodersOf(tokenizer);
   }
-  return { ids: all, lengths: longer };
+
+  encode(chunk: ChunkContent, { eos, skipBad }: EncodingRules): EncodedChunk {
+    const { ids, encoders } = this;
+    const lengths: number[] = [];
+    const offsets: number[] = [];
+    let textBytes = 0;
+    let count = ids.count;
+    const note = (offset: number) => {
+      if (eos !== undefined) ids.add(eos);
+      lengths.push(ids.count - count);
+      count = ids.count;
+      offsets.push(offset);
+    };
+    const visitor: TextVisitor = {
+      utf8(bytes, start, end, offset) {
+        encoders.utf8(bytes, start, end, ids);
+        textBytes += end - start;
+        note(offset);
+      },
+      text(text, offset) {
+        encoders.text(text, ids);
+        textBytes += Buffer.byteLength(text);
+        note(offset);
+      },
+    };
+    try {
+      const read = visitTexts(chunk, visitor, skipBad);
+      return {
+        ...read,
+        ids: ids.take(),
+        lengths: Int32Array.from(lengths),
+        offsets: chunk.kind === 'lines' ? Float64Array.from(offsets) : undefined,
+        textBytes,
+      };
+    } catch (error) {
+      // What was encoded before is not wanted in the next chunk.
+      ids.take();
+      throw error;
+    }
+  }
 }

@@ -1,15 +1,9 @@
-import type { EncodedTexts } from './encoder.js';
-import type { TextChunk, TextPosition } from './sources/text-source.js';
+import type { TextPosition } from './sources/text-source.js';
+import type { TokenPart } from './token-stream.js';
 
 /** A place among the ids: a text, and how many of its ids come before. */
 export interface IdPosition extends TextPosition {
   skip: number;
-}
-
-interface Part {
-  ids: Int32Array;
-  lengths: Int32Array;
-  chunk: TextChunk;
 }
 
 /**
@@ -19,7 +13,7 @@ interface Part {
 export class IdQueue {
   /** Ids held. */
   length = 0;
-  private parts: Part[] = [];
+  private parts: TokenPart[] = [];
   /** Ids of the first part that are gone. */
   private used = 0;
   /** The text of the first part that the first id is in, and its ids that are gone. */
@@ -32,10 +26,11 @@ export class IdQueue {
     this.end = { file: start.file, offset: start.offset };
   }
 
-  push(chunk: TextChunk, { ids, lengths }: EncodedTexts): void {
-    if (ids.length > 0) this.parts.push({ chunk, ids, lengths });
-    this.length += ids.length;
-    this.end = { file: chunk.file, offset: chunk.end };
+  push(part: TokenPart): void {
+    this.end = { file: part.file, offset: part.end };
+    if (part.ids.length === 0) return;
+    this.parts.push(part);
+    this.length += part.ids.length;
   }
 
   /** The first ids into the beginning of `target`, as many as fit; they stay in the queue. */
@@ -56,7 +51,7 @@ export class IdQueue {
     this.length -= count;
     let left = count;
     while (left > 0) {
-      const part = this.parts[0] as Part;
+      const part = this.parts[0] as TokenPart;
       const rest = part.ids.length - this.used;
       if (left >= rest) {
         this.parts.shift();
@@ -76,7 +71,7 @@ export class IdQueue {
     if (this.length === 0 || part === undefined) return { ...this.end, skip: 0 };
     let { text } = this;
     while (part.lengths[text] === 0) text++;
-    return { file: part.chunk.file, offset: part.chunk.offsets[text] as number, skip: this.skip };
+    return { file: part.file, offset: part.offsets[text] as number, skip: this.skip };
   }
 
   /** Moves over `count` ids, within one part. */

@@ -8,6 +8,7 @@ export type { Texts } from './sources/iterable-source.js';
 export { TokenDataset, type TokenDatasetOptions } from './token-dataset.js';
 export type { TokenFile, TokenFileNotes, TokenizerMark, TokenType } from './token-file.js';
 export { type TokenFileOptions, writeTokenFiles } from './token-file-writer.js';
+export type { TokenPiece } from './token-piece.js';
 export {
   type Batch,
   type Block,

@@ -1,7 +1,8 @@
 import { KotodamaError } from '../errors.js';
 import { describe, OptionReader } from '../validate.js';
 import { markFiles } from './content-mark.js';
-import type { EncodedSource } from './encoded-source.js';
+import { type EncodedSource, type Rows, UNREAD } from './encoded-source.js';
+import type { Encoder } from './encoder.js';
 import { Permutation } from './permutation.js';
 import { badState, readCount, readState } from './state.js';
 import { inspectTokenFile, type TokenFile, type TokenizerMark } from './token-file.js';
@@ -120,11 +121,11 @@ export class TokenDataset implements EncodedSource {
   }
 
   /** For the DataLoader; see EncodedSource. @hidden */
-  blocks(): AsyncGenerator<Block, void> {
+  blocks(_encoder?: Encoder, rows?: Rows): AsyncGenerator<Block, void> {
     const pass = this.start;
     this.pass = pass;
     this.start = { epoch: pass.epoch + 1, position: 0 };
-    return this.read(pass);
+    return this.read(pass, rows);
   }
 
   state(): Json {
@@ -161,20 +162,32 @@ export class TokenDataset implements EncodedSource {
   }
 
   /** One pass from `pass` on, which always names the block after the last one yielded. */
-  private async *read(pass: Place): AsyncGenerator<Block, void> {
+  private async *read(pass: Place, rows: Rows | undefined): AsyncGenerator<Block, void> {
     const order = this.seed === null ? undefined : new Permutation(this.blockCount, this.seed, pass.epoch);
+    const isWanted = wanted(rows, this.blockCount - pass.position);
     const groupSize = Math.max(1, Math.min(GROUP_BLOCKS, Math.floor(GROUP_IDS / this.blockSize)));
+    const start = pass.position;
     const reader = new TokenFileReader(this.files, this.vocabSize);
     try {
       while (pass.position < this.blockCount) {
-        const length = Math.min(groupSize, this.blockCount - pass.position);
-        const places = Array.from({ length }, (_, i) => order?.at(pass.position + i) ?? pass.position + i);
-        // All are awaited, whatever fails: the files must not be closed under a read.
-        const group = await Promise.allSettled(places.map((place) => this.readBlock(reader, place)));
-        for (const block of group) {
-          if (block.status === 'rejected') throw block.reason;
+        const places: (number | undefined)[] = [];
+        for (let left = groupSize; left > 0 && pass.position + places.length < this.blockCount; ) {
+          const position = pass.position + places.length;
+          const chosen = isWanted(position - start);
+          places.push(chosen ? (order?.at(position) ?? position) : undefined);
+          if (chosen) left--;
+        }
+        const { blocks, failures } = await this.readBlocks(
+          reader,
+          places.filter((place) => place !== undefined),
+        );
+        let next = 0;
+        for (const place of places) {
+          const index = next;
+          if (place !== undefined) next++;
+          if (place !== undefined && failures[index] !== undefined) throw failures[index];
           pass.position++;
-          yield block.value;
+          yield place === undefined ? UNREAD : (blocks[index] as Block);
         }
       }
       pass.epoch++;
@@ -184,18 +197,30 @@ export class TokenDataset implements EncodedSource {
     }
   }
 
-  private async readBlock(reader: TokenFileReader, index: number): Promise<Block> {
+  private async readBlocks(
+    reader: TokenFileReader,
+    indices: readonly number[],
+  ): Promise<{ blocks: Block[]; failures: (KotodamaError | undefined)[] }> {
     const T = this.blockSize;
-    const first = index * T;
-    const both = new Int32Array(T + 1);
-    const count = Math.min(T + 1, this.tokens - first);
-    await reader.read(first, both.subarray(0, count));
-    const labels = both.slice(1);
-    if (count <= T) {
-      both.fill(this.padTokenId, count);
-      labels.fill(IGNORED_LABEL, count - 1);
-    }
-    return { inputIds: both.subarray(0, T), labels, origin: [0, first, 0, first + count - 1] };
+    const length = T + 1;
+    const ids = new Int32Array(indices.length * length);
+    const labels = new Int32Array(indices.length * T);
+    const firsts = indices.map((index) => index * T);
+    const failures = await reader.read(firsts, length, ids);
+    const blocks = firsts.map((first, index) => {
+      const all = ids.subarray(index * length, (index + 1) * length);
+      const its = labels.subarray(index * T, (index + 1) * T);
+      its.set(all.subarray(1));
+      const count = this.tokens - first;
+      if (count <= T) {
+        all.fill(this.padTokenId, count);
+        its.fill(IGNORED_LABEL, count - 1);
+      }
+      // The last id of a block is its last label, where there are so many.
+      const last = first + Math.min(length, count) - 1;
+      return { inputIds: all.subarray(0, T), labels: its, origin: [0, first, 0, last] as const };
+    });
+    return { blocks, failures };
   }
 
   /** The file that id number `index` is in, and which of its ids it is. */
@@ -215,6 +240,14 @@ export class TokenDataset implements EncodedSource {
       hint: dropLast ? 'give more text, a shorter block, or dropLast: false' : 'give more text',
     });
   }
+}
+
+/** Says of each block of a pass, by its index among the `count` that are left, whether it is wanted. */
+function wanted(rows: Rows | undefined, count: number): (index: number) => boolean {
+  if (rows === undefined) return () => true;
+  const { from, to, of } = rows;
+  const whole = count - (count % of);
+  return (index) => index >= whole || (index % of >= from && index % of < to);
 }
 
 /** Files without notes say nothing about their tokenizer. */

@@ -4,13 +4,33 @@ import { KotodamaError } from '../errors.js';
 import { ioError } from '../files.js';
 import { HEADER_BYTES, TOKEN_TYPES, type TokenFile } from './token-file.js';
 
-/** Token files one after the other, as one sequence of ids that can be read anywhere. */
+/** Ids that follow each other in one file, and where their bytes go. */
+interface Piece {
+  /** Index of the file. */
+  file: number;
+  /** Number of the first id in its file. */
+  offset: number;
+  count: number;
+  /** Index of the first id in the target, which is also its place in the buffer. */
+  index: number;
+}
+
+type Failure = KotodamaError | undefined;
+
+/** Bytes kept for an id, of whatever type. */
+const ID_BYTES = 4;
+
+/**
+ * Token files one after the other, as one sequence of ids that can be read anywhere. They are read by position, through the
+ * system's page cache. (A memory map would do the same, but a file that becomes shorter would then end the process.)
+ */
 export class TokenFileReader {
   private readonly files: readonly TokenFile[];
   /** Number of the first id of each file, and the number of all. */
   private readonly starts: readonly number[];
   private readonly vocabSize: number;
-  private readonly handles: (Promise<FileHandle> | undefined)[] = [];
+  private readonly handles: (Promise<FileHandle | KotodamaError> | undefined)[] = [];
+  private buffer = new Uint8Array(0);
 
   /** @param vocabSize every id must be below it */
   constructor(files: readonly TokenFile[], vocabSize: number) {
@@ -20,50 +40,100 @@ export class TokenFileReader {
   }
 
   /**
-   * Fills `target` with the ids from number `first` on, which must all be there.
+   * Reads ranges of ids, all at once, so that the disk has many requests to order. The next call must wait for this one.
    *
-   * @throws KotodamaError `ERR_DATA` for an id that is not in the vocabulary, or a file that became shorter; `ERR_IO`.
+   * @param firsts number of the first id of each range
+   * @param length ids in a range; what lies beyond the last file is not written
+   * @param target the ranges, one after the other
+   * @returns the failure of each range, or undefined: `ERR_DATA` for an id that is not in the vocabulary, or a file that
+   *   became shorter; `ERR_IO`
    */
-  async read(first: number, target: Int32Array): Promise<void> {
-    let index = this.fileOf(first);
-    let filled = 0;
-    while (filled < target.length) {
-      const offset = first + filled - (this.starts[index] as number);
-      const count = Math.min(target.length - filled, (this.files[index] as TokenFile).tokens - offset);
-      if (count > 0) await this.readFrom(index, offset, target.subarray(filled, filled + count));
-      filled += count;
-      index++;
+  async read(firsts: readonly number[], length: number, target: Int32Array): Promise<Failure[]> {
+    const size = firsts.length * length * ID_BYTES;
+    if (this.buffer.length < size) this.buffer = new Uint8Array(size);
+    const ranges = firsts.map((first, range) => this.piecesOf(first, length, range * length));
+    const failures = await this.readAll(ranges);
+    for (const [range, pieces] of ranges.entries()) {
+      for (const piece of pieces) failures[range] ??= this.decode(piece, target);
     }
+    return failures;
   }
 
   /** Closes the files. No read may be under way. */
   async close(): Promise<void> {
-    const opened = await Promise.allSettled(this.handles);
+    const opened = await Promise.all(this.handles);
     this.handles.length = 0;
-    await Promise.all(opened.map((result) => (result.status === 'fulfilled' ? result.value?.close() : undefined)));
+    await Promise.all(opened.map((handle) => (handle instanceof KotodamaError ? undefined : handle?.close())));
   }
 
-  private async readFrom(index: number, offset: number, target: Int32Array): Promise<void> {
-    const file = this.files[index] as TokenFile;
-    const { bytes } = TOKEN_TYPES[file.dtype];
-    // The raw ids go where the target ends, so that uint16 can be widened in place from its beginning.
-    const size = target.length * bytes;
-    const raw = new Uint8Array(target.buffer, target.byteOffset + target.byteLength - size, size);
-    try {
-      this.handles[index] ??= open(file.path);
-      const { fd } = await (this.handles[index] as Promise<FileHandle>);
-      const done = await readFully(fd, raw, HEADER_BYTES + offset * bytes);
-      if (done < size) throw new KotodamaError('ERR_DATA', `${file.path} became shorter while it was read`);
-    } catch (cause) {
-      throw ioError(cause, `The token file ${file.path} cannot be read`);
+  private piecesOf(first: number, length: number, start: number): Piece[] {
+    const pieces: Piece[] = [];
+    let file = this.fileOf(first);
+    for (let filled = 0; filled < length && file < this.files.length; file++) {
+      const offset = first + filled - (this.starts[file] as number);
+      const count = Math.min(length - filled, (this.files[file] as TokenFile).tokens - offset);
+      if (count > 0) pieces.push({ file, offset, count, index: start + filled });
+      filled += count;
     }
-    const ids = bytes === 2 ? new Uint16Array(raw.buffer, raw.byteOffset, target.length) : target;
-    for (let i = 0; i < target.length; i++) {
-      // Ids from 2^31 on are negative in an Int32Array.
-      const id = (ids[i] as number) >>> 0;
-      if (id >= this.vocabSize) throw this.unknownId(file, offset + i, id);
-      target[i] = id;
+    return pieces;
+  }
+
+  private async readAll(ranges: readonly (readonly Piece[])[]): Promise<Failure[]> {
+    for (const { file } of ranges.flat()) this.handles[file] ??= openFile((this.files[file] as TokenFile).path);
+    const opened = await Promise.all(this.handles);
+    const failures = ranges.map((): Failure => undefined);
+    // One promise for all of them: a promise for each read would cost as much as the read.
+    await new Promise<void>((resolve) => {
+      let left = 1;
+      const finish = () => {
+        if (--left === 0) resolve();
+      };
+      for (const [range, pieces] of ranges.entries()) {
+        for (const piece of pieces) {
+          left++;
+          this.readPiece(piece, opened[piece.file] as FileHandle | KotodamaError, (failure) => {
+            failures[range] ??= failure;
+            finish();
+          });
+        }
+      }
+      finish();
+    });
+    return failures;
+  }
+
+  private readPiece(piece: Piece, handle: FileHandle | KotodamaError, done: (failure?: KotodamaError) => void): void {
+    if (handle instanceof KotodamaError) {
+      done(handle);
+      return;
     }
+    const { path, dtype } = this.files[piece.file] as TokenFile;
+    const { bytes } = TOKEN_TYPES[dtype];
+    const position = HEADER_BYTES + piece.offset * bytes;
+    const start = piece.index * ID_BYTES;
+    const size = piece.count * bytes;
+    const next = (from: number) => {
+      read(handle.fd, this.buffer, start + from, size - from, position + from, (error, count) => {
+        if (error !== null) done(ioError(error, `The token file ${path} cannot be read`));
+        else if (count === 0) done(new KotodamaError('ERR_DATA', `${path} became shorter while it was read`));
+        else if (from + count < size) next(from + count);
+        else done();
+      });
+    };
+    next(0);
+  }
+
+  /** Takes ids out of the buffer and checks them. */
+  private decode({ file, offset, count, index }: Piece, target: Int32Array): Failure {
+    const { buffer, vocabSize } = this;
+    const found = this.files[file] as TokenFile;
+    const ids = new (found.dtype === 'uint16' ? Uint16Array : Uint32Array)(buffer.buffer, index * ID_BYTES, count);
+    for (let i = 0; i < count; i++) {
+      const id = ids[i] as number;
+      if (id >= vocabSize) return unknownId(found, offset + i, id, vocabSize);
+      target[index + i] = id;
+    }
+    return undefined;
   }
 
   /** The file that id number `first` is in: the last one that begins at or before it. */
@@ -77,37 +147,23 @@ export class TokenFileReader {
     }
     return low;
   }
+}
 
-  private unknownId(file: TokenFile, index: number, id: number): KotodamaError {
-    return new KotodamaError('ERR_DATA', `${file.path} holds an id that is not in the vocabulary, at token ${index}`, {
-      expected: `ids below ${this.vocabSize}`,
-      received: String(id),
-      hint: 'use the tokenizer that the file was written with',
-    });
-  }
+/** A handle, or why there is none. */
+function openFile(path: string): Promise<FileHandle | KotodamaError> {
+  return open(path).catch((cause: unknown) => ioError(cause, `The token file ${path} cannot be read`));
+}
+
+function unknownId({ path }: TokenFile, index: number, id: number, vocabSize: number): KotodamaError {
+  return new KotodamaError('ERR_DATA', `${path} holds an id that is not in the vocabulary, at token ${index}`, {
+    expected: `ids below ${vocabSize}`,
+    received: String(id),
+    hint: 'use the tokenizer that the file was written with',
+  });
 }
 
 function startsOf(files: readonly TokenFile[]): number[] {
   const starts = [0];
   for (const { tokens } of files) starts.push((starts.at(-1) as number) + tokens);
   return starts;
-}
-
-/**
- * Reads until `target` is full or the file ends, and gives the number of bytes. The callback costs half of what the
- * promise of a FileHandle does.
- */
-function readFully(fd: number, target: Uint8Array, position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    let done = 0;
-    const next = () => {
-      read(fd, target, done, target.length - done, position + done, (error, bytesRead) => {
-        if (error !== null) return reject(error);
-        done += bytesRead;
-        if (bytesRead === 0 || done === target.length) resolve(done);
-        else next();
-      });
-    };
-    next();
-  });
 }

@@ -2,18 +2,21 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { KotodamaError } from '../errors.js';
-import { ioError, makeFolder, writeAtomically, writeJsonFile } from '../files.js';
+import { ioError, makeFolder, writeAtomically, writeTextFile } from '../files.js';
 import {
   encodeHeader,
   HEADER_BYTES,
   isTokenFile,
+  MOST_DOCUMENTS,
   MOST_TOKENS,
   makeNotes,
   notesPath,
+  notesText,
   type TokenFile,
   type TokenizerMark,
   tokenTypeFor,
 } from './token-file.js';
+import type { TokenPiece } from './token-piece.js';
 
 /** What a token file is to be. */
 export interface TokenFileOptions {
@@ -29,13 +32,17 @@ export interface TokenFileOptions {
 }
 
 /**
- * Writes ids into one or more token files, with notes beside each. A file appears under its name when it is whole and
+ * Writes ids into one or more token files, with notes beside each. The ids come from `BlockDataset.tokens()`, or from
+ * elsewhere; the notes tell where documents begin if the pieces do. A file appears under its name when it is whole and
  * synced; when the ids fail, the files written before are removed.
  *
  * @throws KotodamaError `ERR_IO` when a file is there already or the system refuses, `ERR_DATA` when there are no ids or
  *   too many for one file, `ERR_TOKENIZER` for an id that is not in the vocabulary, and what `ids` throws.
  */
-export async function writeTokenFiles(ids: AsyncIterable<Int32Array>, options: TokenFileOptions): Promise<TokenFile[]> {
+export async function writeTokenFiles(
+  ids: AsyncIterable<Int32Array | TokenPiece>,
+  options: TokenFileOptions,
+): Promise<TokenFile[]> {
   const { output } = options;
   const written: TokenFile[] = [];
   try {
@@ -81,6 +88,13 @@ async function writeFile(pieces: Pieces, options: TokenFileOptions, before: read
   const begun = before.reduce((sum, file) => sum + file.tokens, 0);
   const limit = Math.min(shardTokens ?? MOST_TOKENS, MOST_TOKENS);
   let tokens = 0;
+  const documents: number[] = [];
+  const noteDocuments = (end: number) => {
+    for (const place of pieces.takeDocuments(end)) {
+      // One too many tells that there are too many.
+      if (documents.length <= MOST_DOCUMENTS) documents.push(place - begun);
+    }
+  };
   // Notes about an older file of that name would not fit the new one.
   await rm(notesPath(path), { force: true });
   await writeAtomically(path, async (file) => {
@@ -93,20 +107,25 @@ async function writeFile(pieces: Pieces, options: TokenFileOptions, before: read
       await writeAll(file, new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength), position);
       position += packed.byteLength;
       tokens += piece.length;
+      noteDocuments(begun + tokens);
       onProgress?.(begun + tokens);
     }
     if (tokens === 0) throw new KotodamaError('ERR_DATA', 'The text has no tokens', { hint: 'give more text' });
     if (shardTokens === undefined && (await pieces.more())) throw tooMany();
+    // Empty documents at the very end.
+    if (!(await pieces.more())) noteDocuments(Number.POSITIVE_INFINITY);
     await writeAll(file, encodeHeader(dtype, tokens), 0);
   });
+  const known = pieces.tellDocuments && documents.length <= MOST_DOCUMENTS;
   const notes = makeNotes({
     tokenizer: { fingerprint: tokenizer.fingerprint, vocabSize: tokenizer.vocabSize },
     dtype,
     tokens,
     shard: before.length,
     sources: [...sources],
+    ...(known && { documents }),
   });
-  await writeJsonFile(notesPath(path), notes);
+  await writeTextFile(notesPath(path), notesText(notes));
   return { path, dtype, tokens, notes };
 }
 
@@ -137,10 +156,16 @@ function tooMany(): KotodamaError {
 
 /** Ids in pieces, to be taken in other pieces. */
 class Pieces {
-  private readonly iterator: AsyncIterator<Int32Array>;
+  /** Whether the pieces say where documents begin. */
+  tellDocuments = false;
+  /** Where documents begin among all ids, of those that were not taken yet. */
+  private documents: number[] = [];
+  private readonly iterator: AsyncIterator<Int32Array | TokenPiece>;
   private piece: Int32Array = new Int32Array(0);
+  /** Ids that came so far. */
+  private received = 0;
 
-  constructor(ids: AsyncIterable<Int32Array>) {
+  constructor(ids: AsyncIterable<Int32Array | TokenPiece>) {
     this.iterator = ids[Symbol.asyncIterator]();
   }
 
@@ -149,7 +174,13 @@ class Pieces {
     while (this.piece.length === 0) {
       const next = await this.iterator.next();
       if (next.done === true) return false;
-      this.piece = next.value;
+      if (next.value instanceof Int32Array) this.piece = next.value;
+      else {
+        this.piece = next.value.ids;
+        this.tellDocuments = true;
+        for (const start of next.value.documents) this.documents.push(this.received + start);
+      }
+      this.received += this.piece.length;
     }
     return true;
   }
@@ -159,6 +190,13 @@ class Pieces {
     const taken = this.piece.subarray(0, limit);
     this.piece = this.piece.subarray(taken.length);
     return taken;
+  }
+
+  /** The documents that begin before `end`. */
+  takeDocuments(end: number): number[] {
+    let count = this.documents.length;
+    while (count > 0 && this.documents[count - 1]! >= end) count--;
+    return this.documents.splice(0, count);
   }
 
   async close(): Promise<void> {

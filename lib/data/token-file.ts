@@ -23,7 +23,10 @@ export const MOST_TOKENS = 2 ** 31 - 1;
 /** Ids that uint16 can hold. */
 const UINT16_IDS = 65_536;
 
-/** Notes are some hundred bytes; a file far beyond that is none of ours. */
+/** Documents that notes tell the places of. */
+export const MOST_DOCUMENTS = 2 ** 20;
+
+/** A place takes at most 11 bytes, and the rest some hundred; a file beyond that is none of ours. */
 const MOST_NOTES_BYTES = 16 * 2 ** 20;
 
 const NOTES_FORMAT = 'kotodama-tokens';
@@ -41,6 +44,11 @@ export interface TokenFileNotes {
   shard: number;
   /** The texts, as they were named. */
   sources: string[];
+  /**
+   * Number of the token that each document begins with, in order. What comes before the first one belongs to a document of
+   * the file before. Left out when it is not known, or above a million documents.
+   */
+  documents?: number[];
 }
 
 /** What tells tokenizers apart. */
@@ -76,6 +84,12 @@ export function notesPath(path: string): string {
 
 export function makeNotes(file: Omit<TokenFileNotes, 'format' | 'version'>): TokenFileNotes {
   return { format: NOTES_FORMAT, version: NOTES_VERSION, ...file };
+}
+
+/** The notes as JSON, with the documents in one line. */
+export function notesText({ documents, ...notes }: TokenFileNotes): string {
+  const list = documents === undefined ? '' : `,\n  "documents": ${JSON.stringify(documents)}`;
+  return `${JSON.stringify(notes, undefined, 2).slice(0, -2)}${list}\n}\n`;
 }
 
 export function encodeHeader(dtype: TokenType, tokens: number): Buffer {
@@ -147,7 +161,21 @@ async function readNotes(path: string, dtype: TokenType, tokens: number): Promis
   const { fingerprint, vocabSize } = notes?.tokenizer ?? {};
   check('tokenizer.fingerprint', 'a string', fingerprint, typeof fingerprint === 'string');
   check('tokenizer.vocabSize', 'a count', vocabSize, Number.isSafeInteger(vocabSize) && Number(vocabSize) > 0);
+  const { documents } = notes as TokenFileNotes;
+  check(
+    'documents',
+    'places in the file, in order,',
+    documents,
+    documents === undefined || arePlaces(documents, tokens),
+  );
   return notes as TokenFileNotes;
+}
+
+function arePlaces(places: unknown, tokens: number): boolean {
+  if (!Array.isArray(places) || places.length > MOST_DOCUMENTS) return false;
+  return places.every((place, index) => {
+    return Number.isSafeInteger(place) && place >= (index === 0 ? 0 : places[index - 1]) && place <= tokens;
+  });
 }
 
 function damaged(path: string, expected: string, received: string): KotodamaError {

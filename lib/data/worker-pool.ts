@@ -1,23 +1,36 @@
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, KotodamaError, messageOf } from '../errors.js';
-import type { TokenizerSource } from '../tokenizer/index.js';
-import type { EncodedTexts, Encoder } from './encoder.js';
+import { Tokenizer, type TokenizerSource } from '../tokenizer/index.js';
+import type { TokenizerModel } from '../tokenizer/types.js';
+import type { EncodedChunk, Encoder, EncodingRules } from './encoder.js';
+import { type ChunkContent, contentOf } from './sources/read-chunk.js';
+import type { TextChunk } from './sources/text-source.js';
+
+/** Numbers of threads that make sense. */
+export const MOST_WORKERS = { min: 0, max: 1024 };
 
 export interface WorkerRequest {
   id: number;
-  texts: string[];
+  chunk: ChunkContent;
+  rules: EncodingRules;
 }
 
-export type WorkerAnswer = ({ id: number } & EncodedTexts) | { id: number; code: ErrorCode; message: string };
+export type WorkerAnswer = { id: number; encoded: EncodedChunk } | { id: number; code: ErrorCode; message: string };
+
+/** Threads for a tokenizer that can be loaded again in them; undefined for others, and for no threads. */
+export function workerPool(tokenizer: TokenizerModel | undefined, size: number): WorkerPool | undefined {
+  const source = tokenizer instanceof Tokenizer ? tokenizer.source : undefined;
+  return source === undefined || size === 0 ? undefined : new WorkerPool(source, size);
+}
 
 interface Waiting {
-  resolve: (encoded: EncodedTexts) => void;
+  resolve: (encoded: EncodedChunk) => void;
   reject: (error: KotodamaError) => void;
 }
 
 /**
- * Encodes in worker threads. They start with the first texts, end with `close`, and keep the process alive only while
- * there is an answer to wait for.
+ * Encodes in worker threads. They start with the first chunk, end with `close`, and keep the process alive only while
+ * there is an answer to wait for. Bytes go to them and ids come back by transfer: neither is copied.
  */
 export class WorkerPool implements Encoder {
   readonly ahead: number;
@@ -34,10 +47,10 @@ export class WorkerPool implements Encoder {
     this.ahead = 2 * size;
   }
 
-  async encode(texts: string[]): Promise<EncodedTexts> {
+  async encode(chunk: TextChunk, rules: EncodingRules): Promise<EncodedChunk> {
     if (this.closed) throw ended('was closed');
     this.threads ??= Array.from({ length: this.size }, () => new Thread(this.source));
-    return this.threads.reduce((a, b) => (b.load < a.load ? b : a)).encode(texts);
+    return this.threads.reduce((a, b) => (b.load < a.load ? b : a)).encode(contentOf(chunk), rules);
   }
 
   /** Ends the threads; what they had not answered fails. */
@@ -62,18 +75,20 @@ class Thread {
     this.worker.unref();
   }
 
-  /** Texts that wait for an answer. */
+  /** Chunks that wait for an answer. */
   get load(): number {
     return this.waiting.size;
   }
 
-  encode(texts: string[]): Promise<EncodedTexts> {
+  encode(chunk: ChunkContent, rules: EncodingRules): Promise<EncodedChunk> {
     if (this.failure !== undefined) return Promise.reject(this.failure);
     const id = this.count++;
     this.worker.ref();
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, texts } satisfies WorkerRequest);
+      // Lines change hands without being copied.
+      const transfer = chunk.kind === 'lines' ? [chunk.bytes.buffer] : [];
+      this.worker.postMessage({ id, chunk, rules } satisfies WorkerRequest, transfer);
     });
   }
 
@@ -87,7 +102,7 @@ class Thread {
     this.waiting.delete(answer.id);
     if (this.waiting.size === 0) this.worker.unref();
     if ('code' in answer) waiting?.reject(new KotodamaError(answer.code, answer.message));
-    else waiting?.resolve({ ids: answer.ids, lengths: answer.lengths });
+    else waiting?.resolve(answer.encoded);
   }
 
   private fail(error: KotodamaError): void {

@@ -1,18 +1,22 @@
-/** A tokenization worker: texts come in, ids go out. See worker-pool.ts for the messages. */
+/** A tokenization worker: chunks of text come in, ids go out. See worker-pool.ts for the messages. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { KotodamaError, messageOf } from '../errors.js';
 import { Tokenizer, type TokenizerSource } from '../tokenizer/index.js';
-import { encodeTexts } from './encoder.js';
+import { ChunkEncoder } from './encoder.js';
 import type { WorkerAnswer, WorkerRequest } from './worker-pool.js';
 
-const tokenizer = load(workerData as TokenizerSource);
+const encoder = load(workerData as TokenizerSource).then((tokenizer) => new ChunkEncoder(tokenizer));
 // Whoever asks for ids sees the failure; until then it must not end the thread.
-tokenizer.catch(() => {});
+encoder.catch(() => {});
 
-parentPort?.on('message', async ({ id, texts }: WorkerRequest) => {
+parentPort?.on('message', async ({ id, chunk, rules }: WorkerRequest) => {
   try {
-    const { ids, lengths } = encodeTexts(await tokenizer, texts);
-    answer({ id, ids, lengths }, [ids.buffer as ArrayBuffer, lengths.buffer as ArrayBuffer]);
+    const encoded = (await encoder).encode(chunk, rules);
+    const arrays = [encoded.ids, encoded.lengths, encoded.offsets].filter((array) => array !== undefined);
+    answer(
+      { id, encoded },
+      arrays.map(({ buffer }) => buffer as ArrayBuffer),
+    );
   } catch (error) {
     const code = error instanceof KotodamaError ? error.code : 'ERR_TOKENIZER';
     answer({ id, code, message: messageOf(error) });

@@ -1,5 +1,6 @@
 import { LineInput } from '../data/sources/line-input.js';
 import { placesOf } from '../data/sources/names.js';
+import { contentOf, reportProblems, textsIn } from '../data/sources/read-chunk.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { describe } from '../validate.js';
 
@@ -26,11 +27,14 @@ export interface Question {
 export async function* readQuestions(path: string): AsyncGenerator<Question, void> {
   let line = 0;
   for (const place of placesOf([path], false)) {
-    for await (const texts of new LineInput({ ...place, format: 'text' }, '', undefined).read(0)) {
-      for (const { text } of texts) {
+    for await (const lines of new LineInput({ ...place, format: 'text' }, '').read(0)) {
+      const chunk = { ...lines, file: 0 };
+      const read = textsIn(contentOf(chunk));
+      for (const text of read.texts) {
         line++;
         if (text.trim() !== '') yield parseQuestion(text, `${place.name}, line ${line},`);
       }
+      await reportProblems(chunk, read, undefined);
     }
   }
 }

@@ -3,7 +3,8 @@ import { basename, resolve } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
 import type { JsonObject } from './check-tokenizer-json.js';
-import { loadSentencePiece, type SpecialTokens } from './sentencepiece/index.js';
+import type { IdBuffer } from './id-buffer.js';
+import { loadSentencePiece, SentencePieceTokenizer, type SpecialTokens } from './sentencepiece/index.js';
 import {
   chooseTokenizerFiles,
   findTokenizerFiles,
@@ -12,7 +13,7 @@ import {
   type TokenizerFiles,
 } from './tokenizer-files.js';
 import { JsonTokenizer, specialToken } from './tokenizer-json.js';
-import type { OpenTokenizer } from './types.js';
+import type { OpenTokenizer, Utf8TokenizerModel } from './types.js';
 import type { Vocabulary } from './vocabulary.js';
 
 /** Enough to build the same tokenizer in another thread. Survives `structuredClone`. */
@@ -40,7 +41,7 @@ interface TokenizerOrigin {
  *     const tokenizer = await Tokenizer.fromPretrained('path/to/folder');
  *     tokenizer.decode(tokenizer.encode('言語モデル')); // '言語モデル'
  */
-export class Tokenizer implements OpenTokenizer {
+export class Tokenizer implements OpenTokenizer, Utf8TokenizerModel {
   /** The files that it came from, for copies beside a model; none for {@link Tokenizer.fromJson}. */
   readonly files: readonly string[];
   /** sha256 over those files: equal for equal tokenizers. */
@@ -52,10 +53,10 @@ export class Tokenizer implements OpenTokenizer {
   readonly className: string | undefined;
   /** Undefined for a tokenizer that was built in memory. */
   readonly source: TokenizerSource | undefined;
-  private readonly model: OpenTokenizer;
+  private readonly model: OpenTokenizer & Utf8TokenizerModel;
 
   private constructor(
-    model: OpenTokenizer,
+    model: OpenTokenizer & Utf8TokenizerModel,
     { files = [], fingerprint, className, dir }: TokenizerOrigin & { fingerprint: string },
   ) {
     this.model = model;
@@ -97,6 +98,16 @@ export class Tokenizer implements OpenTokenizer {
     return new Tokenizer(new JsonTokenizer(json, config), { fingerprint });
   }
 
+  /**
+   * Builds a tokenizer from the content of a SentencePiece `.model` file and the parsed one of tokenizer_config.json. As with
+   * {@link Tokenizer.fromJson}, the main thread encodes.
+   */
+  static fromSentencePiece(model: Uint8Array, config: JsonObject = {}): Tokenizer {
+    const fingerprint = createHash('sha256').update(model).update(JSON.stringify(config)).digest('hex');
+    const tokenizer = new SentencePieceTokenizer(model, { specialTokens: specialTokensOf(config) });
+    return new Tokenizer(tokenizer, { fingerprint, className: PLAIN_SENTENCEPIECE });
+  }
+
   /** Number of ids: the smallest vocabSize that a model may have. */
   get vocabSize(): number {
     return this.model.vocabSize;
@@ -135,6 +146,11 @@ export class Tokenizer implements OpenTokenizer {
     return this.model.encode(text);
   }
 
+  /** For the data pipeline: see {@link Utf8TokenizerModel}. */
+  encodeUtf8(bytes: Uint8Array, start: number, end: number, ids: IdBuffer): void {
+    this.model.encodeUtf8(bytes, start, end, ids);
+  }
+
   /** @throws KotodamaError `ERR_TOKENIZER` for an id that is not in the vocabulary */
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
     return this.model.decode(ids, options);
@@ -149,7 +165,11 @@ async function classNameOf({ model, modelConfig }: TokenizerFiles, config: JsonO
   return named ?? (basename(model) === 'spiece.model' ? PLAIN_SENTENCEPIECE : undefined);
 }
 
-async function loadModel(path: string, kind: 'json' | 'sentencepiece', config: JsonObject): Promise<OpenTokenizer> {
+async function loadModel(
+  path: string,
+  kind: 'json' | 'sentencepiece',
+  config: JsonObject,
+): Promise<OpenTokenizer & Utf8TokenizerModel> {
   if (kind === 'sentencepiece') return loadSentencePiece(path, { specialTokens: specialTokensOf(config) });
   const json = await readJsonObject(path);
   try {

@@ -18,9 +18,12 @@ t.test('makes the tokenizer that the API makes, and a model trains with it', asy
   t.same(readdirSync(join(cwd, 'tokenizer')).sort(), ['tokenizer.json', 'tokenizer_config.json']);
 
   const files = [join(cwd, 'train.txt'), join(cwd, 'valid.txt')];
-  const { json, config } = await trainTokenizer({ files, vocabSize: 300 });
-  t.same(JSON.parse(readFileSync(join(cwd, 'tokenizer', 'tokenizer.json'), 'utf8')), json);
-  t.same(JSON.parse(readFileSync(join(cwd, 'tokenizer', 'tokenizer_config.json'), 'utf8')), config);
+  const trained = await trainTokenizer({ files, vocabSize: 300 });
+  t.same(JSON.parse(readFileSync(join(cwd, 'tokenizer', 'tokenizer.json'), 'utf8')), trained.files['tokenizer.json']);
+  t.same(
+    JSON.parse(readFileSync(join(cwd, 'tokenizer', 'tokenizer_config.json'), 'utf8')),
+    trained.files['tokenizer_config.json'],
+  );
 
   const training = await kotodama(tinyTraining('runs/a', { tokenizer: 'tokenizer', 'max-steps': 2 }), { cwd });
   t.equal(training.code, 0, training.stderr);

@@ -143,6 +143,39 @@ t.test('fewer blocks than ranks at the end are dropped; ranks that do not exist 
   }
 });
 
+t.test('of token files each rank reads its own rows alone', async (t) => {
+  // The ids of block k are all k, but for the first one, which closes the block before; block 21 is not in the vocabulary.
+  const blocks = 23;
+  const output = `${folderOf(temporaryFile(''))}/b.bin`;
+  async function* numbered() {
+    yield Int32Array.from({ length: blocks * 4 + 1 }, (_, i) =>
+      Math.min(blocks - 1, Math.floor(Math.max(0, i - 1) / 4)),
+    );
+  }
+  await writeTokenFiles(numbered(), { output, tokenizer: { fingerprint: 'x', vocabSize: blocks }, sources: [] });
+  const openAs = (vocabSize: number, shuffle: boolean) =>
+    TokenDataset.open(output, { blockSize: 4, shuffle, seed: 3, tokenizer: { fingerprint: 'x', vocabSize } });
+  for (const shuffle of [false, true]) {
+    const order = (await collect(await openAs(blocks, shuffle))).map(({ labels }) => labels[0]);
+    // With this vocabulary every read of a block from `bad` on fails.
+    const bad = 9;
+    for (const rank of [0, 1, 2]) {
+      const mine = order.filter((_, index) => index >= 18 || Math.floor((index % 6) / 2) === rank);
+      const source = await openAs(bad, shuffle);
+      const seen: number[] = [];
+      const loader = new DataLoader(source, { batchSize: 2, worldSize: 3, rank });
+      await t.rejects(
+        async () => {
+          for await (const { labels } of loader) seen.push(labels.data[0], labels.data[4]);
+        },
+        { code: 'ERR_DATA' },
+      );
+      const firstBad = mine.findIndex((block) => block >= bad);
+      t.same(seen, mine.slice(0, firstBad - (firstBad % 2)), `rank ${rank}, ${shuffle ? 'shuffled' : 'in order'}`);
+    }
+  }
+});
+
 t.test('token files know how many batches an epoch has', async (t) => {
   for (const [batchSize, worldSize, dropLast] of [
     [1, 1, false],

@@ -211,11 +211,14 @@ t.test('every kind of file continues exactly where it stopped, with ends of text
 
 /** Runs a module of its own with something on its standard input; gives what it writes. */
 async function withInput(input: Uint8Array | string, code: string): Promise<string> {
-  const { href } = new URL('../../dist/data/sources/file-source.js', import.meta.url);
-  const script = `import { FileSource } from '${href}';
+  const folder = new URL('../../dist/data/sources/', import.meta.url).href;
+  const script = `import { FileSource } from '${folder}file-source.js';
+    import { contentOf, visitTexts } from '${folder}read-chunk.js';
     const texts = async (source, offset = 0) => {
       const all = [];
-      for await (const chunk of source.read({ file: 0, offset })) all.push(...chunk.texts);
+      const utf8 = (bytes, start, end) => all.push(Buffer.from(bytes.subarray(start, end)).toString());
+      const text = (content) => all.push(content);
+      for await (const chunk of source.read({ file: 0, offset })) visitTexts(contentOf(chunk), { utf8, text }, false);
       return all;
     };
     ${code}`;

@@ -192,6 +192,7 @@ t.test('notes: another tokenizer, another file, no notes, damaged ones', async (
   });
   t.equal((await open(notes, notes.tokenizer)).blockCount, 9);
   t.equal((await open(notes)).blockCount, 9);
+  t.equal((await open({ ...notes, documents: [0, 0, 50, 100] })).blockCount, 9);
   const small = await open({ ...notes, tokenizer: { ...notes.tokenizer, vocabSize: 500 } });
   await t.rejects(collect(small), { code: 'ERR_DATA', message: /ids below 500/ });
   for (const [beside, message] of [
@@ -205,6 +206,9 @@ t.test('notes: another tokenizer, another file, no notes, damaged ones', async (
     [{ ...notes, tokenizer: null }, /'tokenizer.fingerprint', received undefined/],
     [{ ...notes, tokenizer: { fingerprint: 1, vocabSize: 2 } }, /'tokenizer.fingerprint', received 1/],
     [{ ...notes, tokenizer: { fingerprint: 'a', vocabSize: 0.5 } }, /'tokenizer.vocabSize', received 0.5/],
+    ...[0, 'x', [0, 101], [5, 4], [-1], [0.5], ['0'], new Array(2 ** 20 + 1).fill(0)].map(
+      (documents) => [{ ...notes, documents }, /places in the file, in order, as 'documents'/] as const,
+    ),
     [' '.repeat(2 ** 24 + 1), /at most 16777216/],
   ] as const) {
     await t.rejects(open(beside, notes.tokenizer), { code: 'ERR_DATA', message }, String(message));

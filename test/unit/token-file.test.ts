@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { writeTokenFiles } from '../../dist/data/index.js';
+import { BlockDataset, type FileDatasetOptions, writeTokenFiles } from '../../dist/data/index.js';
 import { inspectTokenFile } from '../../dist/data/token-file.js';
 import { checkOutput } from '../../dist/data/token-file-writer.js';
+import { NUMBERS, temporaryFile } from './helpers/blocks.js';
 
 const MARK = { fingerprint: 'abc', vocabSize: 1000 };
 
@@ -47,6 +48,100 @@ t.test('one file, as llm.c reads it, and notes beside it', async (t) => {
   t.same(file, { path: output, dtype: 'uint16', tokens: 6, notes });
   t.same(await inspectTokenFile(output), file);
   t.same(readdirSync(join(output, '..')).sort(), ['a.bin', 'a.bin.json'], 'nothing else stays');
+});
+
+t.test('the notes tell where documents begin', async (t) => {
+  const tokenizer = { ...NUMBERS, ...MARK, eosTokenId: 998 };
+  const [first, second] = [temporaryFile('1 2 3\n4\n\n', 'a.txt'), temporaryFile('5\n6 7\n', 'b.txt')];
+  const records = temporaryFile('{"text":"10 11"}\n{"text":""}\n{"text":"12"}\n{"text":""}\n', 'a.jsonl');
+  const write = async (
+    paths: string[],
+    options: Partial<FileDatasetOptions>,
+    shardTokens?: number,
+  ): Promise<[number[], number[] | undefined][]> => {
+    const dataset = BlockDataset.fromFile(paths, { tokenizer, blockSize: 1, ...options });
+    const output = join(folder(), 'a.bin');
+    const files = await writeTokenFiles(dataset.tokens(), { output, tokenizer, sources: paths, shardTokens });
+    for (const file of files) t.same(await inspectTokenFile(file.path), file);
+    return files.map(({ path, notes }) => [readLlmc(path), notes?.documents]);
+  };
+  t.same(
+    await write([first, second], {}),
+    [
+      [
+        [1, 2, 3, 4, 5, 6, 7],
+        [0, 4],
+      ],
+    ],
+    'a file of lines is one',
+  );
+  t.same(
+    await write([first, second], { eos: 'document' }),
+    [
+      [
+        [1, 2, 3, 4, 998, 5, 6, 7, 998],
+        [0, 5],
+      ],
+    ],
+    'with an end after each',
+  );
+  t.same(await write([first], { eos: 'line' }), [[[1, 2, 3, 998, 4, 998, 998], [0]]]);
+  t.same(
+    await write([records, first], {}),
+    [
+      [
+        [10, 11, 12, 1, 2, 3, 4],
+        [0, 2, 2, 3, 3],
+      ],
+    ],
+    'a record is one',
+  );
+  t.same(
+    await write([records], { eos: 'document' }),
+    [
+      [
+        [10, 11, 998, 998, 12, 998, 998],
+        [0, 3, 4, 6],
+      ],
+    ],
+    'empty ones count',
+  );
+  t.same(
+    await write([records, first], {}, 3),
+    [
+      [
+        [10, 11, 12],
+        [0, 2, 2],
+      ],
+      [
+        [1, 2, 3],
+        [0, 0],
+      ],
+      [[4], []],
+    ],
+    'several files: each has those that begin in it',
+  );
+  t.same(
+    await write([records], {}),
+    [
+      [
+        [10, 11, 12],
+        [0, 2, 2, 3],
+      ],
+    ],
+    'an empty one at the very end',
+  );
+
+  async function* many() {
+    for (let i = 0; i < 17; i++)
+      yield { ids: new Int32Array(70_000), documents: Array.from({ length: 70_000 }, (_, k) => k) };
+  }
+  const output = join(folder(), 'many.bin');
+  const [file, rest] = await writeTokenFiles(many(), { output, tokenizer: MARK, sources: [], shardTokens: 1_100_000 });
+  t.equal(file.notes?.documents, undefined, 'too many to list');
+  t.equal(rest.notes?.documents?.length, 90_000);
+  const text = readFileSync(`${rest.path}.json`, 'utf8');
+  t.equal(text.split('\n').length, 14, 'the list is one line');
 });
 
 t.test('a vocabulary above 65,536 makes a file of uint32', async (t) => {

@@ -6,6 +6,7 @@ import t from 'tap';
 import { Tokenizer } from '../../dist/tokenizer/index.js';
 import {
   type TokenizerProgress,
+  type TrainedTokenizer,
   type TrainTokenizerOptions,
   trainTokenizer,
 } from '../../dist/tokenizer/training/index.js';
@@ -31,9 +32,14 @@ interface BpeModel {
 
 const BYTES = 256;
 
+/** The content of its tokenizer.json. */
+function jsonOf({ files }: TrainedTokenizer): { added_tokens: unknown; model: BpeModel } {
+  return files['tokenizer.json'] as unknown as { added_tokens: unknown; model: BpeModel };
+}
+
 async function learn(texts: Iterable<string>, options: Partial<TrainTokenizerOptions> = {}): Promise<BpeModel> {
   const trained = await trainTokenizer({ texts, vocabSize: 1000, ...options });
-  return trained.json.model as unknown as BpeModel;
+  return jsonOf(trained).model;
 }
 
 /** Texts in which few letters make many ties and overlaps. */
@@ -45,7 +51,7 @@ t.test("the merges are those of Python's tokenizers, and so are the ids", async 
     lines = expected.texts ?? lines;
     const { vocabSize, minFrequency } = expected;
     const trained = await trainTokenizer({ texts: lines, vocabSize, minFrequency });
-    const { merges, vocab } = trained.json.model as unknown as BpeModel;
+    const { merges, vocab } = jsonOf(trained).model;
     t.same(merges, expected.merges);
     t.equal(trained.vocabSize, expected.tokens);
     t.equal(Object.keys(vocab).length, expected.tokens);
@@ -144,7 +150,7 @@ t.test('the same texts in any order give the same files', () =>
           await trainTokenizer({ texts: lines, vocabSize: 300 }),
           await trainTokenizer({ texts: others, vocabSize: 300 }),
         ];
-        return JSON.stringify([a.json, a.config]) === JSON.stringify([b.json, b.config]);
+        return JSON.stringify(a.files) === JSON.stringify(b.files);
       },
     ),
     { numRuns: 50 },
@@ -177,18 +183,14 @@ t.test('special tokens', async (t) => {
 
   const specialTokens = ['[a]', '[ab]', '[a][c]'];
   const several = await trainTokenizer({ texts: ['[a][c] ab[ab]'], vocabSize: 300, specialTokens, minFrequency: 1 });
-  t.same(
-    (several.json.model as unknown as BpeModel).merges,
-    ['a b', '\u0120 ab'],
-    'where one begins another, the longer',
-  );
+  t.same(jsonOf(several).model.merges, ['a b', '\u0120 ab'], 'where one begins another, the longer');
   t.same(several.tokenizer().encode('[a][c][a][ab] ab'), [2, 0, 1, 260]);
   t.equal(several.tokenizer().eosTokenId, 0);
 
   const none = await trainTokenizer({ texts: ['low low'], vocabSize: 300, specialTokens: [] });
-  t.same(none.json.added_tokens, []);
+  t.same(jsonOf(none).added_tokens, []);
   t.equal(none.tokenizer().eosTokenId, undefined);
-  t.equal((none.json.model as unknown as BpeModel).vocab['!'], 0);
+  t.equal(jsonOf(none).model.vocab['!'], 0);
 
   // U+0120 is how the alphabet of bytes writes a space.
   const alike = await learn([' a a a', ' ab ab'], { specialTokens: ['\u0120a'] });
@@ -199,7 +201,7 @@ t.test('special tokens', async (t) => {
 t.test('fewer tokens than asked for', async (t) => {
   const trained = await trainTokenizer({ texts: ['abc', 'ab'], vocabSize: 5000 });
   t.equal(trained.vocabSize, 258);
-  t.same((trained.json.model as unknown as BpeModel).merges, ['a b']);
+  t.same(jsonOf(trained).model.merges, ['a b']);
   t.equal((await trainTokenizer({ texts: ['a'], vocabSize: 257 })).vocabSize, 257, 'bytes alone');
 });
 
@@ -212,13 +214,13 @@ t.test('files: saved, loaded, the same as from memory', async (t) => {
   const files = [join(folder, 'a.txt'), join(folder, 'b.txt')];
   const fromFiles = await trainTokenizer({ files, vocabSize: 600 });
   const fromTexts = await trainTokenizer({ texts: lines, vocabSize: 600 });
-  t.same(fromFiles.json, fromTexts.json);
+  t.same(fromFiles.files, fromTexts.files);
   t.ok((await trainTokenizer({ files: files[0] as string, vocabSize: 600 })).vocabSize > 257);
 
   const records = lines.map((body) => JSON.stringify({ body }));
   writeFileSync(join(folder, 'c.jsonl'), records.join('\n'));
   const fromRecords = await trainTokenizer({ files: [join(folder, '*.jsonl')], textField: 'body', vocabSize: 600 });
-  t.same(fromRecords.json, fromTexts.json, 'of JSON lines, the text alone');
+  t.same(fromRecords.files, fromTexts.files, 'of JSON lines, the text alone');
 
   const out = join(folder, 'deep', 'tokenizer');
   await fromFiles.save(out);
@@ -313,13 +315,15 @@ t.test('options that cannot be used', async (t) => {
     );
   await rejects({ vocabSize: 256 }, /vocabSize: expected at least 257: 256 bytes and the special tokens, received 256/);
   await rejects({ vocabSize: 300, specialTokens: Array.from({ length: 45 }, (_, i) => `<${i}>`) }, /at least 301/);
-  await rejects({}, /vocabSize: expected an integer from 256 to 1000000, received nothing/);
+  await rejects({}, /vocabSize: expected an integer from 1 to 1000000, received nothing/);
   await rejects({ vocabSize: 300.5 }, /vocabSize/);
   await rejects({ vocabSize: 300, minFrequency: 0 }, /minFrequency: expected an integer of at least 1/);
   await rejects({ vocabSize: 300, specialTokens: ['<s>', '<s>'] }, /each token once/);
   await rejects({ vocabSize: 300, specialTokens: ['a'] }, /more than one character/);
   await rejects({ vocabSize: 300, specialTokens: [''] }, /specialTokens/);
   await rejects({ vocabSize: 300, vocabsize: 300 }, /did you mean vocabSize/);
+  await rejects({ vocabSize: 300, type: 'word' }, /type: expected bpe or unigram|type/);
+  await rejects({ vocabSize: 300, byteFallback: true }, /byteFallback: expected nothing with the type bpe/);
   await rejects({ vocabSize: 300, files: ['a.txt'] }, /one of the two, received 'both'/);
   await rejects({ vocabSize: 300, texts: undefined }, /one of the two, received 'neither'/);
   await rejects({ vocabSize: 300, texts: undefined, files: [] }, /at least one file/);

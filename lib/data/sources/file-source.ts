@@ -1,29 +1,28 @@
 import { markFiles } from '../content-mark.js';
 import type { BlockOrigin, Json } from '../types.js';
 import type { OnBadRecord } from './bad-records.js';
-import { changed, type Input } from './input.js';
+import { changed } from './changed.js';
 import { LineInput } from './line-input.js';
 import { type Place, placesOf } from './names.js';
 import { ParquetInput } from './parquet-input.js';
-import { inChunks, type PlacedText, type TextChunk, type TextPosition, type TextSource } from './text-source.js';
+import { inChunks, type TextChunk, type TextPosition, type TextSource } from './text-source.js';
 
 /** How files are read. */
 export interface FileOptions {
   /** Field or column that holds the text, where there are fields. Default `text`. */
   textField?: string | undefined;
-  /** Hears of bad records, which are then left out. */
+  /** Hears of bad rows of Parquet files, which are then left out. Bad lines are for whoever reads the chunks. */
   onBad?: OnBadRecord;
 }
 
 /**
  * The texts of files, patterns, URLs and the standard input, one after the other (see `placesOf`). All is streamed: memory
- * is that of the longest line, or a row group of a Parquet file. A text that follows others in a file without fields belongs
- * to the file's one document; a record is a document of its own.
+ * is that of the longest line, or a row group of a Parquet file.
  */
 export class FileSource implements TextSource {
   readonly kind = 'files';
   private readonly places: readonly Place[];
-  private readonly inputs: readonly Input[];
+  private readonly inputs: readonly (LineInput | ParquetInput)[];
 
   /** @throws KotodamaError `ERR_IO`, `ERR_DATA` or `ERR_OPTIONS` for names that cannot be read, as `placesOf` says */
   constructor(names: readonly string[], { textField, onBad }: FileOptions = {}) {
@@ -31,7 +30,7 @@ export class FileSource implements TextSource {
     this.inputs = this.places.map((place) =>
       place.format === 'parquet'
         ? new ParquetInput(place.path, textField ?? 'text', onBad)
-        : new LineInput(place, textField ?? 'text', onBad),
+        : new LineInput(place, textField ?? 'text'),
     );
   }
 
@@ -39,7 +38,9 @@ export class FileSource implements TextSource {
     if (from.file >= this.inputs.length) throw changed(`There is no file number ${from.file + 1}`);
     for (const [file, input] of this.inputs.entries()) {
       if (file < from.file) continue;
-      yield* inChunks(file, endingDocument(input.read(file === from.file ? from.offset : 0)));
+      const offset = file === from.file ? from.offset : 0;
+      if (input instanceof ParquetInput) yield* inChunks(file, input.read(offset));
+      else for await (const lines of input.read(offset)) yield { ...lines, file };
     }
   }
 
@@ -71,28 +72,4 @@ export class FileSource implements TextSource {
     if (place === undefined || input === undefined) throw changed(`There is no file number ${file + 1}`);
     return { name: place.name, ...(await input.locate(offset)) };
   }
-}
-
-/** Notes that a document ends with the last of some texts. */
-async function* endingDocument(
-  batches: AsyncIterable<readonly PlacedText[]>,
-): AsyncGenerator<readonly PlacedText[], void> {
-  let last: PlacedText | undefined;
-  let failure: { cause: unknown } | undefined;
-  const iterator = batches[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const next = await iterator.next().catch((cause: unknown) => {
-        failure = { cause };
-      });
-      if (next === undefined || next.done === true) break;
-      const texts = last === undefined ? next.value : [last, ...next.value];
-      last = texts.at(-1);
-      if (texts.length > 1) yield texts.slice(0, -1);
-    }
-    if (last !== undefined) yield [{ ...last, endsDocument: last.endsDocument || failure === undefined }];
-  } finally {
-    await iterator.return?.();
-  }
-  if (failure !== undefined) throw failure.cause;
 }

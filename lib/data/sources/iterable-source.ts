@@ -54,7 +54,7 @@ export class IterableSource implements TextSource {
           { what: 'is not a string', expected: 'a string', received: describe(text) },
           this.onBad,
         );
-      } else if (index >= from) yield [{ text, offset: index, end: index + 1, endsDocument: true }];
+      } else if (index >= from) yield [{ text, offset: index, end: index + 1 }];
       index++;
     }
     if (index < from) {

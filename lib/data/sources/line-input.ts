@@ -1,53 +1,41 @@
 import { KotodamaError } from '../../errors.js';
-import { type OnBadRecord, reject } from './bad-records.js';
+import { changed } from './changed.js';
 import { compressionOf, MAGIC_BYTES, unpack } from './compression.js';
 import { readFileBytes } from './file-bytes.js';
-import { changed, type Input } from './input.js';
-import { countLines, cutLines, followedBy, skipBytes } from './lines.js';
+import { LineCounter } from './line-counter.js';
+import { chunkLines, countLines, followedBy, skipBytes } from './lines.js';
 import type { Place } from './names.js';
-import { jsonReader, type ReadRecord, readTextLine } from './records.js';
-import type { PlacedText } from './text-source.js';
+import type { LinesChunk } from './text-source.js';
 import { readUrlBytes } from './url-bytes.js';
 
 /** Bytes in which lines are counted to tell where a text is: some ten seconds. */
 const MOST_COUNTED = 16 * 2 ** 30;
 
-/** The texts in the lines of a file, a URL or the standard input, compressed or not. Offsets count bytes when unpacked. */
-export class LineInput implements Input {
+/** The lines of a file, a URL or the standard input, compressed or not. Offsets count bytes when unpacked. */
+export class LineInput {
   private readonly place: Place;
-  private readonly readRecord: ReadRecord;
-  private readonly onBad: OnBadRecord;
+  private readonly field: string;
   private begun = false;
   /** Where lines were counted last. */
   private counted = { offset: 0, lines: 0 };
 
-  constructor(place: Place, textField: string, onBad: OnBadRecord) {
+  constructor(place: Place, field: string) {
     this.place = place;
-    this.readRecord = place.format === 'jsonl' ? jsonReader(textField) : readTextLine;
-    this.onBad = onBad;
+    this.field = field;
   }
 
-  async *read(from: number): AsyncGenerator<readonly PlacedText[], void> {
+  /** The lines from an offset on, some at a time. Those before a failure come first. */
+  async *read(from: number): AsyncGenerator<Omit<LinesChunk, 'file'>, void> {
     const { bytes, linesBefore } = await this.openAt(from);
-    /** Lines of the whole before those at hand; counted when someone must know. */
-    let before = linesBefore;
-    const record = this.place.format === 'jsonl';
-    for await (const lines of cutLines(bytes, from)) {
-      let texts: PlacedText[] = [];
-      for (const [index, line] of lines.entries()) {
-        const text = this.readRecord(line);
-        const { offset, end } = line;
-        if (typeof text === 'string') texts.push({ text, offset, end, endsDocument: record });
-        else if (text !== undefined) {
-          if (this.onBad === undefined && texts.length > 0) yield texts;
-          if (before === undefined) before = await this.countLines(from);
-          texts = this.onBad === undefined ? [] : texts;
-          reject(`${this.place.name}, line ${before + index + 1},`, text, this.onBad);
-        }
-      }
-      if (before !== undefined) before += lines.length;
-      if (texts.length > 0) yield texts;
-    }
+    const { name, format } = this.place;
+    const counter = new LineCounter(name, linesBefore, () => this.countLines(from));
+    const common = {
+      kind: 'lines',
+      format: format === 'jsonl' ? 'jsonl' : 'text',
+      field: this.field,
+      counter,
+    } as const;
+    for await (const lines of chunkLines(bytes, from)) yield { ...common, ...lines };
   }
 
   /** The bytes from the line at `from` on, and the number of lines before it where that is known. */

@@ -1,60 +1,131 @@
-/** A line as its bytes. */
-export interface Line {
-  /** Without the `\n` at its end; undefined when there are more than {@link MAX_LINE}. */
-  bytes: Buffer | undefined;
-  /** Offset of its first byte. */
+/** Some whole lines as their bytes, or the place of a line that is too long. */
+export interface LineBytes {
+  /** The lines with their line ends, in memory of their own; only the last line of all may have none. */
+  bytes: Uint8Array<ArrayBuffer>;
+  /** Offset of the first byte. */
   offset: number;
   /** Offset of what follows. */
   end: number;
-  /** Whether a `\n` ended it: only the last line may have none. */
-  ended: boolean;
+  /** True for a single line of more than {@link MAX_LINE} bytes, which are not kept. */
+  tooLong: boolean;
 }
 
 /** Bytes of the longest line that is read. A decompressed bomb has no line ends, and must not fill the memory. */
 export const MAX_LINE = 64 * 1024 * 1024;
 
+/** Little enough to encode in some milliseconds, enough to make a trip to a worker worth it. */
+const CHUNK_BYTES = 64 * 1024;
+
 const NEWLINE = 0x0a;
 
 /**
- * Cuts bytes into lines, as many at a time as a piece of the bytes holds.
+ * Gathers bytes into chunks of whole lines, of about {@link CHUNK_BYTES} unless a line is longer. When the bytes fail, the
+ * whole lines before the failure come first.
  *
- * @param pieces the bytes from the beginning of a line on; the pieces must not be changed afterwards
+ * @param pieces the bytes from the beginning of a line on
  * @param from offset of that line
  */
-export async function* cutLines(pieces: AsyncIterable<Uint8Array>, from: number): AsyncGenerator<Line[], void> {
-  let offset = from;
-  /** What was read of the line at `offset`. */
-  let parts: Uint8Array[] = [];
-  let length = 0;
-  const take = (part: Uint8Array, ended: boolean): Line => {
-    add(part);
-    const bytes = length > MAX_LINE ? undefined : parts.length === 1 ? bufferOf(part) : Buffer.concat(parts, length);
-    const line = { bytes, offset, end: offset + length + (ended ? 1 : 0), ended };
-    offset = line.end;
-    parts = [];
-    length = 0;
-    return line;
-  };
-  const add = (part: Uint8Array) => {
-    length += part.length;
-    if (length > MAX_LINE) parts = [];
-    else parts.push(part);
-  };
-  for await (const piece of pieces) {
-    const lines: Line[] = [];
-    let start = 0;
-    for (let end = piece.indexOf(NEWLINE); end >= 0; end = piece.indexOf(NEWLINE, start)) {
-      lines.push(take(piece.subarray(start, end), true));
-      start = end + 1;
+export async function* chunkLines(pieces: AsyncIterable<Uint8Array>, from: number): AsyncGenerator<LineBytes, void> {
+  const gathered = new LineBuffer(from);
+  const iterator = pieces[Symbol.asyncIterator]();
+  let failure: { cause: unknown } | undefined;
+  try {
+    for (;;) {
+      // `yield` must not be inside what notes the failure.
+      const next = await iterator.next().catch((cause: unknown) => {
+        failure = { cause };
+      });
+      if (next === undefined || next.done === true) break;
+      for (let rest = next.value; rest.length > 0; ) {
+        rest = gathered.add(rest);
+        const lines = gathered.take();
+        if (lines !== undefined) yield lines;
+      }
     }
-    if (start < piece.length) add(piece.subarray(start));
-    if (lines.length > 0) yield lines;
+    const last = failure === undefined ? gathered.takeAll() : gathered.takeWhole();
+    if (last !== undefined) yield last;
+  } finally {
+    await iterator.return?.();
   }
-  if (length > 0) yield [take(new Uint8Array(0), false)];
+  if (failure !== undefined) throw failure.cause;
 }
 
-function bufferOf(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+/** Bytes that wait for the end of their line. */
+class LineBuffer {
+  private offset: number;
+  private buffer = new Uint8Array(CHUNK_BYTES);
+  private used = 0;
+  /** Bytes of a line that is too long; they are not in the buffer. */
+  private dropped = 0;
+  /** Whether the line that is dropped has ended. */
+  private complete = false;
+
+  constructor(from: number) {
+    this.offset = from;
+  }
+
+  /** Adds the first bytes of a piece and gives the others. */
+  add(piece: Uint8Array): Uint8Array {
+    if (this.dropped > 0) {
+      const end = piece.indexOf(NEWLINE) + 1;
+      this.complete = end > 0;
+      const taken = this.complete ? end : piece.length;
+      this.dropped += taken;
+      return piece.subarray(taken);
+    }
+    const taken = piece.subarray(0, this.buffer.length - this.used);
+    this.buffer.set(taken, this.used);
+    this.used += taken.length;
+    return piece.subarray(taken.length);
+  }
+
+  /** The lines gathered so far if the buffer is full. */
+  take(): LineBytes | undefined {
+    if (this.complete) return this.takeDropped();
+    if (this.used < this.buffer.length) return undefined;
+    const lines = this.takeWhole();
+    if (lines !== undefined || this.dropped > 0) return lines;
+    if (this.used > MAX_LINE) {
+      this.dropped = this.used;
+      this.used = 0;
+      this.buffer = new Uint8Array(CHUNK_BYTES);
+      return undefined;
+    }
+    const longer = new Uint8Array(Math.min(2 * this.buffer.length, MAX_LINE + 1));
+    longer.set(this.buffer);
+    this.buffer = longer;
+    return undefined;
+  }
+
+  /** The lines that have ended. */
+  takeWhole(): LineBytes | undefined {
+    const end = this.buffer.subarray(0, this.used).lastIndexOf(NEWLINE) + 1;
+    return end === 0 ? undefined : this.cut(end);
+  }
+
+  /** All that there is; the last line need not have ended. */
+  takeAll(): LineBytes | undefined {
+    if (this.dropped > 0) return this.takeDropped();
+    return this.used === 0 ? undefined : this.cut(this.used);
+  }
+
+  private takeDropped(): LineBytes {
+    const { offset, dropped } = this;
+    this.offset += dropped;
+    this.dropped = 0;
+    this.complete = false;
+    return { bytes: new Uint8Array(0), offset, end: this.offset, tooLong: true };
+  }
+
+  private cut(end: number): LineBytes {
+    const { buffer, offset } = this;
+    const rest = buffer.subarray(end, this.used);
+    this.buffer = new Uint8Array(Math.max(CHUNK_BYTES, 2 * rest.length));
+    this.buffer.set(rest);
+    this.used = rest.length;
+    this.offset += end;
+    return { bytes: buffer.subarray(0, end), offset, end: this.offset, tooLong: false };
+  }
 }
 
 /** Line ends in some bytes. */

@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, KotodamaError, messageOf } from '../../errors.js';
 import { type OnBadRecord, reject } from './bad-records.js';
-import type { Input } from './input.js';
 import type { ParquetRows } from './parquet-texts.js';
 import type { PlacedText } from './text-source.js';
 
@@ -24,7 +23,7 @@ const HEAP = 3072;
  * The texts in a column of a Parquet file; offsets count rows. A thread decodes the row groups: one takes long, and a
  * hostile one ends the thread rather than the process.
  */
-export class ParquetInput implements Input {
+export class ParquetInput {
   private readonly path: string;
   private readonly column: string;
   private readonly onBad: OnBadRecord;
@@ -35,6 +34,7 @@ export class ParquetInput implements Input {
     this.onBad = onBad;
   }
 
+  /** The texts from a row on, some at a time. Those before a failure come first. */
   async *read(from: number): AsyncGenerator<readonly PlacedText[], void> {
     const request: ParquetRequest = { path: this.path, column: this.column, from };
     const worker = new Worker(new URL('./parquet-worker.js', import.meta.url), {
@@ -73,7 +73,7 @@ export class ParquetInput implements Input {
     for (const [index, text] of texts.entries()) {
       const offset = row + index;
       if (typeof text === 'string') {
-        placed.push({ text, offset, end: offset + 1, endsDocument: true });
+        placed.push({ text, offset, end: offset + 1 });
         continue;
       }
       if (this.onBad === undefined && placed.length > 0) yield placed;

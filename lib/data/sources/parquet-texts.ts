@@ -13,7 +13,7 @@ import { parquetHeader } from 'hyparquet/src/column.js';
 import { type Compressors, compressors } from 'hyparquet-compressors';
 import { alternatives, describe } from '../../validate.js';
 import type { Problem } from './bad-records.js';
-import { changed } from './input.js';
+import { changed } from './changed.js';
 import { checkText } from './records.js';
 
 /** Some rows that follow each other. */

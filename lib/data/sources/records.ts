@@ -2,35 +2,51 @@ import { messageOf } from '../../errors.js';
 import { describe } from '../../validate.js';
 import type { Problem } from './bad-records.js';
 import { hexadecimal } from './compression.js';
-import { type Line, MAX_LINE } from './lines.js';
+import { MAX_LINE } from './lines.js';
+import type { TextVisitor } from './read-chunk.js';
 import { firstBadByte } from './utf8.js';
 
-/** The text of a line, what is wrong with it, or undefined for a line that holds no record. */
-export type ReadRecord = (line: Line) => string | Problem | undefined;
+/** A line among others. */
+export interface Line {
+  bytes: Buffer;
+  start: number;
+  /** Where its line end is, or the bytes end. */
+  end: number;
+  /** Whether a `\n` ended it: only the last line of all may have none. */
+  ended: boolean;
+  /** Of its first byte, in its file. */
+  offset: number;
+  /** Whether all of the bytes are known to be UTF-8. */
+  wellFormed: boolean;
+}
+
+/** Hands the text of a line to a visitor, if it holds one, or says what is wrong with it. */
+export type ReadLine = (line: Line, visitor: TextVisitor) => Problem | undefined;
 
 const CARRIAGE_RETURN = 0x0d;
 const BYTE_ORDER_MARK = '\ufeff';
 
 /** A line is a text, without the `\n` or `\r\n` at its end. All else is text, a byte order mark too, as Python has it. */
-export function readTextLine({ bytes, offset, ended }: Line): string | Problem {
-  if (bytes === undefined) return TOO_LONG;
-  const bad = firstBadByte(bytes);
-  if (bad >= 0) return notUtf8(bytes, offset, bad);
-  const end = ended && bytes.at(-1) === CARRIAGE_RETURN ? bytes.length - 1 : bytes.length;
-  return bytes.toString('utf8', 0, end);
+export function readTextLine(line: Line, visitor: TextVisitor): Problem | undefined {
+  const { bytes, start, end, ended, offset } = line;
+  const problem = malformed(line);
+  if (problem !== undefined) return problem;
+  const carriage = ended && end > start && bytes[end - 1] === CARRIAGE_RETURN;
+  visitor.utf8(bytes, start, carriage ? end - 1 : end, offset);
+  return undefined;
 }
 
 /**
  * A line is a JSON object (RFC 8259) with the text as a string in one of its fields. Lines of nothing but white space are
  * passed over, and so is a byte order mark at the beginning.
  */
-export function jsonReader(field: string): ReadRecord {
-  return ({ bytes, offset }) => {
-    if (bytes === undefined) return TOO_LONG;
-    const bad = firstBadByte(bytes);
-    if (bad >= 0) return notUtf8(bytes, offset, bad);
-    const line = bytes.toString('utf8');
-    const json = offset === 0 && line.startsWith(BYTE_ORDER_MARK) ? line.slice(1) : line;
+export function jsonReader(field: string): ReadLine {
+  return (line, visitor) => {
+    const problem = malformed(line);
+    if (problem !== undefined) return problem;
+    const { bytes, start, end, offset } = line;
+    const content = bytes.toString('utf8', start, end);
+    const json = offset === 0 && content.startsWith(BYTE_ORDER_MARK) ? content.slice(1) : content;
     if (/^[ \t\r]*$/.test(json)) return undefined;
     let record: unknown;
     try {
@@ -42,7 +58,10 @@ export function jsonReader(field: string): ReadRecord {
       return { what: 'is not a record', expected: 'a JSON object', received: describe(record) };
     }
     const value = Object.hasOwn(record, field) ? (record as { [key: string]: unknown })[field] : undefined;
-    return checkText(value, field, () => Object.keys(record));
+    const text = checkText(value, field, () => Object.keys(record));
+    if (typeof text !== 'string') return text;
+    visitor.text(text, offset);
+    return undefined;
   };
 }
 
@@ -69,12 +88,20 @@ export function checkText(value: unknown, field: string, fields: () => string[])
   };
 }
 
-const TOO_LONG: Problem = {
+/** The problem of a line that was not kept. */
+export const TOO_LONG: Problem = {
   what: 'is too long a line',
   expected: `at most ${MAX_LINE} bytes`,
   received: 'more',
   hint: 'cut it into several lines; a line end is \\n or \\r\\n, not \\r alone',
 };
+
+function malformed({ bytes, start, end, offset, wellFormed }: Line): Problem | undefined {
+  if (wellFormed) return undefined;
+  const line = bytes.subarray(start, end);
+  const bad = firstBadByte(line);
+  return bad < 0 ? undefined : notUtf8(line, offset, bad);
+}
 
 function notUtf8(bytes: Uint8Array, offset: number, bad: number): Problem {
   const found = bytes.subarray(bad, bad + 4);

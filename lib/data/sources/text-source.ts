@@ -1,4 +1,6 @@
 import type { BlockOrigin, Json } from '../types.js';
+import type { LineCounter } from './line-counter.js';
+import type { LineBytes } from './lines.js';
 
 /** Where a text begins. */
 export interface TextPosition {
@@ -8,26 +10,41 @@ export interface TextPosition {
   offset: number;
 }
 
-/** Some texts that follow each other. */
-export interface TextChunk {
-  texts: string[];
+/** Lines as they were read; each is a text or a record that holds one. */
+export interface LinesChunk extends LineBytes {
+  kind: 'lines';
   /** The file they are from. */
   file: number;
+  format: 'text' | 'jsonl';
+  /** Field of the records that holds the text. */
+  field: string;
+  /** Knows the numbers of the lines; whoever has read them tells it. */
+  counter: LineCounter;
+}
+
+/** Texts that follow each other. Each is a document. */
+export interface TextsChunk {
+  kind: 'texts';
+  file: number;
+  texts: string[];
   /** Offset of each text. */
   offsets: number[];
   /** Offset of what follows the last one. */
   end: number;
-  /** Of each text, whether a document ends with it. */
-  endsDocument: boolean[];
+}
+
+/** Some texts of one file, in a form that can be handed to another thread. */
+export type TextChunk = LinesChunk | TextsChunk;
+
+/** Whether each text of a chunk is a document. Otherwise all lines of its file are one. */
+export function areDocuments(chunk: TextChunk): boolean {
+  return chunk.kind === 'texts' || chunk.format === 'jsonl';
 }
 
 /** Texts in a fixed order. */
 export interface TextSource {
   readonly kind: 'files' | 'texts';
-  /**
-   * The texts from a position on, in chunks of about {@link CHUNK_SIZE}. When the source fails, what came before the
-   * failure comes first.
-   */
+  /** The texts from a position on. When the source fails, what came before the failure comes first. */
   read(from: TextPosition): AsyncGenerator<TextChunk, void, undefined>;
   /** Names a file in a saved state, so that a state that meets other files is noticed. */
   mark(file: number): string;
@@ -37,10 +54,10 @@ export interface TextSource {
   identity(): Promise<{ [key: string]: Json }>;
 }
 
-/** UTF-16 units in a chunk: little enough to encode in some milliseconds, enough to make a trip to a worker worth it. */
+/** UTF-16 units in a chunk of texts. */
 const CHUNK_SIZE = 16_384;
 
-/** What an empty text counts for, so that a million empty lines are not one chunk. */
+/** What an empty text counts for, so that a million empty ones are not one chunk. */
 const TEXT_OVERHEAD = 16;
 
 /** A text with its place, as a source reads it. */
@@ -49,15 +66,14 @@ export interface PlacedText {
   offset: number;
   /** Offset of what follows. */
   end: number;
-  endsDocument: boolean;
 }
 
 /** Gathers the texts of one file into chunks. */
 export async function* inChunks(
   file: number,
   batches: AsyncIterable<readonly PlacedText[]>,
-): AsyncGenerator<TextChunk, void> {
-  let chunk: TextChunk | undefined;
+): AsyncGenerator<TextsChunk, void> {
+  let chunk: TextsChunk | undefined;
   let size = 0;
   let failure: { cause: unknown } | undefined;
   // A failure must not swallow the texts before it, and `yield` must not be inside the `try` that notes it.
@@ -68,11 +84,10 @@ export async function* inChunks(
         failure = { cause };
       });
       if (next === undefined || next.done === true) break;
-      for (const { text, offset, end, endsDocument } of next.value) {
-        chunk ??= { texts: [], file, offsets: [], end, endsDocument: [] };
+      for (const { text, offset, end } of next.value) {
+        chunk ??= { kind: 'texts', file, texts: [], offsets: [], end };
         chunk.texts.push(text);
         chunk.offsets.push(offset);
-        chunk.endsDocument.push(endsDocument);
         chunk.end = end;
         size += text.length + TEXT_OVERHEAD;
         if (size >= CHUNK_SIZE) {

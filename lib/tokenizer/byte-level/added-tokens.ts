@@ -5,8 +5,9 @@ interface Added {
 
 /** Texts that become one id wherever they stand, such as `<|endoftext|>`. */
 export class AddedTokens {
-  /** Id of what {@link match} found. */
+  /** Id and bytes of what {@link find} found. */
   id = 0;
+  length = 0;
   /** By first byte, the longest first. */
   private readonly byFirst: (readonly Added[] | undefined)[] = new Array(256).fill(undefined);
 
@@ -20,14 +21,21 @@ export class AddedTokens {
     }
   }
 
-  /** End of the longest one that begins at `start`, whose id is then in {@link id}; `start` if there is none. */
-  match(text: Uint8Array, start: number, end: number): number {
-    const candidates = this.byFirst[text[start]!];
-    if (candidates === undefined) return start;
-    const found = candidates.find(({ bytes }) => startsWith(text, start, end, bytes));
-    if (found === undefined) return start;
-    this.id = found.id;
-    return start + found.bytes.length;
+  /**
+   * Where in `text[start..end)` the first of them begins, the longest one if there are several; `end` if there is none. What
+   * it is stands in {@link id} and {@link length}.
+   */
+  find(text: Uint8Array, start: number, end: number): number {
+    for (let at = start; at < end; at++) {
+      const candidates = this.byFirst[text[at]!];
+      if (candidates === undefined) continue;
+      const found = candidates.find(({ bytes }) => startsWith(text, at, end, bytes));
+      if (found === undefined) continue;
+      this.id = found.id;
+      this.length = found.bytes.length;
+      return at;
+    }
+    return end;
   }
 }
 

@@ -21,12 +21,12 @@ export interface ByteLevelVocabulary {
  * length takes time in proportion to it.
  */
 export class ByteLevelEncoder {
-  private readonly added: AddedTokens | undefined;
+  private readonly added: AddedTokens;
   private readonly merger: Merger;
   private readonly scanner = new PreTokenScanner();
   private readonly memory = new PreTokenMemory();
 
-  private constructor(byteIds: Int32Array, merges: readonly Merge[], added: AddedTokens | undefined) {
+  private constructor(byteIds: Int32Array, merges: readonly Merge[], added: AddedTokens) {
     this.added = added;
     this.merger = new Merger(new MergeTable(merges), byteIds);
   }
@@ -45,23 +45,17 @@ export class ByteLevelEncoder {
       if (left === undefined || right === undefined || result === undefined) return undefined;
       pairs.push({ left, right, result });
     }
-    const texts = added.filter(([text]) => text !== '');
-    return new ByteLevelEncoder(byteIds, pairs, texts.length === 0 ? undefined : new AddedTokens(texts));
+    return new ByteLevelEncoder(byteIds, pairs, new AddedTokens(added.filter(([text]) => text !== '')));
   }
 
   /** Adds the ids of `text[start..end)`, which must be well-formed UTF-8. */
   encode(text: Uint8Array, start: number, end: number, ids: IdBuffer): void {
     const { added } = this;
     let from = start;
-    if (added !== undefined) {
-      for (let at = start; at < end; at++) {
-        const after = added.match(text, at, end);
-        if (after === at) continue;
-        this.encodeSection(text, from, at, ids);
-        ids.add(added.id);
-        from = after;
-        at = after - 1;
-      }
+    for (let at = added.find(text, from, end); at < end; at = added.find(text, from, end)) {
+      this.encodeSection(text, from, at, ids);
+      ids.add(added.id);
+      from = at + added.length;
     }
     this.encodeSection(text, from, end, ids);
   }

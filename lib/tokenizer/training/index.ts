@@ -1,2 +1,3 @@
 export type { TokenizerProgress, TrainTokenizerOptions } from './options.js';
-export { type TrainedTokenizer, trainTokenizer } from './train-tokenizer.js';
+export { trainTokenizer } from './train-tokenizer.js';
+export { TrainedTokenizer } from './trained-tokenizer.js';
