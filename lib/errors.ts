@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'ERR_NATIVE' // the native addon cannot be loaded
   | 'ERR_NON_FINITE' // a loss or a gradient is NaN or infinite
   | 'ERR_OPTIONS' // options are missing, contradictory or out of range
+  | 'ERR_SPIKE' // a loss or a gradient is far above the last ones
   | 'ERR_TOKENIZER'; // a tokenizer file is malformed or does not fit
 
 /** What a {@link KotodamaError} knows beside its message. */

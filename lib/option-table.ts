@@ -16,7 +16,7 @@ export type OptionSpec = {
   fixed?: boolean;
 } & (
   | { kind: 'integer' | 'number'; range: Range }
-  | { kind: 'boolean' | 'string' | 'strings' }
+  | { kind: 'boolean' | 'string' | 'strings' | 'duration' }
   | { kind: 'choice'; choices: readonly [string, ...string[]] }
 );
 
@@ -36,6 +36,8 @@ export function readOption(reader: OptionReader, name: string, spec: OptionSpec)
       return reader.choice(name, spec.choices);
     case 'string':
       return reader.string(name);
+    case 'duration':
+      return reader.duration(name);
     case 'strings':
       return reader.strings(name);
   }

@@ -117,6 +117,15 @@ export class OptionReader {
     return this.read(name, 'a string that is not empty', holds, { placeholder: '', fallback });
   }
 
+  /** Seconds above 0, as a number, or as text with units: `8h`, `1h30m`, `45s`, `2d`. */
+  duration(name: string): number;
+  duration<F>(name: string, fallback: F): number | F;
+  duration<F>(name: string, ...fallback: F[]): number | F {
+    const holds = (value: unknown) => Number.isFinite(secondsOf(value)) && secondsOf(value) > 0;
+    const given = this.read(name, 'a time such as 8h, 1h30m or 45s', holds, { placeholder: Number.NaN, fallback });
+    return this.values[name] === undefined ? given : secondsOf(given);
+  }
+
   /** A list of at least one string, none of them empty. */
   strings(name: string): string[];
   strings<F>(name: string, fallback: F): string[] | F;
@@ -162,6 +171,18 @@ export class OptionReader {
     this.problems.add(this.label(name), expected, value === undefined ? 'nothing' : describe(value), rest.hint);
     return rest.placeholder;
   }
+}
+
+const UNIT_SECONDS: Record<string, number> = { d: 86_400, h: 3_600, m: 60, s: 1 };
+
+/** Numbers stay; text is a sum of numbers with units, from the largest to the smallest. NaN for anything else. */
+function secondsOf(value: unknown): number {
+  if (typeof value === 'number') return value;
+  if (typeof value !== 'string' || !/^(?=.)(\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?$/.test(value)) {
+    return Number.NaN;
+  }
+  const parts = value.matchAll(/([\d.]+)([dhms])/g);
+  return [...parts].reduce((sum, [, count, unit]) => sum + Number(count) * (UNIT_SECONDS[unit as string] as number), 0);
 }
 
 /** A value as a message shows it: short, and unmistakable about its type. */

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { CounterRandom, type RandomIntegers } from '../data/random.js';
-import { PACKAGE_ROOT } from './version.js';
+import { PACKAGE_ROOT } from '../version.js';
 
 /** What the demo learns and what it keeps aside, in all languages of `demo/languages.json`. */
 export interface DemoTexts {

@@ -4,11 +4,11 @@ import { GPT2 } from '../model/gpt2.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { holdsRun } from '../train/run-folder.js';
 import { OptionReader } from '../validate.js';
+import { PACKAGE_ROOT } from '../version.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { inManyOrders, readDemoTexts } from './demo-text.js';
 import { DEMO_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
 import { runTrain } from './train.js';
-import { PACKAGE_ROOT } from './version.js';
 
 interface DemoArguments {
   out?: string;

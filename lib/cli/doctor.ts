@@ -3,9 +3,9 @@ import { messageOf } from '../errors.js';
 import { type NativeDevice, native } from '../native.js';
 import { bytes } from '../report/format.js';
 import { OptionReader } from '../validate.js';
+import { packageVersion } from '../version.js';
 import type { Command } from './command.js';
 import { DOCTOR_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
-import { packageVersion } from './version.js';
 
 /** What a report of a fault should hold. */
 interface Findings {

@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 import { KotodamaError, messageOf } from '../errors.js';
 import { nearest } from '../validate.js';
+import { packageVersion } from '../version.js';
 import { addTokensCommand } from './add-tokens.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
+import { compare } from './compare.js';
 import { dashboard } from './dashboard.js';
 import { demo } from './demo.js';
 import { doctor } from './doctor.js';
@@ -16,7 +18,6 @@ import { report } from './report.js';
 import { tokenize } from './tokenize.js';
 import { train } from './train.js';
 import { trainTokenizerCommand } from './train-tokenizer.js';
-import { packageVersion } from './version.js';
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   'train-tokenizer': trainTokenizerCommand,
@@ -28,6 +29,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   export: exportCommand,
   report,
   dashboard,
+  compare,
   'inspect-data': inspectData,
   tokenize,
   doctor,

@@ -255,6 +255,11 @@ export const TOKENIZE_OPTIONS = {
   numWorkers: { kind: 'integer', range: { min: 0 }, derived: 'one for each core', help: 'threads that tokenize' },
 } as const satisfies OptionTable;
 
+/** `kotodama compare` */
+export const COMPARE_OPTIONS = {
+  json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
+} as const satisfies OptionTable;
+
 /** `kotodama doctor` */
 export const DOCTOR_OPTIONS = {
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },

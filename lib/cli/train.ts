@@ -34,7 +34,6 @@ import {
   TRAIN_OPTIONS,
 } from './options.js';
 import { runTrainer } from './session.js';
-import { packageVersion } from './version.js';
 
 /** The options of `kotodama train`, checked. */
 interface TrainArguments {
@@ -80,10 +79,10 @@ export const train: Command = {
   ],
   async run(words) {
     const { out, json, end } = await runTrain(words);
-    const aborted = end.reason === 'aborted';
-    const next = aborted ? `train --resume --out ${out}` : `generate --model ${out} --prompt "..."`;
+    const unfinished = end.reason === 'aborted' || end.reason === 'maxTime';
+    const next = unfinished ? `train --resume --out ${out}` : `generate --model ${out} --prompt "..."`;
     if (!json) process.stderr.write(`next: kotodama ${next}\n`);
-    return aborted ? EXIT_INTERRUPTED : 0;
+    return end.reason === 'aborted' ? EXIT_INTERRUPTED : 0;
   },
 };
 
@@ -203,8 +202,6 @@ async function makeTrainer(
     resume,
     seed,
     configuration: {
-      kotodama: packageVersion(),
-      node: process.version,
       options: recordOf({ ...options, blockSize }, model.config),
     },
   });

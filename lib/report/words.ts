@@ -56,7 +56,12 @@ export function sampleText(event: SampleEvent): string {
 /** What the run came to, and where everything is. */
 export function summary(event: EndEvent, run: RunRecord): string[] {
   const { start } = run.now;
-  const done = event.reason === 'completed' ? 'done' : 'stopped';
+  const done = {
+    completed: 'done',
+    aborted: 'stopped',
+    maxTime: 'the time is up: stopped',
+    patience: 'evaluations get no better: stopped',
+  }[event.reason];
   const lines = [
     `${done} at step ${event.step} after ${duration(event.seconds)}, ${count(event.tokens)} tokens` +
       (event.loss === null ? '' : `, loss ${event.loss.toFixed(4)}`) +

@@ -6,6 +6,7 @@ import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { copyIntoFolder, ioError, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
 import type { StreamPosition } from './batch-stream.js';
+import type { SpikeWindows } from './spike-guard.js';
 
 /** Raised when a reader of old checkpoints must know about a change. */
 export const STATE_VERSION = 1;
@@ -35,8 +36,18 @@ export interface TrainerState {
   evaluation: { step: number; loss: number } | null;
   /** Peak learning rate that replaced the option's during the run; absent or null when none did. */
   peakLearningRate?: number | null;
+  /** The one with the lowest loss, and how many came after it. */
+  best: { step: number; loss: number; since: number } | null;
+  /** What the step still owes: an interrupted run does it when it is continued. */
+  owed: ('eval' | 'sample')[];
+  /** Updates left out since the last one. */
+  skipped: number;
+  /** Losses and gradient norms of the last steps. */
+  spikes: SpikeWindows;
   /** Every training option as resolved. */
   options: { [key: string]: Json };
+  /** What computed it. */
+  device: string;
   /** What a resumed run must have in common with this one. */
   identity: { [key: string]: Json };
 }

@@ -111,7 +111,7 @@ export interface CheckpointEvent {
   pausedSeconds: number;
 }
 
-/** Something went wrong and the run goes on. */
+/** Something went wrong and the run goes on: a checkpoint could not be saved, an update was skipped, a loss jumped. */
 export interface WarningEvent {
   type: 'warning';
   step: number;
@@ -124,7 +124,8 @@ export interface WarningEvent {
 export interface EndEvent {
   type: 'end';
   step: number;
-  reason: 'completed' | 'aborted';
+  /** `aborted`: a signal; `maxTime`, `patience`: see the options of these names. */
+  reason: 'completed' | 'aborted' | 'maxTime' | 'patience';
   /** Loss of the last step; null when no step was taken. */
   loss: number | null;
   /** The last validation loss, or null. */
@@ -134,6 +135,8 @@ export interface EndEvent {
   seconds: number;
   /** The newest checkpoint, or null. */
   checkpoint: string | null;
+  /** The evaluation with the lowest loss, over all starts of the run. */
+  best: { step: number; loss: number } | null;
 }
 
 /** What a training run tells: plain JSON, one line each in `metrics.jsonl`. */

@@ -1,33 +1,63 @@
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
+import { leaves, plain } from '../json.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { BatchSource } from './batch-stream.js';
+import type { TrainerState } from './checkpoint.js';
+import type { TrainingOptions } from './options.js';
 
 /** What makes a run itself: a resumed one must have the same. */
-export function identityOf(
+export async function identityOf(
   model: GPT2,
   tokenizer: string,
-  { batchSize, blockSize }: BatchSource,
+  train: BatchSource,
   gradAccum: number,
-): { [key: string]: Json } {
+): Promise<{ [key: string]: Json }> {
+  const { batchSize, blockSize } = train;
   const { vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop } = model.config;
   return {
     ...{ vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop },
     ...{ precision: model.precision, batchSize, blockSize, gradAccum, tokenizer },
+    data: (await train.identity?.()) ?? null,
   };
 }
 
 /** @throws KotodamaError `ERR_CHECKPOINT` that lists what differs between the run in `out` and the one at hand. */
 export function checkIdentity(out: string, before: { [key: string]: Json }, now: { [key: string]: Json }): void {
-  const different = Object.keys(now).filter((key) => now[key] !== before[key]);
+  // An older release may have known less.
+  const known = Object.fromEntries(Object.entries(now).filter(([key]) => key in before));
+  const [old, found] = [leaves(before), leaves(known)];
+  const names = new Set([...found.keys(), ...[...old.keys()].filter((name) => rootOf(name) in known)]);
+  const different = [...names].filter((name) => old.get(name) !== found.get(name));
   if (different.length === 0) return;
-  const lines = different.map((key) => `  ${key}: ${before[key]} in the run, ${now[key]} now`);
+  const show = (value: Json | undefined) => (value === undefined ? 'nothing' : String(value));
+  const lines = different.map((name) => `  ${name}: ${show(old.get(name))} in the run, ${show(found.get(name))} now`);
   throw new KotodamaError('ERR_CHECKPOINT', `The run in ${out} is another one:\n${lines.join('\n')}`, {
     hint: 'give the same values as before, or choose another folder',
   });
 }
 
-/** A copy without `undefined`, which JSON does not know. */
-export function plain(value: object): { [key: string]: Json } {
-  return JSON.parse(JSON.stringify(value));
+/** Options that decide the numbers of a step. A longer run, or one that saves more often, is still the same one. */
+const DECIDING = [
+  ...(['lr', 'minLr', 'warmupSteps', 'schedule', 'weightDecay', 'beta1', 'beta2', 'eps', 'gradClip'] as const),
+  ...(['nonFinite', 'spikes', 'spikeSigma', 'spikeWindow', 'freeze'] as const),
+];
+
+/** What a person should know who continues a run in another way than it was begun. */
+export function changes(before: TrainerState, device: string, options: TrainingOptions): string[] {
+  const now = plain(options);
+  const different = DECIDING.filter(
+    (name) => JSON.stringify(before.options[name] ?? null) !== JSON.stringify(now[name] ?? null),
+  );
+  const show = (name: string) => `${name} ${before.options[name] ?? 'unset'} before, ${now[name] ?? 'unset'} now`;
+  return [
+    ...(different.length === 0 ? [] : [`the run goes on with other options: ${different.map(show).join('; ')}`]),
+    ...(before.device === device
+      ? []
+      : [`the run was computed by ${before.device}, and now by ${device}: numbers may differ in their last digits`]),
+  ];
+}
+
+function rootOf(name: string): string {
+  return name.split('.', 1)[0] as string;
 }

@@ -1,6 +1,7 @@
 import { type OptionSpec, readOption } from '../option-table.js';
 import type { OptionReader } from '../validate.js';
 import { needsTotalSteps, SCHEDULES, type ScheduleName } from './schedule.js';
+import { SPIKE_POLICIES, type SpikePolicy } from './spike-guard.js';
 
 /** How long, how fast and how carefully a model is trained. */
 export interface TrainingOptions {
@@ -42,8 +43,28 @@ export interface TrainingOptions {
   histogramEvery: number;
   /** Steps between two checkpoints; 0 saves at the end alone. Default 500. */
   saveEvery: number;
-  /** Checkpoints kept. Default 3. */
+  /** Checkpoints kept, beside the best one by evaluation loss. Default 3. */
   keep: number;
+  /**
+   * What is done when a loss or a gradient is no number; the update is never applied. `stop` ends the run with the blocks
+   * and their places named; `skip` goes on with the next blocks. Default `stop`.
+   */
+  nonFinite: 'stop' | 'skip';
+  /** What is done when a loss or a gradient norm is far above the last ones. Default `log`. */
+  spikes: SpikePolicy;
+  /** Standard deviations above the mean that make a spike. Default 6. */
+  spikeSigma: number;
+  /** Steps that mean and deviation are taken over. Default 128. */
+  spikeWindow: number;
+  /** Updates skipped in a row before the run stops. Default 10. */
+  maxSkips: number;
+  /** Seconds after which no step is begun: the run is saved and ends. Of each start. Default: none. */
+  maxTime: number | undefined;
+  /**
+   * The run ends after this many evaluations in a row without a new lowest loss; 0 never. Every new lowest one is saved then.
+   * Default 0.
+   */
+  patience: number;
   /** Tensors that keep their weights, as `model.freeze` takes them. Default: none. */
   freeze: readonly string[] | undefined;
 }
@@ -94,7 +115,34 @@ export const TRAINING_OPTIONS = {
     default: 500,
     help: 'steps between checkpoints; 0: at the end alone',
   },
-  keep: { kind: 'integer', range: { min: 1 }, default: 3, help: 'checkpoints kept' },
+  keep: { kind: 'integer', range: { min: 1 }, default: 3, help: 'checkpoints kept, beside the best one' },
+  nonFinite: {
+    kind: 'choice',
+    choices: ['stop', 'skip'],
+    default: 'stop',
+    help: 'at a loss or gradient that is no number: end the run, or leave it out',
+  },
+  spikes: {
+    kind: 'choice',
+    choices: SPIKE_POLICIES,
+    default: 'log',
+    help: 'at a loss or gradient far above the last ones: warn, or leave it out',
+  },
+  spikeSigma: { kind: 'number', range: { above: 0 }, default: 6, help: 'standard deviations that make a spike' },
+  spikeWindow: { kind: 'integer', range: { min: 2 }, default: 128, help: 'steps that they are taken over' },
+  maxSkips: { kind: 'integer', range: { min: 1 }, default: 10, help: 'updates left out in a row before the run stops' },
+  maxTime: {
+    kind: 'duration',
+    placeholder: 'TIME',
+    derived: 'none',
+    help: 'save and end after this long: 8h, 1h30m',
+  },
+  patience: {
+    kind: 'integer',
+    range: { min: 0 },
+    default: 0,
+    help: 'end after so many evaluations without a better one; 0: never',
+  },
   freeze: {
     kind: 'strings',
     placeholder: 'PATTERN...',

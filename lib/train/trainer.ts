@@ -2,47 +2,55 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Batch, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { evaluate } from '../evaluation/evaluate.js';
+import { plain } from '../json.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { SavedTokenizer } from '../model/save.js';
 import { OptionReader } from '../validate.js';
+import { packageVersion } from '../version.js';
 import { type BatchSource, BatchStream, countBatches } from './batch-stream.js';
 import { newestCheckpoint, type SavedCheckpoint, STATE_VERSION, setAside, type TrainerState } from './checkpoint.js';
 import { CheckpointSaver, type SaveOutcome } from './checkpoint-saver.js';
 import type { ControlCommand, TrainerControl } from './control.js';
 import type {
   CheckpointEvent,
+  EndEvent,
   EvalEvent,
   GradientHistogram,
   SampleEvent,
   StartEvent,
-  StepEvent,
   TrainEvent,
   TrainerProgress,
   WarningEvent,
 } from './events.js';
 import { gradientHistograms } from './histogram.js';
-import { checkIdentity, identityOf, plain } from './identity.js';
+import { changes, checkIdentity, identityOf } from './identity.js';
 import { readCheckpointTensors } from './model-state.js';
+import { type RefusedStep, Stepper, type TakenStep } from './optimizer-step.js';
 import { needsCounting, readTrainingOptions, TRAINING_OPTIONS, type TrainingOptions, warmupOf } from './options.js';
-import { openRunFolder, writeRunFile } from './run-folder.js';
+import { refusal, spikeText } from './refusal.js';
+import { deviceText, runFileOf } from './run-file.js';
+import { openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
 import { learningRateAt, type Schedule } from './schedule.js';
+import { SpikeGuard, type SpikeWindows } from './spike-guard.js';
 
 /** A tokenizer that can be saved and recognised again. */
 export type TrainerTokenizer = SavedTokenizer & { readonly fingerprint: string };
 
 /** What a {@link Trainer} needs, and what it may be told. */
-export interface TrainerOptions extends Partial<TrainingOptions> {
+export interface TrainerOptions extends Partial<Omit<TrainingOptions, 'maxTime'>> {
   model: GPT2;
   /** Saved with the weights; writes the samples. */
   tokenizer: TrainerTokenizer;
   /** Batches of an epoch, again and again: usually a `DataLoader`. */
   train: BatchSource;
   /** Validation batches, the same ones each time; without them there are no evaluations. */
-  valid?: AsyncIterable<Batch>;
+  valid?: AsyncIterable<Batch> & Pick<BatchSource, 'identity'>;
   /** The run's folder. */
   out: string;
   /** Continue the run that `out` holds. Default false. */
   resume?: boolean;
+  /** As in {@link TrainingOptions}, in seconds, or as text with units such as `8h` or `1h30m`. */
+  maxTime?: number | string | undefined;
   /** Seeds the samples. Default 0. */
   seed?: number;
   /** Recorded in `run.json` beside the training options: where the data came from, for example. */
@@ -98,7 +106,8 @@ export class Trainer {
    * is saved and the last event has the reason `aborted`. Leaving the loop early ends the run without saving.
    *
    * @throws KotodamaError `ERR_BUSY` when the model is in training already, `ERR_CHECKPOINT` when `out` does not fit,
-   *   `ERR_NON_FINITE` when the loss or the gradient stops being a number, and what data, model and disk throw.
+   *   `ERR_NON_FINITE` when the loss or the gradient stops being a number (see `nonFinite`), `ERR_SPIKE` when too many
+   *   updates in a row were skipped for being too high, and what data, model and disk throw.
    */
   async *run(how: TrainerRunOptions = {}): AsyncGenerator<TrainEvent, void, void> {
     const { model } = this.given;
@@ -118,16 +127,6 @@ export class Trainer {
   }
 }
 
-/** A step whose loss or gradient is no number. */
-interface Refused {
-  type: 'refused';
-  what: string;
-  value: number;
-  batch: Batch | undefined;
-  /** The last block before the step. */
-  before: { epoch: number; blocks: number };
-}
-
 /** One start of a run: the state between its steps. */
 class Run {
   private step = 0;
@@ -138,8 +137,14 @@ class Run {
   /** Path of the newest checkpoint. */
   private checkpoint: string | null = null;
   private savedStep = 0;
-  /** Between the first micro-batch of a step and its update. */
-  private midStep = false;
+  /** The newest step that was saved or is being saved. */
+  private savingStep = -1;
+  private best: TrainerState['best'] = null;
+  private identity: { [key: string]: Json } = {};
+  /** What is due at this step and not done yet. */
+  private owed = new Set<TrainerState['owed'][number]>();
+  /** Updates left out since the last one. */
+  private skipped = 0;
   /** Histograms of the last step, when they were due. */
   private gradients: GradientHistogram[] | undefined;
   private paused = false;
@@ -149,6 +154,8 @@ class Run {
   /** Samples that a person asked for: each has a seed of its own. */
   private asked = 0;
   private schedule: Schedule;
+  private guard: SpikeGuard;
+  private stepper: Stepper;
   private readonly stream: BatchStream;
   private readonly saver: CheckpointSaver;
   private readonly begun = performance.now();
@@ -161,39 +168,49 @@ class Run {
     this.stream = new BatchStream(given.train, options.epochs ?? Number.POSITIVE_INFINITY);
     this.saver = new CheckpointSaver({ ...given, keep: options.keep });
     this.schedule = this.makeSchedule(null);
+    this.guard = this.makeGuard();
+    this.stepper = this.makeStepper();
   }
 
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     const { options } = this;
     yield* this.start();
+    yield* this.settle();
     const lastStep = options.maxSteps ?? Number.POSITIVE_INFINITY;
-    while (this.step < lastStep && !this.aborted) {
+    while (this.step < lastStep && this.ending === undefined) {
       yield* this.obey();
-      if (this.aborted) break;
-      const event = await this.takeStep();
-      if (event === undefined) break;
-      if (event.type === 'refused') yield* this.stop(event);
-      else yield event;
-      if (this.gradients !== undefined) yield { type: 'gradients', step: this.step, tensors: this.gradients };
-      const due = (every: number) => every > 0 && this.step % every === 0 && !this.aborted;
-      if (due(options.evalEvery)) yield* this.evaluate();
-      if (due(options.sampleEvery)) yield await this.sample();
-      if (due(options.saveEvery)) await this.save();
+      if (this.ending !== undefined) break;
+      const learningRate = learningRateAt(this.schedule, this.step);
+      const start = performance.now();
+      const waitedBefore = this.stream.waitedSeconds;
+      const result = await this.stepper.take(learningRate, this.measurement());
+      if (result === undefined) break;
+      if (result.applied) {
+        const seconds = secondsSince(start) - result.measureSeconds;
+        yield* this.taken(result, { learningRate, seconds, waited: this.stream.waitedSeconds - waitedBefore });
+        yield* this.settle();
+        const record = options.patience > 0 && this.best?.step === this.step;
+        if ((this.due(options.saveEvery) || record) && !this.hurried) await this.save();
+      } else {
+        yield* this.refuse(result);
+      }
       yield* this.ended();
       // Lets signals and timers in even when data and engine always answer at once.
       await nextTurn();
     }
-    if (!this.aborted && this.evaluation?.step !== this.step) yield* this.evaluate();
+    if (!this.hurried && this.evaluation?.step !== this.step) yield* this.evaluate();
+    const early = this.step < lastStep || this.hurried ? this.ending : undefined;
     yield* this.saveLast();
     yield {
       type: 'end',
       step: this.step,
-      reason: this.aborted ? 'aborted' : 'completed',
+      reason: early ?? 'completed',
       loss: this.loss,
       evalLoss: this.evaluation?.loss ?? null,
       tokens: this.tokens,
       seconds: secondsSince(this.begun),
       checkpoint: this.checkpoint,
+      best: this.best === null ? null : { step: this.best.step, loss: this.best.loss },
     };
   }
 
@@ -201,7 +218,7 @@ class Run {
   async close(): Promise<void> {
     await this.saver.settle();
     await this.stream.close();
-    if (this.midStep) await this.given.model.zeroGradients();
+    await this.stepper.close();
     if (this.options.freeze !== undefined) this.given.model.freeze([]);
   }
 
@@ -266,11 +283,29 @@ class Run {
     this.how.onProgress?.({ phase, done, total });
   }
 
+  /** Why no further step is begun, before the last one. */
+  private get ending(): EndEvent['reason'] | undefined {
+    const { maxTime = Number.POSITIVE_INFINITY, patience } = this.options;
+    if (this.aborted) return 'aborted';
+    if (secondsSince(this.begun) >= maxTime) return 'maxTime';
+    return patience > 0 && this.best !== null && this.best.since >= patience ? 'patience' : undefined;
+  }
+
+  /** Whether nothing matters but saving: the rest is done when the run is continued. */
+  private get hurried(): boolean {
+    return this.ending === 'aborted' || this.ending === 'maxTime';
+  }
+
+  private due(every: number): boolean {
+    return every > 0 && this.step % every === 0;
+  }
+
   private async *start(): AsyncGenerator<StartEvent | WarningEvent, void, void> {
-    const { model, train, out, resume = false } = this.given;
+    const { model, tokenizer, train, out, resume = false } = this.given;
     const warnings: string[] = [];
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
     await openRunFolder(out, resume);
+    this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options.gradAccum);
     if (resume) warnings.push(...(await this.resume()));
 
     if (needsCounting(this.options)) this.batchesPerEpoch ??= await this.countBatches();
@@ -300,7 +335,7 @@ class Run {
       memory,
       configuration: this.configuration(),
     };
-    await writeRunFile(out, start.configuration);
+    await this.record(start, resume);
     yield start;
     for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
   }
@@ -309,90 +344,96 @@ class Run {
     return countBatches(this.given.train, this.how.signal, (count) => this.progress('count', count));
   }
 
-  /** One optimizer step, or why it was not applied; undefined when the data has ended. */
-  private async takeStep(): Promise<StepEvent | Refused | undefined> {
-    const { model } = this.given;
-    const start = performance.now();
-    const waitedBefore = this.stream.waitedSeconds;
-    const before = this.stream.last;
-    const learningRate = learningRateAt(this.schedule, this.step);
-    let lossSum = 0;
-    let labels = 0;
-    let tokens = 0;
-    let micro = 0;
-    for (; micro < this.options.gradAccum; micro++) {
-      const batch = await this.stream.next();
-      if (batch === undefined) break;
-      this.midStep = true;
-      const result = await model.forwardBackward(batch);
-      if (!Number.isFinite(result.lossSum))
-        return { type: 'refused', what: 'loss', value: result.lossSum, batch, before };
-      lossSum += result.lossSum;
-      labels += result.tokens;
-      tokens += batch.inputIds.data.length;
-    }
-    if (micro === 0) return undefined;
-    const measuring = performance.now();
-    this.gradients = this.histogramsDue() ? await gradientHistograms(model) : undefined;
-    const updating = performance.now();
-    const { gradNorm, applied } = await model.step({
-      learningRate,
-      betas: [this.options.beta1, this.options.beta2],
-      eps: this.options.eps,
-      weightDecay: this.options.weightDecay,
-      maxGradNorm: this.options.gradClip,
-    });
-    if (!applied) return { type: 'refused', what: 'gradient norm', value: gradNorm, batch: undefined, before };
-    this.midStep = false;
+  /** Writes `run.json`. */
+  private async record({ step, time, resumedFrom }: StartEvent, resume: boolean): Promise<void> {
+    const { model, out, valid, seed = 0, configuration = {} } = this.given;
+    const parts = {
+      model,
+      options: this.options,
+      seed,
+      identity: this.identity,
+      configuration,
+      step,
+      time,
+      resumedFrom,
+    };
+    const before = resume ? await readRunFile(out) : undefined;
+    await writeRunFile(out, runFileOf({ ...parts, valid: (await valid?.identity?.()) ?? null }, before));
+  }
+
+  private *taken(
+    { loss, gradNorm, tokens, spikes, updateSeconds }: TakenStep,
+    { learningRate, seconds, waited }: { learningRate: number; seconds: number; waited: number },
+  ): Generator<TrainEvent, void, void> {
     this.step++;
     this.tokens += tokens;
-    this.loss = lossSum / labels;
-    const updateSeconds = secondsSince(updating);
-    const stepSeconds = secondsSince(start) - (updating - measuring) / 1000;
-    return {
+    this.loss = loss;
+    this.skipped = 0;
+    if (this.due(this.options.evalEvery)) this.owed.add('eval');
+    if (this.due(this.options.sampleEvery)) this.owed.add('sample');
+    yield {
       type: 'step',
       step: this.step,
-      loss: this.loss,
+      loss,
       learningRate,
       gradNorm,
-      tokensPerSecond: tokens / stepSeconds,
+      tokensPerSecond: tokens / seconds,
       tokens: this.tokens,
       epoch: this.stream.last.epoch,
-      dataWaitShare: (this.stream.waitedSeconds - waitedBefore) / stepSeconds,
-      stepSeconds,
+      dataWaitShare: waited / seconds,
+      stepSeconds: seconds,
       updateSeconds,
+    };
+    if (this.gradients !== undefined) yield { type: 'gradients', step: this.step, tensors: this.gradients };
+    for (const spike of spikes) yield this.warning('ERR_SPIKE', `Step ${this.step}: ${spikeText(spike)}`);
+  }
+
+  /** What the next step measures of its gradients, when that is due. */
+  private measurement(): (() => Promise<void>) | undefined {
+    const { histogramEvery } = this.options;
+    this.gradients = undefined;
+    if (histogramEvery === 0 || (this.step + 1) % histogramEvery !== 0) return undefined;
+    return async () => {
+      this.gradients = await gradientHistograms(this.given.model);
     };
   }
 
-  private histogramsDue(): boolean {
-    const { histogramEvery } = this.options;
-    return histogramEvery > 0 && (this.step + 1) % histogramEvery === 0;
-  }
-
-  /** Ends the run, once the checkpoint that is being written is safe. */
-  private async *stop(refused: Refused): AsyncGenerator<CheckpointEvent | WarningEvent, never, void> {
+  /** Goes on without the update, or ends the run once the checkpoint that is being written is safe. */
+  private async *refuse(refused: RefusedStep): AsyncGenerator<CheckpointEvent | WarningEvent, void, void> {
+    const { tokenizer, train } = this.given;
+    const { nonFinite, maxSkips } = this.options;
+    const step = this.step + 1;
+    const context = { step, train, decode: (ids: Int32Array) => tokenizer.decode(ids) };
+    this.tokens += refused.tokens;
+    this.skipped++;
+    const skips = 'sigma' in refused.fault || nonFinite === 'skip';
+    if (skips && this.skipped < maxSkips) {
+      const { code, message } = await refusal(refused, context, '; the update was skipped');
+      yield { ...this.warning(code, message), step };
+      return;
+    }
     await this.saver.settle();
     yield* this.ended();
-    throw this.nonFinite(refused);
+    const { checkpoint } = this;
+    const kept =
+      checkpoint === null ? 'there is no checkpoint yet' : `the last checkpoint, ${checkpoint}, is untouched`;
+    throw await refusal(refused, context, skips ? `; ${this.skipped} updates in a row were skipped` : '', {
+      hint: `${kept}; try a smaller --lr, more --warmup-steps or --grad-clip 1${skips ? '' : ', or --non-finite skip'}`,
+    });
   }
 
-  private nonFinite({ what, value, batch, before }: Refused): KotodamaError {
-    const { blocks, epoch } = this.stream.last;
-    const first = before.epoch === epoch ? before.blocks + 1 : 1;
-    const range = first < blocks ? `blocks ${first} to ${blocks}` : `block ${blocks}`;
-    const text = batch === undefined ? '' : this.given.tokenizer.decode(batch.inputIds.data.slice(0, 32)).slice(0, 60);
-    return new KotodamaError(
-      'ERR_NON_FINITE',
-      `Step ${this.step + 1}: the ${what} is ${value} in ${range} of epoch ${epoch}` +
-        (text === '' ? '' : `, which begin with ${JSON.stringify(text)}`),
-      {
-        hint: `${this.checkpoint === null ? 'there is no checkpoint yet' : `the last checkpoint, ${this.checkpoint}, is untouched`}; try a smaller --lr, more --warmup-steps or --grad-clip 1`,
-      },
-    );
+  /** Does what the step still owes, as long as there is time. */
+  private async *settle(): AsyncGenerator<EvalEvent | SampleEvent, void, void> {
+    if (this.owed.has('eval') && !this.hurried) yield* this.evaluate();
+    if (this.owed.has('sample') && !this.hurried) {
+      yield await this.sample();
+      this.owed.delete('sample');
+    }
   }
 
   private async *evaluate(): AsyncGenerator<EvalEvent, void, void> {
     const { model, valid } = this.given;
+    if (valid === undefined) this.owed.delete('eval');
     if (valid === undefined) return;
     const start = performance.now();
     const limit = this.options.evalBatches === 0 ? Number.POSITIVE_INFINITY : this.options.evalBatches;
@@ -402,8 +443,11 @@ class Run {
     const onBatch = () => this.progress('evaluate', ++done, total);
     const { lossSum, tokens, whole } = await evaluate(model, valid, { limit, signal: this.how.signal, onBatch });
     if (!whole) return;
+    this.owed.delete('eval');
     const loss = lossSum / tokens;
     this.evaluation = { step: this.step, loss };
+    if (this.best === null || loss < this.best.loss) this.best = { step: this.step, loss, since: 0 };
+    else this.best = { ...this.best, since: this.best.since + 1 };
     yield { type: 'eval', step: this.step, loss, perplexity: Math.exp(loss), tokens, seconds: secondsSince(start) };
   }
 
@@ -424,8 +468,11 @@ class Run {
     return { type: 'sample', step: this.step, prompt, text, seconds: secondsSince(start) };
   }
 
+  /** Begins to save this step, unless that was done. */
   private async save(): Promise<void> {
     const { model } = this.given;
+    if (this.savingStep === this.step) return;
+    this.savingStep = this.step;
     this.progress('save');
     await this.saver.save({
       version: STATE_VERSION,
@@ -437,8 +484,13 @@ class Run {
       loss: this.loss,
       evaluation: this.evaluation,
       peakLearningRate: this.peakLearningRate,
+      best: this.best,
+      owed: [...this.owed],
+      skipped: this.skipped,
+      spikes: this.guard.windows(),
       options: plain(this.options),
-      identity: this.identity(),
+      device: deviceText(model),
+      identity: this.identity,
     });
   }
 
@@ -458,6 +510,8 @@ class Run {
   /** Tells of the saves that have ended. A disk that is full now may have room again for the next one: the run goes on. */
   private *ended(): Generator<CheckpointEvent | WarningEvent, void, void> {
     for (const outcome of this.saver.take()) {
+      // What failed may be tried again.
+      if ('error' in outcome && this.savingStep === outcome.step) this.savingStep = this.savedStep;
       if (!('error' in outcome)) yield* this.saved(outcome);
       else if (outcome.error instanceof KotodamaError && outcome.error.code === 'ERR_IO') {
         yield { ...this.warning(outcome.error.code, outcome.error.message), step: outcome.step };
@@ -477,8 +531,11 @@ class Run {
   private async resume(): Promise<string[]> {
     const { out } = this.given;
     const { checkpoint, damaged } = await newestCheckpoint(out);
-    if (checkpoint !== undefined) await this.restore(checkpoint.state, checkpoint.path);
     const warnings: string[] = [];
+    if (checkpoint !== undefined) {
+      await this.restore(checkpoint.state, checkpoint.path);
+      warnings.push(...changes(checkpoint.state, deviceText(this.given.model), this.options));
+    }
     for (const found of damaged) {
       const { path, problem } = found;
       warnings.push(`the checkpoint ${path} is damaged and was passed over, as ${await setAside(found)}: ${problem}`);
@@ -489,34 +546,45 @@ class Run {
 
   private async restore(state: TrainerState, path: string): Promise<void> {
     const { model } = this.given;
-    checkIdentity(this.given.out, state.identity, this.identity());
+    checkIdentity(this.given.out, state.identity, this.identity);
     this.progress('restore');
     await readCheckpointTensors(model, path);
     model.counters = state.counters;
     this.stream.restore(state.position);
     this.step = state.step;
     this.savedStep = state.step;
+    this.savingStep = state.step;
     this.tokens = state.tokens;
     this.loss = state.loss;
     this.evaluation = state.evaluation;
+    this.best = state.best;
+    this.owed = new Set(state.owed);
+    this.skipped = state.skipped;
+    this.guard = this.makeGuard(state.spikes);
+    this.stepper = this.makeStepper();
     this.batchesPerEpoch = state.batchesPerEpoch;
     // Whoever continues with another --lr means that one.
     if (state.options.lr === this.options.lr) this.peakLearningRate = state.peakLearningRate ?? null;
     this.checkpoint = path;
   }
 
-  private identity(): { [key: string]: Json } {
-    const { model, tokenizer, train } = this.given;
-    return identityOf(model, tokenizer.fingerprint, train, this.options.gradAccum);
-  }
-
   private configuration(): { [key: string]: Json } {
     const { model, seed = 0, configuration = {} } = this.given;
     return {
+      kotodama: packageVersion(),
+      node: process.version,
       ...configuration,
       model: plain(model.config),
       training: { ...plain(this.options), seed },
     };
+  }
+
+  private makeGuard(windows?: SpikeWindows): SpikeGuard {
+    return new SpikeGuard(this.options.spikeSigma, this.options.spikeWindow, windows);
+  }
+
+  private makeStepper(): Stepper {
+    return new Stepper(this.given.model, this.stream, this.options, this.guard);
   }
 
   private makeSchedule(totalSteps: number | null): Schedule {

@@ -21,6 +21,8 @@ export interface Outcome {
 
 export interface RunOptions {
   cwd: string;
+  /** Called when the program has been started. */
+  onStart?: (child: ChildProcess) => void;
   /** Called with everything that stdout holds so far. */
   onOutput?: (stdout: string, child: ChildProcess) => void;
   /** The same of stderr. */
@@ -33,7 +35,7 @@ export interface RunOptions {
 
 /** Runs `kotodama` with these words. */
 export function kotodama(words: readonly string[], options: RunOptions): Promise<Outcome> {
-  const { cwd, onOutput, onError, fileBlocks } = options;
+  const { cwd, onStart, onOutput, onError, fileBlocks } = options;
   // NO_COLOR and coverage settings of the test runner are none of the program's business.
   const env: NodeJS.ProcessEnv = { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env };
   const command = [process.execPath, MAIN, ...words];
@@ -43,6 +45,7 @@ export function kotodama(words: readonly string[], options: RunOptions): Promise
     env.NODE_OPTIONS = '--import=data:text/javascript,process.on(%22SIGXFSZ%22,()=%3E%7B%7D)';
   }
   const child = spawn(command[0] as string, command.slice(1), { cwd, env });
+  onStart?.(child);
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

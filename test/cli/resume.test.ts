@@ -1,64 +1,6 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { essence, kotodama, parseEvents, readEvents, tinyTraining, workplace } from './program.js';
-
-const MAX_STEPS = 60;
-
-/** Shuffled, accumulating, with dropout, over several epochs: whatever a checkpoint may forget shows. */
-const OPTIONS = {
-  ...{ 'max-steps': MAX_STEPS, 'save-every': 7, 'grad-accum': 2, dropout: 0.1, 'shuffle-buffer': 10, seed: 5 },
-  ...{ valid: 'valid.txt', 'eval-every': 10, 'sample-every': 15, 'sample-tokens': 8 },
-};
-
-/** Numbers in [0, 1) from a seed (mulberry32). */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-t.test('a run that is killed again and again equals one that was not, bit for bit', async (t) => {
-  const cwd = workplace(t);
-  const whole = await kotodama(tinyTraining('runs/whole', { ...OPTIONS, 'num-workers': 0 }), { cwd });
-  t.equal(whole.code, 0, whole.stderr);
-
-  const seed = Number(process.env.KOTODAMA_TEST_SEED ?? Date.now() % 2 ** 31);
-  t.comment(`seed ${seed} (KOTODAMA_TEST_SEED repeats it)`);
-  const next = random(seed);
-  let kills = 0;
-  let words = tinyTraining('runs/killed', { ...OPTIONS, 'num-workers': 2 });
-  for (let done = false; !done; ) {
-    // After some events of this start, and then somewhere inside a step or a checkpoint.
-    const after = 2 + Math.floor(next() * 30);
-    const delay = next() * 20;
-    let aimed = kills >= 5;
-    const run = await kotodama(words, {
-      cwd,
-      onOutput: (stdout, child) => {
-        if (aimed || stdout.split('\n').length < after) return;
-        aimed = true;
-        setTimeout(() => child.kill('SIGKILL'), delay);
-      },
-    });
-    if (run.signal === 'SIGKILL') kills++;
-    else t.equal(run.code, 0, run.stderr);
-    done = run.code !== null;
-    words = ['train', '--json', '--resume', '--out', 'runs/killed'];
-  }
-  t.ok(kills >= 1, `killed ${kills} times`);
-  const [expected, found] = ['whole', 'killed'].map((name) => readEvents(join(cwd, 'runs', name)));
-  t.same(essence(found), essence(expected));
-  t.equal(essence(found).length, MAX_STEPS + 6 + 4);
-  for (const file of ['model.safetensors', 'checkpoints/step-00000060/optimizer.safetensors']) {
-    const [a, b] = ['whole', 'killed'].map((name) => readFileSync(join(cwd, 'runs', name, file)));
-    t.ok(a.equals(b), file);
-  }
-});
 
 t.test('resuming a run that is complete changes nothing', async (t) => {
   const cwd = workplace(t);

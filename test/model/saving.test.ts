@@ -101,7 +101,8 @@ t.test('without memory for the copy the caller waits for the save; the files are
   const model = await ownModel(t);
   const state = (step: number): TrainerState => ({
     ...{ version: 1, step, tokens: 0, counters: { step, microStep: step }, batchesPerEpoch: null, loss: null },
-    ...{ position: { epoch: 1, blocks: 0, source: null }, evaluation: null, options: {}, identity: {} },
+    ...{ position: { epoch: 1, blocks: 0, source: null }, evaluation: null, options: {}, device: 'cpu', identity: {} },
+    ...{ best: null, owed: [], skipped: 0, spikes: { loss: [], gradNorm: [] } },
   });
   const saved = async (name: string, free: number) => {
     const out = join(folder, name);

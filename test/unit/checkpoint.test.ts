@@ -27,7 +27,15 @@ function state(step: number): TrainerState {
   return {
     ...{ version: 1, step, tokens: step * 10, counters: { step, microStep: 2 * step }, batchesPerEpoch: null },
     ...{ position: { epoch: 1, blocks: step, source: { line: step } }, loss: 1 / 3, evaluation: null },
-    ...{ options: {}, identity: {} },
+    ...{
+      options: {},
+      device: 'cpu',
+      identity: {},
+      best: null,
+      owed: [],
+      skipped: 0,
+      spikes: { loss: [], gradNorm: [] },
+    },
   };
 }
 

@@ -14,7 +14,18 @@ t.test('defaults are those of the documentation', async (t) => {
     ...{ gradAccum: 1, maxSteps: undefined, epochs: 1, lr: 6e-4, minLr: 6e-4 / 10, warmupSteps: undefined },
     ...{ schedule: 'cosine', weightDecay: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, gradClip: 1 },
     ...{ evalEvery: 100, evalBatches: 50, sampleEvery: 0, samplePrompt: undefined, sampleTokens: 64 },
-    ...{ saveEvery: 500, keep: 3 },
+    ...{
+      histogramEvery: 0,
+      freeze: undefined,
+      saveEvery: 500,
+      keep: 3,
+      nonFinite: 'stop',
+      spikes: 'log',
+      spikeSigma: 6,
+      spikeWindow: 128,
+      maxSkips: 10,
+    },
+    ...{ maxTime: undefined, patience: 0 },
   };
   t.same(read({}), expected);
 });
@@ -35,6 +46,20 @@ t.test('warmup is a tenth of the run, at most 200 steps, unless given', async (t
   t.equal(warmupOf(read({}), 100_000), 200);
   t.equal(warmupOf(read({}), null), 200);
   t.equal(warmupOf(read({ warmupSteps: 0 }), 100_000), 0);
+});
+
+t.test('times have units, or are seconds', async (t) => {
+  const times = { '8h': 28_800, '1h30m': 5400, '45s': 45, '0.5m': 30, '2d1s': 172_801, 90: 90 };
+  for (const [text, seconds] of Object.entries(times)) {
+    t.equal(read({ maxTime: text === '90' ? 90 : text }).maxTime, seconds, text);
+  }
+  for (const wrong of ['90', '', 'h', '1x', '30m1h', '-1h', '0s', 0, -5, Number.NaN, Number.POSITIVE_INFINITY, true]) {
+    t.throws(
+      () => read({ maxTime: wrong }),
+      { code: 'ERR_OPTIONS', message: /a time such as 8h, 1h30m or 45s/ },
+      `${wrong}`,
+    );
+  }
 });
 
 t.test('numbers out of range are errors, all in one message', async (t) => {

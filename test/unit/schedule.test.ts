@@ -62,10 +62,29 @@ t.test('wsd by hand: warmup 1, stable, the last two of ten steps decay', async (
   close(t, [learningRateAt(schedule, 10)], [0.2]);
 });
 
-t.test('only constant does without the number of steps', async (t) => {
+t.test(
+  'inverse-sqrt by hand: half the peak after three more warmups, a quarter after fifteen, and a floor',
+  async (t) => {
+    const schedule: Schedule = { name: 'inverse-sqrt', lr: 1, minLr: 0.2, warmupSteps: 4, totalSteps: null };
+    close(t, rates(schedule, 6), [0.2, 0.4, 0.6, 0.8, 1, Math.sqrt(4 / 5)]);
+    close(
+      t,
+      [4, 16, 64, 100, 104, 1000].map((step) => learningRateAt(schedule, step)),
+      [1, 0.5, 0.25, 0.2, 0.2, 0.2],
+    );
+    const bare: Schedule = { ...schedule, minLr: 0, warmupSteps: 0 };
+    close(
+      t,
+      [0, 30_000].map((step) => learningRateAt(bare, step)),
+      [1, 0.5],
+    );
+  },
+);
+
+t.test('two do without the number of steps', async (t) => {
   t.same(
     SCHEDULES.filter((name) => !needsTotalSteps(name)),
-    ['constant'],
+    ['constant', 'inverse-sqrt'],
   );
 });
 

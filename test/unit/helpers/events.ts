@@ -47,6 +47,7 @@ export function endEvent(step: number, more: Partial<EndEvent> = {}): EndEvent {
   return {
     ...{ type: 'end', step, reason: 'completed', loss: 3.21, evalLoss: 3.5, tokens: 6144 * step, seconds: 2 * step },
     checkpoint: `runs/a/checkpoints/step-${step}`,
+    best: null,
     ...more,
   };
 }

@@ -1,0 +1,16 @@
+import type { Json } from './data/types.js';
+
+/** A copy without `undefined`, which JSON does not know. */
+export function plain(value: object): { [key: string]: Json } {
+  return JSON.parse(JSON.stringify(value));
+}
+
+/** The numbers, texts and so on inside a value, by their paths: `{ a: { b: 1 }, c: [2] }` has `a.b` and `c.0`. */
+export function leaves(value: Json, path = ''): Map<string, null | boolean | number | string> {
+  if (typeof value !== 'object' || value === null) return new Map([[path, value]]);
+  const found = new Map<string, null | boolean | number | string>();
+  for (const [key, item] of Object.entries(value)) {
+    for (const [name, leaf] of leaves(item, path === '' ? key : `${path}.${key}`)) found.set(name, leaf);
+  }
+  return found;
+}

@@ -1,0 +1,129 @@
+import type { Batch } from '../data/types.js';
+import type { GPT2 } from '../model/gpt2.js';
+import type { BatchStream } from './batch-stream.js';
+import type { TrainingOptions } from './options.js';
+import type { Spike, SpikeGuard } from './spike-guard.js';
+
+/** A number of blocks of an epoch. */
+type BlockCount = BatchStream['last'];
+
+/** An optimizer step that changed the weights. */
+export interface TakenStep {
+  applied: true;
+  /** Mean over all labels of the step, in nats. */
+  loss: number;
+  /** Before clipping. */
+  gradNorm: number;
+  /** Tokens read. */
+  tokens: number;
+  spikes: readonly Spike[];
+  /** What clipping and AdamW took, and what measuring the gradients before it did. */
+  updateSeconds: number;
+  measureSeconds: number;
+}
+
+/** One that must not: the weights are as they were. */
+export interface RefusedStep {
+  applied: false;
+  fault: { what: 'loss' | 'gradient norm'; value: number } | Spike;
+  /** The batches that it is found in, the block before them, and their last one: blocks counted in the epoch. */
+  batches: readonly Batch[];
+  before: BlockCount;
+  last: BlockCount;
+  /** Tokens read. */
+  tokens: number;
+}
+
+type Found = Pick<RefusedStep, 'batches' | 'before' | 'last'>;
+
+/** Takes optimizer steps over the batches of a stream: accumulates, checks, clips, updates. */
+export class Stepper {
+  /** Between the first micro-batch of a step and its update. */
+  private midStep = false;
+
+  constructor(
+    private readonly model: GPT2,
+    private readonly stream: BatchStream,
+    private readonly options: TrainingOptions,
+    private readonly guard: SpikeGuard,
+  ) {}
+
+  /**
+   * One step, of fewer micro-batches at the end of the data; undefined when there is none left. Loss and gradient are means
+   * over all labels of the step, whatever their number in each micro-batch.
+   *
+   * @param measure looks at the gradients before the update.
+   */
+  async take(learningRate: number, measure?: () => Promise<void>): Promise<TakenStep | RefusedStep | undefined> {
+    const { gradAccum, spikes } = this.options;
+    const batches: Batch[] = [];
+    let lossSum = 0;
+    let labels = 0;
+    let tokens = 0;
+    const before = this.stream.last;
+    let broken: (Found & { value: number }) | undefined;
+    for (let micro = 0; micro < gradAccum; micro++) {
+      const behind = this.stream.last;
+      const batch = await this.stream.next();
+      if (batch === undefined) break;
+      batches.push(batch);
+      tokens += batch.inputIds.data.length;
+      // The rest of the step is read all the same: the next one begins where it would have begun.
+      if (broken !== undefined) continue;
+      this.midStep = true;
+      const result = await this.model.forwardBackward(batch);
+      if (!Number.isFinite(result.lossSum)) {
+        broken = { batches: [batch], before: behind, last: this.stream.last, value: result.lossSum };
+      }
+      lossSum += result.lossSum;
+      labels += result.tokens;
+    }
+    if (batches.length === 0) return undefined;
+    if (broken !== undefined) {
+      const { value, ...found } = broken;
+      return this.refuse({ what: 'loss', value }, found, tokens);
+    }
+    const all = { batches, before, last: this.stream.last };
+    const loss = lossSum / labels;
+    if (labels === 0) return this.refuse({ what: 'loss', value: loss }, all, tokens);
+
+    const high = spikes === 'off' ? undefined : this.guard.judgeLoss(loss);
+    const wild = spikes === 'skip' ? await this.spikeBefore(loss, high) : undefined;
+    if (wild !== undefined) return this.refuse(wild, all, tokens);
+    const measuring = performance.now();
+    await measure?.();
+    const updating = performance.now();
+    const { beta1, beta2, eps, weightDecay, gradClip } = this.options;
+    const betas = [beta1, beta2] as const;
+    const step = { learningRate, betas, eps, weightDecay, maxGradNorm: gradClip };
+    const { gradNorm, applied } = await this.model.step(step);
+    if (!applied) return this.refuse({ what: 'gradient norm', value: gradNorm }, all, tokens);
+    this.midStep = false;
+    const updateSeconds = (performance.now() - updating) / 1000;
+    const steep = spikes === 'off' ? undefined : this.guard.judgeGradNorm(gradNorm);
+    this.guard.add(loss, gradNorm);
+    const found = [high, steep].flatMap((spike) => spike ?? []);
+    const seconds = { updateSeconds, measureSeconds: (updating - measuring) / 1000 };
+    return { applied: true, loss, gradNorm, tokens, spikes: found, ...seconds };
+  }
+
+  /** Leaves no half-accumulated gradient in the model. */
+  async close(): Promise<void> {
+    if (this.midStep) await this.model.zeroGradients();
+    this.midStep = false;
+  }
+
+  /** Looks at the gradient before the update; what is no number is left to the update, which refuses it. */
+  private async spikeBefore(loss: number, high: Spike | undefined): Promise<Spike | undefined> {
+    const gradNorm = await this.model.gradientNorm();
+    if (!Number.isFinite(gradNorm)) return undefined;
+    const spike = high ?? this.guard.judgeGradNorm(gradNorm);
+    if (spike !== undefined) this.guard.add(loss, gradNorm);
+    return spike;
+  }
+
+  private async refuse(fault: RefusedStep['fault'], found: Found, tokens: number): Promise<RefusedStep> {
+    await this.close();
+    return { applied: false, fault, ...found, tokens };
+  }
+}

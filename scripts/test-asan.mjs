@@ -1,0 +1,47 @@
+// Runs the tests of the engine with an addon that was built with AddressSanitizer and UndefinedBehaviorSanitizer:
+//
+//   npm run test:asan [-- test/model/some.test.ts ...]     all of test/model unless named
+//
+// The first error in the addon's memory or arithmetic ends the test that made it. Leaks are not looked for: V8 keeps much
+// until the process ends. Linux with GCC or Clang.
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+// node-gyp-build looks for build/Release below the folder that KOTODAMA_PREBUILD names.
+const folder = resolve('build', 'asan');
+const addon = join(folder, 'build', 'Release', 'kotodama.node');
+const compiler = process.env.CXX ?? 'c++';
+const flags = '-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer';
+
+function run(command, words, env = {}) {
+  const { status, error } = spawnSync(command, words, { stdio: 'inherit', env: { ...process.env, ...env } });
+  if (error !== undefined) throw error;
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+const out = ['--out', join(folder, 'build')];
+// CMAKE_CXX_FLAGS are cmake-js's own. Its build alone would keep the flags of an earlier time.
+run('npx', ['cmake-js', 'configure', ...out, `--CDCMAKE_CXX_FLAGS_RELEASE=${flags}`, '--CDKOTODAMA_NVCC=OFF']);
+run('npx', ['cmake-js', 'build', '--parallel', '2', ...out]);
+if (!readFileSync(addon).includes('__asan_init')) throw new Error(`${addon} is not instrumented`);
+
+const library = (name) => execFileSync(compiler, [`-print-file-name=${name}`], { encoding: 'utf8' }).trim();
+const env = {
+  KOTODAMA_PREBUILD: folder,
+  LD_PRELOAD: [library('libasan.so'), library('libubsan.so')].join(':'),
+  ASAN_OPTIONS: 'detect_leaks=0:allow_user_segv_handler=1',
+  UBSAN_OPTIONS: 'halt_on_error=1:print_stacktrace=1',
+};
+// The tests load this very file, not the usual one.
+const found = "process.stdout.write(require('node-gyp-build').path('.'))";
+const loaded = execFileSync(process.execPath, ['-e', found], { encoding: 'utf8', env: { ...process.env, ...env } });
+if (resolve(loaded) !== addon) throw new Error(`the tests would load ${loaded}`);
+
+const named = process.argv.slice(2);
+const all = readdirSync('test/model').filter((name) => name.endsWith('.test.ts'));
+const files = named.length > 0 ? named : all.map((name) => join('test', 'model', name));
+run('npx', ['tap', '--disable-coverage', '--jobs=2', '--timeout=600', ...files], env);

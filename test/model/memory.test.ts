@@ -1,0 +1,46 @@
+import { spawnSync } from 'node:child_process';
+import t from 'tap';
+
+interface Memory {
+  rss: number;
+  heapUsed: number;
+  external: number;
+}
+
+const MIB = 2 ** 20;
+
+/** What memory.mjs measures in a process of its own: the test runner's would be in the figures. */
+function measure(what: 'steps' | 'cycles'): Memory[] {
+  const { NODE_OPTIONS: _, ...env } = process.env;
+  const words = ['--expose-gc', 'test/model/memory.mjs', what];
+  const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8', env });
+  if (status !== 0) throw new Error(stderr);
+  return JSON.parse(stdout) as Memory[];
+}
+
+function growth(found: readonly Memory[], key: keyof Memory): number {
+  return ((found.at(-1) as Memory)[key] - (found[0] as Memory)[key]) / MIB;
+}
+
+t.test('2,000 steps: memory at the end is what it was after 500', async (t) => {
+  const found = measure('steps');
+  t.equal(found.length, 4);
+  for (const key of ['rss', 'heapUsed', 'external'] as const) {
+    t.comment(`${key}: ${found.map((memory) => (memory[key] / MIB).toFixed(1)).join(', ')} MiB`);
+  }
+  // A kilobyte lost in each of the 1,500 steps would be more.
+  t.ok(growth(found, 'heapUsed') < 1.5, `heap grew by ${growth(found, 'heapUsed')} MiB`);
+  t.ok(growth(found, 'external') < 1.5, `buffers grew by ${growth(found, 'external')} MiB`);
+  t.ok(growth(found, 'rss') < 24, `the process grew by ${growth(found, 'rss')} MiB`);
+});
+
+t.test('50 models made and disposed: memory after the last one is what it was after the tenth', async (t) => {
+  const found = measure('cycles');
+  t.equal(found.length, 5);
+  for (const key of ['rss', 'heapUsed', 'external'] as const) {
+    t.comment(`${key}: ${found.map((memory) => (memory[key] / MIB).toFixed(1)).join(', ')} MiB`);
+  }
+  t.ok(growth(found, 'heapUsed') < 1, `heap grew by ${growth(found, 'heapUsed')} MiB`);
+  // One model with its gradients and moments has 13 MiB; 40 of them would be 520.
+  t.ok(growth(found, 'rss') < 26, `the process grew by ${growth(found, 'rss')} MiB`);
+});
