@@ -13,7 +13,7 @@ t.test('what is wrong is said before any work, all of it at once', async (t) => 
     'options of kotodama train are not valid: 7 problems',
     '--n-hed: expected a known name, received an unknown name (did you mean --n-head?)',
     '--lr: expected a number above 0, received NaN',
-    `--schedule: expected 'cosine', 'linear', 'constant' or 'wsd', received 'cosin' (did you mean 'cosine'?)`,
+    `--schedule: expected 'cosine', 'linear', 'constant', 'wsd' or 'inverse-sqrt', received 'cosin' (did you mean 'cosine'?)`,
     '--tokenizer: expected DIR, received nothing',
     '--out: expected DIR, received nothing',
     '--train: expected a file that exists, received gone.txt',
