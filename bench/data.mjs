@@ -18,7 +18,6 @@ import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { articles } from '../dist/cli/demo-text.js';
 import { CounterRandom } from '../dist/data/random.js';
-import { idsOf } from '../dist/data/token-file-ids.js';
 import {
   BlockDataset,
   BufferedShuffleDataset,
@@ -76,10 +75,8 @@ async function measureAll() {
     await measure(`.jsonl.gz, ${workers} workers`, await shuffled(records), workers, size);
 
   const output = join(folder, 'text.bin');
-  const ordered = BlockDataset.fromFile(text, { tokenizer, blockSize: 8192, dropLast: false });
-  await writeTokenFiles(idsOf(new DataLoader(ordered, { batchSize: 8, numWorkers: 1 })), {
-    ...{ output, tokenizer, sources: [text] },
-  });
+  const ordered = BlockDataset.fromFile(text, { tokenizer, blockSize: BLOCK_SIZE });
+  await writeTokenFiles(ordered.tokens({ numWorkers: 1 }), { output, tokenizer, sources: [text] });
   const dataset = await TokenDataset.open(output, { blockSize: BLOCK_SIZE, seed: 1, tokenizer });
   for (const workers of [0, 1, 2]) await measure(`token file, ${workers} workers`, dataset, workers);
 

@@ -30,7 +30,7 @@ export interface BlockDatasetOptions {
    * Where the tokenizer's end-of-text id goes: nowhere (default), after each text, or after each document. A record of
    * JSON lines or Parquet is a document, and so is each text of `fromTexts`; a file of plain lines is one altogether.
    */
-  eos?: EndOfText;
+  eos?: 'none' | 'line' | 'document';
   /**
    * Leaves bad records out instead of ending the pass: lines that are not UTF-8 or not JSON, records without text. A
    * function hears of each one; `skipped` counts them. Default false.

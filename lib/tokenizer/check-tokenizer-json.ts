@@ -43,19 +43,22 @@ export function checkTokenizerJson(json: JsonObject): asserts json is CheckedTok
     if (typeof content !== 'string') throw broken('the content of an added token', 'a string', content);
     if (!isId(id)) throw broken(`the id of the added token ${JSON.stringify(content)}`, ID, id);
   }
-  checkVocabulary(model.vocab);
+  checkVocabulary(model);
   checkMerges(model.merges);
 }
 
 const ID = `a whole number below ${MOST_IDS}`;
 
 /** A table from token to id, or a list of [piece, score]; a list has no more ids than entries. */
-function checkVocabulary(vocab: unknown): void {
+function checkVocabulary({ vocab, unk_id: unknown = null }: JsonObject): void {
   if (Array.isArray(vocab)) {
     if (vocab.length > MOST_IDS) throw broken('the vocabulary', `at most ${MOST_IDS} entries`, vocab.length);
     for (const [id, entry] of vocab.entries()) {
       const isPiece = Array.isArray(entry) && typeof entry[0] === 'string' && typeof entry[1] === 'number';
       if (!isPiece) throw broken(`piece ${id} of the vocabulary`, 'a text and a score', entry);
+    }
+    if (unknown !== null && (!isId(unknown) || unknown >= vocab.length)) {
+      throw broken('unk_id', `a whole number below ${vocab.length}`, unknown);
     }
     return;
   }

@@ -41,7 +41,7 @@ interface TokenizerOrigin {
  *     const tokenizer = await Tokenizer.fromPretrained('path/to/folder');
  *     tokenizer.decode(tokenizer.encode('言語モデル')); // '言語モデル'
  */
-export class Tokenizer implements OpenTokenizer, Utf8TokenizerModel {
+export class Tokenizer implements OpenTokenizer {
   /** The files that it came from, for copies beside a model; none for {@link Tokenizer.fromJson}. */
   readonly files: readonly string[];
   /** sha256 over those files: equal for equal tokenizers. */
@@ -146,7 +146,7 @@ export class Tokenizer implements OpenTokenizer, Utf8TokenizerModel {
     return this.model.encode(text);
   }
 
-  /** For the data pipeline: see {@link Utf8TokenizerModel}. */
+  /** For the data pipeline; see Utf8TokenizerModel. @hidden */
   encodeUtf8(bytes: Uint8Array, start: number, end: number, ids: IdBuffer): void {
     this.model.encodeUtf8(bytes, start, end, ids);
   }
