@@ -100,7 +100,7 @@ t.test('training on token files: the same numbers as on their text, in order; re
   t.notSame(essence(both)[0], essence(parseEvents(tokens.stdout))[0], 'shuffled');
 });
 
-t.test('an epoch needs no counting, and evaluation works without bytes', async (t) => {
+t.test('an epoch needs no counting, and evaluation gives what the text gives', async (t) => {
   const cwd = workplace(t);
   await kotodama(tokenize(['train.txt'], 'a.bin'), { cwd });
   const run = await kotodama(
@@ -115,7 +115,10 @@ t.test('an epoch needs no counting, and evaluation works without bytes', async (
   const [tokens, text] = await Promise.all(
     ['a.bin', 'train.txt'].map(async (name) => JSON.parse((await kotodama([...evaluate, name], { cwd })).stdout)),
   );
-  t.same(tokens, { ...text, bitsPerByte: null, bytes: null });
+  const { bytes, bitsPerByte } = text;
+  t.same({ ...tokens, bytes, bitsPerByte }, text);
+  // Ids at the edge of what is dropped may hold a part of a character.
+  t.ok(Math.abs(tokens.bytes - bytes) < 4, `${tokens.bytes} bytes of ids, ${bytes} of text`);
 });
 
 t.test('what is wrong is said, and leaves no file', async (t) => {
