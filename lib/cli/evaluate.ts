@@ -125,16 +125,44 @@ function sizesFor({ config: { nPositions } }: GPT2, options: EvaluateArguments) 
   return { blockSize, stride };
 }
 
-/** Bytes of text that the labels of some batches stand for; special tokens have none. */
+/** A character has at most four bytes, so that at most three ids can wait for its end. */
+const MOST_OPEN = 3;
+
+/** Bytes of the text that batches in order stand for; special tokens have none. */
 class TokenBytes {
-  count = 0;
+  private total = 0;
+  /** Ids that are counted, and then those of a character that is not complete yet. The first decide about spaces. */
+  private ids: number[] = [];
+  private known = 0;
+  private empty = true;
 
   constructor(private readonly tokenizer: Tokenizer) {}
 
-  readonly add = ({ labels }: Batch): void => {
-    const ids = labels.data.filter((id) => id !== IGNORED_LABEL);
-    this.count += Buffer.byteLength(this.tokenizer.decode(ids, { skipSpecialTokens: true }));
+  readonly add = ({ inputIds, labels }: Batch): void => {
+    // No label stands for the very first id, though the text holds it.
+    if (this.empty) this.ids.push(...inputIds.data.subarray(0, 1));
+    this.empty = false;
+    for (const id of labels.data) if (id !== IGNORED_LABEL) this.ids.push(id);
+    let end = this.ids.length;
+    while (end > this.ids.length - MOST_OPEN && this.decode(0, end).endsWith('\uFFFD')) end--;
+    this.total += this.bytes(0, end) - this.known;
+    const begin = Math.max(0, end - 1);
+    this.known = this.bytes(begin, end);
+    this.ids = this.ids.slice(begin);
   };
+
+  /** With the bytes of a character that stays incomplete. */
+  get count(): number {
+    return this.total + this.bytes(0, this.ids.length) - this.known;
+  }
+
+  private bytes(begin: number, end: number): number {
+    return Buffer.byteLength(this.decode(begin, end));
+  }
+
+  private decode(begin: number, end: number): string {
+    return begin >= end ? '' : this.tokenizer.decode(this.ids.slice(begin, end), { skipSpecialTokens: true });
+  }
 }
 
 async function measureChoices(

@@ -115,10 +115,7 @@ t.test('an epoch needs no counting, and evaluation gives what the text gives', a
   const [tokens, text] = await Promise.all(
     ['a.bin', 'train.txt'].map(async (name) => JSON.parse((await kotodama([...evaluate, name], { cwd })).stdout)),
   );
-  const { bytes, bitsPerByte } = text;
-  t.same({ ...tokens, bytes, bitsPerByte }, text);
-  // Ids at the edge of what is dropped may hold a part of a character.
-  t.ok(Math.abs(tokens.bytes - bytes) < 4, `${tokens.bytes} bytes of ids, ${bytes} of text`);
+  t.same(tokens, text);
 });
 
 t.test('what is wrong is said, and leaves no file', async (t) => {

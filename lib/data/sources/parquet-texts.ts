@@ -4,6 +4,7 @@ import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import {
   type ColumnData,
   type FileMetaData,
+  type PageHeader,
   parquetMetadataAsync,
   parquetRead,
   parquetSchema,
@@ -177,6 +178,7 @@ function checkPages(bytes: ArrayBuffer, rows: number): void {
   while (values < rows && reader.offset < bytes.byteLength - 1) {
     const header = parquetHeader(reader);
     const { compressed_page_size: packed, uncompressed_page_size: size } = header;
+    checkLevels(header);
     const page = header.data_page_header ?? header.data_page_header_v2;
     const count = page?.num_values ?? header.dictionary_page_header?.num_values ?? 0;
     if (!(packed >= 0 && packed <= bytes.byteLength - reader.offset && size >= 0)) {
@@ -191,6 +193,24 @@ function checkPages(bytes: ArrayBuffer, rows: number): void {
     }
     reader.offset += packed;
   }
+}
+
+/**
+ * Version 2 of a page states where its levels end. The decoder never comes to an end where that is missing, so neither
+ * may it be, nor may the page have a type that disagrees with the header it carries.
+ */
+function checkLevels({ type, compressed_page_size: packed, ...headers }: PageHeader): void {
+  const { data_page_header: v1, data_page_header_v2: v2, dictionary_page_header: dictionary } = headers;
+  const own = { DATA_PAGE: v1, DATA_PAGE_V2: v2, DICTIONARY_PAGE: dictionary, INDEX_PAGE: undefined }[type];
+  if (own === undefined || [v1, v2, dictionary].some((header) => header !== undefined && header !== own)) {
+    throw new Error('a page is not of the type that its header states');
+  }
+  if (v2 === undefined) return;
+  const { repetition_levels_byte_length: repetition, definition_levels_byte_length: definition, num_nulls: nulls } = v2;
+  if (!(repetition >= 0 && definition >= 0 && repetition + definition <= packed)) {
+    throw new Error("a page's levels do not fit into it");
+  }
+  if (!(nulls >= 0 && nulls <= v2.num_values)) throw new Error('a page claims more nulls than values');
 }
 
 /** The platform's own where it has them: they check what they unpack, and stop at its size. */
