@@ -43,7 +43,7 @@ __device__ __forceinline__ float LanesSum(float x) {
   return x;
 }
 
-// Grid (B * H, n, splits): a block answers one query for one split of the keys, in chunks of 128 (Dao et al. 2023,
+// Grid (B * H * n, splits): a block answers one query for one split of the keys, in chunks of 128 (Dao et al. 2023,
 // "Flash-Decoding"). After the scores a thread owns a key's weight, and then dimensions of the output. Shared memory:
 // (2 D + 128) floats.
 template <typename X>
@@ -52,18 +52,18 @@ __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) 
   float* const shared_floats = reinterpret_cast<float*>(shared);
   __shared__ float scratch[kDecodeThreads / kWarp], scratch_max[kDecodeThreads / kWarp];
   float *query = shared_floats, *sums = query + p.d, *weights = sums + p.d;
-  const int b = blockIdx.x / p.h, h = blockIdx.x % p.h, n = blockIdx.y, thread = threadIdx.x;
+  const int head = blockIdx.x / p.n, n = blockIdx.x % p.n, b = head / p.h, h = head % p.h, thread = threadIdx.x;
   const int64_t row = static_cast<int64_t>(b) * p.n + n;
   const X* q = static_cast<const X*>(p.qkv) + row * 3 * p.h * p.d + h * p.d;
-  const X* keys = static_cast<const X*>(p.keys) + static_cast<int64_t>(blockIdx.x) * p.capacity * p.d;
-  const X* values = static_cast<const X*>(p.values) + static_cast<int64_t>(blockIdx.x) * p.capacity * p.d;
+  const X* keys = static_cast<const X*>(p.keys) + static_cast<int64_t>(head) * p.capacity * p.d;
+  const X* values = static_cast<const X*>(p.values) + static_cast<int64_t>(head) * p.capacity * p.d;
   for (int d = thread; d < p.d; d += kDecodeThreads) {
     query[d] = ToFloat(q[d]) * p.scale;
     sums[d] = 0;
   }
   __syncthreads();
   float max = -FLT_MAX, total = 0;
-  const int start = blockIdx.z * p.keys_per_split, end = min(p.past + n + 1, start + p.keys_per_split);
+  const int start = blockIdx.y * p.keys_per_split, end = min(p.past + n + 1, start + p.keys_per_split);
   for (int first = start; first < end; first += kDecodeThreads) {
     const int here = min(kDecodeThreads, end - first);
     __syncthreads();  // the last chunk's weights have been used
@@ -91,7 +91,7 @@ __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) 
     __syncthreads();
   }
   if (p.splits > 1) {
-    const int64_t part = (static_cast<int64_t>(blockIdx.x) * p.n + n) * p.splits + blockIdx.z;
+    const int64_t part = static_cast<int64_t>(blockIdx.x) * p.splits + blockIdx.y;
     float* partial = p.partials + part * (p.d + 2);
     for (int d = thread; d < p.d; d += kDecodeThreads) partial[d] = sums[d];
     if (thread == 0) {
@@ -104,11 +104,12 @@ __device__ __forceinline__ void AttentionDecode(const AttentionDecodeParams& p) 
   for (int d = thread; d < p.d; d += kDecodeThreads) out[d] = FromFloat<X>(sums[d] / total);
 }
 
-// Grid (B * H, n): joins the splits of a query in order; a split without keys has the weight 0.
+// Grid (B * H * n): joins the splits of a query in order; a split without keys has the weight 0.
 template <typename X>
 __device__ __forceinline__ void AttentionDecodeJoin(const AttentionDecodeParams& p) {
-  const int b = blockIdx.x / p.h, h = blockIdx.x % p.h, n = blockIdx.y, width = p.d + 2, splits = p.splits;
-  const float* partials = p.partials + (static_cast<int64_t>(blockIdx.x) * p.n + n) * splits * width;
+  const int head = blockIdx.x / p.n, n = blockIdx.x % p.n, b = head / p.h, h = head % p.h;
+  const int width = p.d + 2, splits = p.splits;
+  const float* partials = p.partials + static_cast<int64_t>(blockIdx.x) * splits * width;
   float max = -FLT_MAX, total = 0;
   for (int s = 0; s < splits; ++s) max = fmaxf(max, partials[s * width + p.d]);
   for (int s = 0; s < splits; ++s) total += partials[s * width + p.d + 1] * Exp<X>(partials[s * width + p.d] - max);

@@ -6,13 +6,13 @@ namespace kotodama::kernels {
 
 constexpr int kPlainTile = 16;
 
-// Block (16, 16): a thread owns an element of c.
+// Block (16, 16): a thread owns an element of c. The grid has one dimension, since the others end at 65,535.
 template <typename X>
 __device__ __forceinline__ void GemmPlain(const GemmParams& p) {
   __shared__ float tile_a[kPlainTile][kPlainTile + 1], tile_b[kPlainTile][kPlainTile + 1];
   const X *a = static_cast<const X*>(p.a), *b = static_cast<const X*>(p.b);
   const int x = threadIdx.x, y = threadIdx.y;
-  const int row = blockIdx.y * kPlainTile + y, column = blockIdx.x * kPlainTile + x;
+  const int row = blockIdx.x / p.tiles_n * kPlainTile + y, column = blockIdx.x % p.tiles_n * kPlainTile + x;
   float sum = 0;
   for (int k = 0; k < p.k; k += kPlainTile) {
     const bool in_a = row < p.m && k + x < p.k, in_b = k + y < p.k && column < p.n;

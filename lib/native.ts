@@ -79,6 +79,21 @@ export interface NativeDevice {
   freeBytes: number;
 }
 
+export interface ListedDevice extends NativeDevice {
+  /** Why it cannot be used, and what to do; null when it can. */
+  problem: string | null;
+}
+
+/** What there is of CUDA. */
+export interface NativeCuda {
+  /** What compiled the kernels and for what, e.g. `nvcc 13.0.88: PTX 80, machine code 80 90`; null in a build without. */
+  kernels: string | null;
+  /** The version of CUDA that the driver knows, e.g. `13.0`; null where there is no driver. */
+  driver: string | null;
+  /** Why the driver cannot be used, or null when it can. */
+  driverProblem: string | null;
+}
+
 export type TensorKind = 'param' | 'grad' | 'exp_avg' | 'exp_avg_sq';
 
 /** What the engine counts; restored on resume so that bias correction and dropout masks continue. */
@@ -133,10 +148,13 @@ export interface NativeDecoder {
 
 export interface NativeAddon {
   createModel(config: NativeConfig, options: NativeModelOptions): Promise<NativeModel>;
-  /** Devices that work; the CPU comes first. */
-  devices(): NativeDevice[];
+  /** The devices that are here; the CPU comes first. */
+  devices(): ListedDevice[];
   /** Why CUDA cannot be used here, or null when it can. */
   cudaProblem(): string | null;
+  cuda(): NativeCuda;
+  /** Computes a little on a device and looks at the results. */
+  checkDevice(device: string): Promise<void>;
 }
 
 let loaded: NativeAddon | undefined;

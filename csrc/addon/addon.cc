@@ -1,9 +1,15 @@
 #include <napi.h>
 
+#include <memory>
+#include <string>
+
+#include "addon/arguments.h"
 #include "addon/decoder_object.h"
+#include "addon/device_check.h"
 #include "addon/devices.h"
 #include "addon/errors.h"
 #include "addon/instance_data.h"
+#include "addon/job.h"
 #include "addon/model_object.h"
 #include "cuda/cuda_backend.h"
 
@@ -12,21 +18,49 @@
 namespace kotodama {
 namespace {
 
+Napi::Value TextOrNull(Napi::Env env, const std::string& text) {
+  return text.empty() ? env.Null() : Napi::Value(Napi::String::New(env, text));
+}
+
 Napi::Value ListDevices(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return Sync(env, [&]() -> Napi::Value {
     const std::vector<NamedDevice> devices = Devices();
     auto array = Napi::Array::New(env, devices.size());
-    for (uint32_t i = 0; i < devices.size(); ++i) array.Set(i, DeviceToObject(env, devices[i]));
+    for (uint32_t i = 0; i < devices.size(); ++i) {
+      const Napi::Object device = DeviceToObject(env, devices[i]);
+      device.Set("problem", TextOrNull(env, devices[i].problem));
+      array.Set(i, device);
+    }
     return array;
   });
 }
 
 Napi::Value DescribeCudaProblem(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  return Sync(env, [&] { return TextOrNull(env, CudaProblem()); });
+}
+
+Napi::Value DescribeCuda(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
   return Sync(env, [&]() -> Napi::Value {
-    const std::string problem = CudaProblem();
-    return problem.empty() ? env.Null() : Napi::Value(Napi::String::New(env, problem));
+    auto object = Napi::Object::New(env);
+    object.Set("kernels", TextOrNull(env, CudaKernels()));
+    object.Set("driver", TextOrNull(env, CudaDriver()));
+    object.Set("driverProblem", TextOrNull(env, CudaDriverProblem()));
+    return object;
+  });
+}
+
+Napi::Value StartDeviceCheck(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const std::string device = RequireString(info[0], "device");
+    const auto work = [device] {
+      CheckDevice(device);
+      return Nothing();
+    };
+    return StartJob(env, std::make_shared<Session>(env), Napi::Object::New(env), work, ToUndefined);
   });
 }
 
@@ -38,6 +72,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("createModel", Napi::Function::New<&ModelObject::Create>(env, "createModel"));
   exports.Set("devices", Napi::Function::New<&ListDevices>(env, "devices"));
   exports.Set("cudaProblem", Napi::Function::New<&DescribeCudaProblem>(env, "cudaProblem"));
+  exports.Set("cuda", Napi::Function::New<&DescribeCuda>(env, "cuda"));
+  exports.Set("checkDevice", Napi::Function::New<&StartDeviceCheck>(env, "checkDevice"));
   return exports;
 }
 

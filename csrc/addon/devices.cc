@@ -21,11 +21,10 @@ std::unique_ptr<Backend> MakeBackend(const std::string& device, int threads) {
 }
 
 std::vector<NamedDevice> Devices() {
-  std::vector<NamedDevice> devices = {{"cpu", MakeCpuBackend(0)->Info()}};
+  std::vector<NamedDevice> devices = {{"cpu", MakeCpuBackend(0)->Info(), ""}};
   int index = 0;
-  for (const DeviceInfo& info : CudaDevices()) {
-    const std::string name = "cuda:" + std::to_string(index++);
-    if (info.total_bytes > 0) devices.push_back({name, info});
+  for (const CudaDevice& device : CudaDevices()) {
+    devices.push_back({"cuda:" + std::to_string(index++), device.info, device.problem});
   }
   return devices;
 }

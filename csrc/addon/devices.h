@@ -13,13 +13,14 @@ namespace kotodama {
 struct NamedDevice {
   std::string device;  // "cpu" or "cuda:N"
   DeviceInfo info;
+  std::string problem;  // empty, or why it cannot be used
 };
 
 // Throws Error(kOptions) on a name that is none, Error(kDevice) on a device that cannot be used here.
 // `threads` is for the CPU; 0 lets it choose.
 std::unique_ptr<Backend> MakeBackend(const std::string& device, int threads);
 
-// Devices that work; the CPU comes first. A CUDA device that cannot be opened is left out.
+// The devices that are here, also those that cannot be used; the CPU comes first.
 std::vector<NamedDevice> Devices();
 
 }  // namespace kotodama

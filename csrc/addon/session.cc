@@ -11,7 +11,7 @@ Session::~Session() {
 void Session::Open(const Config& config, Precision precision, uint64_t seed, const std::string& device, int threads) {
   Validate(config);  // before a device starts
   backend_ = MakeBackend(device, threads);
-  device_ = {device, backend_->Info()};
+  device_ = {device, backend_->Info(), ""};
   model_ = std::make_unique<Model>(config, precision, seed, *backend_);
 }
 

@@ -142,12 +142,12 @@ void CudaBackend::Run(const AttentionCached& op) {
     if (p.splits > 1) {
       p.partials = static_cast<float*>(context_.Workspace(queries * p.splits * (op.d + 2) * sizeof(float)));
     }
-    const Dim3 grid = {static_cast<unsigned>(p.b * p.h), static_cast<unsigned>(p.n), static_cast<unsigned>(p.splits)};
+    const Dim3 grid = {static_cast<unsigned>(queries), static_cast<unsigned>(p.splits)};
     context_.Launch(ForType(op.qkv.dtype, "attention_decode_f32", "attention_decode_bf16"), grid, {128},
                     (2 * static_cast<size_t>(p.d) + 128) * sizeof(float), p);
     if (p.splits > 1) {
       context_.Launch(ForType(op.qkv.dtype, "attention_decode_join_f32", "attention_decode_join_bf16"),
-                      {grid.x, grid.y}, {64}, 0, p);
+                      {grid.x}, {64}, 0, p);
     }
   });
 }

@@ -68,9 +68,7 @@ void Context::LoadKernels() {
   const CUresult result = GetDriver().driver.module_load(&module_, KernelImage());
   if (result == kErrorNoBinary || result == kErrorUnsupportedPtx || result == kErrorInvalidPtx ||
       result == kErrorInvalidImage) {
-    const int version = GetDriver().driver.version;
-    throw Error(ErrorCode::kDevice, "the driver (CUDA " + std::to_string(version / 1000) + "." +
-                                        std::to_string(version % 1000 / 10) +
+    throw Error(ErrorCode::kDevice, "the driver (CUDA " + VersionText(GetDriver().driver.version) +
                                         ") takes neither the machine code nor the PTX of the kernels; install a newer "
                                         "NVIDIA driver, or build with the toolkit of that version");
   }

@@ -26,6 +26,13 @@ Capability CapabilityOf(CUdevice device) {
   return capability;
 }
 
+void RequireCapability(CUdevice device, int index) {
+  const Capability capability = CapabilityOf(device);
+  if (capability.major >= 8) return;
+  throw Error(ErrorCode::kDevice, "cuda:" + std::to_string(index) + " has compute capability " + capability.text() +
+                                      ", the kernels need 8.0 or newer (an Ampere GPU); use device 'cpu'");
+}
+
 DeviceInfo Describe(CUdevice device) {
   DeviceInfo info;
   info.type = "cuda";
@@ -189,21 +196,36 @@ std::string CudaProblem() {
   }
 }
 
-std::vector<DeviceInfo> CudaDevices() {
-  std::vector<DeviceInfo> devices;
+std::string CudaKernels() {
+  return cuda::KernelBuild();
+}
+
+std::string CudaDriver() {
+  const int version = cuda::GetDriver().driver.version;
+  return version == 0 ? "" : cuda::VersionText(version);
+}
+
+std::string CudaDriverProblem() {
+  return cuda::GetDriver().problem;
+}
+
+std::vector<CudaDevice> CudaDevices() {
+  std::vector<CudaDevice> devices;
   if (!CudaProblem().empty()) return devices;
   try {
     const int count = cuda::DeviceCount();
     for (int index = 0; index < count; ++index) {
       cuda::CUdevice device = 0;
       KOTODAMA_CUDA(device_get(&device, index));
-      DeviceInfo info = cuda::Describe(device);
+      CudaDevice found;
+      found.info = cuda::Describe(device);
       try {
-        info.free_bytes = cuda::FreeBytes(device);
+        cuda::RequireCapability(device, index);
+        found.info.free_bytes = cuda::FreeBytes(device);
       } catch (const Error& error) {
-        info.detail += std::string("; cannot be opened: ") + error.what();
+        found.problem = error.what();
       }
-      devices.push_back(info);
+      devices.push_back(found);
     }
   } catch (const std::exception&) {
     // A driver that cannot describe a device has none that could be used; opening it will say why.
@@ -221,11 +243,7 @@ std::unique_ptr<Backend> MakeCudaBackend(int index) {
   }
   cuda::CUdevice device = 0;
   KOTODAMA_CUDA(device_get(&device, index));
-  const cuda::Capability capability = cuda::CapabilityOf(device);
-  if (capability.major < 8) {
-    throw Error(ErrorCode::kDevice, "cuda:" + std::to_string(index) + " has compute capability " + capability.text() +
-                                        ", the kernels need 8.0 or newer (an Ampere GPU); use device 'cpu'");
-  }
+  cuda::RequireCapability(device, index);
   return std::make_unique<cuda::CudaBackend>(index);
 }
 

@@ -11,9 +11,23 @@ namespace kotodama {
 // Empty, or why CUDA cannot be used here and what to do about it. Never throws.
 std::string CudaProblem();
 
-// The devices that the driver knows, also those too old for the kernels; empty where there is a problem. Memory figures
-// are 0 for a device that cannot be opened. Never throws.
-std::vector<DeviceInfo> CudaDevices();
+// What the kernels were compiled with and for, e.g. "nvcc 13.0.88: PTX 80, machine code 80 86 89 90"; empty in a build
+// without them.
+std::string CudaKernels();
+
+// The version of CUDA that the driver knows, e.g. "13.0"; empty where there is no driver. Never throws.
+std::string CudaDriver();
+
+// Empty, or why the driver cannot be used. Never throws.
+std::string CudaDriverProblem();
+
+struct CudaDevice {
+  DeviceInfo info;
+  std::string problem;  // empty, or why it cannot be used
+};
+
+// The devices that the driver knows, also those that cannot be used; empty where there is a CudaProblem. Never throws.
+std::vector<CudaDevice> CudaDevices();
 
 // Opens device `index`. Throws Error(kDevice) when there is no such device or it cannot be used.
 std::unique_ptr<Backend> MakeCudaBackend(int index);

@@ -55,6 +55,10 @@ std::string Open(Driver* driver) {
 
 }  // namespace
 
+std::string VersionText(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
 const DriverState& GetDriver() {
   // Never destroyed: threads may still use it while the process ends.
   static const DriverState* const state = [] {

@@ -95,6 +95,9 @@ struct Driver {
   int version = 0;  // e.g. 13000 for CUDA 13.0
 };
 
+// 13000 as "13.0".
+std::string VersionText(int version);
+
 struct DriverState {
   Driver driver;
   std::string problem;  // empty, or why the driver cannot be used and what to do

@@ -122,7 +122,8 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
     if (op.bias_gradient && !sums_in_kernel) BiasGradient(op);
     if (op.m == 0) return;
     if (!can_tile) {
-      context_.Launch(ForType(op.a.dtype, "gemm_plain_f32", "gemm_plain_bf16"), {Blocks(op.n, 16), Blocks(op.m, 16)},
+      p.tiles_n = static_cast<int32_t>(Blocks(op.n, 16));
+      context_.Launch(ForType(op.a.dtype, "gemm_plain_f32", "gemm_plain_bf16"), {Blocks(op.n, 16) * Blocks(op.m, 16)},
                       {16, 16}, 0, p);
       return;
     }

@@ -21,10 +21,18 @@ const void* kotodama::cuda::KernelImage() {
   return kotodama_kernel_image;
 }
 
+std::string kotodama::cuda::KernelBuild() {
+  return KOTODAMA_KERNEL_BUILD;
+}
+
 #else
 
 const void* kotodama::cuda::KernelImage() {
   return nullptr;
+}
+
+std::string kotodama::cuda::KernelBuild() {
+  return "";
 }
 
 #endif

@@ -77,16 +77,17 @@ MemoryPlan Model::Plan(BatchShape shape) const {
 }
 
 std::pair<size_t, Keep> Model::TrainingActivations(BatchShape shape, size_t free) const {
-  const Backend& backend = *network_.backend;
-  const auto bytes = [&](Keep keep) {
-    return LayOut(config(), network_.compute_type, backend.LogitBytes(), shape, true, keep, nullptr, nullptr);
-  };
-  if (backend.KeepsActivations()) {
-    const size_t all = bytes(Keep::kAll);
+  if (network_.backend->KeepsActivations()) {
+    const size_t all = TrainingBytes(shape, Keep::kAll);
     // Decided alike as long as the memory stays the same, on which recordings rely.
     if (all <= activations_.bytes() || all <= free + activations_.bytes()) return {all, Keep::kAll};
   }
-  return {bytes(Keep::kLess), Keep::kLess};
+  return {TrainingBytes(shape, Keep::kLess), Keep::kLess};
+}
+
+size_t Model::TrainingBytes(BatchShape shape, Keep keep) const {
+  const size_t logits = network_.backend->LogitBytes();
+  return LayOut(config(), network_.compute_type, logits, shape, true, keep, nullptr, nullptr);
 }
 
 void Model::Reserve(BatchShape shape) {
@@ -94,12 +95,32 @@ void Model::Reserve(BatchShape shape) {
   const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
   const size_t activations = plan.activations > activations_.bytes() ? plan.activations : 0;
   if (state + activations == 0) return;
-  RequireFree(state + activations, plan.free + (activations > 0 ? activations_.bytes() : 0),
+  const size_t free = plan.free + (activations > 0 ? activations_.bytes() : 0);
+  RequireFree(state + activations, free,
               "training with " + Text(shape) + " (activations " + FormatBytes(activations) +
                   ", gradients and moments " + FormatBytes(state) + ")",
-              "try a smaller batch size with more gradient accumulation, or a smaller block size");
+              HintFor(shape, free > state ? free - state : 0));
+  const bool had_state = static_cast<bool>(gradients_);
   EnsureTrainingState();
-  EnsureActivations(plan.activations, shape);
+  try {
+    EnsureActivations(plan.activations, shape);
+  } catch (const Error&) {
+    // The device had less than it said. What this call took goes back.
+    if (!had_state) {
+      for (DeviceBuffer* buffer : {&gradients_, &exp_avg_, &exp_avg_sq_}) *buffer = DeviceBuffer();
+    }
+    throw;
+  }
+}
+
+std::string Model::HintFor(BatchShape shape, size_t free) const {
+  int64_t most = 0;
+  for (int64_t too_many = shape.b; too_many - most > 1;) {
+    const int64_t middle = most + (too_many - most) / 2;
+    (TrainingBytes({middle, shape.t}, Keep::kLess) <= free ? most : too_many) = middle;
+  }
+  if (most == 0) return "not even one block of " + std::to_string(shape.t) + " fits: use a smaller block size or model";
+  return "batch size " + std::to_string(most) + " fits: use it with more gradient accumulation";
 }
 
 void Model::EnsureTrainingState() {

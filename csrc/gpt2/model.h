@@ -108,6 +108,9 @@ class Model {
   // Bytes of the activations of a training batch, and what of them is kept: everything where the backend likes that and
   // `free` more bytes hold it, or the activations' memory does already.
   std::pair<size_t, Keep> TrainingActivations(BatchShape shape, size_t free) const;
+  size_t TrainingBytes(BatchShape shape, Keep keep) const;
+  // What to do when a training batch of this shape needs more than `free` bytes: names the batch size that fits.
+  std::string HintFor(BatchShape shape, size_t free) const;
   void RequireGradients(const std::string& call) const;
   void EnsureTrainingState();
   void EnsureActivations(size_t bytes, BatchShape shape);

@@ -1,10 +1,11 @@
 import { availableParallelism, release, totalmem } from 'node:os';
 import { messageOf } from '../errors.js';
-import { type NativeDevice, native } from '../native.js';
+import { type ListedDevice, type NativeAddon, type NativeCuda, native } from '../native.js';
 import { bytes } from '../report/format.js';
 import { OptionReader } from '../validate.js';
 import { packageVersion } from '../version.js';
 import type { Command } from './command.js';
+import { type CudaToolkit, findCudaToolkit } from './cuda-toolkit.js';
 import { DOCTOR_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
 
 /** What a report of a fault should hold. */
@@ -16,10 +17,17 @@ interface Findings {
   memoryBytes: number;
   /** Why the addon cannot be loaded, and what to do; null when it can. */
   addonProblem: string | null;
-  devices: NativeDevice[];
+  /** Their problems include that of computing a little and finding wrong results. */
+  devices: ListedDevice[];
+  /** Null when the addon cannot be loaded. */
+  cuda: NativeCuda | null;
+  /** Null where no toolkit is found. Only building the kernels needs it. */
+  cudaToolkit: CudaToolkit | null;
   /** Why CUDA cannot be used, and what to do; null when it can. */
   cudaProblem: string | null;
 }
+
+const REBUILD = '`npm rebuild kotodama --foreground-scripts`';
 
 export const doctor: Command = {
   summary: 'shows what is installed, which devices work, and why one does not',
@@ -30,13 +38,14 @@ export const doctor: Command = {
     const reader = new OptionReader(parseFlags(words, DOCTOR_OPTIONS), flagOf);
     const { json } = readOptions(reader, DOCTOR_OPTIONS) as { json: boolean };
     reader.finish('The options of kotodama doctor are not valid');
-    const findings = examine();
+    const findings = await examine();
     process.stdout.write(json ? `${JSON.stringify(findings)}\n` : show(findings));
-    return findings.addonProblem === null ? 0 : 1;
+    const { addonProblem, devices } = findings;
+    return addonProblem === null && devices.every(({ problem }) => problem === null) ? 0 : 1;
   },
 };
 
-function examine(): Findings {
+async function examine(): Promise<Findings> {
   const findings: Findings = {
     kotodama: packageVersion(),
     node: process.version,
@@ -45,28 +54,62 @@ function examine(): Findings {
     memoryBytes: totalmem(),
     addonProblem: null,
     devices: [],
+    cuda: null,
+    cudaToolkit: findCudaToolkit(),
     cudaProblem: null,
   };
   try {
     const addon = native();
-    return { ...findings, devices: addon.devices(), cudaProblem: addon.cudaProblem() };
+    const devices: ListedDevice[] = [];
+    for (const device of addon.devices()) {
+      devices.push({ ...device, problem: device.problem ?? (await check(addon, device.device)) });
+    }
+    return { ...findings, devices, cuda: addon.cuda(), cudaProblem: addon.cudaProblem() };
   } catch (error) {
     return { ...findings, addonProblem: messageOf(error) };
   }
 }
 
+async function check(addon: NativeAddon, device: string): Promise<string | null> {
+  try {
+    await addon.checkDevice(device);
+    return null;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
 function show(findings: Findings): string {
-  const { addonProblem, cudaProblem, devices } = findings;
+  const { addonProblem, cuda, cudaProblem, cudaToolkit, devices } = findings;
   const lines = [
-    `kotodama  ${findings.kotodama}`,
-    `node      ${findings.node}`,
-    `system    ${findings.system}, ${findings.cores} cores, ${bytes(findings.memoryBytes)} memory`,
-    `addon     ${addonProblem ?? 'works'}`,
-    ...devices.map(
-      ({ device, name, detail, freeBytes, totalBytes }) =>
-        `${device.padEnd(10)}${[name, detail].filter(Boolean).join(', ')}, ${bytes(freeBytes)} of ${bytes(totalBytes)} free`,
-    ),
+    ['kotodama', findings.kotodama],
+    ['node', findings.node],
+    ['system', `${findings.system}, ${findings.cores} cores, ${bytes(findings.memoryBytes)} memory`],
+    ['addon', addonProblem ?? 'works'],
   ];
-  if (addonProblem === null && cudaProblem !== null) lines.push(`cuda      not used: ${cudaProblem}`);
-  return `${lines.join('\n')}\n`;
+  if (cuda !== null) {
+    const { kernels, driver, driverProblem } = cuda;
+    lines.push(['kernels', kernels ?? `none in this build; ${howToBuild(cudaToolkit)}`]);
+    lines.push(['toolkit', cudaToolkit === null ? 'none found' : nameOf(cudaToolkit)]);
+    lines.push(['driver', driverProblem ?? `CUDA ${driver}`]);
+    // What the lines above say already needs no second one.
+    const isSaid = kernels === null || driverProblem !== null;
+    if (cudaProblem !== null) lines.push(['cuda', isSaid ? 'not used' : `not used: ${cudaProblem}`]);
+  }
+  for (const { device, name, detail, freeBytes, totalBytes, problem } of devices) {
+    const memory = `${bytes(freeBytes)} of ${bytes(totalBytes)} free`;
+    const works = problem === null ? 'computes' : `does not work: ${problem}`;
+    lines.push([device, [name, detail, memory, works].filter(Boolean).join(', ')]);
+  }
+  return lines.map(([name, text]) => `${name?.padEnd(10)}${text}\n`).join('');
+}
+
+function howToBuild(toolkit: CudaToolkit | null): string {
+  if (process.platform === 'darwin') return 'macOS has no CUDA';
+  if (toolkit !== null) return `build them with the toolkit that is here: ${REBUILD}`;
+  return `install NVIDIA's CUDA toolkit (11.8 or later) so that nvcc is on the PATH, or set CUDA_PATH; then ${REBUILD}`;
+}
+
+function nameOf({ version, path }: CudaToolkit): string {
+  return version === null ? `${path}, which does not tell its version` : `nvcc ${version}, ${path}`;
 }

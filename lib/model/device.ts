@@ -8,11 +8,14 @@ export interface DeviceInfo extends NativeDevice {}
 
 /** The devices that work on this machine; the CPU comes first. */
 export function listDevices(): DeviceInfo[] {
-  return callNativeSync(() => native().devices());
+  return callNativeSync(() => native().devices())
+    .filter(({ problem }) => problem === null)
+    .map(({ problem: _, ...device }) => device);
 }
 
 /**
- * Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device's name. `auto` is the first CUDA device, or else the CPU.
+ * Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device's name. `auto` is the first CUDA device that can be used, or else the
+ * CPU.
  *
  * @throws KotodamaError `ERR_OPTIONS` for another word, `ERR_DEVICE` when the device is not there.
  */
@@ -24,11 +27,13 @@ export function resolveDevice(addon: NativeAddon, wish: unknown): string {
     });
   }
   if (wish === 'cpu') return wish;
-  const names = callNativeSync(() => addon.devices()).map(({ device }) => device);
-  const found = names.find((name) => (wish.includes(':') ? name === wish : name.startsWith('cuda')));
-  if (found !== undefined) return found;
+  const listed = callNativeSync(() => addon.devices());
+  const wished = listed.filter(({ device }) => (wish.includes(':') ? device === wish : device.startsWith('cuda')));
+  const names = listed.filter(({ problem }) => problem === null).map(({ device }) => device);
+  const found = wished.find(({ device }) => names.includes(device));
+  if (found !== undefined) return found.device;
   if (wish === 'auto') return 'cpu';
-  const problem = callNativeSync(() => addon.cudaProblem());
+  const problem = wished[0]?.problem ?? callNativeSync(() => addon.cudaProblem());
   throw new KotodamaError('ERR_DEVICE', `device ${wish} cannot be used${problem === null ? '' : ` (${problem})`}`, {
     expected: alternatives(names),
     received: wish,

@@ -275,9 +275,9 @@ int RunAll() {
 
 int PrintProblem() {
   std::printf("%s\n", CudaProblem().c_str());
-  for (const DeviceInfo& info : CudaDevices()) {
-    std::printf("%s: %s, %s, %zu bytes, %zu free\n", info.type.c_str(), info.name.c_str(), info.detail.c_str(),
-                info.total_bytes, info.free_bytes);
+  for (const auto& [info, problem] : CudaDevices()) {
+    std::printf("%s: %s, %s, %zu bytes, %zu free%s\n", info.type.c_str(), info.name.c_str(), info.detail.c_str(),
+                info.total_bytes, info.free_bytes, problem.c_str());
   }
   return 0;
 }

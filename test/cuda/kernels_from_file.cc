@@ -16,3 +16,7 @@ const void* kotodama::cuda::KernelImage() {
   }();
   return text.empty() ? nullptr : text.c_str();
 }
+
+std::string kotodama::cuda::KernelBuild() {
+  return "the kernels of a file";
+}
