@@ -52,7 +52,9 @@ t.test('doctor, for people and for programs', async (t) => {
   t.equal(shown.code, 0, shown.stderr);
   t.match(shown.stdout, /^kotodama {2}\d/);
   t.match(shown.stdout, /^addon {5}works$/m);
-  t.match(shown.stdout, /^cpu +/m);
+  t.match(shown.stdout, /^kernels {3}(nvcc|none in this build; .*`npm rebuild kotodama)/m);
+  t.match(shown.stdout, /^toolkit {3}(nvcc|none found)/m);
+  t.match(shown.stdout, /^cpu {7}.*, computes$/m);
   const findings = JSON.parse(json.stdout);
   t.match(findings, { node: process.version, addonProblem: null });
   t.match(findings.devices[0], { device: 'cpu', totalBytes: Number });

@@ -229,7 +229,7 @@ t.test('memory is planned before it is taken', async (t) => {
   await t.rejects(model.reserve(1000, 1 << 20), {
     code: 'ERR_MEMORY',
     message:
-      /batch size 1000, block size 1048576 .*needs [\d.]+ GiB, [\d.]+ GiB are free\n {2}hint: try a smaller batch/,
+      /batch size 1000, block size 1048576 .*needs [\d.]+ GiB, [\d.]+ GiB are free\n {2}hint: (batch size \d+ fits|not even one block of 1048576 fits)/,
   });
   await model.reserve(2, 16);
   t.ok((await forwardBackward(model, batch)).count > 0);
@@ -277,7 +277,10 @@ t.test('worker threads, ended in the middle of a call', async (t) => {
 
 t.test('devices', async (t) => {
   const devices = native().devices();
-  t.equal(devices[0]?.device, 'cpu');
+  t.match(devices[0], { device: 'cpu', problem: null });
+  await native().checkDevice('cpu');
+  await t.rejects(native().checkDevice('tpu'), { code: 'ERR_OPTIONS', message: /expected 'cpu' or 'cuda:N'/ });
+  await t.rejects(native().checkDevice(1 as never), { code: 'ERR_OPTIONS' });
   t.ok(devices[0]!.totalBytes >= devices[0]!.freeBytes && devices[0]!.freeBytes > 0);
   const problem = native().cudaProblem();
   t.ok(problem === null || problem.length > 10);

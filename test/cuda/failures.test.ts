@@ -1,0 +1,301 @@
+// What goes wrong on a CUDA device, through the package's own interface: a clear error, memory given back, a process
+// that lives on.
+import t from 'tap';
+import { isReal } from './build.js';
+import { noKernels, useDevice } from './device.js';
+import { type Outcome, runScript } from './script.js';
+
+const device = await useDevice();
+
+if (device === undefined) {
+  t.pass(noKernels);
+} else {
+  const base = { ...device, KOTODAMA_SIM_CHECKS: 'none' };
+  const run = (source: string, env: Record<string, string> = {}) => runScript(source, { ...base, ...env });
+  /** The script must end by itself and print nothing but what it says. */
+  const ended = async (source: string, env?: Record<string, string>): Promise<Outcome['said']> => {
+    const { code, signal, stderr, said } = await run(source, env);
+    if (code !== 0 || stderr !== '') throw new Error(`it ended with ${code ?? signal}, having printed:\n${stderr}`);
+    return said;
+  };
+
+  t.test('two models on one device, and one in each of three threads, train as one alone does', async (t) => {
+    const [alone, first, second, ...threads] = await ended(`
+      const one = await create();
+      say(await train(one));
+      await one.dispose();
+      const [a, b] = [await create(), await create()];
+      const losses = [[], []];
+      for (let step = 0; step < 3; step++) {
+        const both = await Promise.all([a, b].map((model) => train(model, 1)));
+        both.forEach(([loss], i) => losses[i].push(loss));
+      }
+      losses.forEach(say);
+      const { Worker } = await import('node:worker_threads');
+      const source = ${JSON.stringify(`
+        const { parentPort, workerData } = await import('node:worker_threads');
+        const { GPT2 } = await import(workerData.url);
+        const model = await GPT2.create(workerData.config, { device: 'cuda', seed: 3 });
+        const losses = [];
+        for (let step = 0; step < 3; step++) {
+          losses.push((await model.forwardBackward(workerData.batch)).loss);
+          await model.step(workerData.rates);
+        }
+        parentPort.postMessage(losses);
+      `)};
+      const { once } = await import('node:events');
+      const url = ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)};
+      const workerData = { url, config, batch, rates };
+      const run = async () => {
+        const code = 'data:text/javascript,' + encodeURIComponent(source);
+        const [losses] = await once(new Worker(new URL(code), { workerData, execArgv: [] }), 'message');
+        return losses;
+      };
+      (await Promise.all([run(), run(), run()])).forEach(say);
+    `);
+    t.equal(alone.length, 3);
+    t.ok(alone[2] < alone[0], `it learns: ${alone}`);
+    for (const losses of [first, second, ...threads]) t.same(losses, alone);
+    t.equal(threads.length, 3);
+  });
+
+  t.test('a thread that ends in the middle of a step takes nothing along', async (t) => {
+    const [before, , losses, after] = await ended(`
+      say(free());
+      const { Worker } = await import('node:worker_threads');
+      const { once } = await import('node:events');
+      const source = ${JSON.stringify(`
+        const { parentPort, workerData } = await import('node:worker_threads');
+        const { GPT2 } = await import(workerData.url);
+        const model = await GPT2.create(workerData.config, { device: 'cuda', seed: 3 });
+        for (;;) {
+          await model.forwardBackward(workerData.batch);
+          parentPort.postMessage('a step');
+        }
+      `)};
+      const url = ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)};
+      const code = 'data:text/javascript,' + encodeURIComponent(source);
+      const worker = new Worker(new URL(code), { workerData: { url, config, batch }, execArgv: [] });
+      await once(worker, 'message');
+      await worker.terminate();
+      const model = await create();
+      say('ended');
+      say(await train(model));
+      await model.dispose();
+      say(free());
+    `);
+    t.equal(losses.length, 3);
+    t.ok(after['cuda:0'] >= before['cuda:0'], 'its memory is free again');
+  });
+
+  t.test('dispose during a step: the step ends, then the memory is free, and later calls say why not', async (t) => {
+    const [before, step, later, again, after] = await ended(`
+      say(free());
+      const model = await create();
+      const step = attempt(() => model.forwardBackward(batch));
+      const disposed = model.dispose();
+      const later = attempt(() => model.forwardBackward(batch));
+      await disposed;
+      say(await step);
+      say(await later);
+      say(await attempt(() => model.dispose()) ?? null);
+      say(free());
+    `);
+    t.ok(Number.isFinite(step.loss), JSON.stringify(step));
+    t.match(later, { code: 'ERR_DISPOSED' });
+    t.equal(again, null, 'a second time is no error');
+    t.ok(after['cuda:0'] >= before['cuda:0']);
+  });
+
+  t.test('the process ends without dispose: idle, in the middle of a step, and by process.exit', async (t) => {
+    t.same(await ended(`const model = await create(); say(await train(model, 1).then((l) => l.length));`), [1]);
+    t.same(await ended(`const model = await create(); void model.forwardBackward(batch); say('on its way');`), [
+      'on its way',
+    ]);
+    const { code, signal, stderr } = await run(`
+      const model = await create();
+      void model.forwardBackward(batch);
+      setImmediate(() => process.exit(7));
+    `);
+    t.same({ code, signal, stderr }, { code: 7, signal: null, stderr: '' });
+  });
+
+  t.test('a process that is started meanwhile has the device for itself', async (t) => {
+    const [outcome, losses] = await ended(`
+      const model = await create();
+      await train(model, 1);
+      const { fork } = await import('node:child_process');
+      const { once } = await import('node:events');
+      const { writeFileSync, mkdtempSync } = await import('node:fs');
+      const file = mkdtempSync('/tmp/kotodama-fork-') + '/child.mjs';
+      writeFileSync(file, ${JSON.stringify(`
+        import { GPT2 } from '${new URL('../../dist/index.js', import.meta.url).href}';
+        const model = await GPT2.create({ vocabSize: 61, nPositions: 16, nEmbd: 32, nLayer: 1, nHead: 2 }, { device: 'cuda' });
+        process.exitCode = model.device.device === 'cuda:0' ? 5 : 6;
+        process.disconnect();
+      `)});
+      const [code] = await once(fork(file, { execArgv: [] }), 'exit');
+      say(code);
+      say(await train(model, 1));
+    `);
+    t.equal(outcome, 5);
+    t.ok(Number.isFinite(losses[0]));
+  });
+
+  t.test('no driver, one that is none, no such device', async (t) => {
+    const failure = (env: Record<string, string>, name = 'cuda') =>
+      ended(`say(await attempt(() => create({ device: '${name}' })));`, env);
+    const [[missing], [none], [index], [word]] = await Promise.all([
+      failure({ KOTODAMA_CUDA_DRIVER: '/no/such/driver.so' }),
+      failure({ KOTODAMA_CUDA_DRIVER: 'libm.so.6' }),
+      failure({}, 'cuda:4000'),
+      failure({}, 'cuda:x'),
+    ]);
+    t.match(missing, { code: 'ERR_DEVICE', message: /\/no\/such\/driver\.so cannot be opened.*must name a driver/s });
+    t.match(none, { code: 'ERR_DEVICE', message: /libm\.so\.6 is not a CUDA driver.*install a newer NVIDIA driver/ });
+    t.match(index, { code: 'ERR_DEVICE', message: /device cuda:4000.*expected cpu.*cuda:0.*received cuda:4000/ });
+    t.match(word, { code: 'ERR_OPTIONS', message: /expected 'auto', 'cpu', 'cuda' or 'cuda:N'/ });
+  });
+
+  if (!isReal) {
+    t.test('a driver or a GPU that is too old, no GPU', async (t) => {
+      const failure = (env: Record<string, string>) =>
+        ended(`say(await attempt(() => create())); say((await create({ device: 'auto' })).device.device);`, env);
+      const [version, ptx, capability, nothing] = await Promise.all([
+        failure({ KOTODAMA_SIM_DRIVER_VERSION: '10020' }),
+        run(`say(await attempt(() => create()));`, { KOTODAMA_SIM_DRIVER_VERSION: '11040' }),
+        failure({ KOTODAMA_SIM_CAPABILITY: '7.5' }),
+        failure({ KOTODAMA_SIM_DEVICES: '0' }),
+      ]);
+      t.match(version, [{ code: 'ERR_DEVICE', message: /has version 10020, expected at least 11000; install/ }, 'cpu']);
+      t.match(ptx.said, [{ code: 'ERR_DEVICE', message: /driver \(CUDA 11\.4\) takes neither.*install a newer/ }]);
+      t.match(capability, [{ code: 'ERR_DEVICE', message: /compute capability 7\.5, the kernels need 8\.0/ }, 'cpu']);
+      t.match(nothing, [{ code: 'ERR_DEVICE', message: /no CUDA device/ }, 'cpu']);
+    });
+
+    t.test('cuda:1 is another device with memory of its own', async (t) => {
+      const [first, second, names, before, held, beyond] = await ended(
+        `
+        const before = free();
+        const [a, b] = [await create({ device: 'cuda:0' }), await create({ device: 'cuda:1' })];
+        say(await train(a));
+        say(await train(b));
+        say([a.device.device, b.device.device]);
+        await a.dispose();
+        say(before);
+        say(free());
+        say(await attempt(() => create({ device: 'cuda:2' })));
+        `,
+        { KOTODAMA_SIM_DEVICES: '2' },
+      );
+      t.same(second, first, 'the same losses');
+      t.same(names, ['cuda:0', 'cuda:1']);
+      t.equal(held['cuda:0'], before['cuda:0']);
+      t.ok(held['cuda:1'] < before['cuda:1']);
+      t.match(beyond, { code: 'ERR_DEVICE', message: /expected cpu, cuda:0 or cuda:1, received cuda:2/ });
+    });
+
+    t.test('what does not fit is refused before it is taken, with the batch that would', async (t) => {
+      const [failure, plan, more, held, losses] = await ended(
+        `
+        const model = await create();
+        const before = free();
+        const failure = await attempt(() => model.reserve({ batchSize: 500_000, blockSize: 16 }));
+        say(failure);
+        const fits = Number(/batch size (\\d+) fits/.exec(failure.message)?.[1]);
+        say({ fits, ...model.memoryPlan({ batchSize: fits, blockSize: 16 }) });
+        say(model.memoryPlan({ batchSize: fits + 1, blockSize: 16 }));
+        say([before, free()]);
+        await model.reserve({ batchSize: fits, blockSize: 16 });
+        say(await train(model));
+        `,
+        { KOTODAMA_SIM_MEMORY: '1G' },
+      );
+      t.match(failure, {
+        code: 'ERR_MEMORY',
+        message: /needs [\d.]+ GiB, [\d.]+ [GM]iB are free\n {2}hint: batch size/,
+      });
+      const needed = ({ gradients, moments, activations }: typeof plan) => gradients + moments + activations;
+      t.ok(plan.fits > 0 && needed(plan) <= plan.free, `${needed(plan)} of ${plan.free} bytes`);
+      t.ok(needed(more) > more.free, `one more takes ${needed(more)}`);
+      t.same(held[1], held[0], 'nothing was taken');
+      t.equal(losses.length, 3);
+    });
+
+    t.test('each allocation may fail: an error, what was taken comes back, and the next try works', async (t) => {
+      let failures = 0;
+      for (let n = 1; n < 60; n++) {
+        const [before, error, after, losses] = await ended(
+          `
+          say(free());
+          let model;
+          const failure = await attempt(async () => {
+            model = await create({ precision: 'bf16' });
+            const losses = await train(model, 1);
+            await model.evaluate(batch);
+            return losses;
+          });
+          say(failure);
+          await model?.dispose();
+          say(free());
+          if (failure.code === undefined) process.exit();
+          const again = await create({ precision: 'bf16' });
+          say(await train(again, 1));
+          `,
+          { KOTODAMA_SIM_FAIL_ALLOC: String(n) },
+        );
+        t.equal(after['cuda:0'], before['cuda:0'], `allocation ${n}: the memory is free again`);
+        if (losses === undefined) break;
+        t.ok(Number.isFinite(losses[0]), `allocation ${n}: the process goes on`);
+        failures++;
+        t.match(error, { code: 'ERR_MEMORY', message: /needs \d+ bytes, \d+ of \d+ are free/ });
+      }
+      t.ok(failures >= 8 && failures < 59, `${failures} allocations failed in turn`);
+    });
+
+    t.test('an allocation that fails under a model leaves it as it was', async (t) => {
+      const source = `
+        const model = await attempt(() => create());
+        if (model.code === undefined) {
+          const before = free()['cuda:0'];
+          const failure = await attempt(() => model.reserve({ batchSize: 2, blockSize: 12 }));
+          say({ failure: failure ?? null, taken: before - free()['cuda:0'], losses: await train(model) });
+        }`;
+      const outcomes = await Promise.all(
+        Array.from({ length: 9 }, (_, n) => ended(source, { KOTODAMA_SIM_FAIL_ALLOC: String(n + 4) })),
+      );
+      // The last ones come to no failure any more.
+      const [whole] = outcomes.at(-1)!;
+      t.equal(whole.failure, null);
+      const failed = outcomes.flat().filter(({ failure }) => failure !== null);
+      t.ok(failed.length >= 4, `gradients, two moments, activations: ${failed.length} allocations failed in turn`);
+      for (const { failure, taken, losses } of failed) {
+        t.match(failure, { code: 'ERR_MEMORY' });
+        t.equal(taken, 0, 'what was taken before the failure is given back');
+        t.same(losses, whole.losses, 'and it trains as ever');
+      }
+    });
+
+    t.test('a kernel that faults makes the model unusable, not the process', async (t) => {
+      const [first, fault, later, generated, disposed, cpu] = await ended(
+        `
+        const model = await create();
+        say(await train(model, 1));
+        say(await attempt(() => train(model, 30)));
+        say(await attempt(() => model.forwardBackward(batch)));
+        say(await attempt(() => model.readTensor('transformer.wte.weight')));
+        say((await attempt(() => model.dispose())) ?? null);
+        say(await train(await create({ device: 'cpu' })));
+        `,
+        { KOTODAMA_SIM_FAIL_LAUNCH: '150', KOTODAMA_SIM_REPORT: '/dev/null' },
+      );
+      t.equal(first.length, 1);
+      t.match(fault, { code: 'ERR_DEVICE', message: /CUDA_ERROR_ILLEGAL_ADDRESS.* at .*\.cc:\d+/ });
+      for (const error of [later, generated]) {
+        t.match(error, { code: 'ERR_DEVICE', message: /failed before.*CUDA_ERROR_.*load the last checkpoint/s });
+      }
+      t.equal(disposed, null);
+      t.equal(cpu.length, 3);
+    });
+  }
+}
