@@ -1,6 +1,7 @@
 import type { GPT2 } from '../model/gpt2.js';
 import { type SavedTokenizer, writePretrained } from '../model/save.js';
 import { type SavedCheckpoint, saveCheckpoint, type TrainerState } from './checkpoint.js';
+import { secondsSince } from './clock.js';
 import { copyState, liveState, stateBytes, writeMoments } from './model-state.js';
 
 /** The part of the memory that is free now which a copy of the model may take. */
@@ -81,8 +82,4 @@ export class CheckpointSaver {
   take(): readonly SaveOutcome[] {
     return this.outcomes.splice(0);
   }
-}
-
-function secondsSince(start: number): number {
-  return (performance.now() - start) / 1000;
 }
