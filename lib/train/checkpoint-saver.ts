@@ -1,6 +1,8 @@
+import type { KotodamaError } from '../errors.js';
+import { ioError } from '../files.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { type SavedTokenizer, writePretrained } from '../model/save.js';
-import { type SavedCheckpoint, saveCheckpoint, type TrainerState } from './checkpoint.js';
+import { prune, type SavedCheckpoint, saveCheckpoint, type TrainerState } from './checkpoint.js';
 import { secondsSince } from './clock.js';
 import { copyState, liveState, stateBytes, writeMoments } from './model-state.js';
 
@@ -71,6 +73,17 @@ export class CheckpointSaver {
     );
     if (!copied) await this.writing;
     outcome.pausedSeconds = secondsSince(start);
+  }
+
+  /** Removes what need not stay, and lets `best` name the best one, outside of a save. Gives what the system refused. */
+  async prune(best: TrainerState['best']): Promise<KotodamaError[]> {
+    const { out, keep } = this.options;
+    try {
+      await prune(out, keep, best);
+      return [];
+    } catch (cause) {
+      return [ioError(cause, `Older checkpoints in ${out} could not be removed`)];
+    }
   }
 
   /** Waits until nothing is being written. */

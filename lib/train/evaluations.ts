@@ -38,8 +38,9 @@ export class Evaluations {
     if (!whole) return undefined;
     const loss = lossSum / tokens;
     this.last = { step, loss };
-    if (this.best === null || loss < this.best.loss) this.best = { step, loss, since: 0 };
-    else this.best = { ...this.best, since: this.best.since + 1 };
+    if (this.best !== null && !(loss < this.best.loss)) this.best = { ...this.best, since: this.best.since + 1 };
+    // A loss that is no number is never the best one.
+    else if (Number.isFinite(loss)) this.best = { step, loss, since: 0 };
     return { type: 'eval', step, loss, perplexity: Math.exp(loss), tokens, seconds: secondsSince(start) };
   }
 }

@@ -57,7 +57,12 @@ export class RunCheckpoints {
   /** Saves the end of the run, unless that was done, and waits for it. */
   async *finish(state: TrainerState): AsyncGenerator<CheckpointEvent | WarningEvent, void, void> {
     yield* this.settled();
-    if (this.savedStep === state.step) return;
+    const { step, best } = state;
+    if (this.savedStep === step) {
+      // It may have been measured, and found to be the best one, after it was saved.
+      if (best?.step === step) for (const problem of await this.saver.prune(best)) yield warningOf(step, problem);
+      return;
+    }
     await this.save(state);
     await this.saver.settle();
     for (const outcome of this.saver.take()) {

@@ -90,8 +90,8 @@ export class Run {
         const seconds = secondsSince(start) - result.measureSeconds;
         yield* this.taken(result, { learningRate, seconds, waited: this.stream.waitedSeconds - waitedBefore });
         yield* this.settle();
-        const record = options.patience > 0 && this.evaluations.best?.step === this.step;
-        if ((this.due(options.saveEvery) || record) && !this.hurried) await this.save();
+        if (this.due(options.saveEvery) && !this.hurried) await this.save();
+        await this.saveBest();
       } else {
         yield* this.refuse(result);
       }
@@ -165,6 +165,7 @@ export class Run {
       case 'evaluate':
         if (this.given.valid === undefined) yield this.warning('ERR_OPTIONS', 'the run has no validation data');
         yield* this.evaluate();
+        await this.saveBest();
         break;
       case 'sample':
         yield await this.sampleOrWarn(command.prompt);
@@ -208,7 +209,7 @@ export class Run {
     const warnings: string[] = [];
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
     await openRunFolder(out, resume);
-    this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options.gradAccum);
+    this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
 
     if (needsCounting(this.options)) this.batchesPerEpoch ??= await this.countBatches();
@@ -365,6 +366,11 @@ export class Run {
     if (this.checkpoints.has(this.step)) return;
     this.progress('save');
     await this.checkpoints.save(this.state());
+  }
+
+  /** The weights of the best evaluation are always saved, whatever else is: nobody can have them again later. */
+  private async saveBest(): Promise<void> {
+    if (this.evaluations.best?.step === this.step && !this.hurried) await this.save();
   }
 
   /** Everything that is neither a weight nor a moment. */
