@@ -26,6 +26,8 @@ export interface NativeModelOptions {
   threads: number;
   /** Seeds initialisation and dropout. */
   seed: number;
+  /** What the model begins with: drawing numbers takes time, and is in vain where all of them will be written. */
+  weights: 'random' | 'zeros';
 }
 
 export interface NativeLoss {

@@ -41,6 +41,12 @@ Precision RequirePrecision(const std::string& text) {
   throw Error(ErrorCode::kOptions, "options.precision: expected 'fp32' or 'bf16', received '" + text + "'");
 }
 
+Start RequireStart(const std::string& text) {
+  if (text == "random") return Start::kRandom;
+  if (text == "zeros") return Start::kZeros;
+  throw Error(ErrorCode::kOptions, "options.weights: expected 'random' or 'zeros', received '" + text + "'");
+}
+
 TensorKind RequireKind(const Napi::Value& value) {
   const std::string text = RequireString(value, "kind");
   if (text == "param") return TensorKind::kParam;
@@ -134,11 +140,12 @@ Napi::Value ModelObject::Create(const Napi::CallbackInfo& info) {
     const Precision precision = RequirePrecision(StringIn(options, "options", "precision"));
     const int threads = static_cast<int>(IntegerIn(options, "options", "threads", 0, 1024));
     const auto seed = static_cast<uint64_t>(IntegerIn(options, "options", "seed", 0, kMaxSafeInteger));
+    const Start start = RequireStart(StringIn(options, "options", "weights"));
     auto session = env.GetInstanceData<InstanceData>()->NewSession(env);
     return StartJob(
         env, session, options,
-        [session = session.get(), config, precision, seed, device, threads] {
-          session->Open(config, precision, seed, device, threads);
+        [session = session.get(), config, precision, seed, start, device, threads] {
+          session->Open(config, precision, seed, start, device, threads);
           return Nothing();
         },
         [session](const Napi::Object& owner, const Nothing&) -> Napi::Value {

@@ -8,11 +8,12 @@ Session::~Session() {
   ReportMemory(0);
 }
 
-void Session::Open(const Config& config, Precision precision, uint64_t seed, const std::string& device, int threads) {
+void Session::Open(const Config& config, Precision precision, uint64_t seed, Start start, const std::string& device,
+                   int threads) {
   Validate(config);  // before a device starts
   backend_ = MakeBackend(device, threads);
   device_ = {device, backend_->Info(), ""};
-  model_ = std::make_unique<Model>(config, precision, seed, *backend_);
+  model_ = std::make_unique<Model>(config, precision, seed, *backend_, start);
 }
 
 uint32_t Session::OpenDecoder(int64_t batch_size, int64_t capacity) {

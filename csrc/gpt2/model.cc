@@ -21,7 +21,7 @@ std::string Text(BatchShape shape) {
 
 }  // namespace
 
-Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& backend)
+Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& backend, Start start)
     : table_(Validated(config)), precision_(precision) {
   if (precision == Precision::kBF16 && !backend.SupportsBF16()) {
     throw Error(ErrorCode::kDevice, "this device cannot compute in bf16; use precision fp32");
@@ -42,6 +42,11 @@ Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& 
   if (precision == Precision::kBF16) {
     compute_ = DeviceBuffer(backend, static_cast<size_t>(table_.decayed) * SizeOf(DType::kBF16));
     network_.compute = ViewOf(table_, config, compute_.data(), DType::kBF16, table_.decayed);
+  }
+  if (start == Start::kZeros) {
+    backend.Zero(parameters_.data(), parameters_.bytes());
+    if (compute_) backend.Zero(compute_.data(), compute_.bytes());
+    return;
   }
   for (size_t i = 0; i < table_.list.size(); ++i) {
     const Parameter& parameter = table_.list[i];

@@ -19,6 +19,9 @@ namespace kotodama {
 
 enum class Precision : uint8_t { kF32, kBF16 };
 
+// The weights that a model begins with; zeros for one whose weights are all about to be written.
+enum class Start : uint8_t { kRandom, kZeros };
+
 enum class TensorKind : uint8_t { kParam, kGrad, kExpAvg, kExpAvgSq };
 
 struct StepOptions {
@@ -41,8 +44,8 @@ struct Counters {
 // returns when its result is there; every failure is an Error. The backend must outlive the model.
 class Model {
  public:
-  // Takes the parameters' memory and draws their starting values. `seed` also seeds dropout.
-  Model(const Config& config, Precision precision, uint64_t seed, Backend& backend);
+  // Takes the parameters' memory and sets their starting values. `seed` is theirs and that of dropout.
+  Model(const Config& config, Precision precision, uint64_t seed, Backend& backend, Start start = Start::kRandom);
 
   const Config& config() const { return network_.config; }
   const ParameterTable& table() const { return table_; }

@@ -5,6 +5,7 @@ import {
   type NativeLoss,
   type NativeMemoryPlan,
   type NativeModel,
+  type NativeModelOptions,
   type NativeStepResult,
   native,
   type TensorKind,
@@ -144,7 +145,7 @@ export class GPT2 implements AsyncDisposable {
 
   /** Makes a model with new weights: N(0, initializerRange), residual projections divided by sqrt(2 * nLayer). */
   static async create(config: GPT2ConfigInput, options: ModelOptions = {}): Promise<GPT2> {
-    return build(resolveConfig(config), options, (...parts) => new GPT2(...parts));
+    return build(resolveConfig(config), options, 'random', (...parts) => new GPT2(...parts));
   }
 
   /**
@@ -163,7 +164,7 @@ export class GPT2 implements AsyncDisposable {
     // The files are checked against the configuration before memory is taken for it.
     const { tensors, close } = await openWeights(path, saved);
     try {
-      const model = await GPT2.create(config, modelOptions);
+      const model = await build(config, modelOptions, 'zeros', (...parts) => new GPT2(...parts));
       try {
         for (const { name, read } of adaptTensors(tensors, config)) await model.writeTensor(name, await read());
         return model;
@@ -437,6 +438,7 @@ export class GPT2 implements AsyncDisposable {
 async function build<M>(
   config: GPT2Config,
   options: ModelOptions,
+  weights: NativeModelOptions['weights'],
   wrap: (model: NativeModel, config: GPT2Config, precision: Precision) => M,
 ): Promise<M> {
   const read = new OptionReader(options);
@@ -448,7 +450,7 @@ async function build<M>(
   read.finish('The model cannot be made with these options');
   const addon = native();
   const device = resolveDevice(addon, options.device ?? 'auto');
-  const model = await callNative(() => addon.createModel(config, { device, precision, seed, threads }));
+  const model = await callNative(() => addon.createModel(config, { device, precision, seed, weights, threads }));
   return wrap(model, config, precision);
 }
 

@@ -1,6 +1,9 @@
+import type { KotodamaError } from '../errors.js';
+import { ioError } from '../files.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { type SavedTokenizer, writePretrained } from '../model/save.js';
-import { type SavedCheckpoint, saveCheckpoint, type TrainerState } from './checkpoint.js';
+import { prune, type SavedCheckpoint, saveCheckpoint, type TrainerState } from './checkpoint.js';
+import { secondsSince } from './clock.js';
 import { copyState, liveState, stateBytes, writeMoments } from './model-state.js';
 
 /** The part of the memory that is free now which a copy of the model may take. */
@@ -72,6 +75,17 @@ export class CheckpointSaver {
     outcome.pausedSeconds = secondsSince(start);
   }
 
+  /** Removes what need not stay, and lets `best` name the best one, outside of a save. Gives what the system refused. */
+  async prune(best: TrainerState['best']): Promise<KotodamaError[]> {
+    const { out, keep } = this.options;
+    try {
+      await prune(out, keep, best);
+      return [];
+    } catch (cause) {
+      return [ioError(cause, `Older checkpoints in ${out} could not be removed`)];
+    }
+  }
+
   /** Waits until nothing is being written. */
   async settle(): Promise<void> {
     await this.writing;
@@ -81,8 +95,4 @@ export class CheckpointSaver {
   take(): readonly SaveOutcome[] {
     return this.outcomes.splice(0);
   }
-}
-
-function secondsSince(start: number): number {
-  return (performance.now() - start) / 1000;
 }

@@ -123,7 +123,7 @@ export async function saveCheckpoint(
   };
   await attempt('a power cut now may undo that', () => syncFolder(parent));
   // As long as the new one is not safe, the old ones are needed.
-  if (problems.length === 0) await attempt('older ones could not be removed', () => prune(out, keep));
+  if (problems.length === 0) await attempt('older ones could not be removed', () => prune(out, keep, state.best));
   await attempt(`its weights could not be put into ${out}`, () => publish(path, out));
   return { path, bytes, problems };
 }
@@ -226,12 +226,12 @@ async function publish(checkpoint: string, out: string): Promise<void> {
 }
 
 /**
- * Removes checkpoints but the `keep` newest and the best: the one with the lowest evaluation loss among those that were
- * evaluated at their own step, which the link `best` names.
+ * Removes checkpoints but the `keep` newest and the best one, which the link `best` names: that of the run's best evaluation.
+ * Where it could not be saved, the one with the lowest loss among those that were evaluated before they were saved.
  */
-async function prune(out: string, keep: number): Promise<void> {
+export async function prune(out: string, keep: number, ofRun: TrainerState['best']): Promise<void> {
   const steps = await listCheckpoints(out);
-  const best = await bestOf(out, steps);
+  const best = ofRun !== null && steps.includes(ofRun.step) ? ofRun.step : await bestOf(out, steps);
   if (best !== undefined) await linkBest(out, best);
   for (const step of steps.slice(0, -keep)) {
     if (step === best) continue;

@@ -11,13 +11,13 @@ export async function identityOf(
   model: GPT2,
   tokenizer: string,
   train: BatchSource,
-  gradAccum: number,
+  { gradAccum, freeze }: TrainingOptions,
 ): Promise<{ [key: string]: Json }> {
   const { batchSize, blockSize } = train;
   const { vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop } = model.config;
   return {
     ...{ vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop },
-    ...{ precision: model.precision, batchSize, blockSize, gradAccum, tokenizer },
+    ...{ precision: model.precision, batchSize, blockSize, gradAccum, freeze: freeze?.join(' ') || null, tokenizer },
     data: (await train.identity?.()) ?? null,
   };
 }
@@ -30,7 +30,7 @@ export function checkIdentity(out: string, before: { [key: string]: Json }, now:
   const names = new Set([...found.keys(), ...[...old.keys()].filter((name) => rootOf(name) in known)]);
   const different = [...names].filter((name) => old.get(name) !== found.get(name));
   if (different.length === 0) return;
-  const show = (value: Json | undefined) => (value === undefined ? 'nothing' : String(value));
+  const show = (value: Json | undefined) => (value ?? 'nothing').toString();
   const lines = different.map((name) => `  ${name}: ${show(old.get(name))} in the run, ${show(found.get(name))} now`);
   throw new KotodamaError('ERR_CHECKPOINT', `The run in ${out} is another one:\n${lines.join('\n')}`, {
     hint: 'give the same values as before, or choose another folder',
@@ -40,7 +40,7 @@ export function checkIdentity(out: string, before: { [key: string]: Json }, now:
 /** Options that decide the numbers of a step. A longer run, or one that saves more often, is still the same one. */
 const DECIDING = [
   ...(['lr', 'minLr', 'warmupSteps', 'schedule', 'weightDecay', 'beta1', 'beta2', 'eps', 'gradClip'] as const),
-  ...(['nonFinite', 'spikes', 'spikeSigma', 'spikeWindow', 'freeze'] as const),
+  ...(['nonFinite', 'spikes', 'spikeSigma', 'spikeWindow'] as const),
 ];
 
 /** What a person should know who continues a run in another way than it was begun. */

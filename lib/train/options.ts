@@ -41,9 +41,9 @@ export interface TrainingOptions {
   sampleTokens: number;
   /** Steps between two histograms of the gradients; 0: none. Default 0. */
   histogramEvery: number;
-  /** Steps between two checkpoints; 0 saves at the end alone. Default 500. */
+  /** Steps between two checkpoints, beside those of each new lowest evaluation loss; 0: only these and the end. Default 500. */
   saveEvery: number;
-  /** Checkpoints kept, beside the best one by evaluation loss. Default 3. */
+  /** Checkpoints kept, beside that of the lowest evaluation loss. Default 3. */
   keep: number;
   /**
    * What is done when a loss or a gradient is no number; the update is never applied. `stop` ends the run with the blocks
@@ -60,10 +60,7 @@ export interface TrainingOptions {
   maxSkips: number;
   /** Seconds after which no step is begun: the run is saved and ends. Of each start. Default: none. */
   maxTime: number | undefined;
-  /**
-   * The run ends after this many evaluations in a row without a new lowest loss; 0 never. Every new lowest one is saved then.
-   * Default 0.
-   */
+  /** The run ends after this many evaluations in a row without a new lowest loss; 0 never. Default 0. */
   patience: number;
   /** Tensors that keep their weights, as `model.freeze` takes them. Default: none. */
   freeze: readonly string[] | undefined;
@@ -113,7 +110,7 @@ export const TRAINING_OPTIONS = {
     kind: 'integer',
     range: { min: 0 },
     default: 500,
-    help: 'steps between checkpoints; 0: at the end alone',
+    help: 'steps between checkpoints, beside the best ones; 0: these and the end alone',
   },
   keep: { kind: 'integer', range: { min: 1 }, default: 3, help: 'checkpoints kept, beside the best one' },
   nonFinite: {

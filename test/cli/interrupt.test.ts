@@ -3,24 +3,34 @@ import { join } from 'node:path';
 import t from 'tap';
 import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
 
-t.test('Ctrl-C in the middle of a run: the step ends, a checkpoint is there, exit code 130', async (t) => {
-  const cwd = workplace(t);
-  let sent = false;
-  const run = await kotodama(tinyTraining('runs/a', { 'max-steps': 100_000 }), {
-    cwd,
-    onOutput: (stdout, child) => {
-      if (sent || !stdout.includes('"step":3,')) return;
-      sent = true;
-      child.kill('SIGINT');
-    },
+for (const [signal, who] of [
+  ['SIGINT', 'Ctrl-C'],
+  ['SIGTERM', 'SIGTERM, as clusters and systemd send it,'],
+] as const) {
+  t.test(`${who} in the middle of a run: the step ends, a checkpoint is there, exit code 130`, async (t) => {
+    const cwd = workplace(t);
+    let sent = false;
+    const run = await kotodama(tinyTraining('runs/a', { 'max-steps': 100_000 }), {
+      cwd,
+      onOutput: (stdout, child) => {
+        if (sent || !stdout.includes('"step":3,')) return;
+        sent = true;
+        child.kill(signal);
+      },
+    });
+    t.equal(run.code, 130, run.stderr);
+    t.match(run.stderr, /finishing the step and saving/);
+    const end = parseEvents(run.stdout).at(-1);
+    t.match(end, { type: 'end', reason: 'aborted' });
+    const step = end?.step ?? 0;
+    const name = `step-${String(step).padStart(8, '0')}`;
+    t.ok(existsSync(join(cwd, 'runs/a/checkpoints', name, 'trainer_state.json')));
+    const resume = ['train', '--json', '--resume', '--out', 'runs/a', '--max-steps', String(step + 1)];
+    const again = await kotodama(resume, { cwd });
+    t.equal(again.code, 0, again.stderr);
+    t.match(parseEvents(again.stdout)[0], { type: 'start', step });
   });
-  t.equal(run.code, 130, run.stderr);
-  t.match(run.stderr, /finishing the step and saving/);
-  const end = parseEvents(run.stdout).at(-1);
-  t.match(end, { type: 'end', reason: 'aborted' });
-  const name = `step-${String(end?.step).padStart(8, '0')}`;
-  t.ok(existsSync(join(cwd, 'runs/a/checkpoints', name, 'trainer_state.json')));
-});
+}
 
 t.test('Ctrl-C twice ends at once', async (t) => {
   const cwd = workplace(t);

@@ -26,6 +26,7 @@ function state(step) {
   return {
     ...{ version: 1, step, tokens: step, counters: { step, microStep: step }, batchesPerEpoch: null, loss: 1 },
     ...{ position: { epoch: 1, blocks: step, source: null }, evaluation: { step, loss: step }, options: {} },
+    best: null,
     identity: {},
   };
 }

@@ -100,7 +100,7 @@ t.test('bad batches name the value and its place', async (t) => {
 
 t.test('bad configurations and options', async (t) => {
   const { createModel } = native();
-  const options = { device: 'cpu', precision: 'fp32', threads: 1, seed: 0 } as const;
+  const options = { device: 'cpu', precision: 'fp32', threads: 1, seed: 0, weights: 'random' } as const;
   const make = (config: object, more: object = {}) =>
     createModel({ ...smallConfig, ...config }, { ...options, ...more } as never);
   const cases: [() => Promise<unknown>, string, RegExp][] = [
@@ -117,6 +117,7 @@ t.test('bad configurations and options', async (t) => {
     [() => make({}, { precision: 'fp8' }), 'ERR_OPTIONS', /'fp32' or 'bf16', received 'fp8'/],
     [() => make({}, { threads: -1 }), 'ERR_OPTIONS', /options.threads/],
     [() => make({}, { seed: 0.5 }), 'ERR_OPTIONS', /options.seed/],
+    [() => make({}, { weights: 'ones' }), 'ERR_OPTIONS', /'random' or 'zeros', received 'ones'/],
     [() => createModel(null as never, options), 'ERR_OPTIONS', /config: expected an object, received null/],
     [() => createModel(smallConfig, undefined as never), 'ERR_OPTIONS', /options: expected an object/],
     [
@@ -248,7 +249,7 @@ t.test('worker threads, ended in the middle of a call', async (t) => {
     const { parentPort, workerData } = require('node:worker_threads');
     (async () => {
       const { native } = await import(workerData.native);
-      const options = { device: 'cpu', precision: 'fp32', threads: 1, seed: 0 };
+      const options = { device: 'cpu', precision: 'fp32', threads: 1, seed: 0, weights: 'random' };
       const model = await native().createModel(workerData.config, options);
       const ids = new Int32Array(4 * 64).fill(1);
       for (;;) {

@@ -96,6 +96,23 @@ t.test('another model, tokenizer or batch is another run: the differences are li
   t.match(again.at(-1), { type: 'end', step: 4 });
 });
 
+t.test('other frozen tensors make another run', async (t) => {
+  const out = join(t.testdir(), 'run');
+  await run(t, { out, maxSteps: 2, freeze: ['wte', 'h.0'] });
+  const model = await ownModel(t, 1);
+  for (const [freeze, now] of [
+    [undefined, 'nothing'],
+    [['wte'], 'wte'],
+  ] as const) {
+    await t.rejects(run(t, { out, model, maxSteps: 4, resume: true, freeze }), {
+      code: 'ERR_CHECKPOINT',
+      message: new RegExp(`freeze: wte h.0 in the run, ${now} now`),
+    });
+  }
+  const again = await run(t, { out, model, maxSteps: 4, resume: true, freeze: ['wte', 'h.0'] });
+  t.match(again.at(-1), { type: 'end', step: 4 });
+});
+
 t.test('a run that is not there', async (t) => {
   const out = join(t.testdir(), 'nothing');
   await t.rejects(run(t, { out, maxSteps: 2, resume: true }), { code: 'ERR_CHECKPOINT', message: /holds no run/ });

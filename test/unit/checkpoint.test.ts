@@ -42,14 +42,14 @@ function state(step: number): TrainerState {
 async function save(
   out: string,
   step: number,
-  { keep = 3, evaluation = null }: { keep?: number; evaluation?: TrainerState['evaluation'] } = {},
+  { keep = 3, ...more }: { keep?: number } & Partial<Pick<TrainerState, 'evaluation' | 'best'>> = {},
 ): Promise<string> {
   const write = async (folder: string) => {
     writeFileSync(join(folder, 'model.safetensors'), `weights ${step}`);
     writeFileSync(join(folder, 'config.json'), '{}');
     writeFileSync(join(folder, 'optimizer.safetensors'), `moments ${step}`);
   };
-  return (await saveCheckpoint(out, { ...state(step), evaluation }, write, keep)).path;
+  return (await saveCheckpoint(out, { ...state(step), ...more }, write, keep)).path;
 }
 
 t.test('what was saved is found again, the newest first, and its weights are those of the run', async (t) => {
@@ -116,6 +116,24 @@ t.test(
     t.equal(readlinkSync(join(checkpointsFolder(out), 'best')), 'step-00000005');
   },
 );
+
+t.test("the run's best evaluation decides; where it could not be saved, the best of those that were", async (t) => {
+  const out = t.testdir();
+  await openRunFolder(out, false);
+  const best = () => readlinkSync(join(checkpointsFolder(out), 'best'));
+  await save(out, 1, { keep: 1, evaluation: { step: 1, loss: 3 } });
+  // Measured only after it had been saved: its own state does not say so.
+  await save(out, 2, { keep: 1 });
+  await save(out, 3, { keep: 1, evaluation: { step: 2, loss: 2 }, best: { step: 2, loss: 2, since: 0 } });
+  t.same(await listCheckpoints(out), [2, 3]);
+  t.equal(best(), 'step-00000002');
+  rmSync(join(checkpointsFolder(out), 'step-00000002'), { recursive: true });
+  const missing = { step: 2, loss: 2, since: 1 };
+  await save(out, 4, { keep: 1, evaluation: { step: 4, loss: 5 }, best: missing });
+  await save(out, 5, { keep: 1, evaluation: { step: 5, loss: 6 }, best: missing });
+  t.same(await listCheckpoints(out), [4, 5]);
+  t.equal(best(), 'step-00000004');
+});
 
 t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
   const damages: { [what: string]: (path: string) => void } = {

@@ -235,6 +235,28 @@ void TestLogitsCoverTheVocabulary() {
   ExpectBelow(std::abs(totals.sum - sum) / sum, 1e-6, "loss of evaluate against its logits");
 }
 
+// A model that begins with zeros and is then given another one's weights is that model, in both precisions.
+void TestStartWithZeros() {
+  Config config = SmallConfig();
+  config.resid_pdrop = 0.1f;
+  const auto backend = MakeCpuBackend(1);
+  const Batch batch = MakeBatch(config, {2, 5}, 9);
+  for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+    Model drawn(config, precision, 3, *backend), given(config, precision, 3, *backend, Start::kZeros);
+    for (const Parameter& parameter : drawn.table().list) {
+      const std::vector<float> start = Read(given, TensorKind::kParam, parameter);
+      Expect(std::all_of(start.begin(), start.end(), [](float value) { return value == 0; }), parameter.name + " is 0");
+      const std::vector<float> values = Read(drawn, TensorKind::kParam, parameter);
+      given.WriteTensor(TensorKind::kParam, parameter.name, values.data(), values.size());
+    }
+    Expect(Train(given, batch).sum == Train(drawn, batch).sum, "loss of a model that was given its weights");
+    for (const Parameter& parameter : drawn.table().list) {
+      Expect(Read(given, TensorKind::kGrad, parameter) == Read(drawn, TensorKind::kGrad, parameter),
+             "gradient of " + parameter.name + " in a model that was given its weights");
+    }
+  }
+}
+
 void TestErrors() {
   Config config = SmallConfig();
   const auto backend = MakeCpuBackend(1);
@@ -266,6 +288,7 @@ int main() {
   kotodama::TestDropoutAgainstReference();
   kotodama::TestAccumulation();
   kotodama::TestLogitsCoverTheVocabulary();
+  kotodama::TestStartWithZeros();
   kotodama::TestErrors();
   std::printf(kotodama::failures == 0 ? "gpt2: passed\n" : "gpt2: %d failed\n", kotodama::failures);
   return kotodama::failures == 0 ? 0 : 1;

@@ -1,0 +1,46 @@
+import { evaluate } from '../evaluation/evaluate.js';
+import type { GPT2 } from '../model/gpt2.js';
+import type { TrainerState } from './checkpoint.js';
+import { secondsSince } from './clock.js';
+import type { EvalEvent } from './events.js';
+import type { TrainerOptions } from './trainer-options.js';
+
+/** How one evaluation is watched. */
+export interface MeasureOptions {
+  /** Ends it early. */
+  signal: AbortSignal | undefined;
+  /** Hears of the batches that are measured, of how many (null: nobody knows). */
+  onProgress: (done: number, total: number | null) => void;
+}
+
+/** A run's evaluations: always of the same batches, so that they can be compared. */
+export class Evaluations {
+  last: TrainerState['evaluation'] = null;
+  best: TrainerState['best'] = null;
+
+  /** @param batches how many are measured; 0: all */
+  constructor(
+    private readonly model: GPT2,
+    private readonly valid: TrainerOptions['valid'],
+    private readonly batches: number,
+  ) {}
+
+  /** Measures the model as it is after `step`; gives undefined when there is nothing to measure, or `signal` ended it early. */
+  async measure(step: number, { signal, onProgress }: MeasureOptions): Promise<EvalEvent | undefined> {
+    if (this.valid === undefined) return undefined;
+    const start = performance.now();
+    const limit = this.batches === 0 ? Number.POSITIVE_INFINITY : this.batches;
+    const total = Number.isFinite(limit) ? limit : null;
+    onProgress(0, total);
+    let done = 0;
+    const onBatch = () => onProgress(++done, total);
+    const { lossSum, tokens, whole } = await evaluate(this.model, this.valid, { limit, signal, onBatch });
+    if (!whole) return undefined;
+    const loss = lossSum / tokens;
+    this.last = { step, loss };
+    if (this.best !== null && !(loss < this.best.loss)) this.best = { ...this.best, since: this.best.since + 1 };
+    // A loss that is no number is never the best one.
+    else if (Number.isFinite(loss)) this.best = { step, loss, since: 0 };
+    return { type: 'eval', step, loss, perplexity: Math.exp(loss), tokens, seconds: secondsSince(start) };
+  }
+}

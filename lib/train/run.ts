@@ -1,0 +1,476 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Json } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
+import { plain } from '../json.js';
+import { packageVersion } from '../version.js';
+import { BatchStream, countBatches } from './batch-stream.js';
+import { newestCheckpoint, STATE_VERSION, setAside, type TrainerState } from './checkpoint.js';
+import { CheckpointSaver } from './checkpoint-saver.js';
+import { secondsSince } from './clock.js';
+import type { ControlCommand } from './control.js';
+import { Evaluations } from './evaluations.js';
+import type {
+  CheckpointEvent,
+  EndEvent,
+  EvalEvent,
+  GradientHistogram,
+  SampleEvent,
+  StartEvent,
+  TrainEvent,
+  TrainerProgress,
+  WarningEvent,
+} from './events.js';
+import { gradientHistograms } from './histogram.js';
+import { changes, checkIdentity, identityOf } from './identity.js';
+import { readCheckpointTensors } from './model-state.js';
+import { type RefusedStep, Stepper, type TakenStep } from './optimizer-step.js';
+import { needsCounting, type TrainingOptions, warmupOf } from './options.js';
+import { refusal, spikeText } from './refusal.js';
+import { RunCheckpoints } from './run-checkpoints.js';
+import { deviceText, runFileOf } from './run-file.js';
+import { openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
+import { learningRateAt, type Schedule } from './schedule.js';
+import { SpikeGuard, type SpikeWindows } from './spike-guard.js';
+import type { TrainerOptions, TrainerRunOptions } from './trainer-options.js';
+
+/** One start of a run: the state between its steps, and all that happens in it, in the order of {@link Run.events}. */
+export class Run {
+  private step = 0;
+  private tokens = 0;
+  private loss: number | null = null;
+  private batchesPerEpoch: number | null = null;
+  private identity: { [key: string]: Json } = {};
+  /** What is due at this step and not done yet. */
+  private owed = new Set<TrainerState['owed'][number]>();
+  /** Updates left out since the last one. */
+  private skipped = 0;
+  /** Histograms of the last step, when they were due. */
+  private gradients: GradientHistogram[] | undefined;
+  private paused = false;
+  private stopped = false;
+  /** Peak learning rate that replaces the option's. */
+  private peakLearningRate: number | null = null;
+  /** Samples that a person asked for: each has a seed of its own. */
+  private asked = 0;
+  private schedule: Schedule;
+  private guard: SpikeGuard;
+  private stepper: Stepper;
+  private readonly stream: BatchStream;
+  private readonly evaluations: Evaluations;
+  private readonly checkpoints: RunCheckpoints;
+  private readonly begun = performance.now();
+
+  constructor(
+    private readonly given: TrainerOptions,
+    private readonly options: TrainingOptions,
+    private readonly how: TrainerRunOptions,
+  ) {
+    this.stream = new BatchStream(given.train, options.epochs ?? Number.POSITIVE_INFINITY);
+    this.evaluations = new Evaluations(given.model, given.valid, options.evalBatches);
+    this.checkpoints = new RunCheckpoints(new CheckpointSaver({ ...given, keep: options.keep }));
+    this.schedule = this.makeSchedule(null);
+    this.guard = this.makeGuard();
+    this.stepper = this.makeStepper();
+  }
+
+  async *events(): AsyncGenerator<TrainEvent, void, void> {
+    const { options } = this;
+    yield* this.start();
+    yield* this.settle();
+    const lastStep = options.maxSteps ?? Number.POSITIVE_INFINITY;
+    while (this.step < lastStep && this.ending === undefined) {
+      yield* this.obey();
+      if (this.ending !== undefined) break;
+      const learningRate = learningRateAt(this.schedule, this.step);
+      const start = performance.now();
+      const waitedBefore = this.stream.waitedSeconds;
+      const result = await this.stepper.take(learningRate, this.measurement());
+      if (result === undefined) break;
+      if (result.applied) {
+        const seconds = secondsSince(start) - result.measureSeconds;
+        yield* this.taken(result, { learningRate, seconds, waited: this.stream.waitedSeconds - waitedBefore });
+        yield* this.settle();
+        if (this.due(options.saveEvery) && !this.hurried) await this.save();
+        await this.saveBest();
+      } else {
+        yield* this.refuse(result);
+      }
+      yield* this.checkpoints.ended();
+      // Lets signals and timers in even when data and engine always answer at once.
+      await nextTurn();
+    }
+    if (!this.hurried && this.evaluations.last?.step !== this.step) yield* this.evaluate();
+    const early = this.step < lastStep || this.hurried ? this.ending : undefined;
+    if (!this.checkpoints.has(this.step)) this.progress('save');
+    yield* this.checkpoints.finish(this.state());
+    const { best } = this.evaluations;
+    yield {
+      type: 'end',
+      step: this.step,
+      reason: early ?? 'completed',
+      loss: this.loss,
+      evalLoss: this.evaluations.last?.loss ?? null,
+      tokens: this.tokens,
+      seconds: secondsSince(this.begun),
+      checkpoint: this.checkpoints.newest,
+      best: best === null ? null : { step: best.step, loss: best.loss },
+    };
+  }
+
+  /** Ends the data's workers and a save that is under way; leaves no half-accumulated gradient and nothing frozen. */
+  async close(): Promise<void> {
+    await this.checkpoints.settle();
+    await this.stream.close();
+    await this.stepper.close();
+    if (this.options.freeze !== undefined) this.given.model.freeze([]);
+  }
+
+  private get aborted(): boolean {
+    return this.stopped || this.how.signal?.aborted === true;
+  }
+
+  /** Does what was asked for since the last step; while the run is paused, also what is asked for until it goes on. */
+  private async *obey(): AsyncGenerator<TrainEvent, void, void> {
+    const { control, signal } = this.how;
+    if (control === undefined) return;
+    for (;;) {
+      for (const command of control.take()) {
+        yield { type: 'control', step: this.step, ...command };
+        yield* this.carryOut(command);
+        if (this.aborted) return;
+      }
+      if (!this.paused || this.aborted) return;
+      // Nothing else will tell of a save that ends meanwhile.
+      yield* this.checkpoints.settled();
+      await control.wait(signal);
+    }
+  }
+
+  private async *carryOut(command: ControlCommand): AsyncGenerator<TrainEvent, void, void> {
+    switch (command.action) {
+      case 'pause':
+      case 'resume':
+        this.paused = command.action === 'pause';
+        break;
+      case 'stop':
+        this.stopped = true;
+        break;
+      case 'learningRate':
+        this.peakLearningRate = command.learningRate;
+        this.schedule = this.makeSchedule(this.schedule.totalSteps);
+        break;
+      case 'save':
+        await this.save();
+        break;
+      case 'evaluate':
+        if (this.given.valid === undefined) yield this.warning('ERR_OPTIONS', 'the run has no validation data');
+        yield* this.evaluate();
+        await this.saveBest();
+        break;
+      case 'sample':
+        yield await this.sampleOrWarn(command.prompt);
+    }
+  }
+
+  /** A prompt that the model cannot go on from is no reason to end the run. */
+  private async sampleOrWarn(prompt: string): Promise<SampleEvent | WarningEvent> {
+    try {
+      return await this.sample(prompt, ++this.asked);
+    } catch (error) {
+      if (error instanceof KotodamaError) return this.warning(error.code, error.message);
+      throw error;
+    }
+  }
+
+  private progress(phase: TrainerProgress['phase'], done = 0, total: number | null = null): void {
+    this.how.onProgress?.({ phase, done, total });
+  }
+
+  /** Why no further step is begun, before the last one. */
+  private get ending(): EndEvent['reason'] | undefined {
+    const { maxTime = Number.POSITIVE_INFINITY, patience } = this.options;
+    const { best } = this.evaluations;
+    if (this.aborted) return 'aborted';
+    if (secondsSince(this.begun) >= maxTime) return 'maxTime';
+    return patience > 0 && best !== null && best.since >= patience ? 'patience' : undefined;
+  }
+
+  /** Whether nothing matters but saving: the rest is done when the run is continued. */
+  private get hurried(): boolean {
+    return this.ending === 'aborted' || this.ending === 'maxTime';
+  }
+
+  private due(every: number): boolean {
+    return every > 0 && this.step % every === 0;
+  }
+
+  private async *start(): AsyncGenerator<StartEvent | WarningEvent, void, void> {
+    const { model, tokenizer, train, out, resume = false } = this.given;
+    const warnings: string[] = [];
+    if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
+    await openRunFolder(out, resume);
+    this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
+    if (resume) warnings.push(...(await this.resume()));
+
+    if (needsCounting(this.options)) this.batchesPerEpoch ??= await this.countBatches();
+    const totalSteps = this.totalSteps();
+    this.schedule = this.makeSchedule(totalSteps);
+    const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
+    const memory = model.memoryPlan(shape);
+    await model.reserve(shape);
+    // From here on the folder holds a run; what can go wrong before has gone wrong by now.
+    await this.stream.prepare();
+
+    const start: StartEvent = {
+      type: 'start',
+      step: this.step,
+      time: Date.now() / 1000,
+      resumedFrom: this.checkpoints.newest,
+      out,
+      device: { device: model.device.device, name: model.device.name, detail: model.device.detail },
+      precision: model.precision,
+      parameters: model.parameterCount,
+      batchSize: train.batchSize,
+      blockSize: train.blockSize,
+      gradAccum: this.options.gradAccum,
+      tokensPerStep: train.batchSize * train.blockSize * this.options.gradAccum,
+      stepsPerEpoch: this.batchesPerEpoch === null ? null : Math.ceil(this.batchesPerEpoch / this.options.gradAccum),
+      totalSteps,
+      memory,
+      configuration: this.configuration(),
+    };
+    await this.record(start, resume);
+    yield start;
+    for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
+  }
+
+  private countBatches(): Promise<number> {
+    return countBatches(this.given.train, this.how.signal, (count) => this.progress('count', count));
+  }
+
+  /** Writes `run.json`. */
+  private async record({ step, time, resumedFrom }: StartEvent, resume: boolean): Promise<void> {
+    const { model, out, valid, seed = 0, configuration = {} } = this.given;
+    const parts = {
+      model,
+      options: this.options,
+      seed,
+      identity: this.identity,
+      configuration,
+      step,
+      time,
+      resumedFrom,
+    };
+    const before = resume ? await readRunFile(out) : undefined;
+    await writeRunFile(out, runFileOf({ ...parts, valid: (await valid?.identity?.()) ?? null }, before));
+  }
+
+  private *taken(
+    { loss, gradNorm, tokens, spikes, updateSeconds }: TakenStep,
+    { learningRate, seconds, waited }: { learningRate: number; seconds: number; waited: number },
+  ): Generator<TrainEvent, void, void> {
+    this.step++;
+    this.tokens += tokens;
+    this.loss = loss;
+    this.skipped = 0;
+    if (this.due(this.options.evalEvery)) this.owed.add('eval');
+    if (this.due(this.options.sampleEvery)) this.owed.add('sample');
+    yield {
+      type: 'step',
+      step: this.step,
+      loss,
+      learningRate,
+      gradNorm,
+      tokensPerSecond: tokens / seconds,
+      tokens: this.tokens,
+      epoch: this.stream.last.epoch,
+      dataWaitShare: waited / seconds,
+      stepSeconds: seconds,
+      updateSeconds,
+    };
+    if (this.gradients !== undefined) yield { type: 'gradients', step: this.step, tensors: this.gradients };
+    for (const spike of spikes) yield this.warning('ERR_SPIKE', `Step ${this.step}: ${spikeText(spike)}`);
+  }
+
+  /** What the next step measures of its gradients, when that is due. */
+  private measurement(): (() => Promise<void>) | undefined {
+    const { histogramEvery } = this.options;
+    this.gradients = undefined;
+    if (histogramEvery === 0 || (this.step + 1) % histogramEvery !== 0) return undefined;
+    return async () => {
+      this.gradients = await gradientHistograms(this.given.model);
+    };
+  }
+
+  /** Goes on without the update, or ends the run once the checkpoint that is being written is safe. */
+  private async *refuse(refused: RefusedStep): AsyncGenerator<CheckpointEvent | WarningEvent, void, void> {
+    const { tokenizer, train } = this.given;
+    const { nonFinite, maxSkips } = this.options;
+    const step = this.step + 1;
+    const context = { step, train, decode: (ids: Int32Array) => tokenizer.decode(ids) };
+    this.tokens += refused.tokens;
+    this.skipped++;
+    const skips = 'sigma' in refused.fault || nonFinite === 'skip';
+    if (skips && this.skipped < maxSkips) {
+      const { code, message } = await refusal(refused, context, '; the update was skipped');
+      yield { ...this.warning(code, message), step };
+      return;
+    }
+    yield* this.checkpoints.settled();
+    const { newest } = this.checkpoints;
+    const kept = newest === null ? 'there is no checkpoint yet' : `the last checkpoint, ${newest}, is untouched`;
+    throw await refusal(refused, context, skips ? `; ${this.skipped} updates in a row were skipped` : '', {
+      hint: `${kept}; try a smaller --lr, more --warmup-steps or --grad-clip 1${skips ? '' : ', or --non-finite skip'}`,
+    });
+  }
+
+  /** Does what the step still owes, as long as there is time. */
+  private async *settle(): AsyncGenerator<EvalEvent | SampleEvent, void, void> {
+    if (this.owed.has('eval') && !this.hurried) yield* this.evaluate();
+    if (this.owed.has('sample') && !this.hurried) {
+      yield await this.sample();
+      this.owed.delete('sample');
+    }
+  }
+
+  private async *evaluate(): AsyncGenerator<EvalEvent, void, void> {
+    const event = await this.evaluations.measure(this.step, {
+      signal: this.how.signal,
+      onProgress: (done, total) => this.progress('evaluate', done, total),
+    });
+    // What was ended early is done when the run goes on.
+    if (event === undefined && this.given.valid !== undefined) return;
+    this.owed.delete('eval');
+    if (event !== undefined) yield event;
+  }
+
+  private async sample(prompt = this.options.samplePrompt ?? '', number = 0): Promise<SampleEvent> {
+    const { model, tokenizer, seed = 0 } = this.given;
+    const { sampleTokens } = this.options;
+    const start = performance.now();
+    this.progress('sample');
+    let text = '';
+    const pieces = model.generate(prompt, {
+      tokenizer,
+      maxNewTokens: sampleTokens,
+      temperature: 0.8,
+      topK: 50,
+      seed: seed + this.step + number,
+    });
+    for await (const piece of pieces) text += piece;
+    return { type: 'sample', step: this.step, prompt, text, seconds: secondsSince(start) };
+  }
+
+  /** Begins to save this step, unless that was done. */
+  private async save(): Promise<void> {
+    if (this.checkpoints.has(this.step)) return;
+    this.progress('save');
+    await this.checkpoints.save(this.state());
+  }
+
+  /** The weights of the best evaluation are always saved, whatever else is: nobody can have them again later. */
+  private async saveBest(): Promise<void> {
+    if (this.evaluations.best?.step === this.step && !this.hurried) await this.save();
+  }
+
+  /** Everything that is neither a weight nor a moment. */
+  private state(): TrainerState {
+    const { model } = this.given;
+    return {
+      version: STATE_VERSION,
+      step: this.step,
+      tokens: this.tokens,
+      counters: model.counters,
+      position: this.stream.position(),
+      batchesPerEpoch: this.batchesPerEpoch,
+      loss: this.loss,
+      evaluation: this.evaluations.last,
+      peakLearningRate: this.peakLearningRate,
+      best: this.evaluations.best,
+      owed: [...this.owed],
+      skipped: this.skipped,
+      spikes: this.guard.windows(),
+      options: plain(this.options),
+      device: deviceText(model),
+      identity: this.identity,
+    };
+  }
+
+  /** Continues from the newest whole checkpoint; gives what the person should know. */
+  private async resume(): Promise<string[]> {
+    const { out } = this.given;
+    const { checkpoint, damaged } = await newestCheckpoint(out);
+    const warnings: string[] = [];
+    if (checkpoint !== undefined) {
+      await this.restore(checkpoint.state, checkpoint.path);
+      warnings.push(...changes(checkpoint.state, deviceText(this.given.model), this.options));
+    }
+    for (const found of damaged) {
+      const { path, problem } = found;
+      warnings.push(`the checkpoint ${path} is damaged and was passed over, as ${await setAside(found)}: ${problem}`);
+    }
+    if (checkpoint === undefined) warnings.push(`${out} holds no whole checkpoint: the run begins again at step 0`);
+    return warnings;
+  }
+
+  private async restore(state: TrainerState, path: string): Promise<void> {
+    const { model } = this.given;
+    checkIdentity(this.given.out, state.identity, this.identity);
+    this.progress('restore');
+    await readCheckpointTensors(model, path);
+    model.counters = state.counters;
+    this.stream.restore(state.position);
+    this.step = state.step;
+    this.tokens = state.tokens;
+    this.loss = state.loss;
+    this.evaluations.last = state.evaluation;
+    this.evaluations.best = state.best;
+    this.owed = new Set(state.owed);
+    this.skipped = state.skipped;
+    this.guard = this.makeGuard(state.spikes);
+    this.stepper = this.makeStepper();
+    this.batchesPerEpoch = state.batchesPerEpoch;
+    // Whoever continues with another --lr means that one.
+    if (state.options.lr === this.options.lr) this.peakLearningRate = state.peakLearningRate ?? null;
+    this.checkpoints.resumed(state.step, path);
+  }
+
+  private configuration(): { [key: string]: Json } {
+    const { model, seed = 0, configuration = {} } = this.given;
+    return {
+      kotodama: packageVersion(),
+      node: process.version,
+      ...configuration,
+      model: plain(model.config),
+      training: { ...plain(this.options), seed },
+    };
+  }
+
+  private makeGuard(windows?: SpikeWindows): SpikeGuard {
+    return new SpikeGuard(this.options.spikeSigma, this.options.spikeWindow, windows);
+  }
+
+  private makeStepper(): Stepper {
+    return new Stepper(this.given.model, this.stream, this.options, this.guard);
+  }
+
+  private makeSchedule(totalSteps: number | null): Schedule {
+    const { schedule: name, lr, minLr } = this.options;
+    const peak = this.peakLearningRate ?? lr;
+    return { name, lr: peak, minLr: (minLr * peak) / lr, warmupSteps: warmupOf(this.options, totalSteps), totalSteps };
+  }
+
+  private totalSteps(): number | null {
+    const { maxSteps, epochs, gradAccum } = this.options;
+    const byEpochs =
+      epochs === undefined || this.batchesPerEpoch === null
+        ? Number.POSITIVE_INFINITY
+        : Math.ceil((this.batchesPerEpoch * epochs) / gradAccum);
+    const total = Math.min(maxSteps ?? Number.POSITIVE_INFINITY, byEpochs);
+    return Number.isFinite(total) ? total : null;
+  }
+
+  private warning(code: string, message: string): WarningEvent {
+    return { type: 'warning', step: this.step, code, message };
+  }
+}

@@ -1,0 +1,41 @@
+import type { Batch, Json } from '../data/types.js';
+import type { GPT2 } from '../model/gpt2.js';
+import type { SavedTokenizer } from '../model/save.js';
+import type { BatchSource } from './batch-stream.js';
+import type { TrainerControl } from './control.js';
+import type { TrainerProgress } from './events.js';
+import type { TrainingOptions } from './options.js';
+
+/** A tokenizer that can be saved and recognised again. */
+export type TrainerTokenizer = SavedTokenizer & { readonly fingerprint: string };
+
+/** What a {@link Trainer} needs, and what it may be told. */
+export interface TrainerOptions extends Partial<Omit<TrainingOptions, 'maxTime'>> {
+  model: GPT2;
+  /** Saved with the weights; writes the samples. */
+  tokenizer: TrainerTokenizer;
+  /** Batches of an epoch, again and again: usually a `DataLoader`. */
+  train: BatchSource;
+  /** Validation batches, the same ones each time; without them there are no evaluations. */
+  valid?: AsyncIterable<Batch> & Pick<BatchSource, 'identity'>;
+  /** The run's folder. */
+  out: string;
+  /** Continue the run that `out` holds. Default false. */
+  resume?: boolean;
+  /** As in {@link TrainingOptions}, in seconds, or as text with units such as `8h` or `1h30m`. */
+  maxTime?: number | string | undefined;
+  /** Seeds the samples. Default 0. */
+  seed?: number;
+  /** Recorded in `run.json` beside the training options: where the data came from, for example. */
+  configuration?: { [key: string]: Json };
+}
+
+/** How one start of a run is steered and watched. */
+export interface TrainerRunOptions {
+  /** Ends the run after the running step. */
+  signal?: AbortSignal | undefined;
+  /** Sends commands to the run. */
+  control?: TrainerControl | undefined;
+  /** Told how far work beside the steps is. */
+  onProgress?: ((progress: TrainerProgress) => void) | undefined;
+}
