@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { inTurn } from '../gpu-sim/in-turn.js';
 
 /** The folder of the C++ test programs, relative to the repository's root (the directory that tests run in). */
 const folder = join('build', 'cuda-test');
@@ -25,31 +25,10 @@ export function run(command: string, args: string[], env: Record<string, string>
   return { status, output: stdout + stderr };
 }
 
-/** Test files that run side by side take turns with the build folder. */
-function inTurn<T>(work: () => T): T {
-  mkdirSync('build', { recursive: true });
-  const lock = `${folder}.lock`;
-  for (;;) {
-    try {
-      mkdirSync(lock);
-      break;
-    } catch {
-      const age = Date.now() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-      if (age > 300_000) rmdirSync(lock);
-      else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
-    }
-  }
-  try {
-    return work();
-  } finally {
-    rmdirSync(lock);
-  }
-}
-
 /** Whether the build finds nvcc: without it there are no kernels to test. */
 export function configure(): { hasKernels: boolean } {
   const options = ['-DCMAKE_BUILD_TYPE=Release', '-DKOTODAMA_CUDA_ARCHITECTURES=none'];
-  const { status, output } = inTurn(() => run('cmake', ['-S', join('test', 'cuda'), '-B', folder, ...options]));
+  const { status, output } = inTurn(folder, () => run('cmake', ['-S', join('test', 'cuda'), '-B', folder, ...options]));
   if (status !== 0) throw new Error(`the CUDA test programs cannot be configured:\n${output}`);
   return { hasKernels: !output.includes('no nvcc') };
 }
@@ -57,7 +36,7 @@ export function configure(): { hasKernels: boolean } {
 /** Builds the test programs, with the kernels as PTX alone. */
 export function buildPrograms(): void {
   const build = ['--build', folder, '--parallel', String(availableParallelism())];
-  const { status, output } = inTurn(() => run('cmake', build));
+  const { status, output } = inTurn(folder, () => run('cmake', build));
   if (status !== 0) throw new Error(`the CUDA test programs do not build:\n${output}`);
 }
 

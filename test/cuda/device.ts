@@ -6,9 +6,9 @@ import { configure, isReal } from './build.js';
  * Lets the addon of this process find the tests' CUDA device, simulated or real, and gives the variables with which a
  * program that is started finds it too. Undefined where no nvcc is: then the addon has no kernels.
  */
-export async function useDevice(): Promise<Record<string, string> | undefined> {
+export function useDevice(): Record<string, string> | undefined {
   if (!configure().hasKernels) return undefined;
-  const env: Record<string, string> = isReal ? {} : { KOTODAMA_CUDA_DRIVER: await buildSimulator() };
+  const env: Record<string, string> = isReal ? {} : { KOTODAMA_CUDA_DRIVER: buildSimulator() };
   // The driver is opened at its first use, which is below.
   Object.assign(process.env, env);
   const problem = native().cudaProblem();

@@ -4,7 +4,7 @@ import { kotodama, workplace } from '../cli/program.js';
 import { isReal } from './build.js';
 import { noKernels, useDevice } from './device.js';
 
-const device = await useDevice();
+const device = useDevice();
 
 if (device === undefined) {
   t.pass(noKernels);

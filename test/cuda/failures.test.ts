@@ -5,7 +5,7 @@ import { isReal } from './build.js';
 import { noKernels, useDevice } from './device.js';
 import { type Outcome, runScript } from './script.js';
 
-const device = await useDevice();
+const device = useDevice();
 
 if (device === undefined) {
   t.pass(noKernels);

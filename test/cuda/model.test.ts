@@ -7,7 +7,7 @@ import { relay } from './relay.js';
 
 if (configure().hasKernels) {
   buildPrograms();
-  relay(t, 'model_test', isReal ? {} : { KOTODAMA_CUDA_DRIVER: await buildSimulator() });
+  relay(t, 'model_test', isReal ? {} : { KOTODAMA_CUDA_DRIVER: buildSimulator() });
 } else {
   t.pass('no nvcc here: there are no CUDA kernels to test');
 }

@@ -79,7 +79,7 @@ if (!configure().hasKernels) {
   t.pass('no nvcc here: there are no CUDA kernels to break');
 } else {
   buildPrograms();
-  const env = { KOTODAMA_CUDA_DRIVER: await buildSimulator() };
+  const env = { KOTODAMA_CUDA_DRIVER: buildSimulator() };
   const folder = t.testdir();
   const ptx = readKernels();
   const namesLike = (pattern?: RegExp) => [...ptx.kernels.keys()].filter((name) => pattern?.test(name));

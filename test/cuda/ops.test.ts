@@ -15,7 +15,7 @@ if (!hasKernels) {
   t.match(output, /no CUDA kernels.*install the CUDA toolkit/);
   t.match(run(program('backend_test'), ['open']).output, /^ERR_DEVICE: CUDA cannot be used/);
 } else {
-  const env: Record<string, string> = isReal ? {} : { KOTODAMA_CUDA_DRIVER: await buildSimulator() };
+  const env: Record<string, string> = isReal ? {} : { KOTODAMA_CUDA_DRIVER: buildSimulator() };
 
   t.test('operations against float64', async (t) => relay(t, 'ops_test', env));
 

@@ -32,7 +32,7 @@ function difference(a: readonly { loss: number }[], b: readonly { loss: number }
   return Math.max(...a.map(({ loss }, index) => Math.abs(loss / b[index].loss - 1)));
 }
 
-const device = await useDevice();
+const device = useDevice();
 
 if (device === undefined) {
   t.pass(noKernels);

@@ -1,8 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { inTurn } from './in-turn.js';
 
 /** Where the simulator is built, relative to the repository's root (the directory that tests run in). */
 export const simulatorDirectory = join('build', 'gpu-sim');
@@ -16,25 +15,11 @@ function run(command: string, args: string[]): void {
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}:\n${stdout}${stderr}`);
 }
 
-/** Builds the simulator unless it is up to date. Test files that run side by side take turns. */
-export async function buildSimulator(): Promise<string> {
-  mkdirSync('build', { recursive: true });
-  const lock = `${simulatorDirectory}.lock`;
-  for (;;) {
-    try {
-      mkdirSync(lock);
-      break;
-    } catch {
-      const age = Date.now() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-      if (age > 300_000) rmdirSync(lock);
-      else await sleep(200);
-    }
-  }
-  try {
+/** Builds the simulator unless it is up to date. */
+export function buildSimulator(): string {
+  inTurn(simulatorDirectory, () => {
     run('cmake', ['-S', 'test/gpu-sim', '-B', simulatorDirectory, '-DCMAKE_BUILD_TYPE=Release']);
     run('cmake', ['--build', simulatorDirectory, '--parallel', String(availableParallelism())]);
-  } finally {
-    rmdirSync(lock);
-  }
+  });
   return simulatorLibrary;
 }
