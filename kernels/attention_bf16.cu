@@ -1,4 +1,5 @@
-#include "attention_bf16.cuh"
+#include "attention_bf16_backward.cuh"
+#include "attention_bf16_forward.cuh"
 
 // One kernel for each pass, width of head and whether there is dropout, whose random numbers would cost every run
 // registers. A head of another size takes the next wider one.

@@ -90,7 +90,7 @@ const sourceMutations: SourceMutation[] = [
   {
     ...tensorAttention,
     mistake: 'tensor cores: a query sees the key after it',
-    file: 'attention_bf16.cuh',
+    file: 'attention_bf16_tiles.cuh',
     find: 'if (column + 8 * n + e % 2 > row + e / 2 * 8) c[n][e] = value;',
     replacement: 'if (column + 8 * n + e % 2 > row + 1 + e / 2 * 8) c[n][e] = value;',
     findings: ['numbers'],
@@ -98,7 +98,7 @@ const sourceMutations: SourceMutation[] = [
   {
     ...tensorAttention,
     mistake: 'tensor cores: tiles are written with another permutation than they are read',
-    file: 'attention_bf16.cuh',
+    file: 'attention_bf16_tiles.cuh',
     find: 'target_ = SwizzledOffset<kChunks>(row, chunk);',
     replacement: 'target_ = SwizzledOffset<kChunks>(row, chunk ^ 1);',
     findings: ['numbers'],
