@@ -9,4 +9,7 @@ namespace kotodama::bench {
 double MeasureF32Peak(const char* isa);
 double MeasureBF16Peak(const char* isa);
 
+// Reads `bytes` (a multiple of 1024) once, as fast as memory gives them; returns something that depends on all of them.
+uint64_t ReadAll(const void* data, int64_t bytes);
+
 }  // namespace kotodama::bench

@@ -1,0 +1,173 @@
+// @ts-check
+// What the CPU engine achieves on this machine, beside what the machine can do and beside PyTorch, OpenBLAS and oneDNN
+// where they are found.
+//
+//   npm run bench [-- --quick] [-- --threads 2] [-- --without-operations]
+//
+// Prints tables and writes bench/results/cpu.json (with --quick bench/results/cpu-quick.json, which is not kept). PyTorch
+// is taken from the Python that KOTODAMA_BENCH_PYTHON names, else python3; the libraries from their -dev packages. Figures
+// are medians; everything that is compared runs in turns. A machine on which nothing else runs is needed for figures that
+// are worth keeping: the load is noted beside each.
+
+import { mkdir, writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { bytesOfToken, flopsOfToken, GPT2_124M, SMALL, TINY } from './suite/arithmetic.mjs';
+import { findTorch, torch } from './suite/contenders.mjs';
+import { describeMachine, load } from './suite/machine.mjs';
+import { buildPrograms, measureNativeStep, measureOperations } from './suite/programs.mjs';
+import { generationTable, operationsTable, partsTable, peaksLine, trainingTable } from './suite/table.mjs';
+import { measureGeneration, measureTraining } from './suite/training.mjs';
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    threads: { type: 'string', default: '2' },
+    'without-operations': { type: 'boolean', default: false },
+  },
+});
+const { quick } = values;
+const threads = Number(values.threads);
+const begin = performance.now();
+const say = (/** @type {string} */ text) => console.log(text);
+const elapsed = () => `${((performance.now() - begin) / 1000).toFixed(0)} s, load ${load().toFixed(1)}`;
+const progress = (/** @type {string} */ text) => console.error(`[${elapsed()}] ${text}`);
+
+const machine = describeMachine();
+say(
+  `${machine.date}, ${machine.processor} (${machine.cores} cores, ${machine.vectors.join(' ')}), Node ${machine.node}\n`,
+);
+
+progress('building the C++ benches');
+buildPrograms();
+
+const python = findTorch();
+let peer;
+let compiles = false;
+if (python) {
+  const asking = torch(python, false, threads);
+  ({ compiles, ...peer } = await asking.ask({ do: 'describe' }));
+  await asking.end();
+}
+say(peer ? `PyTorch ${peer.torch}${compiles ? ', torch.compile works' : ''}` : 'no PyTorch found');
+
+progress('peaks and operations');
+const filter = quick ? 'gemm f32 256 dX' : values['without-operations'] ? 'no such operation' : '';
+const runs = (quick ? [threads] : [...new Set([1, threads])]).map((count) => ({
+  threads: count,
+  ...measureOperations(count, filter, quick ? 0.02 : 0.3, machine.vectors),
+}));
+say('\n## Peaks, measured here\n');
+for (const run of runs) say(peaksLine({ threads: run.threads, ...run.peaks }));
+for (const { threads: count, operations, peaks } of runs) {
+  if (operations.length > 0) say(`\n## Operations, ${operationsTable(operations, count, peaks.readBytes)}`);
+}
+const { peaks } = /** @type {typeof runs[number]} */ (runs.at(-1));
+const onePeaks = runs[0]?.threads === 1 ? runs[0].peaks : undefined;
+
+/** @param {string} precision @param {number} on */
+const peakOf = (precision, on) => {
+  const of = on === threads ? peaks : onePeaks;
+  const rate = of?.[precision === 'bf16' ? 'bf16' : 'f32'];
+  return rate ?? (peaks[precision === 'bf16' ? 'bf16' : 'f32'] * on) / threads;
+};
+
+const parts = [];
+for (const precision of ['fp32', 'bf16']) {
+  for (const [model, batch, block, name] of /** @type {const} */ ([
+    [GPT2_124M, 3, 1024, '124M, B=3, T=1024'],
+    [GPT2_124M, 4, 64, '124M, B=4, T=64'],
+    [SMALL, 12, 64, 'small, B=12, T=64'],
+  ])) {
+    if (quick && (block === 1024 || (model === GPT2_124M && precision === 'fp32'))) continue;
+    progress(`parts of the step: ${name} ${precision}`);
+    const step = measureNativeStep(model, { threads: 1, precision, batch, block, seconds: quick ? 0 : 3 });
+    parts.push({ name: `${name} ${precision}`, ...step });
+  }
+}
+say(`\n## Where a step spends its time\n\n${partsTable(parts)}`);
+
+const cases = [];
+for (const precision of ['fp32', 'bf16']) {
+  for (const [model, batch, block, name, rounds, steps] of /** @type {const} */ ([
+    [GPT2_124M, 3, 1024, 'GPT-2 124M, B=3, T=1024', 3, 1],
+    [GPT2_124M, 4, 64, 'GPT-2 124M, B=4, T=64', 6, 1],
+    [SMALL, 12, 64, '4 layers, 128 wide, B=12, T=64', 10, quick ? 5 : 20],
+  ])) {
+    if (quick && block === 1024) continue;
+    progress(`training: ${name} ${precision}`);
+    const what = {
+      name,
+      model,
+      batch,
+      block,
+      precision,
+      threads,
+      rounds: quick ? 1 : rounds,
+      steps,
+      compile: compiles && !quick,
+      alone: quick && model === GPT2_124M,
+    };
+    const timings = (await measureTraining(what, python)).map((timing) => {
+      const tokensPerSecond = (batch * block) / timing.median;
+      const share = (tokensPerSecond * flopsOfToken(model, block)) / peakOf(precision, timing.threads);
+      return { ...timing, tokensPerSecond, share };
+    });
+    const [ours, ...others] = timings;
+    const single = others.find(({ threads: on }) => on === 1);
+    const scaling = ours && single ? single.median / ours.median : undefined;
+    cases.push({ name: `${name}, ${precision}`, batch, block, precision, threads, scaling, timings });
+  }
+}
+say(`\n## Training steps, ${threads} threads\n\n${trainingTable(cases)}`);
+for (const { name, scaling } of cases)
+  if (scaling) say(`- ${name}: ${scaling.toFixed(2)} times as fast on ${threads} threads as on one`);
+
+const generations = [];
+for (const precision of ['fp32', 'bf16']) {
+  progress(`generation, ${precision}`);
+  const what = { model: GPT2_124M, precision, threads, prompt: 16, tokens: quick ? 16 : 64, rounds: quick ? 1 : 3 };
+  const timings = (await measureGeneration(what, quick ? undefined : python)).map((timing) => {
+    const tokensPerSecond = 1 / timing.median;
+    return {
+      ...timing,
+      tokensPerSecond,
+      share: (tokensPerSecond * bytesOfToken(GPT2_124M, precision)) / peaks.readBytes,
+    };
+  });
+  generations.push({ precision, timings });
+}
+say(`\n## Generation, GPT-2 124M, one text with the key-value cache\n\n${generationTable(generations)}`);
+
+progress('JavaScript');
+// One thread: it waits for nobody, so that the difference is what JavaScript and the binding take.
+const how = { batch: 1, block: 8, precision: 'fp32', threads: 1 };
+const native = measureNativeStep(TINY, { ...how, seconds: 0.5 });
+const [whole] = await measureTraining(
+  { ...how, name: 'tiny', model: TINY, rounds: 1, steps: 3000, compile: false, alone: true },
+  undefined,
+);
+const javaScript = {
+  wholeSeconds: whole?.median,
+  nativeSeconds: native.seconds,
+  seconds: (whole?.median ?? Number.NaN) - native.seconds,
+};
+say(
+  `\nJavaScript and binding: ${(1e6 * javaScript.seconds).toFixed(0)} microseconds per step (two calls), of a step that takes ${(1e6 * native.seconds).toFixed(0)} without them`,
+);
+
+const result = {
+  machine,
+  peer,
+  seconds: (performance.now() - begin) / 1000,
+  loadAtEnd: load(),
+  runs,
+  parts,
+  cases,
+  generations,
+  javaScript,
+};
+const folder = fileURLToPath(new URL('results/', import.meta.url));
+await mkdir(folder, { recursive: true });
+await writeFile(`${folder}${quick ? 'cpu-quick' : 'cpu'}.json`, `${JSON.stringify(result, null, 2)}\n`);
+progress('done');

@@ -1,0 +1,66 @@
+// @ts-check
+// Who trains beside whom: each in a process of its own, which answers one request at a time (bench/peers/gpt2.py says
+// which). While one works, the others wait.
+
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const here = fileURLToPath(new URL('.', import.meta.url));
+
+export class Contender {
+  /** @param {string} name @param {string} command @param {string[]} args @param {Record<string, string>} env */
+  constructor(name, command, args, env = {}) {
+    this.name = name;
+    this.child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit'] });
+    this.answers = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
+  }
+
+  /** @param {Record<string, unknown>} request @returns {Promise<any>} */
+  async ask(request) {
+    this.child.stdin.write(`${JSON.stringify(request)}\n`);
+    const { value, done } = await this.answers.next();
+    if (done) throw new Error(`${this.name} ended early`);
+    const answer = JSON.parse(value);
+    if (answer.error) throw new Error(`${this.name}: ${answer.error}`);
+    return answer;
+  }
+
+  async end() {
+    const ended = new Promise((resolve) => this.child.once('close', resolve));
+    this.child.stdin.end();
+    await ended;
+  }
+}
+
+/** @param {string} [name] */
+export function kotodama(name = 'kotodama') {
+  return new Contender(name, process.execPath, [join(here, 'kotodama.mjs')]);
+}
+
+/** A Python that has torch, if there is one. */
+export function findTorch() {
+  for (const python of [process.env.KOTODAMA_BENCH_PYTHON, 'python3']) {
+    if (python && spawnSync(python, ['-c', 'import torch']).status === 0) return python;
+  }
+  return undefined;
+}
+
+const JEMALLOC = ['x86_64', 'aarch64'].map((machine) => `/usr/lib/${machine}-linux-gnu/libjemalloc.so.2`);
+
+/**
+ * PyTorch as it is installed, or with what makes it fastest on a CPU: pinned threads, and memory in huge pages that is
+ * not given back after every step, where jemalloc is installed.
+ *
+ * @param {string} python @param {boolean} tuned @param {number} threads
+ */
+export function torch(python, tuned, threads) {
+  const script = fileURLToPath(new URL('../peers/gpt2.py', import.meta.url));
+  if (!tuned) return new Contender('PyTorch as installed', python, [script]);
+  const jemalloc = JEMALLOC.find(existsSync);
+  const memory = { LD_PRELOAD: jemalloc ?? '', MALLOC_CONF: 'thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1' };
+  const pinned = { OMP_NUM_THREADS: `${threads}`, OMP_PROC_BIND: 'true', OMP_PLACES: 'cores' };
+  return new Contender('PyTorch tuned', python, [script], { ...pinned, ...(jemalloc ? memory : {}) });
+}

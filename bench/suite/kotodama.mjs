@@ -1,0 +1,85 @@
+// @ts-check
+// kotodama, as a contender of `npm run bench`: the requests of bench/peers/gpt2.py, answered through the public API.
+
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { GPT2 } from '../../dist/index.js';
+
+/** @type {GPT2 | undefined} */
+let model;
+/** @type {(() => Promise<number>) | undefined} */
+let step;
+
+/** @param {any} request */
+async function make({ model: config, precision, threads, seed = 0 }) {
+  await model?.dispose();
+  model = await GPT2.create(config, { device: 'cpu', precision, threads, seed });
+  return model;
+}
+
+const answers = {
+  describe: async () => ({ node: process.version }),
+
+  /** @param {any} request */
+  async train(request) {
+    const { batch, block } = request;
+    const made = await make(request);
+    const at = (/** @type {number} */ i) => (i * 7919) % request.model.vocabSize;
+    const tokens = (/** @type {number} */ first) =>
+      Array.from({ length: batch }, (_, b) => Int32Array.from({ length: block }, (_, t) => at(first + b * block + t)));
+    /** @type {[number, number]} */
+    const shape = [batch, block];
+    const inputIds = { data: Int32Array.from(tokens(0).flatMap((row) => [...row])), shape };
+    const labels = { data: Int32Array.from(tokens(1).flatMap((row) => [...row])), shape };
+    step = async () => {
+      const { loss } = await made.forwardBackward({ inputIds, labels });
+      await made.step({ learningRate: 1e-4, betas: [0.9, 0.95], weightDecay: 0.1, maxGradNorm: 1 });
+      return loss;
+    };
+    for (let i = 0; i < 2; i++) await step();
+    return {};
+  },
+
+  /** @param {any} request */
+  async steps({ count }) {
+    const seconds = [];
+    let loss = Number.NaN;
+    for (let i = 0; i < count; i++) {
+      const begin = performance.now();
+      loss = (await step?.()) ?? loss;
+      seconds.push((performance.now() - begin) / 1000);
+    }
+    return { seconds, loss };
+  },
+
+  /** @param {any} request */
+  async generate(request) {
+    const made = await make(request);
+    const prompt = Array.from({ length: request.prompt }, (_, i) => i);
+    const seconds = [];
+    let begin = performance.now();
+    const options = { maxNewTokens: request.tokens, temperature: 0, eosTokenId: null };
+    for await (const _ of made.generateIds(prompt, options)) {
+      seconds.push((performance.now() - begin) / 1000);
+      begin = performance.now();
+    }
+    return { seconds: seconds.slice(1) }; // the first reads the prompt
+  },
+
+  memory: async () => {
+    const line = /^VmHWM:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'));
+    return { peakBytes: Number(line?.[1]) * 1024 };
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const request = JSON.parse(line);
+  let answer;
+  try {
+    answer = await answers[/** @type {keyof typeof answers} */ (request.do)](request);
+  } catch (error) {
+    answer = { error: String(error) };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await model?.dispose();

@@ -1,0 +1,99 @@
+// @ts-check
+// The whole training step, ours and theirs in turns.
+
+import { kotodama, torch } from './contenders.mjs';
+import { load } from './machine.mjs';
+import { spread } from './statistics.mjs';
+
+/**
+ * @typedef {{ name: string, model: import('./arithmetic.mjs').Shape, batch: number, block: number, precision: string,
+ *   threads: number, rounds: number, steps: number, compile: boolean, alone: boolean }} Case
+ * @typedef {{ who: string, threads: number, median: number, min: number, max: number, samples: number,
+ *   peakBytes?: number, loss: number, load: number }} Timing
+ */
+
+/**
+ * Steps of the case by kotodama and, one after another, by each peer in turns with it, so that what else runs on the
+ * machine hits both. No more than two processes hold a model at once.
+ *
+ * @param {Case} what @param {string | undefined} python @returns {Promise<Timing[]>}
+ */
+export async function measureTraining(what, python) {
+  const { model, batch, block, precision, threads } = what;
+  const request = { do: 'train', model, batch, block, precision };
+  const ours = kotodama();
+  /** @type {Map<string, { threads: number, seconds: number[], loss: number, peakBytes?: number | undefined }>} */
+  const found = new Map();
+
+  /** @param {string} who @param {number} on @param {import('./contenders.mjs').Contender} contender */
+  async function turn(who, on, contender, compile = false) {
+    const { seconds, loss } = await contender.ask({ do: 'steps', count: what.steps, compile });
+    /** @type {{ threads: number, seconds: number[], loss: number, peakBytes?: number | undefined }} */
+    const entry = found.get(who) ?? { threads: on, seconds: [], loss };
+    entry.seconds.push(...seconds);
+    found.set(who, entry);
+  }
+  /** @param {string} who @param {import('./contenders.mjs').Contender} contender */
+  async function remember(who, contender) {
+    const entry = found.get(who);
+    if (entry) entry.peakBytes = (await contender.ask({ do: 'memory' })).peakBytes;
+  }
+
+  await ours.ask({ ...request, threads });
+  await turn(ours.name, threads, ours);
+  await remember(ours.name, ours);
+  for (const tuned of python && !what.alone ? [false, true] : []) {
+    const peer = torch(/** @type {string} */ (python), tuned, threads);
+    const compile = tuned && what.compile;
+    try {
+      await peer.ask({ ...request, threads, tuned, compile });
+      for (let round = 0; round < what.rounds; round++) {
+        await turn(ours.name, threads, ours);
+        await turn(peer.name, threads, peer);
+        if (compile) await turn('PyTorch tuned, compiled', threads, peer, true);
+      }
+      await remember(peer.name, peer);
+    } finally {
+      await peer.end();
+    }
+  }
+  if (threads > 1 && !what.alone) {
+    const single = kotodama('kotodama, 1 thread');
+    await single.ask({ ...request, threads: 1 });
+    for (let round = 0; round < what.rounds; round++) {
+      await turn(ours.name, threads, ours);
+      await turn(single.name, 1, single);
+    }
+    await single.end();
+  } else {
+    for (let round = 0; round < what.rounds; round++) await turn(ours.name, threads, ours);
+  }
+  await ours.end();
+  return [...found].map(([who, { seconds, ...rest }]) => ({ who, ...rest, ...spread(seconds), load: load() }));
+}
+
+/**
+ * Tokens one after another with the key-value cache, in turns.
+ *
+ * @param {{ model: import('./arithmetic.mjs').Shape, precision: string, threads: number, prompt: number,
+ *   tokens: number, rounds: number }} what
+ * @param {string | undefined} python @returns {Promise<Timing[]>}
+ */
+export async function measureGeneration(what, python) {
+  const request = { do: 'generate', ...what };
+  const contenders = [kotodama()];
+  if (python) contenders.push(torch(python, false, what.threads), torch(python, true, what.threads));
+  /** @type {number[][]} */
+  const seconds = contenders.map(() => []);
+  for (let round = 0; round < what.rounds; round++) {
+    for (const [i, contender] of contenders.entries()) seconds[i]?.push(...(await contender.ask(request)).seconds);
+  }
+  for (const contender of contenders) await contender.end();
+  return contenders.map(({ name }, i) => ({
+    who: name,
+    threads: what.threads,
+    loss: Number.NaN,
+    ...spread(seconds[i] ?? []),
+    load: load(),
+  }));
+}
