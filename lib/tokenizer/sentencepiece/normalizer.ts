@@ -39,6 +39,10 @@ export class Normalizer {
   units = new Uint16Array(1024);
 
   private readonly charsmap: Charsmap | undefined;
+  /** 1 for units that are only copied, whatever follows. A small table of its own, since every character asks it. */
+  private readonly isPlain = new Uint8Array(65536);
+  /** Whether spaces are subject to no rules but those of spaces. */
+  private readonly isPlainSpace: boolean;
   private readonly actions = new Uint32Array(65536);
   private readonly continuations = new Int32Array(65536);
   private readonly replacements: string[] = [];
@@ -56,6 +60,8 @@ export class Normalizer {
     private readonly spaceAsSuffix: boolean,
   ) {
     if (spec.charsmap.length > 0) this.charsmap = new Charsmap(spec.charsmap);
+    const action = this.classify(SPACE);
+    this.isPlainSpace = action === general && !this.startsSymbol(SPACE) && this.continuations[SPACE]! < 0;
   }
 
   /**
@@ -66,7 +72,7 @@ export class Normalizer {
   normalize(text: Uint8Array, start: number, end: number): number {
     const { addDummyPrefix, removeExtraWhitespaces, escapeWhitespaces } = this.spec;
     const space = escapeWhitespaces ? SPACE_SYMBOL : SPACE;
-    const { actions, continuations } = this;
+    const { isPlain } = this;
     let position = start;
     if (removeExtraWhitespaces) {
       while (position < end && this.prefix(text, position, end) === ' ') position = this.next;
@@ -93,12 +99,16 @@ export class Normalizer {
           unit = SURROGATE;
         }
       }
-      // The one hot case: a character that stays as it is, and with which no longer rule can start here.
-      const isCopied =
-        actions[unit] === copied && (continuations[unit]! < 0 || !this.mayContinue(unit, text, next, end));
-      if (isCopied && count < units.length) {
+      // The hot cases: a character that stays as it is, and with which no longer rule can start, at all or here.
+      if ((isPlain[unit] === 1 || this.isCopied(unit, text, next, end)) && count < units.length) {
         units[count++] = unit;
         afterSpace = false;
+        position = next;
+        continue;
+      }
+      if (unit === SPACE && this.isPlainSpace && count < units.length) {
+        if (!afterSpace) units[count++] = space;
+        afterSpace = removeExtraWhitespaces;
         position = next;
         continue;
       }
@@ -156,6 +166,11 @@ export class Normalizer {
     return String.fromCodePoint(codePoint);
   }
 
+  /** Whether `unit`, which the character at `next` follows, is known to stay as it is. */
+  private isCopied(unit: number, text: Uint8Array, next: number, end: number): boolean {
+    return this.actions[unit] === copied && !this.mayContinue(unit, text, next, end);
+  }
+
   /** Whether some rule may match `unit` and the character of `text` at `next`. */
   private mayContinue(unit: number, text: Uint8Array, next: number, end: number): boolean {
     const place = this.continuations[unit]!;
@@ -185,7 +200,7 @@ export class Normalizer {
   private classify(unit: number): number {
     let action = general;
     let place = -1;
-    if ((unit & 0xf800) !== 0xd800 && (this.symbols === undefined || this.symbols.first[unit] === 0)) {
+    if ((unit & 0xf800) !== 0xd800 && !this.startsSymbol(unit)) {
       const replacement = this.charsmap?.single(unit);
       if (replacement !== undefined) {
         action = replaced + this.replacements.length;
@@ -197,7 +212,12 @@ export class Normalizer {
     }
     this.continuations[unit] = place;
     this.actions[unit] = action;
+    if (action === copied && place < 0) this.isPlain[unit] = 1;
     return action;
+  }
+
+  private startsSymbol(unit: number): boolean {
+    return this.symbols !== undefined && this.symbols.first[unit] !== 0;
   }
 
   private reserve(count: number): void {

@@ -16,8 +16,10 @@ export class PieceTrie {
   readonly ids: Int32Array;
   /** Children of the root by unit; 0 if there is none. */
   readonly first = new Int32Array(65536);
-  private readonly parents: Int32Array;
-  private readonly units: Uint16Array;
+  /** Parent of each node but the root; it has a smaller number. */
+  readonly parents: Int32Array;
+  /** Unit that leads to each node from its parent. */
+  readonly units: Uint16Array;
   private readonly slots: Int32Array;
   private readonly shift: number;
   private nodes = 2;

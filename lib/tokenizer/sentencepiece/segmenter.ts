@@ -33,11 +33,16 @@ export class PieceOutput {
     this.afterUnknown = false;
   }
 
+  /** Adds a piece that is not the unknown one. */
+  pushKnown(id: number): void {
+    this.afterUnknown = false;
+    this.ids.add(id);
+  }
+
   /** Adds the piece `id` that covers `units[start..end)`. */
   push(id: number, units: Uint16Array, start: number, end: number): void {
     if (id !== this.unkId) {
-      this.afterUnknown = false;
-      this.ids.add(id);
+      this.pushKnown(id);
     } else if (this.byteIds !== undefined) {
       for (let i = start; i < end; i++) {
         const unit = units[i]!;
