@@ -5,8 +5,9 @@
 #include "attention_head.cuh"
 #include "mma.cuh"
 
-// Flash attention on tensor cores (Dao 2023, "FlashAttention-2"), what forward and backward share: tiles of 64 queries by 64 keys,
-// four warps of 16 rows each. D is the head size rounded up to a multiple of 32; the true one, p.d, is a multiple of 8.
+// Flash attention on tensor cores (Dao 2023, "FlashAttention-2"), what forward and backward share: tiles of 64 queries
+// by 64 keys, four warps of 16 rows each. D is the head size rounded up to a multiple of 32; the true one, p.d, is a
+// multiple of 8.
 
 namespace kotodama::kernels {
 

@@ -3,9 +3,9 @@
 #include "attention_head.cuh"
 #include "mma.cuh"
 
-// Flash attention in fp32 (the algorithm of attention_bf16_forward.cuh). 16 x 16 threads share square tiles of N positions; a
-// thread owns N / 16 rows, y * N / 16 + r, of which it computes the columns x + 16 c of the scores and 2 x + 32 j of
-// the results. The 16 threads of a row belong to one warp. p.d is a multiple of 4 and at most D.
+// Flash attention in fp32 (the algorithm of attention_bf16_forward.cuh). 16 x 16 threads share square tiles of N
+// positions; a thread owns N / 16 rows, y * N / 16 + r, of which it computes the columns x + 16 c of the scores and 2 x
+// + 32 j of the results. The 16 threads of a row belong to one warp. p.d is a multiple of 4 and at most D.
 
 namespace kotodama::kernels {
 

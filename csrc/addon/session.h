@@ -27,7 +27,8 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   // On the thread of the work, which holds the mutex.
-  void Open(const Config& config, Precision precision, uint64_t seed, Start start, const std::string& device, int threads);
+  void Open(const Config& config, Precision precision, uint64_t seed, Start start, const std::string& device,
+            int threads);
   uint32_t OpenDecoder(int64_t batch_size, int64_t capacity);
   // Frees the model and its decoders.
   void Close();

@@ -146,8 +146,8 @@ void CudaBackend::Run(const AttentionCached& op) {
     context_.Launch(ForType(op.qkv.dtype, "attention_decode_f32", "attention_decode_bf16"), grid, {128},
                     (2 * static_cast<size_t>(p.d) + 128) * sizeof(float), p);
     if (p.splits > 1) {
-      context_.Launch(ForType(op.qkv.dtype, "attention_decode_join_f32", "attention_decode_join_bf16"),
-                      {grid.x}, {64}, 0, p);
+      context_.Launch(ForType(op.qkv.dtype, "attention_decode_join_f32", "attention_decode_join_bf16"), {grid.x}, {64},
+                      0, p);
     }
   });
 }
