@@ -1,12 +1,13 @@
 // Makes the pictures of README.md and docs/ from real runs:
 //
-//   npm start && node scripts/pictures.mjs demo runs/demo     docs/pictures/demo-loss.svg, explain-light.png, explain-dark.png
+//   npm start && node scripts/pictures.mjs demo runs/demo     docs/pictures/demo-loss.svg, explain-*.png, report-*.png
 //   node scripts/pictures.mjs first RUN                       docs/pictures/first-loss.svg, RUN being that of docs/own-text.md
 //
 // Needs the package built; the .png ones a Chromium (the variable CHROMIUM, or /usr/bin/chromium).
 
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { chromium } from 'playwright-core';
 import { explanationPage, GPT2, readMetrics, Tokenizer } from '../dist/index.js';
 
@@ -83,26 +84,43 @@ function lossPicture({ training, validation }) {
   ].join('\n');
 }
 
-/** The page of `kotodama explain` as a browser shows it, light and dark. */
+/** Takes a picture of a page as a browser shows it, light and dark. */
+async function pagePictures(name, open, { height, fullPage }) {
+  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+  for (const colorScheme of ['light', 'dark']) {
+    const page = await browser.newPage({ viewport: { width: 1080, height }, colorScheme });
+    await open(page);
+    await page.mouse.move(1, 1);
+    await page.screenshot({ path: join(FOLDER, `${name}-${colorScheme}.png`), fullPage });
+  }
+  await browser.close();
+}
+
+/** The page of `kotodama explain`. */
 async function explainPictures(run) {
   const tokenizer = await Tokenizer.fromPretrained(run);
   const model = await GPT2.fromPretrained(run, { device: 'cpu' });
   const explanation = await model.explain(TEXT, { tokenizer });
   await model.dispose();
-  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
-  for (const colorScheme of ['light', 'dark']) {
-    const page = await browser.newPage({ viewport: { width: 1080, height: 760 }, colorScheme });
+  const open = async (page) => {
     await page.setContent(explanationPage(explanation, { model: 'runs/demo' }));
     // The seventh token, after which the thought comes, and a head of the second layer.
     await page.locator('.token').nth(6).click();
     await page.locator('.head').nth(10).click();
-    await page.mouse.move(1, 1);
-    await page.screenshot({ path: join(FOLDER, `explain-${colorScheme}.png`), fullPage: true });
-  }
-  await browser.close();
+  };
+  await pagePictures('explain', open, { height: 760, fullPage: true });
+}
+
+/** The upper part of the run's report. */
+async function reportPictures(run) {
+  const open = (page) => page.goto(pathToFileURL(resolve(run, 'report.html')).href);
+  await pagePictures('report', open, { height: 820, fullPage: false });
 }
 
 const [name, run] = process.argv.slice(2);
 writeFileSync(join(FOLDER, `${name}-loss.svg`), lossPicture(await readLosses(run)));
-if (name === 'demo') await explainPictures(run);
+if (name === 'demo') {
+  await explainPictures(run);
+  await reportPictures(run);
+}
