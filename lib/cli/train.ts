@@ -15,7 +15,7 @@ import {
   type ReadTrainingOptions,
   type TrainingOptions,
 } from '../train/options.js';
-import { holdsRun, readRunFile } from '../train/run-folder.js';
+import { checkRunFolder, holdsRun, readRunFile } from '../train/run-folder.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
@@ -89,6 +89,8 @@ export const train: Command = {
 /** Trains as the command line says. */
 export async function runTrain(words: readonly string[]): Promise<{ out: string; json: boolean; end: EndEvent }> {
   const options = await readArguments(words);
+  // Downloads and a large model take minutes: what is wrong with the folder is told before.
+  await checkRunFolder(options.out, options.resume);
   const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
   const model = await makeModel(options, tokenizer);
   const bad = new BadRecords();

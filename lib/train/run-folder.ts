@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { rm, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { ioError, makeFolder, readJsonFile, writeJsonFile } from '../files.js';
@@ -20,11 +21,12 @@ function holdsModel(out: string): boolean {
 }
 
 /**
- * Makes a run's folder ready: creates it for a fresh run, cleans up after a crash for a resumed one.
+ * Checks that a run can be in this folder, and leaves everything as it is.
  *
- * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another or a model, or a resumed one is not there.
+ * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another or a model, or a resumed one is not there;
+ *   `ERR_IO` when nothing can be written.
  */
-export async function openRunFolder(out: string, resume: boolean): Promise<void> {
+export async function checkRunFolder(out: string, resume: boolean): Promise<void> {
   if (!resume && holdsRun(out)) {
     throw new KotodamaError('ERR_CHECKPOINT', `${out} holds another run`, {
       hint: 'continue it with --resume (API: resume: true), or choose another folder',
@@ -41,11 +43,35 @@ export async function openRunFolder(out: string, resume: boolean): Promise<void>
     });
   }
   try {
+    await checkWritable(out);
+  } catch (cause) {
+    throw ioError(cause, `${out} cannot be used as a run's folder`);
+  }
+}
+
+/**
+ * Makes a run's folder ready: creates it for a fresh run, cleans up after a crash for a resumed one.
+ *
+ * @throws what {@link checkRunFolder} does.
+ */
+export async function openRunFolder(out: string, resume: boolean): Promise<void> {
+  await checkRunFolder(out, resume);
+  try {
     await makeFolder(out);
     if (resume) await removeLeftovers(out);
   } catch (cause) {
     throw ioError(cause, `${out} cannot be used as a run's folder`);
   }
+}
+
+/** Only trying tells: permissions say nothing of read-only or remote file systems. */
+async function checkWritable(out: string): Promise<void> {
+  let folder = resolve(out);
+  while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
+  // `removeLeftovers` would remove it, too.
+  const path = join(folder, `.kotodama-${process.pid}.tmp`);
+  await writeFile(path, '');
+  await rm(path, { force: true });
 }
 
 /** Writes `run.json`: the whole resolved configuration of a run. */

@@ -361,6 +361,33 @@ t.test('GGUF: rows that are not whole blocks stay in f16', async (t) => {
   await model.dispose();
 });
 
+t.test('GGUF: a tokenizer that names no end of a text', async (t) => {
+  const json = JSON.parse(readFileSync('demo/tokenizer/tokenizer.json', 'utf8'));
+  const marks = async (tokenizer: Tokenizer, config: { vocabSize: number; bosTokenId?: number }) => {
+    const model = await GPT2.create({ ...config, nEmbd: 4, nHead: 1, nLayer: 1, nPositions: 4 }, CPU);
+    const path = join(folder, 'no-end.gguf');
+    try {
+      await model.saveGguf(path, { tokenizer });
+    } finally {
+      await model.dispose();
+    }
+    const { metadata } = readGguf(path);
+    return ['bos', 'eos'].map((name) => metadata.get(`tokenizer.ggml.${name}_token_id`));
+  };
+  // llama.cpp would take the token 11 for both.
+  const control = Tokenizer.fromJson(json);
+  t.equal(control.eosTokenId, undefined);
+  t.same(await marks(control, { vocabSize: 2048 }), [0, 0], 'a control token stands for no text');
+  t.same(await marks(control, { vocabSize: 2048, bosTokenId: 7 }), [7, 7], 'what begins a text ends the one before');
+  const ordinary = Tokenizer.fromJson({ ...json, added_tokens: [] });
+  t.same(await marks(ordinary, { vocabSize: 2050 }), [2048, 2048], 'an id that is never made');
+  await t.rejects(marks(ordinary, { vocabSize: 2048 }), {
+    code: 'ERR_TOKENIZER',
+    message: /no token that can end a text/,
+    hint: /add-tokens/,
+  });
+});
+
 t.test('GGUF: SentencePiece', async (t) => {
   const model = await GPT2.create({ vocabSize: 1408, nEmbd: 32, nHead: 1, nLayer: 1, nPositions: 8 }, CPU);
   const save = async (name: string) => {

@@ -14,6 +14,9 @@ const TOKEN_TYPES: Readonly<Record<TokenKind, number>> = {
   byte: 6,
 };
 
+/** The kinds of tokens that may end a text without ending one too early. */
+const STANDS_FOR_NO_TEXT: ReadonlySet<TokenKind> = new Set<TokenKind>(['control', 'unused']);
+
 /** What llama.cpp calls the ways of making tokens. */
 const MODELS = { 'byte-level-bpe': 'gpt2', unigram: 't5', 'sentencepiece-bpe': 'llama' } as const;
 
@@ -21,7 +24,8 @@ const MODELS = { 'byte-level-bpe': 'gpt2', unigram: 't5', 'sentencepiece-bpe': '
  * The tokenizer in GGUF's metadata, as llama.cpp reads it. Ids of the model that the tokenizer has not are tokens that are
  * never made.
  *
- * @throws KotodamaError `ERR_TOKENIZER` when llama.cpp could not make the same tokens, or the model has fewer of them
+ * @throws KotodamaError `ERR_TOKENIZER` when llama.cpp could not make the same tokens, the model has fewer of them, or none
+ *   can end a text
  */
 export function tokenizerMetadata(tokenizer: OpenTokenizer, config: Readonly<GPT2Config>): Map<string, GgufValue> {
   const { vocabSize } = config;
@@ -54,9 +58,19 @@ export function tokenizerMetadata(tokenizer: OpenTokenizer, config: Readonly<GPT
   if (method.kind === 'byte-level-bpe') metadata.set('merges', { type: 'strings', value: method.merges });
   else addSentencePiece(metadata, method, vocabSize);
 
+  const bos = config.bosTokenId ?? tokenizer.bosTokenId;
+  const eos = config.eosTokenId ?? tokenizer.eosTokenId ?? bos ?? ids.find((id) => STANDS_FOR_NO_TEXT.has(kindOf(id)));
+  if (eos === undefined) {
+    throw new KotodamaError('ERR_TOKENIZER', 'There is no token that can end a text for llama.cpp', {
+      expected: 'one, since llama.cpp takes an ordinary token for the end where none is named',
+      received: 'a tokenizer whose tokens all stand for text',
+      hint: 'add one with kotodama add-tokens, and train the model on with it',
+    });
+  }
   const special = {
-    bos: config.bosTokenId ?? tokenizer.bosTokenId,
-    eos: config.eosTokenId ?? tokenizer.eosTokenId,
+    // A beginning that is not named would be an ordinary token, too.
+    bos: bos ?? eos,
+    eos,
     padding: config.padTokenId ?? tokenizer.padTokenId,
     unknown: tokenizer.unkTokenId,
   };
