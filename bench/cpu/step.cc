@@ -5,7 +5,10 @@
 //
 // One thread is timed by the processor's time that it took, so that other processes' turns do not count; several by the
 // wall clock.
-// Prints one JSON object: the median step with the spread of all, and the medians of its parts, in seconds.
+// Prints one JSON object: the median step with the spread of all, and the medians of its parts, in seconds; the most
+// memory that this process held, and what the model plans.
+
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -74,7 +77,10 @@ int Main(int argc, char** argv) {
   for (int part = 0; part < kParts; ++part) {
     std::printf("%s\"%s\": %.6g", part > 0 ? ", " : "", kPartNames[part], Median(parts[part]));
   }
-  std::printf("}}\n");
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  std::printf("}, \"peakBytes\": %.0f, \"plannedBytes\": %.0f}\n", usage.ru_maxrss * 1024.0,
+              static_cast<double>(model.Plan(shape).total));
   return 0;
 }
 

@@ -1,16 +1,20 @@
 // Attention: the entry points, and the cache of generation.
 #pragma once
 
+#include "cpu/kernels/attention_amx_backward-inl.h"
+#include "cpu/kernels/attention_amx_forward-inl.h"
 #include "cpu/kernels/attention_backward-inl.h"
 #include "cpu/kernels/attention_forward-inl.h"
 
 namespace kotodama::cpu {
 namespace {
 
-// Memory in bfloat16 is multiplied as pairs where the processor can, else as floats.
+// Memory in bfloat16 is multiplied in tile registers or as pairs where the processor can, else as floats.
 template <bool kBackward>
 int64_t AttentionOf(const AttentionHead& head, bool bf16, Carver carver) {
-#ifdef KOTODAMA_BF16_DOT
+#if defined(__AMX_BF16__)
+  if (bf16) return kBackward ? AttentionBackwardTiles(head, carver) : AttentionForwardTiles(head, carver);
+#elif defined(KOTODAMA_BF16_DOT)
   if (bf16) {
     return kBackward ? AttentionBackwardHead<PairSteps>(head, carver) : AttentionForwardHead<PairSteps>(head, carver);
   }

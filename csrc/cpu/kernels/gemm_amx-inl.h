@@ -38,6 +38,8 @@ void StopTiles() {
 void MultiplyPanels(const void* a, const void* b, int64_t units, const float* from, int64_t from_stride, float* to,
                     int64_t to_stride) {
   const int64_t from_bytes = from_stride * 4, to_bytes = to_stride * 4;
+  // GCC 12 does not know that the loads below read memory, and would move stores past them.
+  asm volatile("" ::: "memory");
   if (from == nullptr) {
     _tile_zero(0);
     _tile_zero(1);

@@ -129,12 +129,14 @@ TEST(AttentionLong) {
   for (DType type : kTypes) {
     CheckAttention({1, 450, 2, 24}, type, 1, 0);
     CheckAttention({1, 577, 1, 64}, type, 1, 0);
+    CheckAttention({1, 300, 1, 96}, type, 1, 0);
   }
 }
 
 TEST(AttentionExtremeScores) {
   CheckAttention({1, 250, 2, 16}, DType::kF32, 8, 0);
   CheckAttention({1, 70, 2, 16}, DType::kF32, 0.01f, 0);
+  CheckAttention({1, 70, 2, 16}, DType::kBF16, 0.01f, 0);
 }
 
 TEST(AttentionDropout) {
