@@ -4,6 +4,7 @@ import t from 'tap';
 import { BlockDataset, DataLoader, type Json, TokenDataset, type TokenDatasetOptions } from '../../dist/data/index.js';
 import { KotodamaError } from '../../dist/errors.js';
 import { collect, NUMBERS, resumeProblem, temporaryFile } from './helpers/blocks.js';
+import { printedSeed } from './helpers/seed.js';
 
 /** A token file, written without the library. */
 function fileBytes(ids: readonly number[], wide = false): Buffer {
@@ -216,8 +217,7 @@ t.test('notes: another tokenizer, another file, no notes, damaged ones', async (
 });
 
 t.test('thousands of damaged files: read, or refused with a reason', async (t) => {
-  const seed = Date.now() % 2 ** 31;
-  t.comment(`seed ${seed}`);
+  const seed = printedSeed(t);
   const good = fileBytes(range(60));
   const path = temporaryFile(good, 'a.bin');
   const outcomes = { read: 0, refused: 0 };

@@ -5,6 +5,9 @@ import t from 'tap';
 import { KotodamaError } from '../../dist/errors.js';
 import { type JsonObject, Tokenizer } from '../../dist/tokenizer/index.js';
 import { TOKENIZER_FOLDER } from './helpers/blocks.js';
+import { printedSeed } from './helpers/seed.js';
+
+const seed = printedSeed(t);
 
 const JSON_TEXT = readFileSync(join(TOKENIZER_FOLDER, 'tokenizer.json'), 'utf8');
 const FULL = JSON.parse(JSON_TEXT) as JsonObject & { model: { vocab: { [token: string]: number }; merges: string[] } };
@@ -102,7 +105,7 @@ for (const [name, whole] of Object.entries({ 'byte-level BPE': SMALL, unigram: U
           damages.reduce((json, [place, replacement]) => spoil(json, place, replacement), whole as unknown) ?? {},
         ),
       ),
-      { numRuns: 1500 },
+      { numRuns: 1500, seed },
     );
   });
 }
