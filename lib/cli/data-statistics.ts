@@ -39,12 +39,13 @@ export interface DataStatistics {
  * @param open blocks of texts that are encoded with this tokenizer, the last one padded
  * @param options.limit bytes of text after which to stop; 0 reads everything
  * @param options.shown number of blocks to decode
+ * @param options.onBlock hears after each block how many bytes of text are measured
  * @throws KotodamaError as the training would about files and their content, and `ERR_DATA` for less than two tokens
  */
 export async function measureTexts(
   open: (tokenizer: TokenizerModel) => BlockSource,
   tokenizer: TokenizerModel,
-  { limit, shown }: { limit: number; shown: number },
+  { limit, shown, onBlock }: { limit: number; shown: number; onBlock?: (bytes: number) => void },
 ): Promise<DataStatistics> {
   // Counting in the tokenizer measures exactly what the training would learn from, whatever the texts are.
   const counter = new TokenCounter(tokenizer);
@@ -60,6 +61,7 @@ export async function measureTexts(
       break;
     }
     blocks++;
+    onBlock?.(counter.bytes);
     if (firstBlocks.length < shown) firstBlocks.push(tokenizer.decode(inputIds));
     if (limit > 0 && counter.bytes >= limit) {
       complete = false;

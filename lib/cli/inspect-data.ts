@@ -1,4 +1,5 @@
 import { bytes, count } from '../report/format.js';
+import { LiveLine } from '../report/live-line.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
@@ -44,11 +45,13 @@ export const inspectData: Command = {
     const { blockSize, shuffleBuffer: bufferSize, seed, limit } = options;
     const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
     const bad = new BadRecords();
+    const line = new LiveLine(process.stderr);
+    const onBlock = (measured: number) => line.working(`reading: ${bytes(measured)}`);
     const statistics = await measureTexts(
       (counting) => textBlocks(options.train, { ...options, tokenizer: counting, bad }, { dropLast: false }),
       tokenizer,
-      { limit: limit * 1e6, shown: SHOWN_BLOCKS },
-    );
+      { limit: limit * 1e6, shown: SHOWN_BLOCKS, onBlock },
+    ).finally(() => line.clear());
     bad.end();
     const shuffle = await measureShuffle({ blocks: statistics.blocks, bufferSize, seed }, PICTURE);
     process.stdout.write(
