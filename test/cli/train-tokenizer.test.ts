@@ -29,6 +29,28 @@ t.test('makes the tokenizer that the API makes, and a model trains with it', asy
   t.equal(training.code, 0, training.stderr);
 });
 
+t.test('a unigram model: the same file every time, read and trained with like any other', async (t) => {
+  const cwd = workplace(t);
+  const inputs = WORDS.slice(0, WORDS.indexOf('--vocab-size'));
+  const words = [...inputs, '--vocab-size', '100', '--type', 'unigram', '--out'];
+  for (const out of ['tokenizer', 'again']) {
+    const run = await kotodama([...words, out], { cwd });
+    t.equal(run.code, 0, run.stderr);
+    t.match(run.stderr, /vocabulary {2}100 ids: 4 special, 96 pieces\ntext +\d.* different words/);
+    t.match(run.stderr, /reading: .* different words/, 'progress');
+  }
+  const model = readFileSync(join(cwd, 'tokenizer', 'spiece.model'));
+  t.same(readFileSync(join(cwd, 'again', 'spiece.model')), model);
+  const files = [join(cwd, 'train.txt'), join(cwd, 'valid.txt')];
+  const trained = await trainTokenizer({ files, vocabSize: 100, type: 'unigram' });
+  t.same(trained.files['spiece.model'], model, 'the API makes the same');
+  const tokenizer = await Tokenizer.fromPretrained(join(cwd, 'tokenizer'));
+  const line = readFileSync(files[0] as string, 'utf8').split('\n')[0] as string;
+  t.equal(tokenizer.decode(tokenizer.encode(line)), line);
+  const training = await kotodama(tinyTraining('runs/a', { tokenizer: 'tokenizer', 'max-steps': 2 }), { cwd });
+  t.equal(training.code, 0, training.stderr);
+});
+
 t.test('options of the tokenizer; fewer ids than asked for', async (t) => {
   const cwd = workplace(t);
   writeFileSync(join(cwd, 'a.jsonl'), '{"body": "low low low"}\n{"body": "lower"}\n');

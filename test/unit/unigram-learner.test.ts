@@ -197,7 +197,7 @@ t.test('learning: sizes, characters, order; words that repeat become pieces', as
   const counts = countsOf(words);
   const characters = frequentCharacters(counts, 1);
   const left: number[] = [];
-  const pieces = learnUnigram(layWords(counts, characters), characters, {
+  const pieces = await learnUnigram(layWords(counts, characters), characters, {
     size: characters.length + 3,
     onProgress: (count) => left.push(count),
   });
@@ -214,7 +214,7 @@ t.test('learning: sizes, characters, order; words that repeat become pieces', as
     'the likeliest first',
   );
   t.ok(left.length >= 2 && left.every((count, i) => i === 0 || count <= left[i - 1]));
-  const few = learnUnigram(laid([['ab', 1]]), frequentCharacters(countsOf([['ab', 1]]), 1), { size: 100 });
+  const few = await learnUnigram(laid([['ab', 1]]), frequentCharacters(countsOf([['ab', 1]]), 1), { size: 100 });
   t.same(few.map(({ text }) => text).sort(), ['a', 'b'], 'no more than there is');
 });
 

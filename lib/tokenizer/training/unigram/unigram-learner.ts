@@ -1,7 +1,7 @@
-import { PieceTrie } from '../../sentencepiece/piece-trie.js';
 import { digamma } from './digamma.js';
 import type { CountedCharacter, LaidWords } from './laid-words.js';
-import { Lattice } from './lattice.js';
+import type { Lattice } from './lattice.js';
+import { latticeOf, PieceCounter } from './piece-counter.js';
 import { SeedPieces } from './seed-pieces.js';
 
 /** What {@link learnUnigram} is told. */
@@ -44,11 +44,11 @@ const LEAST_EXPECTED = 0.5;
  *
  * @param characters all characters of the words
  */
-export function learnUnigram(
+export async function learnUnigram(
   words: LaidWords,
   characters: readonly CountedCharacter[],
   { size, longest = 16, seeds = 1_000_000, onProgress }: UnigramOptions,
-): ScoredPiece[] {
+): Promise<ScoredPiece[]> {
   const found = new SeedPieces(words, longest, seeds).find();
   const singles = characters.map(({ character, count }) => ({ text: character, weight: count }));
   const all = [...singles, ...found.map(({ text, count }) => ({ text, weight: count * text.length }))];
@@ -60,13 +60,19 @@ export function learnUnigram(
     longest,
   );
   const target = Math.max(size, singles.length);
-  for (;;) {
-    for (let step = 0; step < STEPS; step++) {
-      onProgress?.(model.texts.length);
-      model = model.maximized(words);
+  const counter = new PieceCounter(words, longest);
+  try {
+    for (;;) {
+      for (let step = 0; step < STEPS; step++) {
+        onProgress?.(model.texts.length);
+        model = await model.maximized(counter);
+      }
+      if (model.texts.length <= SURPLUS * target) return model.best(target);
+      const kept = Math.max(Math.floor(SURPLUS * target), Math.floor(KEPT * model.texts.length));
+      model = await model.pruned(counter, kept);
     }
-    if (model.texts.length <= SURPLUS * target) return model.best(target);
-    model = model.pruned(words, Math.max(Math.floor(SURPLUS * target), Math.floor(KEPT * model.texts.length)));
+  } finally {
+    await counter.close();
   }
 }
 
@@ -76,20 +82,24 @@ class Model {
   private readonly scores: Float64Array;
   private readonly singles: number;
   private readonly longest: number;
-  private readonly lattice: Lattice;
+  private made: Lattice | undefined;
 
   constructor(texts: readonly string[], scores: Float64Array, singles: number, longest: number) {
     this.texts = texts;
     this.scores = scores;
     this.singles = singles;
     this.longest = longest;
-    this.lattice = new Lattice(new PieceTrie(texts.map((text, id) => [text, id])), longest);
+  }
+
+  /** Made when it is needed first, since a second thread can make its own meanwhile. */
+  private get lattice(): Lattice {
+    this.made ??= latticeOf(this.texts, this.longest);
+    return this.made;
   }
 
   /** One step of expectation maximization. */
-  maximized(words: LaidWords): Model {
-    const expected = new Float64Array(this.texts.length);
-    this.lattice.expect(words, this.scores.map(Math.exp), expected);
+  async maximized(counter: PieceCounter): Promise<Model> {
+    const expected = await counter.count('expected', this.texts, this.scores, () => this.lattice);
     const kept: number[] = [];
     let sum = 0;
     for (let id = 0; id < expected.length; id++) {
@@ -103,9 +113,8 @@ class Model {
   }
 
   /** Without the pieces that are needed least; `size` stay, if there are so many good ones. */
-  pruned(words: LaidWords, size: number): Model {
-    const counts = new Float64Array(this.texts.length);
-    this.lattice.countBest(words, this.scores, counts);
+  async pruned(counter: PieceCounter, size: number): Promise<Model> {
+    const counts = await counter.count('best', this.texts, this.scores, () => this.lattice);
     const sum = counts.reduce((total, count) => total + count, 0);
     const kept = Array.from({ length: this.singles }, (_, id) => id);
     const candidates: { id: number; loss: number }[] = [];

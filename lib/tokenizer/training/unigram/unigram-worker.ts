@@ -5,4 +5,4 @@ import { learnUnigram } from './unigram-learner.js';
 
 const { words, characters, size } = workerData as LearnRequest;
 const answer = (message: LearnAnswer) => parentPort?.postMessage(message);
-answer({ pieces: learnUnigram(words, characters, { size, onProgress: (left) => answer({ left }) }) });
+answer({ pieces: await learnUnigram(words, characters, { size, onProgress: (left) => answer({ left }) }) });
