@@ -17,7 +17,7 @@ export interface TrainingOptions {
   minLr: number;
   /** Steps of linear warmup. Default a tenth of the run, at most 200. */
   warmupSteps: number | undefined;
-  /** Default `cosine`; see `learningRateAt` for the formulas. */
+  /** Default `cosine`; `docs/numbers.md` has the formulas. */
   schedule: ScheduleName;
   /** AdamW's decay of the 2-D weights. Default 0.1. */
   weightDecay: number;

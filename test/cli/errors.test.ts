@@ -1,7 +1,8 @@
+import type { ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { kotodama, tinyTraining, workplace } from './program.js';
+import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
 
 t.test('what is wrong is said before any work, all of it at once', async (t) => {
   const cwd = workplace(t);
@@ -53,6 +54,33 @@ t.test('errors name what to do', async (t) => {
   t.match(changed.stderr, /begun differently:\n {2}--batch-size: 2 in the run, 4 now\n {2}--seed: 0 in the run, 7 now/);
   const nothing = await kotodama(['train', '--resume', ...tinyTraining('runs/none').slice(1)], { cwd });
   t.match(nothing.stderr, /^error ERR_CHECKPOINT: runs\/none holds no run/);
+});
+
+t.test('the standard input, whose length nobody knows', async (t) => {
+  const cwd = workplace(t);
+  const text = readFileSync(join(cwd, 'train.txt'));
+  const decaying = await kotodama(tinyTraining('runs/a', { train: '-', epochs: 1 }), { cwd });
+  t.equal(decaying.code, 2);
+  t.match(decaying.stderr, /--train: expected files, or --max-steps with -, received '-'/);
+  const onStart = (child: ChildProcess) => child.stdin?.end(text);
+  for (const flags of [{ 'max-steps': 3 }, { epochs: 1, schedule: 'constant' }]) {
+    const out = `runs/${Object.keys(flags)[0]}`;
+    const run = await kotodama(tinyTraining(out, { train: '-', 'num-workers': 0, ...flags }), { cwd, onStart });
+    t.equal(run.code, 0, run.stderr);
+    const steps = parseEvents(run.stdout).filter(({ type }) => type === 'step').length;
+    t.ok('epochs' in flags ? steps > 10 : steps === 3, `${steps} steps`);
+  }
+});
+
+t.test('a loss that stops being a number: the lines are named, and what was saved can be continued', async (t) => {
+  const cwd = workplace(t);
+  const flags = { 'save-every': 1, 'max-steps': 50, 'warmup-steps': 0, schedule: 'constant', 'shuffle-buffer': 0 };
+  const run = await kotodama(tinyTraining('runs/a', { ...flags, lr: 1e38, 'grad-clip': 0 }), { cwd });
+  t.equal(run.code, 1);
+  t.match(run.stderr, /^error ERR_NON_FINITE: /m);
+  t.match(run.stderr, /train\.txt lines \d+ to \d+/);
+  t.match(run.stderr, /the last checkpoint, runs\/a\/checkpoints\/step-\d{8}, is untouched/);
+  t.notMatch(run.stderr, /^ +at /m);
 });
 
 t.test('a configuration that does not fit the weights', async (t) => {
