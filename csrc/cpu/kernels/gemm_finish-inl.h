@@ -24,9 +24,7 @@ inline F32 Rounded(F32 value, const float*) {
   return value;
 }
 inline F32 Rounded(F32 value, const BF16*) {
-  BF16 lanes[kWidth];
-  Store(lanes, value);
-  return Load(lanes);
+  return RoundToBF16(value);
 }
 
 // Past the caches with `kStream`, where `p` is a multiple of the size of the vector and n is kWidth.

@@ -31,11 +31,9 @@ inline F32 Exp(F32 x) {
   return ScaleByPowerOf2(Fma(p, r * r, r) + Set(1.0f), n);
 }
 
-// 2^x for x at most a little above 0, as softmax needs it: 1.5 ulp, 0 below -151. Cephes' polynomial (Moshier,
-// exp2f.c).
-inline F32 Exp2(F32 x) {
-  const F32 clamped = Max(Set(-151.0f), x);
-  const F32 n = Round(clamped), r = clamped - n;
+// 2^x for x from -151 to 127; NaN stays NaN. Cephes' polynomial (Moshier, exp2f.c).
+inline F32 Exp2Within(F32 x) {
+  const F32 n = Round(x), r = x - n;
   F32 p = Set(1.535336188319500e-4f);
   p = Fma(p, r, Set(1.339887440266574e-3f));
   p = Fma(p, r, Set(9.618437357674640e-3f));
@@ -45,11 +43,17 @@ inline F32 Exp2(F32 x) {
   return ScaleByPowerOf2(Fma(p, r, Set(1.0f)), n);
 }
 
-// 1 / (1 + e^-2u) = (1 + tanh(u)) / 2 with the u of GELU's tanh form; at least 1.8e-35.
+// 2^x for x at most a little above 0, as softmax needs it: 1.5 ulp, 0 below -151.
+inline F32 Exp2(F32 x) {
+  return Exp2Within(Max(Set(-151.0f), x));
+}
+
+// 1 / (1 + e^-2u) = (1 + tanh(u)) / 2 with the u of GELU's tanh form; at least 2.4e-35.
 inline F32 GeluGate(F32 x) {
-  const F32 twice_negative_u = x * Fma(x * x, Set(-2 * 0.7978845608028654f * 0.044715f), Set(-2 * 0.7978845608028654f));
+  constexpr float kPowerOf2 = -2 * 0.7978845608028654f * 1.44269504f;
+  const F32 power = x * Fma(x * x, Set(kPowerOf2 * 0.044715f), Set(kPowerOf2));
   // Within these bounds no number is subnormal, which some processors take a hundred cycles for.
-  return Reciprocal(Set(1.0f) + Exp(Max(Set(-80.0f), Min(Set(80.0f), twice_negative_u))));
+  return Reciprocal(Set(1.0f) + Exp2Within(Max(Set(-115.0f), Min(Set(115.0f), power))));
 }
 
 // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), Hendrycks and Gimpel 2016.

@@ -34,6 +34,9 @@ inline __m128i ToBits16(F32 a) {
   return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(wide, wide), 0x08));
 }
 
+inline F32 RoundToBF16(F32 a) {
+  return FromBits16(ToBits16(a));
+}
 inline F32 Load(const float* p) {
   return {_mm256_loadu_ps(p)};
 }

@@ -40,6 +40,9 @@ inline __m256i ToBits16(F32 a) {
 }
 #endif
 
+inline F32 RoundToBF16(F32 a) {
+  return FromBits16(ToBits16(a));
+}
 inline F32 Load(const float* p) {
   return {_mm512_loadu_ps(p)};
 }

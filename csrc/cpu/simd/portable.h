@@ -5,6 +5,7 @@
 //   F32, kWidth               a vector of floats and its length
 //   Load, LoadPartial         kWidth, or the first n (1 to kWidth) elements with zeros behind them; F32 or BF16 memory
 //   Store, StorePartial       likewise; BF16 rounds to nearest even and keeps NaN (subnormals may become 0)
+//   RoundToBF16               what a store to BF16 memory and a load give back
 //   Reciprocal                1 / a for a normal, finite a; 1.5 ulp
 //   Fma a * b + c, NegFma c - a * b, Max and Min (the second operand where one is NaN), Sqrt, Round (to nearest)
 //   ScaleByPowerOf2(a, n)     a 2^n for an integral n in [-252, 254]
@@ -55,11 +56,18 @@ inline F32 LoadPartial(const E* p, int n) {
 inline void Store(float* p, F32 a) {
   __builtin_memcpy(p, &a.v, sizeof(a.v));
 }
-inline void Store(BF16* p, F32 a) {
+// The upper half of every lane is its bfloat16.
+inline Uint4 RoundedBits(F32 a) {
   const Uint4 bits = (Uint4)a.v;
   const Uint4 rounded = bits + 0x7fff + (bits >> 16 & 1);
   const Uint4 nan = (Uint4)(a.v != a.v);
-  const Uint4 result = ((nan & (bits | 0x400000)) | (~nan & rounded)) >> 16;
+  return (nan & (bits | 0x400000)) | (~nan & rounded);
+}
+inline F32 RoundToBF16(F32 a) {
+  return {(Float4)(RoundedBits(a) >> 16 << 16)};
+}
+inline void Store(BF16* p, F32 a) {
+  const Uint4 result = RoundedBits(a) >> 16;
   for (int i = 0; i < kWidth; ++i) p[i].bits = static_cast<uint16_t>(result[i]);
 }
 template <typename E>
