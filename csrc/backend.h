@@ -119,6 +119,8 @@ struct Gemm {
   Tensor bias_gradient;     // (N) F32, or none: the sums over K of op(b), added with `accumulate`, else written
   // Not 0: b is a parameter that keeps its bits as long as this number is the same, so a packed copy of it may be kept.
   uint64_t weight_version = 0;
+  // With weight_version: these bits of b are read again, so that a packed copy is worth its memory from the first time.
+  bool reused = false;
 };
 
 // Causal attention of the packed projection; scores are scaled by 1 / sqrt(D). T x T is never stored.
@@ -165,6 +167,12 @@ struct AdamW {
   const OptimizerScalars* scalars = nullptr;  // device memory
 };
 
+// Memory that a product takes beside its tensors.
+struct WorkingMemory {
+  size_t kept = 0;    // for a packed copy of b, if `reused`
+  size_t shared = 0;  // by all operations, one after another
+};
+
 struct DeviceInfo {
   std::string type;    // "cpu" or "cuda"
   std::string name;    // e.g. the processor's or the GPU's name
@@ -182,6 +190,8 @@ class Backend {
   virtual bool KeepsActivations() const { return false; }
   // How large a chunk of logits the head, the loss and their backward pass are best given at a time.
   virtual size_t LogitBytes() const { return size_t{32} << 20; }
+
+  virtual WorkingMemory WorkingMemoryOf(const Gemm&) const { return {}; }
 
   // Memory comes zeroed and aligned to 256 bytes. Throws Error(kMemory) that names the bytes needed and free.
   virtual void* Allocate(size_t bytes) = 0;

@@ -60,7 +60,7 @@ export interface NativeMemoryPlan {
   gradients: number;
   /** AdamW's, two numbers per parameter. */
   moments: number;
-  /** Of one micro-batch. */
+  /** Of one micro-batch, and what the device works in. */
   activations: number;
   /** All of the above. */
   total: number;

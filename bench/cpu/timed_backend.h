@@ -39,6 +39,7 @@ class TimedBackend final : public Backend {
   bool SupportsBF16() const override { return device_.SupportsBF16(); }
   bool KeepsActivations() const override { return device_.KeepsActivations(); }
   size_t LogitBytes() const override { return device_.LogitBytes(); }
+  WorkingMemory WorkingMemoryOf(const Gemm& op) const override { return device_.WorkingMemoryOf(op); }
   void* Allocate(size_t bytes) override { return device_.Allocate(bytes); }
   void Free(void* data) noexcept override { device_.Free(data); }
   void Upload(void* target, const void* source, size_t bytes) override { device_.Upload(target, source, bytes); }

@@ -39,6 +39,8 @@ class CpuBackend : public Backend {
 
   bool SupportsBF16() const override { return true; }
 
+  WorkingMemory WorkingMemoryOf(const Gemm& op) const override { return cpu::WorkingMemoryOf(engine_, op); }
+
   void* Allocate(size_t bytes) override { return memory_.Allocate(bytes); }
   void Free(void* data) noexcept override {
     weights_.Forget(data, memory_.BytesOf(data));

@@ -2,16 +2,41 @@
 
 namespace kotodama::cpu {
 
+namespace {
+
+enum class Way { kSkinny, kTiles, kVectors };
+
+Way WayOf(const Engine& engine, const kotodama::Gemm& op) {
+  const bool bf16 = op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
+  if (op.m <= kSkinnyRows && !op.transpose_a && !op.bias_gradient) return Way::kSkinny;
+  return bf16 && engine.kernels.tile_registers.multiply != nullptr ? Way::kTiles : Way::kVectors;
+}
+
+}  // namespace
+
 void Run(const Engine& engine, const kotodama::Gemm& op) {
   if (op.m == 0 || op.n == 0) return;
-  const bool bf16 = op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
-  if (op.m <= kSkinnyRows && !op.transpose_a && !op.bias_gradient) {
-    MultiplySkinny(engine, op);
-  } else if (bf16 && engine.kernels.tile_registers.multiply != nullptr) {
-    MultiplyWithTiles(engine, op);
-  } else {
-    MultiplyWithVectors(engine, op);
+  switch (WayOf(engine, op)) {
+    case Way::kSkinny:
+      return MultiplySkinny(engine, op);
+    case Way::kTiles:
+      return MultiplyWithTiles(engine, op);
+    case Way::kVectors:
+      return MultiplyWithVectors(engine, op);
   }
+}
+
+WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::Gemm& op) {
+  if (op.m == 0 || op.n == 0) return {};
+  switch (WayOf(engine, op)) {
+    case Way::kSkinny:
+      return {};  // some rows
+    case Way::kTiles:
+      return WorkingMemoryWithTiles(engine, op);
+    case Way::kVectors:
+      return WorkingMemoryWithVectors(engine, op);
+  }
+  return {};
 }
 
 }  // namespace kotodama::cpu

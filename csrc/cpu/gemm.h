@@ -16,6 +16,9 @@ void MultiplyWithTiles(const Engine& engine, const kotodama::Gemm& op);
 // gemm_skinny.cc: at most kSkinnyRows rows of a, which is not transposed, and no gradient of a bias.
 void MultiplySkinny(const Engine& engine, const kotodama::Gemm& op);
 
+WorkingMemory WorkingMemoryWithVectors(const Engine& engine, const kotodama::Gemm& op);
+WorkingMemory WorkingMemoryWithTiles(const Engine& engine, const kotodama::Gemm& op);
+
 inline int64_t RoundUpTo(int64_t x, int64_t unit) {
   return CeilDivide(x, unit) * unit;
 }

@@ -175,18 +175,37 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* sums)
   plan.tiles->stop();
 }
 
+int64_t BytesOfA(const Plan& plan) {
+  return RoundUpTo(plan.a_panels * plan.panel_bytes, 4096);
+}
+
+int64_t BytesOfB(const Plan& plan) {
+  return RoundUpTo(plan.b_panels * plan.panel_bytes, 4096);
+}
+
+// In floats.
+int64_t SumsOfWorker(const Plan& plan) {
+  return RoundUpTo(plan.units > plan.units_of_block ? plan.rows * plan.columns : 0, 1024) + 64;
+}
+
 }  // namespace
+
+WorkingMemory WorkingMemoryWithTiles(const Engine& engine, const kotodama::Gemm& op) {
+  const Plan plan = MakePlan(engine, op);
+  const int64_t b = BytesOfB(plan), own = SumsOfWorker(plan) * engine.pool.threads() * 4;
+  const bool kept = op.weight_version != 0 && op.reused;
+  return {static_cast<size_t>(kept ? b : 0), static_cast<size_t>(BytesOfA(plan) + (kept ? 0 : b) + own)};
+}
 
 void MultiplyWithTiles(const Engine& engine, const kotodama::Gemm& op) {
   Plan plan = MakePlan(engine, op);
-  const int64_t a_bytes = RoundUpTo(plan.a_panels * plan.panel_bytes, 4096);
-  const int64_t b_bytes = RoundUpTo(plan.b_panels * plan.panel_bytes, 4096);
+  const int64_t a_bytes = BytesOfA(plan), b_bytes = BytesOfB(plan);
   PackedWeights::Place kept = {nullptr, false};
   if (op.weight_version != 0) {
     const int layout = op.transpose_b ? 1 : 0;
-    kept = engine.weights.Find({op.b.data, op.k, op.n, plan.ld.b, layout}, op.weight_version, b_bytes);
+    kept = engine.weights.Find({op.b.data, op.k, op.n, plan.ld.b, layout}, op.weight_version, b_bytes, op.reused);
   }
-  const int64_t sums = RoundUpTo(plan.units > plan.units_of_block ? plan.rows * plan.columns : 0, 1024) + 64;
+  const int64_t sums = SumsOfWorker(plan);
   const int64_t packed_floats = (a_bytes + (kept.data == nullptr ? b_bytes : 0)) / 4;
   float* scratch = engine.scratch.Floats(packed_floats + sums * engine.pool.threads());
   char* packed_a = reinterpret_cast<char*>(scratch);

@@ -100,6 +100,11 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   return plan;
 }
 
+int64_t FloatsOfWorker(const kotodama::Gemm& op, const Plan& plan) {
+  const int64_t sums = op.bias_gradient ? plan.columns : 0;
+  return RoundUpTo(plan.packed_b + plan.packed_a + plan.partial + sums, 1024) + 64;
+}
+
 // `rows` rows of `bytes` bytes each, asked for within `turns` turns of the tiles.
 Prefetch Soon(const void* data, int64_t row_stride, int64_t rows, int64_t bytes, int64_t turns) {
   Prefetch soon = {};
@@ -252,10 +257,15 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
 
 }  // namespace
 
+WorkingMemory WorkingMemoryWithVectors(const Engine& engine, const kotodama::Gemm& op) {
+  const int64_t floats = FloatsOfWorker(op, MakePlan(engine, op)) * engine.pool.threads();
+  return {0, static_cast<size_t>(floats) * sizeof(float)};
+}
+
 void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
   const Plan plan = MakePlan(engine, op);
   const int64_t sums = op.bias_gradient ? plan.columns : 0;
-  const int64_t per_worker = RoundUpTo(plan.packed_b + plan.packed_a + plan.partial + sums, 1024) + 64;
+  const int64_t per_worker = FloatsOfWorker(op, plan);
   float* scratch = engine.scratch.Floats(per_worker * engine.pool.threads());
   engine.pool.Run(plan.row_blocks * plan.groups, [&](int64_t item, int worker) {
     float* own = scratch + worker * per_worker;

@@ -23,6 +23,7 @@ void Run(const Engine& engine, const kotodama::EmbeddingBackward& op);
 void Run(const Engine& engine, const kotodama::LayerNormForward& op);
 void Run(const Engine& engine, const kotodama::LayerNormBackward& op);
 void Run(const Engine& engine, const kotodama::Gemm& op);
+WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::Gemm& op);
 void Run(const Engine& engine, const kotodama::AttentionForward& op);
 void Run(const Engine& engine, const kotodama::AttentionBackward& op);
 void Run(const Engine& engine, const kotodama::AttentionCached& op);

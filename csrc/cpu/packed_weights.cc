@@ -8,9 +8,9 @@ PackedWeights::~PackedWeights() {
   for (const auto& [key, copy] : copies_) memory_->Free(copy.data);
 }
 
-PackedWeights::Place PackedWeights::Find(const Key& key, uint64_t version, size_t bytes) {
+PackedWeights::Place PackedWeights::Find(const Key& key, uint64_t version, size_t bytes, bool reused) {
   Copy& copy = copies_[key];
-  if (copy.data == nullptr && copy.version == version) {
+  if (copy.data == nullptr && (reused || copy.version == version)) {
     try {
       copy.data = memory_->Allocate(bytes);
     } catch (const Error&) {

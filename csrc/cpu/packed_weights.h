@@ -10,8 +10,8 @@
 namespace kotodama::cpu {
 
 // Packed copies of weights that several products read before they change: the head's, once per chunk of rows, and all
-// of them when a step has several micro-batches. A weight earns its copy the second time that the same bits of it are
-// packed; from then on the memory is kept for it.
+// of them when a step has several micro-batches. Where nothing says so before, a weight earns its copy the second time
+// that the same bits of it are packed; from then on the memory is kept for it.
 class PackedWeights {
  public:
   explicit PackedWeights(Memory* memory) : memory_(memory) {}
@@ -33,7 +33,8 @@ class PackedWeights {
     void* data;  // null: no copy is kept
     bool valid;  // the copy is that of `version`; else the caller packs it there now
   };
-  Place Find(const Key& key, uint64_t version, size_t bytes);
+  // `reused`: the caller says that it packs these bits again.
+  Place Find(const Key& key, uint64_t version, size_t bytes, bool reused);
 
   // The memory from `begin` is given back: what was packed of it says nothing any more.
   void Forget(const void* begin, size_t bytes) noexcept;

@@ -4,7 +4,7 @@
 
 namespace kotodama {
 
-void RunHead(const Network& network, const Tensor& normed, const Tensor& logits) {
+void RunHead(const Network& network, const Tensor& normed, const Tensor& logits, bool reused) {
   Gemm head;
   head.transpose_b = true;
   head.m = normed.shape[0];
@@ -14,6 +14,7 @@ void RunHead(const Network& network, const Tensor& normed, const Tensor& logits)
   head.b = network.compute.head;
   head.c = logits;
   head.weight_version = network.weight_version;
+  head.reused = reused;
   network.backend->Run(head);
 }
 
@@ -26,7 +27,7 @@ void RunLoss(const Network& network, const Activations& a, const Weights* gradie
     const int64_t r = std::min(chunk, n - first);
     const Tensor normed = a.normed.rows(first, r), logits = a.logits.rows(0, r);
 
-    RunHead(network, normed, logits);
+    RunHead(network, normed, logits, /*reused=*/n > chunk);
 
     CrossEntropy loss;
     loss.logits = logits;
@@ -56,6 +57,7 @@ void RunLoss(const Network& network, const Activations& a, const Weights* gradie
     d_input.b = network.compute.head;
     d_input.c = a.d_normed.rows(first, r);
     d_input.weight_version = network.weight_version;
+    d_input.reused = n > chunk;
     backend.Run(d_input);
   }
 }

@@ -10,7 +10,8 @@ struct MemoryPlan {
   size_t parameters = 0;  // fp32 masters, and the bf16 copy of the matrices in bf16 precision
   size_t gradients = 0;
   size_t moments = 0;
-  size_t activations = 0;  // of one micro-step
+  size_t activations = 0;  // of one micro-step, and what the device works in
+  size_t working = 0;      // the latter alone
   size_t total = 0;
   size_t free = 0;  // on the device now, beside what the model holds already
 };

@@ -6,6 +6,7 @@
 #include "error.h"
 #include "gpt2/attention_probabilities.h"
 #include "gpt2/initialize.h"
+#include "gpt2/working_memory.h"
 
 namespace kotodama {
 namespace {
@@ -76,7 +77,8 @@ MemoryPlan Model::Plan(BatchShape shape) const {
   plan.moments = 2 * arena;
   plan.free = network_.backend->Info().free_bytes;
   const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
-  plan.activations = TrainingActivations(shape, plan.free > state ? plan.free - state : 0).first;
+  plan.working = WorkingBytes(shape);
+  plan.activations = TrainingActivations(shape, plan.free > state ? plan.free - state : 0).first + plan.working;
   plan.total = plan.parameters + plan.gradients + plan.moments + plan.activations;
   return plan;
 }
@@ -95,11 +97,19 @@ size_t Model::TrainingBytes(BatchShape shape, Keep keep) const {
   return LayOut(config(), network_.compute_type, logits, shape, true, keep, nullptr, nullptr);
 }
 
+size_t Model::WorkingBytes(BatchShape shape) const {
+  const auto [entry, is_new] = working_bytes_.try_emplace({shape.b, shape.t}, 0);
+  if (is_new) entry->second = WorkingMemoryOf(network_, table_, shape, Keep::kLess);
+  return entry->second;
+}
+
 void Model::Reserve(BatchShape shape) {
   const MemoryPlan plan = Plan(shape);
   const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
-  const size_t activations = plan.activations > activations_.bytes() ? plan.activations : 0;
-  if (state + activations == 0) return;
+  const size_t own = plan.activations - plan.working;
+  if (state == 0 && own <= activations_.bytes()) return;
+  // What the device works in may be there already, from a smaller batch; it is a small part.
+  const size_t activations = own > activations_.bytes() ? plan.activations : plan.working;
   const size_t free = plan.free + (activations > 0 ? activations_.bytes() : 0);
   RequireFree(state + activations, free,
               "training with " + Text(shape) + " (activations " + FormatBytes(activations) +
@@ -108,7 +118,7 @@ void Model::Reserve(BatchShape shape) {
   const bool had_state = static_cast<bool>(gradients_);
   EnsureTrainingState();
   try {
-    EnsureActivations(plan.activations, shape);
+    EnsureActivations(own, shape);
   } catch (const Error&) {
     // The device had less than it said. What this call took goes back.
     if (!had_state) {
@@ -122,7 +132,9 @@ std::string Model::HintFor(BatchShape shape, size_t free) const {
   int64_t most = 0;
   for (int64_t too_many = shape.b; too_many - most > 1;) {
     const int64_t middle = most + (too_many - most) / 2;
-    (TrainingBytes({middle, shape.t}, Keep::kLess) <= free ? most : too_many) = middle;
+    const BatchShape smaller{middle, shape.t};
+    const size_t needed = TrainingBytes(smaller, Keep::kLess) + WorkingMemoryOf(network_, table_, smaller, Keep::kLess);
+    (needed <= free ? most : too_many) = middle;
   }
   if (most == 0) return "not even one block of " + std::to_string(shape.t) + " fits: use a smaller block size or model";
   return "batch size " + std::to_string(most) + " fits: use it with more gradient accumulation";

@@ -112,6 +112,7 @@ class Model {
   // `free` more bytes hold it, or the activations' memory does already.
   std::pair<size_t, Keep> TrainingActivations(BatchShape shape, size_t free) const;
   size_t TrainingBytes(BatchShape shape, Keep keep) const;
+  size_t WorkingBytes(BatchShape shape) const;
   // What to do when a training batch of this shape needs more than `free` bytes: names the batch size that fits.
   std::string HintFor(BatchShape shape, size_t free) const;
   void RequireGradients(const std::string& call) const;
@@ -136,6 +137,7 @@ class Model {
   DeviceBuffer gradients_, exp_avg_, exp_avg_sq_;  // taken by the first use
   Weights gradient_views_;
   DeviceBuffer activations_;
+  mutable std::map<std::pair<int64_t, int64_t>, size_t> working_bytes_;  // of shapes that were asked for
   std::map<std::tuple<Pass, int64_t, int64_t>, uint64_t> record_keys_;
   uint64_t next_record_key_ = 1;
 };

@@ -42,8 +42,8 @@ void Linear(const Network& network, const Tensor& x, const Tensor& weight, const
 // From ids to the output of ln_f in `normed`. `training` turns dropout on.
 void RunForward(const Network& network, const Activations& activations, bool training);
 
-// logits = normed wte^T: (rows, C) X to (rows, Vp), X or F32.
-void RunHead(const Network& network, const Tensor& normed, const Tensor& logits);
+// logits = normed wte^T: (rows, C) X to (rows, Vp), X or F32. `reused`: more rows follow before the weights change.
+void RunHead(const Network& network, const Tensor& normed, const Tensor& logits, bool reused = false);
 
 // Losses of the output of ln_f, chunk by chunk. With `gradients`, also the gradient of that output in `d_normed` and
 // the head's part of dwte, added to or, without `accumulate`, written.

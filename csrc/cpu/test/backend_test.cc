@@ -25,6 +25,26 @@ TEST(MemoryIsZeroedAlignedAndReusable) {
   device->Free(nullptr);
 }
 
+// What is kept of a weight that is read again is not worked in a second time.
+TEST(WorkingMemoryOfProducts) {
+  Device device(2);
+  for (DType type : {DType::kF32, DType::kBF16}) {
+    Gemm op;
+    op.m = 96, op.n = 640, op.k = 320;
+    op.transpose_b = true;
+    op.a = device.Make(type, {op.m, op.k});
+    op.b = device.Make(type, {op.n, op.k});
+    op.c = device.Make(type, {op.m, op.n});
+    op.weight_version = 1;
+    const WorkingMemory once = device->WorkingMemoryOf(op);
+    op.reused = true;
+    const WorkingMemory again = device->WorkingMemoryOf(op);
+    CHECK(once.kept == 0 && once.shared > 0 && once.shared == again.shared + again.kept, once.shared, again.shared);
+    const bool packs_whole = device->Info().detail.rfind("amx", 0) == 0 && type == DType::kBF16;
+    CHECK((again.kept >= static_cast<size_t>(2 * op.n * op.k)) == packs_whole, again.kept);
+  }
+}
+
 TEST(TooMuchMemoryIsAnError) {
   Device device(1);
   for (size_t bytes : {size_t{1} << 46, ~size_t{0}}) {
