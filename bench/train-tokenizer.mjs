@@ -61,6 +61,8 @@ console.log(`${type}, ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores, 
 console.log(`text      ${(read.bytes / 1e6).toFixed(1)} MB, ${read.distinctWords} different words`);
 console.log(`counting  ${counting.toFixed(1)} s, ${rate(counting)}`);
 console.log(`learning  ${(seconds - counting).toFixed(1)} s for ${trained.vocabSize} ids`);
-console.log(`together  ${seconds.toFixed(1)} s, ${rate(seconds)}; ${((user + system) / 1e6).toFixed(1)} s of the processors' time`);
+console.log(
+  `together  ${seconds.toFixed(1)} s, ${rate(seconds)}; ${((user + system) / 1e6).toFixed(1)} s of the processors' time`,
+);
 console.log(`memory    ${(process.resourceUsage().maxRSS / 1024).toFixed(0)} MiB at most`);
 console.log(`sha256    ${createHash('sha256').update(JSON.stringify(trained.files)).digest('hex').slice(0, 16)}`);

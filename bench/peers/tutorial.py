@@ -1,9 +1,10 @@
 """The data pipeline of the PyTorch tutorial that kotodama's follows, for bench/data.mjs.
 
-    python tutorial.py TEXT SENTENCEPIECE_MODEL
+    python tutorial.py TEXT SENTENCEPIECE_MODEL [WORKERS]
 
 Lines are tokenized one by one, their ids cut into blocks of 1024 and shuffled in a buffer of 100; a DataLoader with one
-worker makes batches of 3. Prints one JSON object: versions, seconds of one pass, tokens in its batches.
+worker (the tutorial's), or with none, makes batches of 3. Prints one JSON object: versions, seconds of one pass, tokens in
+its batches.
 """
 
 import json
@@ -57,11 +58,13 @@ class BufferedShuffleDataset(IterableDataset):
 
 
 def main():
-    path, model = sys.argv[1:]
+    path, model = sys.argv[1:3]
+    workers = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     dataset = BufferedShuffleDataset(BlockDataset(path, model, 1024), 100)
     start = time.perf_counter()
     tokens = 0
-    for batch in DataLoader(dataset, batch_size=3, num_workers=1, prefetch_factor=10):
+    options = {"num_workers": workers, "prefetch_factor": 10} if workers > 0 else {}
+    for batch in DataLoader(dataset, batch_size=3, **options):
         tokens += batch["input_ids"].numel()
     seconds = time.perf_counter() - start
     print(

@@ -28,7 +28,21 @@ export function stackBlocks(blocks: readonly Block[]): Batch {
 }
 
 function stack(rows: readonly Int32Array[], length: number): TokenTensor {
+  const shape: [number, number] = [rows.length, length];
+  const together = wholeBuffer(rows);
+  if (together !== undefined) return { data: together, shape };
   const data = new Int32Array(rows.length * length);
   for (const [index, row] of rows.entries()) data.set(row, index * length);
-  return { data, shape: [rows.length, length] };
+  return { data, shape };
+}
+
+/** The rows as one array if, one after the other, they are all that there is in their memory. */
+function wholeBuffer(rows: readonly Int32Array[]): Int32Array | undefined {
+  const buffer = rows[0]?.buffer;
+  let end = 0;
+  for (const row of rows) {
+    if (row.buffer !== buffer || row.byteOffset !== end) return undefined;
+    end += row.byteLength;
+  }
+  return buffer !== undefined && buffer.byteLength === end && rows.length > 1 ? new Int32Array(buffer) : undefined;
 }

@@ -165,7 +165,11 @@ export class TokenDataset implements EncodedSource {
   private async *read(pass: Place, rows: Rows | undefined): AsyncGenerator<Block, void> {
     const order = this.seed === null ? undefined : new Permutation(this.blockCount, this.seed, pass.epoch);
     const isWanted = wanted(rows, this.blockCount - pass.position);
-    const groupSize = Math.max(1, Math.min(GROUP_BLOCKS, Math.floor(GROUP_IDS / this.blockSize)));
+    // What makes one batch is put into memory of its own, so that stacking it costs nothing.
+    const together = rows === undefined ? 1 : rows.to - rows.from;
+    const most = Math.min(GROUP_BLOCKS, Math.floor(GROUP_IDS / this.blockSize));
+    const groupSize = together * Math.max(1, Math.floor(most / together));
+    const scratch = new Int32Array(groupSize * (this.blockSize + 1));
     const start = pass.position;
     const reader = new TokenFileReader(this.files, this.vocabSize);
     try {
@@ -180,6 +184,8 @@ export class TokenDataset implements EncodedSource {
         const { blocks, failures } = await this.readBlocks(
           reader,
           places.filter((place) => place !== undefined),
+          together,
+          scratch,
         );
         let next = 0;
         for (const place of places) {
@@ -197,30 +203,53 @@ export class TokenDataset implements EncodedSource {
     }
   }
 
+  /**
+   * @param together number of blocks that share their memory
+   * @param scratch room for their ids and one more each
+   */
   private async readBlocks(
     reader: TokenFileReader,
     indices: readonly number[],
+    together: number,
+    scratch: Int32Array,
   ): Promise<{ blocks: Block[]; failures: (KotodamaError | undefined)[] }> {
     const T = this.blockSize;
     const length = T + 1;
-    const ids = new Int32Array(indices.length * length);
-    const labels = new Int32Array(indices.length * T);
-    const firsts = indices.map((index) => index * T);
-    const failures = await reader.read(firsts, length, ids);
-    const blocks = firsts.map((first, index) => {
-      const all = ids.subarray(index * length, (index + 1) * length);
-      const its = labels.subarray(index * T, (index + 1) * T);
-      its.set(all.subarray(1));
-      const count = this.tokens - first;
-      if (count <= T) {
-        all.fill(this.padTokenId, count);
-        its.fill(IGNORED_LABEL, count - 1);
+    const failures = await reader.read(
+      indices.map((index) => index * T),
+      length,
+      scratch,
+    );
+    const blocks: Block[] = [];
+    for (let from = 0; from < indices.length; from += together) {
+      const count = Math.min(together, indices.length - from);
+      const [inputs, labels] = [new Int32Array(count * T), new Int32Array(count * T)];
+      for (let row = 0; row < count; row++) {
+        const ids = scratch.subarray((from + row) * length, (from + row + 1) * length);
+        const rowOf = (array: Int32Array) => array.subarray(row * T, (row + 1) * T);
+        blocks.push(this.blockOf(ids, (indices[from + row] as number) * T, rowOf(inputs), rowOf(labels)));
       }
-      // The last id of a block is its last label, where there are so many.
-      const last = first + Math.min(length, count) - 1;
-      return { inputIds: all.subarray(0, T), labels: its, origin: [0, first, 0, last] as const };
-    });
+    }
     return { blocks, failures };
+  }
+
+  /**
+   * The block of some ids that were read, and the one after it.
+   *
+   * @param first number of the first id
+   */
+  private blockOf(ids: Int32Array, first: number, inputIds: Int32Array, labels: Int32Array): Block {
+    const T = this.blockSize;
+    inputIds.set(ids.subarray(0, T));
+    labels.set(ids.subarray(1));
+    const count = this.tokens - first;
+    if (count <= T) {
+      inputIds.fill(this.padTokenId, count);
+      labels.fill(IGNORED_LABEL, count - 1);
+    }
+    // The last id of a block is its last label, where there are so many.
+    const last = first + Math.min(T + 1, count) - 1;
+    return { inputIds, labels, origin: [0, first, 0, last] };
   }
 
   /** The file that id number `index` is in, and which of its ids it is. */

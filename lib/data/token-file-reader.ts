@@ -1,5 +1,6 @@
-import { read } from 'node:fs';
+import { read, readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 import { KotodamaError } from '../errors.js';
 import { ioError } from '../files.js';
 import { HEADER_BYTES, TOKEN_TYPES, type TokenFile } from './token-file.js';
@@ -17,12 +18,31 @@ interface Piece {
 
 type Failure = KotodamaError | undefined;
 
+/** A range's piece and the file it is read from. */
+interface Wanted {
+  range: number;
+  piece: Piece;
+  fd: number;
+}
+
 /** Bytes kept for an id, of whatever type. */
 const ID_BYTES = 4;
+
+/** What the system has in its page cache comes within this time, in milliseconds; a disk needs more. */
+const PROMPT = 0.2;
+
+/** Reads that were late, of one call, before the others are left to other threads. */
+const LATE_READS = 2;
+
+/** Calls whose reads are all left to other threads, until it is tried again here. */
+const PATIENCE = 32;
 
 /**
  * Token files one after the other, as one sequence of ids that can be read anywhere. They are read by position, through the
  * system's page cache. (A memory map would do the same, but a file that becomes shorter would then end the process.)
+ *
+ * What is in the cache is read in this thread, in some microseconds: going through another one costs several times that.
+ * When reads turn out to wait for a disk, they are left to other threads for a while, many at a time.
  */
 export class TokenFileReader {
   private readonly files: readonly TokenFile[];
@@ -31,16 +51,23 @@ export class TokenFileReader {
   private readonly vocabSize: number;
   private readonly handles: (Promise<FileHandle | KotodamaError> | undefined)[] = [];
   private buffer = new Uint8Array(0);
+  /** Calls that are still left to other threads. */
+  private patience = 0;
+  private readonly clock: () => number;
 
-  /** @param vocabSize every id must be below it */
-  constructor(files: readonly TokenFile[], vocabSize: number) {
+  /**
+   * @param vocabSize every id must be below it
+   * @param clock milliseconds; tests have their own
+   */
+  constructor(files: readonly TokenFile[], vocabSize: number, clock: () => number = () => performance.now()) {
     this.files = files;
+    this.clock = clock;
     this.starts = startsOf(files);
     this.vocabSize = vocabSize;
   }
 
   /**
-   * Reads ranges of ids, all at once, so that the disk has many requests to order. The next call must wait for this one.
+   * Reads ranges of ids, from a disk all at once, so that it has many requests to order. The next call must wait for this one.
    *
    * @param firsts number of the first id of each range
    * @param length ids in a range; what lies beyond the last file is not written
@@ -82,45 +109,91 @@ export class TokenFileReader {
     for (const { file } of ranges.flat()) this.handles[file] ??= openFile((this.files[file] as TokenFile).path);
     const opened = await Promise.all(this.handles);
     const failures = ranges.map((): Failure => undefined);
-    // One promise for all of them: a promise for each read would cost as much as the read.
-    await new Promise<void>((resolve) => {
-      let left = 1;
-      const finish = () => {
-        if (--left === 0) resolve();
-      };
-      for (const [range, pieces] of ranges.entries()) {
-        for (const piece of pieces) {
-          left++;
-          this.readPiece(piece, opened[piece.file] as FileHandle | KotodamaError, (failure) => {
-            failures[range] ??= failure;
-            finish();
-          });
-        }
+    const wanted: Wanted[] = [];
+    for (const [range, pieces] of ranges.entries()) {
+      for (const piece of pieces) {
+        const handle = opened[piece.file] as FileHandle | KotodamaError;
+        if (handle instanceof KotodamaError) failures[range] ??= handle;
+        else wanted.push({ range, piece, fd: handle.fd });
       }
-      finish();
-    });
+    }
+    const read = this.readHere(wanted, failures);
+    if (read < wanted.length) await this.readElsewhere(wanted.slice(read), failures);
+    // Whoever reads a whole file without waiting for anything else must not keep timers and signals out.
+    else await setImmediate();
     return failures;
   }
 
-  private readPiece(piece: Piece, handle: FileHandle | KotodamaError, done: (failure?: KotodamaError) => void): void {
-    if (handle instanceof KotodamaError) {
-      done(handle);
-      return;
+  /** Reads in this thread for as long as that is quick; gives the number of those read. */
+  private readHere(wanted: readonly Wanted[], failures: Failure[]): number {
+    if (this.patience > 0) {
+      this.patience--;
+      return 0;
     }
-    const { path, dtype } = this.files[piece.file] as TokenFile;
-    const { bytes } = TOKEN_TYPES[dtype];
-    const position = HEADER_BYTES + piece.offset * bytes;
-    const start = piece.index * ID_BYTES;
-    const size = piece.count * bytes;
+    let late = 0;
+    for (const [index, { range, piece, fd }] of wanted.entries()) {
+      const start = this.clock();
+      failures[range] ??= this.readPiece(piece, fd);
+      if (this.clock() - start > PROMPT) late++;
+      if (late === LATE_READS) {
+        this.patience = PATIENCE;
+        return index + 1;
+      }
+    }
+    return wanted.length;
+  }
+
+  /** Reads in other threads, all at once. */
+  private readElsewhere(wanted: readonly Wanted[], failures: Failure[]): Promise<void> {
+    // One promise for all of them: a promise for each read would cost as much as the read.
+    return new Promise((resolve) => {
+      let left = wanted.length;
+      for (const { range, piece, fd } of wanted) {
+        this.beginPiece(piece, fd, (failure) => {
+          failures[range] ??= failure;
+          if (--left === 0) resolve();
+        });
+      }
+    });
+  }
+
+  private readPiece(piece: Piece, fd: number): Failure {
+    const { path, start, size, position } = this.bytesOf(piece);
+    try {
+      for (let from = 0; from < size; ) {
+        const count = readSync(fd, this.buffer, start + from, size - from, position + from);
+        if (count === 0) return becameShorter(path);
+        from += count;
+      }
+      return undefined;
+    } catch (error) {
+      return ioError(error, `The token file ${path} cannot be read`);
+    }
+  }
+
+  private beginPiece(piece: Piece, fd: number, done: (failure?: KotodamaError) => void): void {
+    const { path, start, size, position } = this.bytesOf(piece);
     const next = (from: number) => {
-      read(handle.fd, this.buffer, start + from, size - from, position + from, (error, count) => {
+      read(fd, this.buffer, start + from, size - from, position + from, (error, count) => {
         if (error !== null) done(ioError(error, `The token file ${path} cannot be read`));
-        else if (count === 0) done(new KotodamaError('ERR_DATA', `${path} became shorter while it was read`));
+        else if (count === 0) done(becameShorter(path));
         else if (from + count < size) next(from + count);
         else done();
       });
     };
     next(0);
+  }
+
+  /** Where the bytes of a piece go in the buffer, how many there are, and where they are in their file. */
+  private bytesOf({ file, index, count, offset }: Piece): {
+    path: string;
+    start: number;
+    size: number;
+    position: number;
+  } {
+    const { path, dtype } = this.files[file] as TokenFile;
+    const { bytes } = TOKEN_TYPES[dtype];
+    return { path, start: index * ID_BYTES, size: count * bytes, position: HEADER_BYTES + offset * bytes };
   }
 
   /** Takes ids out of the buffer and checks them. */
@@ -152,6 +225,10 @@ export class TokenFileReader {
 /** A handle, or why there is none. */
 function openFile(path: string): Promise<FileHandle | KotodamaError> {
   return open(path).catch((cause: unknown) => ioError(cause, `The token file ${path} cannot be read`));
+}
+
+function becameShorter(path: string): KotodamaError {
+  return new KotodamaError('ERR_DATA', `${path} became shorter while it was read`);
 }
 
 function unknownId({ path }: TokenFile, index: number, id: number, vocabSize: number): KotodamaError {
