@@ -121,7 +121,7 @@ t.test('writes what it reads, in the bytes of the format', async (t) => {
           const values = new Float32Array(shape.reduce((a, b) => a * b, 1)).map((_, i) => index + i / 7);
           return { name, shape, values, read: async () => values };
         });
-        delete metadata.__proto__;
+        Reflect.deleteProperty(metadata, '__proto__');
         const path = join(folder, 'written.safetensors');
         await writeSafetensors(path, tensors, metadata);
         const bytes = await readFile(path);
