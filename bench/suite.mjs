@@ -4,7 +4,7 @@
 //
 //   npm run bench [-- --quick] [-- --threads 2] [-- --without-operations]
 //
-// Prints tables and writes bench/results/cpu.json (with --quick bench/results/cpu-quick.json, which is not kept). PyTorch
+// Prints tables and writes them to bench/results/cpu.md and .json (with --quick to cpu-quick.*, which are not kept). PyTorch
 // is taken from the Python that KOTODAMA_BENCH_PYTHON names, else python3; the libraries from their -dev packages. Figures
 // are medians; everything that is compared runs in turns. A machine on which nothing else runs is needed for figures that
 // are worth keeping: the load is noted beside each.
@@ -29,7 +29,12 @@ const { values } = parseArgs({
 const { quick } = values;
 const threads = Number(values.threads);
 const begin = performance.now();
-const say = (/** @type {string} */ text) => console.log(text);
+/** @type {string[]} */
+const lines = [];
+const say = (/** @type {string} */ text) => {
+  lines.push(text);
+  console.log(text);
+};
 const elapsed = () => `${((performance.now() - begin) / 1000).toFixed(0)} s, load ${load().toFixed(1)}`;
 const progress = (/** @type {string} */ text) => console.error(`[${elapsed()}] ${text}`);
 
@@ -169,5 +174,7 @@ const result = {
 };
 const folder = fileURLToPath(new URL('results/', import.meta.url));
 await mkdir(folder, { recursive: true });
-await writeFile(`${folder}${quick ? 'cpu-quick' : 'cpu'}.json`, `${JSON.stringify(result, null, 2)}\n`);
+const name = quick ? 'cpu-quick' : 'cpu';
+await writeFile(`${folder}${name}.json`, `${JSON.stringify(result, null, 2)}\n`);
+await writeFile(`${folder}${name}.md`, `# The CPU engine: npm run bench\n\n${lines.join('\n')}\n`);
 progress('done');

@@ -38,8 +38,6 @@ class CpuBackend : public Backend {
   }
 
   bool SupportsBF16() const override { return true; }
-  // A chunk reads and writes the whole gradient of the embedding, which takes as long as multiplying a hundred rows.
-  size_t LogitBytes() const override { return size_t{64} << 20; }
 
   WorkingMemory WorkingMemoryOf(const Gemm& op) const override { return cpu::WorkingMemoryOf(engine_, op); }
 
