@@ -2,12 +2,12 @@
 // 0, 1 and 2 workers; and beside them, on the same text in the same run, spm_encode (ids alone) and a PyTorch DataLoader
 // doing the same job, if they are installed.
 //
-//   npm run bench:data [-- --megabytes 40 --rounds 2 --vocab-size 32000 | --text FILE --model FILE.model]
+//   npm run bench:data [-- --rounds 2] [--megabytes 40 | --text FILE] [--vocab-size 32000 | --model FILE.model]
 //
 // Default: the small model of the tests, on lines cut out of the Universal Declaration of Human Rights in Japanese and some
 // other languages at random places: whole lines that repeat would only show how well they are remembered. --vocab-size
-// takes the lines from all languages instead, and first trains a unigram model of that size on them (32,000 pieces: about a
-// minute). Each row is the best of some rounds, ours and the others', since a busy machine only ever slows one down.
+// first trains a unigram model of that size on the first 10 MB of --text, or on the declaration in all languages, which the
+// lines are then cut out of (32,000 pieces: about a minute). Each row is the best of some rounds, ours and the others', since a busy machine only ever slows one down.
 // KOTODAMA_BENCH_PYTHON names a Python with torch and sentencepiece (default python3). Prints a table and writes
 // bench/results/data.json.
 
@@ -170,9 +170,14 @@ function articlesIn(code) {
   return articles(readFileSync(join(DECLARATIONS, `${code}.html`), 'utf8'));
 }
 
+function firstLines(path) {
+  return readFileSync(path).subarray(0, 10e6).toString('utf8').split('\n').slice(0, -1);
+}
+
 async function trainModel(languages) {
   const vocabSize = Number(values['vocab-size']);
-  const trained = await trainTokenizer({ texts: languages.flatMap(articlesIn), vocabSize, type: 'unigram' });
+  const texts = values.text === undefined ? languages.flatMap(articlesIn) : firstLines(values.text);
+  const trained = await trainTokenizer({ texts, vocabSize, type: 'unigram' });
   return trained.files['spiece.model'];
 }
 

@@ -185,6 +185,19 @@ t.test('bombs: memory stays flat, and a line without end is refused', async (t) 
   t.ok(most - before < 100e6, `128 MB of text: ${Math.round((most - before) / 1e6)} MB more memory`);
 });
 
+t.test('a bomb of zstd: 512 MB in 16 KB', async (t) => {
+  // A frame with a window of 1 MiB (RFC 8878): blocks that say "131,072 times this byte", then an empty last one.
+  const times = (byte: number) =>
+    Buffer.from([2 | ((131_072 << 3) & 0xff), (131_072 >> 5) & 0xff, 131_072 >> 13, byte]);
+  const blocks = Buffer.concat(new Array(4096).fill(times(0x61)));
+  const frame = Buffer.concat([Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x50]), blocks, Buffer.from([1, 0, 0])]);
+  const before = process.memoryUsage().rss;
+  const { failure } = await textsAndFailure(temporaryFile(frame, 'bomb.txt.zst'));
+  t.match(failure, { code: 'ERR_DATA', message: /line 1, is too long a line/ });
+  const more = process.memoryUsage().rss - before;
+  t.ok(more < 300e6, `${Math.round(more / 1e6)} MB more memory`);
+});
+
 t.test('whoever stops early leaves no file open, and so does a failure', async (t) => {
   const paths = [
     temporaryFile(TEXT),

@@ -151,6 +151,14 @@ t.test('a saved position in a file that has changed', async (t) => {
   await t.rejects(texts(source, { file: 0, offset: 4 }), { code: 'ERR_CHECKPOINT' });
 });
 
+t.test('what comes before a saved position is not read again', async (t) => {
+  const path = temporaryFile('one\ntwo\nthree\n');
+  const source = new FileSource([path]);
+  writeFileSync(path, Buffer.from('\xff\xff\xff\ntwo\nthree\n', 'latin1'));
+  await t.rejects(texts(source, { file: 0, offset: 0 }), { code: 'ERR_DATA' });
+  t.same(await texts(source, { file: 0, offset: 8 }), ['three'], 'or it would not be UTF-8');
+});
+
 t.test('texts from memory: arrays, generators, functions', async (t) => {
   function* some() {
     yield* ['a', 'b\nc', ''];

@@ -57,38 +57,38 @@ class Children {
   readonly codes = new Uint16Array(65536);
   /** The largest code. */
   readonly codeCount: number;
+  /** Code of the unit that leads to each node. */
+  readonly codeOf: Int32Array;
   /** All nodes but the root: those of one parent side by side, in the order of their codes. */
   readonly nodes: Int32Array;
   /** Where the children of each node begin in {@link nodes}, and where the last ones end. */
   readonly starts: Int32Array;
-  private readonly units: Uint16Array;
 
   constructor({ parents, units, root, ids }: PieceTrie) {
-    this.units = units;
     const edges = new Uint32Array(65536);
     for (let node = root + 1; node < ids.length; node++) edges[units[node]!]!++;
     const known = [...edges.keys()].filter((unit) => edges[unit]! > 0).sort((a, b) => edges[b]! - edges[a]!);
     for (const [index, unit] of known.entries()) this.codes[unit] = index + 1;
     this.codeCount = known.length;
-    const all = Int32Array.from({ length: ids.length - root - 1 }, (_, index) => root + 1 + index);
-    const byCode = sortBy(all, (node) => this.codeOf(node), known.length + 1).sorted;
-    const byParent = sortBy(byCode, (node) => parents[node]!, ids.length);
+    this.codeOf = new Int32Array(ids.length);
+    for (let node = root + 1; node < ids.length; node++) this.codeOf[node] = this.codes[units[node]!]!;
+    const byCode = sortBy(numbers(root + 1, ids.length), this.codeOf, known.length + 1).sorted;
+    const byParent = sortBy(byCode, parents, ids.length);
     this.nodes = byParent.sorted;
     this.starts = byParent.starts;
   }
 
-  countOf(node: number): number {
-    return this.starts[node + 1]! - this.starts[node]!;
-  }
-
-  codeOf(node: number): number {
-    return this.codes[this.units[node]!]!;
+  /** How many each node has. */
+  counts(): Int32Array {
+    const counts = new Int32Array(this.starts.length - 1);
+    for (let node = 0; node < counts.length; node++) counts[node] = this.starts[node + 1]! - this.starts[node]!;
+    return counts;
   }
 }
 
 /** Finds a base for each node that puts its children where nothing else is, the nodes with the most children first. */
 function placeChildren(children: Children, root: number): { places: Int32Array; bases: Int32Array; end: number } {
-  const { nodes, starts, codeCount } = children;
+  const { nodes, starts, codeCount, codeOf } = children;
   const nodeCount = starts.length - 1;
   const places = new Int32Array(nodeCount);
   const bases = new Int32Array(nodeCount);
@@ -98,7 +98,7 @@ function placeChildren(children: Children, root: number): { places: Int32Array; 
     bases[node] = base;
     for (let i = starts[node]!; i < starts[node + 1]!; i++) {
       const child = nodes[i]!;
-      const place = base + children.codeOf(child);
+      const place = base + codeOf[child]!;
       places[child] = place;
       free.take(place);
       end = Math.max(end, place);
@@ -106,7 +106,7 @@ function placeChildren(children: Children, root: number): { places: Int32Array; 
   };
   const fits = (node: number, base: number) => {
     for (let i = starts[node]!; i < starts[node + 1]!; i++) {
-      if (!free.has(base + children.codeOf(nodes[i]!))) return false;
+      if (!free.has(base + codeOf[nodes[i]!]!)) return false;
     }
     return true;
   };
@@ -114,17 +114,17 @@ function placeChildren(children: Children, root: number): { places: Int32Array; 
   put(root, 0);
   // A code whose unit begins no text has an empty place, too.
   for (let code = 1; code <= codeCount; code++) free.take(code);
-  const all = Int32Array.from({ length: nodeCount }, (_, node) => node);
-  const fullestFirst = sortBy(all, (node) => codeCount - children.countOf(node), codeCount + 1).sorted;
+  const counts = children.counts();
+  const fullestFirst = sortBy(numbers(0, nodeCount), counts, codeCount + 1).sorted.reverse();
   let from = codeCount + 1;
   let fewest = codeCount + 1;
   for (const node of fullestFirst) {
-    const count = children.countOf(node);
+    const count = counts[node]!;
     if (count === 0) break;
     if (node === root) continue;
     if (count < fewest && count < FEW_CHILDREN) from = codeCount + 1;
     fewest = count;
-    const code = children.codeOf(nodes[starts[node]!]!);
+    const code = codeOf[nodes[starts[node]!]!]!;
     let place = free.next(Math.max(from, code));
     for (let tries = 1; !fits(node, place - code); tries++) {
       place = free.next(place + 1);
@@ -183,17 +183,24 @@ function scattered(): KotodamaError {
   });
 }
 
-/** Sorts by a key from 0 to below `keyCount`, keeping the order of equals; also where those of each key begin. */
-function sortBy(
-  values: Int32Array,
-  keyOf: (value: number) => number,
-  keyCount: number,
-): { sorted: Int32Array; starts: Int32Array } {
+/** The whole numbers from `start` to below `end`. */
+function numbers(start: number, end: number): Int32Array {
+  const all = new Int32Array(end - start);
+  for (let i = 0; i < all.length; i++) all[i] = start + i;
+  return all;
+}
+
+/** Sorts by keys from 0 to below `keyCount`, keeping the order of equals; also where those of each key begin. */
+function sortBy(values: Int32Array, keys: Int32Array, keyCount: number): { sorted: Int32Array; starts: Int32Array } {
   const starts = new Int32Array(keyCount + 1);
-  for (const value of values) starts[keyOf(value) + 1]!++;
+  for (let i = 0; i < values.length; i++) starts[keys[values[i]!]! + 1]!++;
   for (let key = 0; key < keyCount; key++) starts[key + 1]! += starts[key]!;
   const next = starts.slice();
   const sorted = new Int32Array(values.length);
-  for (const value of values) sorted[next[keyOf(value)]!++] = value;
+  for (let i = 0; i < values.length; i++) {
+    const key = keys[values[i]!]!;
+    sorted[next[key]!] = values[i]!;
+    next[key]!++;
+  }
   return { sorted, starts };
 }
