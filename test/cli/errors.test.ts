@@ -63,7 +63,8 @@ t.test('the standard input, whose length nobody knows', async (t) => {
   t.equal(decaying.code, 2);
   t.match(decaying.stderr, /--train: expected files, or --max-steps with -, received '-'/);
   const onStart = (child: ChildProcess) => child.stdin?.end(text);
-  for (const flags of [{ 'max-steps': 3 }, { epochs: 1, schedule: 'constant' }]) {
+  const lengths: { [flag: string]: string | number }[] = [{ 'max-steps': 3 }, { epochs: 1, schedule: 'constant' }];
+  for (const flags of lengths) {
     const out = `runs/${Object.keys(flags)[0]}`;
     const run = await kotodama(tinyTraining(out, { train: '-', 'num-workers': 0, ...flags }), { cwd, onStart });
     t.equal(run.code, 0, run.stderr);
