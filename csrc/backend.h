@@ -186,6 +186,8 @@ class Backend {
 
   virtual DeviceInfo Info() const = 0;
   virtual bool SupportsBF16() const = 0;
+  // Throws Error(kOptions) where the operations do not take rows of C elements.
+  virtual void RequireWidth(int64_t c) const { static_cast<void>(c); }
   // Whether memory that is free is best spent on activations that backward would else compute again.
   virtual bool KeepsActivations() const { return false; }
   // How large a chunk of logits the head, the loss and their backward pass are best given at a time.

@@ -19,6 +19,7 @@ class CudaBackend final : public Backend {
 
   DeviceInfo Info() const override;
   bool SupportsBF16() const override { return true; }
+  void RequireWidth(int64_t c) const override;
   bool KeepsActivations() const override { return true; }
   // The embedding's gradient is read and written once a chunk, which the product must outweigh.
   size_t LogitBytes() const override { return size_t{256} << 20; }
@@ -60,7 +61,7 @@ class CudaBackend final : public Backend {
   void RequireOutsideRecording(const char* what) const;
   void DropRecordings() noexcept;
 
-  Context context_;
+  mutable Context context_;  // also what only asks has to make it current
   Staging staging_;
   std::unordered_map<uint64_t, CUgraphExec> recordings_;  // null: ran once
   bool recording_ = false;

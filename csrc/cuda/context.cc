@@ -75,20 +75,26 @@ void Context::LoadKernels() {
   Check(result, "cuda module_load", __FILE__, __LINE__);
 }
 
-void Context::Enter() const {
+void Context::Enter() {
   if (getpid() != process_) {
     throw Error(ErrorCode::kDevice,
                 "CUDA cannot be used in a process forked from the one that opened the device; start a new process");
   }
   if (!failure_.empty()) {
-    throw Error(ErrorCode::kDevice, "the device failed before and cannot be used any more (" + failure_ +
-                                        "); dispose of the model and load the last checkpoint");
+    throw Error(ErrorCode::kDevice, "the device failed before and cannot be used any more (" + failure_ + ")" + kAfterFault);
   }
-  KOTODAMA_CUDA(context_set(context_));
+  const CUresult result = GetDriver().driver.context_set(context_);
+  if (result == kSuccess) return;
+  try {
+    ThrowDriverError(result, "cuda context_set", __FILE__, __LINE__);
+  } catch (const DriverError& error) {
+    Fail(error.what());
+    throw;
+  }
 }
 
 void Context::Fail(const std::string& reason) {
-  if (failure_.empty()) failure_ = reason;
+  if (failure_.empty()) failure_ = reason.substr(0, reason.find("\n  hint: "));
 }
 
 void* Context::Allocate(size_t bytes) {
@@ -98,9 +104,10 @@ void* Context::Allocate(size_t bytes) {
   if (result == kErrorOutOfMemory) {
     size_t free_bytes = 0, total_bytes = 0;
     KOTODAMA_CUDA(memory_info(&free_bytes, &total_bytes));
-    throw Error(ErrorCode::kMemory, "cuda:" + std::to_string(index_) + " is out of memory: needs " +
-                                        std::to_string(wanted) + " bytes, " + std::to_string(free_bytes) + " of " +
-                                        std::to_string(total_bytes) + " are free");
+    throw Error(ErrorCode::kMemory,
+                "cuda:" + std::to_string(index_) + " is out of memory: needs " + std::to_string(wanted) + " bytes, " +
+                    std::to_string(free_bytes) + " of " + std::to_string(total_bytes) +
+                    " are free\n  hint: end other programs that use the GPU, or use a smaller batch or device 'cpu'");
   }
   Check(result, "cuda memory_allocate", __FILE__, __LINE__);
   void* data = reinterpret_cast<void*>(pointer);

@@ -22,7 +22,7 @@ class Context {
   Context& operator=(const Context&) = delete;
 
   // Makes the context current on this thread. Throws Error(kDevice) after a failure and in a forked process.
-  void Enter() const;
+  void Enter();
   // Remembers a failure after which the device's state is unknown.
   void Fail(const std::string& reason);
 

@@ -220,8 +220,8 @@ std::vector<CudaDevice> CudaDevices() {
       CudaDevice found;
       found.info = cuda::Describe(device);
       try {
-        cuda::RequireCapability(device, index);
         found.info.free_bytes = cuda::FreeBytes(device);
+        cuda::RequireCapability(device, index);
       } catch (const Error& error) {
         found.problem = error.what();
       }

@@ -6,9 +6,14 @@
 #include <cstring>
 
 namespace kotodama::cuda {
+
+std::string VersionText(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
 namespace {
 
-constexpr int kOldestDriver = 11000;  // the first that knows compute capability 8.0
+constexpr int kOldestDriver = 11040;  // the first with cuGraphInstantiateWithFlags
 
 std::string NameOf(const Driver& driver, CUresult result) {
   const char* name = nullptr;
@@ -24,6 +29,12 @@ const char* FindSymbols(void* library, Driver* driver) {
   KOTODAMA_CUDA_FUNCTIONS(KOTODAMA_CUDA_FIND)
 #undef KOTODAMA_CUDA_FIND
   return nullptr;
+}
+
+// CUDA_ERROR_ILLEGAL_ADDRESS, LAUNCH_TIMEOUT, CONTEXT_IS_DESTROYED to ASSERT, HARDWARE_STACK_ERROR to LAUNCH_FAILED: all
+// say that "the process must be terminated and relaunched".
+bool IsFault(CUresult result) {
+  return result == 700 || result == 702 || result == 709 || result == 710 || (result >= 714 && result <= 719);
 }
 
 std::string Open(Driver* driver) {
@@ -47,17 +58,13 @@ std::string Open(Driver* driver) {
            (result == kErrorNoDevice ? "; this machine has no CUDA device that can be used" : "");
   }
   if (driver->driver_version(&driver->version) != kSuccess || driver->version < kOldestDriver) {
-    return "the CUDA driver " + path + " has version " + std::to_string(driver->version) + ", expected at least " +
-           std::to_string(kOldestDriver) + "; install a newer NVIDIA driver";
+    return "the CUDA driver " + path + " knows CUDA " + VersionText(driver->version) + ", expected " +
+           VersionText(kOldestDriver) + " or later; install a newer NVIDIA driver";
   }
   return "";
 }
 
 }  // namespace
-
-std::string VersionText(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
 
 const DriverState& GetDriver() {
   // Never destroyed: threads may still use it while the process ends.
@@ -76,7 +83,11 @@ void ThrowDriverError(CUresult result, const char* call, const char* file, int l
   const char* base = std::strrchr(file, '/');
   const std::string place = std::string(base ? base + 1 : file) + ":" + std::to_string(line);
   const ErrorCode code = result == kErrorOutOfMemory ? ErrorCode::kMemory : ErrorCode::kDevice;
-  throw DriverError(code, "CUDA reports " + NameOf(driver, result) + " (" + text + ") at " + call + ", " + place);
+  // Kernels run beside the host, so that a fault shows in a later call.
+  std::string message =
+      "CUDA reports " + NameOf(driver, result) + " (" + text + "), noticed at " + call + ", " + place;
+  if (IsFault(result)) message += kAfterFault;
+  throw DriverError(code, message);
 }
 
 }  // namespace kotodama::cuda

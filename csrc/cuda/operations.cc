@@ -15,12 +15,10 @@ int32_t Narrow(int64_t value, const char* what) {
   return static_cast<int32_t>(value);
 }
 
+// A whole vector of four; RequireWidth has seen to it.
 int32_t Width(int64_t c) {
-  if (c % 4 != 0) {
-    throw Error(ErrorCode::kOptions,
-                "n_embd: expected a multiple of 4 on a CUDA device, received " + std::to_string(c));
-  }
-  return Narrow(c, "n_embd");
+  if (c % 4 != 0) throw Error(ErrorCode::kOptions, "C: expected a multiple of 4, received " + std::to_string(c));
+  return Narrow(c, "C");
 }
 
 // Threads for four columns of C each.
@@ -55,6 +53,15 @@ kernels::DropoutParams ToParams(const Dropout& dropout) {
   params.site = dropout.site;
   params.scale = 1.0f / (1.0f - dropout.p);
   return params;
+}
+
+void CudaBackend::RequireWidth(int64_t c) const {
+  // LayerNorm's backward pass has the most rows in shared memory, five with one warp, beside a kilobyte of its own.
+  const int64_t most = (static_cast<int64_t>(context_.max_shared_bytes()) - 1024) / (5 * int64_t{sizeof(float)}) / 4 * 4;
+  if (c % 4 == 0 && c <= most) return;
+  throw Error(ErrorCode::kOptions, "nEmbd: expected a multiple of 4 up to " + std::to_string(most) +
+                                       " on this CUDA device, received " + std::to_string(c) +
+                                       "\n  hint: choose another width, or device 'cpu'");
 }
 
 void CudaBackend::Run(const EmbeddingForward& op) {

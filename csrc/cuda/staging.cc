@@ -14,6 +14,10 @@ CUdeviceptr Address(const void* data) {
 
 }  // namespace
 
+Staging::Staging(Context& context) : context_(context) {
+  for (Slot& slot : slots_) slot.device = context_.Allocate(kSlotBytes);
+}
+
 Staging::~Staging() {
   const Driver& driver = GetDriver().driver;
   try {
@@ -34,7 +38,6 @@ Staging::~Staging() {
 Staging::Slot& Staging::NextSlot() {
   Slot& slot = slots_[next_];
   next_ = (next_ + 1) % slots_.size();
-  if (slot.device == nullptr) slot.device = context_.Allocate(kSlotBytes);
   if (slot.host == nullptr) KOTODAMA_CUDA(host_allocate(&slot.host, kSlotBytes));
   if (slot.arrived == nullptr) KOTODAMA_CUDA(event_create(&slot.arrived, kEventDisableTiming));
   if (slot.done == nullptr) {

@@ -12,7 +12,8 @@ namespace kotodama::cuda {
 // order with the operations.
 class Staging {
  public:
-  explicit Staging(Context& context) : context_(context) {}
+  // Takes the device's buffers, so that what is free afterwards can be planned with.
+  explicit Staging(Context& context);
   ~Staging();
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;

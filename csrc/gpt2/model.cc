@@ -27,6 +27,7 @@ Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& 
   if (precision == Precision::kBF16 && !backend.SupportsBF16()) {
     throw Error(ErrorCode::kDevice, "this device cannot compute in bf16; use precision fp32");
   }
+  backend.RequireWidth(config.n_embd);
   network_.config = config;
   network_.backend = &backend;
   network_.compute_type = precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
@@ -84,9 +85,10 @@ MemoryPlan Model::Plan(BatchShape shape) const {
 }
 
 std::pair<size_t, Keep> Model::TrainingActivations(BatchShape shape, size_t free) const {
+  const auto kept = kept_.find({shape.b, shape.t});
+  if (kept != kept_.end()) return {TrainingBytes(shape, kept->second), kept->second};
   if (network_.backend->KeepsActivations()) {
     const size_t all = TrainingBytes(shape, Keep::kAll);
-    // Decided alike as long as the memory stays the same, on which recordings rely.
     if (all <= activations_.bytes() || all <= free + activations_.bytes()) return {all, Keep::kAll};
   }
   return {TrainingBytes(shape, Keep::kLess), Keep::kLess};
@@ -104,10 +106,12 @@ size_t Model::WorkingBytes(BatchShape shape) const {
 }
 
 void Model::Reserve(BatchShape shape) {
+  CheckShape(shape);
+  const std::pair<int64_t, int64_t> key = {shape.b, shape.t};
+  if (gradients_ && kept_.count(key) > 0 && TrainingActivations(shape, 0).first <= activations_.bytes()) return;
   const MemoryPlan plan = Plan(shape);
   const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
-  const size_t own = plan.activations - plan.working;
-  if (state == 0 && own <= activations_.bytes()) return;
+  const auto [own, keep] = TrainingActivations(shape, plan.free > state ? plan.free - state : 0);
   // What the device works in may be there already, from a smaller batch; it is a small part.
   const size_t activations = own > activations_.bytes() ? plan.activations : plan.working;
   const size_t free = plan.free + (activations > 0 ? activations_.bytes() : 0);
@@ -126,6 +130,7 @@ void Model::Reserve(BatchShape shape) {
     }
     throw;
   }
+  kept_[key] = keep;
 }
 
 std::string Model::HintFor(BatchShape shape, size_t free) const {

@@ -138,6 +138,8 @@ class Model {
   Weights gradient_views_;
   DeviceBuffer activations_;
   mutable std::map<std::pair<int64_t, int64_t>, size_t> working_bytes_;  // of shapes that were asked for
+  // Of the shapes that were reserved: what is kept stays the same, whatever becomes free later.
+  std::map<std::pair<int64_t, int64_t>, Keep> kept_;
   std::map<std::tuple<Pass, int64_t, int64_t>, uint64_t> record_keys_;
   uint64_t next_record_key_ = 1;
 };

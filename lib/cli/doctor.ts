@@ -8,6 +8,11 @@ import type { Command } from './command.js';
 import { type CudaToolkit, findCudaToolkit } from './cuda-toolkit.js';
 import { DOCTOR_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
 
+interface ExaminedDevice extends ListedDevice {
+  /** Whether it could not even compute a little, or not rightly; `problem` says what happened. */
+  failed: boolean;
+}
+
 /** What a report of a fault should hold. */
 interface Findings {
   kotodama: string;
@@ -17,8 +22,7 @@ interface Findings {
   memoryBytes: number;
   /** Why the addon cannot be loaded, and what to do; null when it can. */
   addonProblem: string | null;
-  /** Their problems include that of computing a little and finding wrong results. */
-  devices: ListedDevice[];
+  devices: ExaminedDevice[];
   /** Null when the addon cannot be loaded. */
   cuda: NativeCuda | null;
   /** Null where no toolkit is found. Only building the kernels needs it. */
@@ -40,8 +44,7 @@ export const doctor: Command = {
     reader.finish('The options of kotodama doctor are not valid');
     const findings = await examine();
     process.stdout.write(json ? `${JSON.stringify(findings)}\n` : show(findings));
-    const { addonProblem, devices } = findings;
-    return addonProblem === null && devices.every(({ problem }) => problem === null) ? 0 : 1;
+    return isSound(findings) ? 0 : 1;
   },
 };
 
@@ -60,14 +63,21 @@ async function examine(): Promise<Findings> {
   };
   try {
     const addon = native();
-    const devices: ListedDevice[] = [];
+    const devices: ExaminedDevice[] = [];
     for (const device of addon.devices()) {
-      devices.push({ ...device, problem: device.problem ?? (await check(addon, device.device)) });
+      const failure = device.problem === null ? await check(addon, device.device) : null;
+      devices.push({ ...device, problem: device.problem ?? failure, failed: failure !== null });
     }
     return { ...findings, devices, cuda: addon.cuda(), cudaProblem: addon.cudaProblem() };
   } catch (error) {
     return { ...findings, addonProblem: messageOf(error) };
   }
+}
+
+/** Whether all works that was asked for. A GPU that is too old is only left out. */
+function isSound({ addonProblem, cuda, devices }: Findings): boolean {
+  const chosen = process.env.KOTODAMA_CUDA_DRIVER ? cuda?.driverProblem : null;
+  return addonProblem === null && !chosen && devices.every(({ failed }) => !failed);
 }
 
 async function check(addon: NativeAddon, device: string): Promise<string | null> {

@@ -39,7 +39,8 @@ export function header(event: StartEvent): [name: string, value: string][] {
   }
   rows.push([
     'memory',
-    `${bytes(memory.total)} of ${bytes(memory.free)} free, activations ${bytes(memory.activations)}`,
+    // The weights are there already, and not free.
+    `${bytes(memory.total)} of ${bytes(memory.free + memory.parameters)} free, activations ${bytes(memory.activations)}`,
   ]);
   return rows;
 }

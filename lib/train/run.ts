@@ -172,10 +172,10 @@ export class Run {
     }
   }
 
-  /** A prompt that the model cannot go on from is no reason to end the run. */
-  private async sampleOrWarn(prompt: string): Promise<SampleEvent | WarningEvent> {
+  /** A prompt that the model cannot go on from, or too little memory for it, is no reason to end the run. */
+  private async sampleOrWarn(prompt?: string): Promise<SampleEvent | WarningEvent> {
     try {
-      return await this.sample(prompt, ++this.asked);
+      return await this.sample(prompt, prompt === undefined ? 0 : ++this.asked);
     } catch (error) {
       if (error instanceof KotodamaError) return this.warning(error.code, error.message);
       throw error;
@@ -325,10 +325,10 @@ export class Run {
   }
 
   /** Does what the step still owes, as long as there is time. */
-  private async *settle(): AsyncGenerator<EvalEvent | SampleEvent, void, void> {
+  private async *settle(): AsyncGenerator<EvalEvent | SampleEvent | WarningEvent, void, void> {
     if (this.owed.has('eval') && !this.hurried) yield* this.evaluate();
     if (this.owed.has('sample') && !this.hurried) {
-      yield await this.sample();
+      yield await this.sampleOrWarn();
       this.owed.delete('sample');
     }
   }

@@ -126,7 +126,7 @@ t.test('the header says what was derived', async (t) => {
   t.match(text(), /steps +200 \(1\.2M tokens\), 50 per epoch/);
   t.match(text(), /compute +5\.3 TFLOP per step, 1\.1 PFLOP in all/);
   t.match(text(), /lr +6\.00e-4 to 6\.00e-5 \(cosine\), 20 steps of warmup/);
-  t.match(text(), /memory +3\.7 GiB of 8\.0 GiB free, activations 1\.9 GiB/);
+  t.match(text(), /memory +3\.7 GiB of 8\.5 GiB free, activations 1\.9 GiB/);
 });
 
 t.test('the summary says how it ended and where everything is', async (t) => {
