@@ -53,6 +53,9 @@ export async function measureTraining(what, python) {
         if (compile) await turn('PyTorch tuned, compiled', threads, peer, true);
       }
       await remember(peer.name, peer);
+    } catch (error) {
+      // A peer that has no room, or whose compiler fails, does not cost us the rest.
+      console.error(String(error));
     } finally {
       await peer.end();
     }
