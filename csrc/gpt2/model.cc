@@ -104,6 +104,10 @@ size_t Model::WorkingBytes(BatchShape shape) const {
 }
 
 void Model::Reserve(BatchShape shape) {
+  CheckShape(shape);
+  // Every step comes here, and asking how much is free reads files: not where all is there.
+  const Keep best = network_.backend->KeepsActivations() ? Keep::kAll : Keep::kLess;
+  if (gradients_ && TrainingBytes(shape, best) <= activations_.bytes()) return;
   const MemoryPlan plan = Plan(shape);
   const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
   const size_t own = plan.activations - plan.working;
