@@ -17,7 +17,7 @@ import { findTorch, torch } from './suite/contenders.mjs';
 import { describeMachine, load } from './suite/machine.mjs';
 import { buildPrograms, measureNativeStep, measureOperations } from './suite/programs.mjs';
 import { generationTable, operationsTable, partsTable, peaksLine, trainingTable } from './suite/table.mjs';
-import { measureGeneration, measureTraining } from './suite/training.mjs';
+import { ALONE, measureGeneration, measureTraining } from './suite/training.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -119,12 +119,12 @@ for (const precision of ['fp32', 'bf16']) {
       return { ...timing, tokensPerSecond, share };
     });
     const [ours, ...others] = timings;
-    const single = others.find(({ threads: on }) => on === 1);
+    const single = others.find(({ who }) => who === ALONE);
     const scaling = ours && single ? single.median / ours.median : undefined;
     cases.push({ name: `${name}, ${precision}`, batch, block, precision, threads, scaling, timings });
   }
 }
-say(`\n## Training steps, ${threads} threads\n\n${trainingTable(cases)}`);
+say(`\n## Training steps, threads: ${threads}\n\n${trainingTable(cases)}`);
 for (const { name, scaling } of cases)
   if (scaling) say(`- ${name}: ${scaling.toFixed(2)} times as fast on ${threads} threads as on one`);
 

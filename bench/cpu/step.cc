@@ -5,8 +5,8 @@
 //
 // One thread is timed by the processor's time that it took, so that other processes' turns do not count; several by the
 // wall clock.
-// Prints one JSON object: the median step with the spread of all, and the medians of its parts, in seconds; the most
-// memory that this process held, and what the model plans.
+// Prints one JSON object: the median step with the spread of all, and the medians of the parts of other steps in
+// between, in seconds; the most memory that this process held, and what the model plans.
 
 #include <sys/resource.h>
 
@@ -64,10 +64,13 @@ int Main(int argc, char** argv) {
 
   std::vector<double> steps, parts[kParts];
   const double begin = WallSeconds();
-  while (steps.size() < 3 || WallSeconds() - begin < seconds) {
+  while (steps.size() < 2 || WallSeconds() - begin < seconds) {
+    backend.Watch(false);
     const double start = now();
     step();
     steps.push_back(now() - start);
+    backend.Watch(true);
+    step();
     const auto taken = backend.Take();
     for (int part = 0; part < kParts; ++part) parts[part].push_back(taken[part]);
   }

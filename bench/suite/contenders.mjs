@@ -15,6 +15,8 @@ export class Contender {
   constructor(name, command, args, env = {}) {
     this.name = name;
     this.child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit'] });
+    this.ended = new Promise((resolve) => this.child.once('close', resolve));
+    this.child.stdin.on('error', () => {}); // it ended: `ask` says so
     this.answers = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
   }
 
@@ -29,9 +31,8 @@ export class Contender {
   }
 
   async end() {
-    const ended = new Promise((resolve) => this.child.once('close', resolve));
     this.child.stdin.end();
-    await ended;
+    await this.ended;
   }
 }
 

@@ -5,6 +5,9 @@ import { kotodama, torch } from './contenders.mjs';
 import { load } from './machine.mjs';
 import { spread } from './statistics.mjs';
 
+/** Who the same engine on one thread is. */
+export const ALONE = 'kotodama, 1 thread';
+
 /**
  * @typedef {{ name: string, model: import('./arithmetic.mjs').Shape, batch: number, block: number, precision: string,
  *   threads: number, rounds: number, steps: number, compile: boolean, alone: boolean }} Case
@@ -53,12 +56,15 @@ export async function measureTraining(what, python) {
         if (compile) await turn('PyTorch tuned, compiled', threads, peer, true);
       }
       await remember(peer.name, peer);
+    } catch (error) {
+      // A peer that has no room, or whose compiler fails, does not cost us the rest.
+      console.error(String(error));
     } finally {
       await peer.end();
     }
   }
   if (threads > 1 && !what.alone) {
-    const single = kotodama('kotodama, 1 thread');
+    const single = kotodama(ALONE);
     await single.ask({ ...request, threads: 1 });
     for (let round = 0; round < what.rounds; round++) {
       await turn(ours.name, threads, ours);

@@ -81,7 +81,8 @@ void Context::Enter() {
                 "CUDA cannot be used in a process forked from the one that opened the device; start a new process");
   }
   if (!failure_.empty()) {
-    throw Error(ErrorCode::kDevice, "the device failed before and cannot be used any more (" + failure_ + ")" + kAfterFault);
+    throw Error(ErrorCode::kDevice,
+                "the device failed before and cannot be used any more (" + failure_ + ")" + kAfterFault);
   }
   const CUresult result = GetDriver().driver.context_set(context_);
   if (result == kSuccess) return;

@@ -31,8 +31,8 @@ const char* FindSymbols(void* library, Driver* driver) {
   return nullptr;
 }
 
-// CUDA_ERROR_ILLEGAL_ADDRESS, LAUNCH_TIMEOUT, CONTEXT_IS_DESTROYED to ASSERT, HARDWARE_STACK_ERROR to LAUNCH_FAILED: all
-// say that "the process must be terminated and relaunched".
+// CUDA_ERROR_ILLEGAL_ADDRESS, LAUNCH_TIMEOUT, CONTEXT_IS_DESTROYED to ASSERT, HARDWARE_STACK_ERROR to LAUNCH_FAILED:
+// all say that "the process must be terminated and relaunched".
 bool IsFault(CUresult result) {
   return result == 700 || result == 702 || result == 709 || result == 710 || (result >= 714 && result <= 719);
 }
@@ -84,8 +84,7 @@ void ThrowDriverError(CUresult result, const char* call, const char* file, int l
   const std::string place = std::string(base ? base + 1 : file) + ":" + std::to_string(line);
   const ErrorCode code = result == kErrorOutOfMemory ? ErrorCode::kMemory : ErrorCode::kDevice;
   // Kernels run beside the host, so that a fault shows in a later call.
-  std::string message =
-      "CUDA reports " + NameOf(driver, result) + " (" + text + "), noticed at " + call + ", " + place;
+  std::string message = "CUDA reports " + NameOf(driver, result) + " (" + text + "), noticed at " + call + ", " + place;
   if (IsFault(result)) message += kAfterFault;
   throw DriverError(code, message);
 }

@@ -115,7 +115,8 @@ class DriverError : public Error {
 
 // What to do when a kernel failed: the driver refuses everything else that this process asks for then.
 constexpr const char* kAfterFault =
-    "\n  hint: after a fault a program can use the device no more: start it again and continue from the last checkpoint "
+    "\n  hint: after a fault a program can use the device no more: start it again and continue from the last "
+    "checkpoint "
     "(--resume)";
 
 // Throws a DriverError.

@@ -57,7 +57,8 @@ kernels::DropoutParams ToParams(const Dropout& dropout) {
 
 void CudaBackend::RequireWidth(int64_t c) const {
   // LayerNorm's backward pass has the most rows in shared memory, five with one warp, beside a kilobyte of its own.
-  const int64_t most = (static_cast<int64_t>(context_.max_shared_bytes()) - 1024) / (5 * int64_t{sizeof(float)}) / 4 * 4;
+  const int64_t most =
+      (static_cast<int64_t>(context_.max_shared_bytes()) - 1024) / (5 * int64_t{sizeof(float)}) / 4 * 4;
   if (c % 4 == 0 && c <= most) return;
   throw Error(ErrorCode::kOptions, "nEmbd: expected a multiple of 4 up to " + std::to_string(most) +
                                        " on this CUDA device, received " + std::to_string(c) +

@@ -107,6 +107,7 @@ size_t Model::WorkingBytes(BatchShape shape) const {
 
 void Model::Reserve(BatchShape shape) {
   CheckShape(shape);
+  // Every step comes here, and asking how much is free takes a while: not where all is there.
   const std::pair<int64_t, int64_t> key = {shape.b, shape.t};
   if (gradients_ && kept_.count(key) > 0 && TrainingActivations(shape, 0).first <= activations_.bytes()) return;
   const MemoryPlan plan = Plan(shape);
