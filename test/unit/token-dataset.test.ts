@@ -109,6 +109,20 @@ t.test('only what is asked for is read', async (t) => {
   });
 });
 
+t.test('every batch has memory of its own, which can be handed on', async (t) => {
+  const dataset = await TokenDataset.open(tokenFile(range(1000)), { blockSize: 4 });
+  const buffers = new Set<ArrayBufferLike>();
+  let batches = 0;
+  for await (const { inputIds, labels } of new DataLoader(dataset, { batchSize: 3 })) {
+    for (const { data } of [inputIds, labels]) {
+      t.equal(data.buffer.byteLength, data.byteLength);
+      buffers.add(data.buffer);
+    }
+    batches++;
+  }
+  t.equal(buffers.size, 2 * batches);
+});
+
 t.test('the blocks before a bad id come first', async (t) => {
   const ids = range(100);
   ids[73] = 1000;
