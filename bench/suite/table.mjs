@@ -75,11 +75,11 @@ export function generationTable(generations) {
 /** @param {any[]} steps */
 export function partsTable(steps) {
   const names = Object.keys(steps[0].parts);
-  const rows = steps.map(({ name, seconds, parts }) => [
-    name,
-    time(seconds),
-    ...names.map((part) => percent(parts[part] / seconds)),
-    percent(1 - (parts.gemm + parts.attention) / seconds),
-  ]);
+  const rows = steps.map(({ name, seconds, parts }) => {
+    // Of the steps that were watched, not of those that were timed as a whole.
+    const all = names.reduce((sum, part) => sum + parts[part], 0);
+    const shares = names.map((part) => percent(parts[part] / all));
+    return [name, time(seconds), ...shares, percent(1 - (parts.gemm + parts.attention) / all)];
+  });
   return table(['one thread', 'step', ...names, 'all but gemm and attention'], rows);
 }
