@@ -60,14 +60,22 @@ function installCommand(missing) {
   return `${debian}   (Debian, Ubuntu)\n    ${fedora}   (Fedora)`;
 }
 
-function build() {
+function build(options = []) {
   // A compiler process takes up to about 1 GiB.
   const jobs = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 30)));
   const program = require.resolve('cmake-js/bin/cmake-js');
   return (
-    spawnSync(process.execPath, [program, 'build', '--parallel', String(jobs)], { cwd: root, stdio: 'inherit' })
-      .status === 0
+    spawnSync(process.execPath, [program, 'build', '--parallel', String(jobs), ...options], {
+      cwd: root,
+      stdio: 'inherit',
+    }).status === 0
   );
+}
+
+/** An nvcc that is there but does not work, too old for the compiler for instance, costs the GPU alone. */
+function buildWithoutKernels() {
+  process.stderr.write('\nkotodama: trying again without CUDA kernels (the CPU engine alone)\n\n');
+  return build(['--CDKOTODAMA_NVCC=OFF']);
 }
 
 function giveUp(message) {
@@ -85,7 +93,7 @@ function main() {
     giveUp(
       `the native engine needs ${names}, not found on this machine. Install with:\n    ${installCommand(missing)}`,
     );
-  } else if (!build()) {
+  } else if (!build() && !(mode !== 'strict' && buildWithoutKernels())) {
     giveUp('the native engine did not compile; the compiler messages are above.');
   } else if (!addonLoads()) {
     giveUp('the native engine compiled but does not load; `npx kotodama doctor` says why.');

@@ -85,7 +85,7 @@ async function check(addon: NativeAddon, device: string): Promise<string | null>
     await addon.checkDevice(device);
     return null;
   } catch (error) {
-    return messageOf(error);
+    return messageOf(error).replaceAll(/\n\s*hint: /g, '; ');
   }
 }
 

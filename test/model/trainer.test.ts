@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Batch } from '../../dist/data/types.js';
+import { KotodamaError } from '../../dist/errors.js';
 import { GPT2 } from '../../dist/model/gpt2.js';
 import { newestCheckpoint } from '../../dist/train/checkpoint.js';
 import type { StepEvent, TrainEvent } from '../../dist/train/events.js';
@@ -144,6 +145,18 @@ t.test('evaluation, samples and checkpoints do not change the training', async (
   const a = await events({ model: await model(t, { dropout: 0.2 }), out: join(folder, 'a'), ...busy });
   const b = await events({ model: await model(t, { dropout: 0.2 }), out: join(folder, 'b') });
   t.same(losses(a), losses(b));
+});
+
+t.test('a sample that finds no memory is a warning, and the run goes on', async (t) => {
+  const crowded = await model(t);
+  crowded.generate = () => {
+    throw new KotodamaError('ERR_MEMORY', 'no room for a decoder');
+  };
+  const seen = await events({ model: crowded, out: join(t.testdir(), 'run'), sampleEvery: 2 });
+  t.same(types(seen), [
+    ...['start 0', 'step 1', 'step 2', 'warning 2', 'step 3', 'step 4', 'warning 4', 'checkpoint 4', 'end 4'],
+  ]);
+  t.match(seen[3], { code: 'ERR_MEMORY', message: 'no room for a decoder' });
 });
 
 t.test('abort: the running step ends, the checkpoint is saved, the last event says so', async (t) => {
