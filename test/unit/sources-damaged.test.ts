@@ -178,6 +178,9 @@ t.test('bombs: memory stays flat, and a line without end is refused', async (t) 
   const long = temporaryFile(Buffer.concat([bomb, bomb, gzipSync('\n1 2\n')]), 'long.gz');
   t.same(await textsOf(long, { onBad: () => {} }), ['1 2'], 'it can be left out');
   const before = process.memoryUsage().rss;
+  const rows = await textsAndFailure(join(FIXTURES, 'bomb.parquet'));
+  t.match(rows.failure, { code: 'ERR_DATA', message: /a row group unpacks to more than 1073741824 bytes/ });
+  t.ok(process.memoryUsage().rss - before < 50e6, 'and is not unpacked to find out');
   let most = 0;
   const many = temporaryFile(Buffer.concat([lines, lines, lines, lines]), 'many.gz');
   const dataset = BlockDataset.fromFile(many, { tokenizer: { ...NUMBERS, encode: () => [1] }, blockSize: 64 });
