@@ -16,7 +16,7 @@ const GUIDES = [
 ];
 
 /** Flags in the guides that are those of other programs. */
-const FOREIGN = ['--foreground-scripts', '--sample', '--logdir'];
+const FOREIGN = ['--quick', '--foreground-scripts', '--sample', '--logdir'];
 
 const TABLES = [...Object.values(tables), trainTokenizerCommand.options].filter((table) => typeof table === 'object');
 const FLAGS = new Set([
