@@ -15,13 +15,15 @@ export function buildPrograms() {
 }
 
 /**
- * OpenBLAS takes its oldest kernels on processors that it does not know.
+ * What the other libraries need for their best: oneDNN's threads on cores of their own, else some schedulers leave them
+ * on one; and OpenBLAS takes its oldest kernels on processors that it does not know.
  *
  * @param {string[]} vectors @returns {Record<string, string>}
  */
-function openBlasEnvironment(vectors) {
-  if (!vectors.includes('avx512f') || process.env.OPENBLAS_CORETYPE !== undefined) return {};
-  return { OPENBLAS_CORETYPE: 'SKYLAKEX' };
+function environmentOfRivals(vectors) {
+  const bound = { OMP_PROC_BIND: 'true', OMP_PLACES: 'cores' };
+  if (!vectors.includes('avx512f') || process.env.OPENBLAS_CORETYPE !== undefined) return bound;
+  return { ...bound, OPENBLAS_CORETYPE: 'SKYLAKEX' };
 }
 
 /**
@@ -31,7 +33,7 @@ function openBlasEnvironment(vectors) {
  */
 export function measureOperations(threads, filter, seconds, vectors) {
   const program = join(folder, 'csrc', 'cpu', 'bench', 'cpu_ops_bench');
-  const { stdout } = run(program, [`${threads}`, filter, `${seconds}`, 'json'], openBlasEnvironment(vectors));
+  const { stdout } = run(program, [`${threads}`, filter, `${seconds}`, 'json'], environmentOfRivals(vectors));
   const [peaks, ...operations] = stdout
     .trim()
     .split('\n')

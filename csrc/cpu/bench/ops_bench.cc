@@ -6,6 +6,9 @@
 //
 // With `json` every line is one object.
 
+#ifdef __linux__
+#include <sched.h>
+#endif
 #include <time.h>
 
 #include <algorithm>
@@ -16,6 +19,7 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cpu/cpu_backend.h"
@@ -29,6 +33,27 @@ namespace kotodama::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// libgomp's threads are bound to cores (OMP_PROC_BIND), the calling one to the first. Ours are not, and would inherit
+// that core; and a calling thread that was moved to the core of another of libgomp's would stay there.
+void UseAllCores() {
+#ifdef __linux__
+  cpu_set_t all;
+  std::memset(&all, 0xff, sizeof(all));
+  sched_setaffinity(0, sizeof(all), &all);
+#endif
+}
+void UseFirstCore() {
+#ifdef __linux__
+  cpu_set_t all, first;
+  if (sched_getaffinity(0, sizeof(all), &all) != 0) return;
+  CPU_ZERO(&first);
+  for (int core = 0; core < CPU_SETSIZE && CPU_COUNT(&first) == 0; ++core) {
+    if (CPU_ISSET(core, &all)) CPU_SET(core, &first);
+  }
+  sched_setaffinity(0, sizeof(first), &first);
+#endif
+}
 
 // The time of one thread that ran on a processor, so that other processes' turns do not count; with several threads the
 // wall clock.
@@ -111,11 +136,18 @@ class Bench {
     return best;
   }
 
+  // The threads of OpenBLAS (2^26 cycles) and libgomp spin for a while when their work is done, on the cores that the
+  // next one to be timed needs.
+  void WaitForIdleThreads() const {
+    if (threads_ > 1) std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  }
+
   // flops: of one run, for the share of the arithmetic peak; bytes: of one run, for GB/s. Either may be 0.
   void Measure(const std::string& name, bool bf16, double flops, double bytes, const std::function<void()>& run,
                const std::vector<Rival>& rivals = {}) {
     run();
     for (const Rival& rival : rivals) rival.run();
+    WaitForIdleThreads();
     std::vector<double> times, shares;
     std::vector<std::vector<double>> rival_times(rivals.size());
     const auto begin = Clock::now();
@@ -124,7 +156,12 @@ class Bench {
       times.push_back(TimeOf(run));
       const double after = PeakNow(bf16);
       if (flops > 0) shares.push_back(flops / times.back() * 1e-9 / ((before + after) / 2));
-      for (size_t i = 0; i < rivals.size(); ++i) rival_times[i].push_back(TimeOf(rivals[i].run));
+      for (size_t i = 0; i < rivals.size(); ++i) {
+        UseFirstCore();
+        rival_times[i].push_back(TimeOf(rivals[i].run));
+        UseAllCores();
+        WaitForIdleThreads();
+      }
     }
     const double time = Median(times), best = *std::min_element(times.begin(), times.end());
     if (json_) {
@@ -152,7 +189,10 @@ class Bench {
   int threads() const { return threads_; }
 
  private:
+  // Several threads run for a while before: the first run finds them asleep.
   double TimeOf(const std::function<void()>& run) const {
+    const auto begin = Clock::now();
+    while (threads_ > 1 && Clock::now() - begin < std::chrono::milliseconds(20)) run();
     const double start = Now(threads_);
     run();
     return Now(threads_) - start;
@@ -363,6 +403,7 @@ void BenchDecode(Bench& bench, DType type) {
 }
 
 int Main(int argc, char** argv) {
+  UseAllCores();
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
   Bench bench(threads, argc > 2 ? argv[2] : "", argc > 3 ? std::atof(argv[3]) : 0.5,
               argc > 4 && std::string(argv[4]) == "json");
