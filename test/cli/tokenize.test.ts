@@ -69,6 +69,38 @@ t.test('records, compressed, with an end after each; standard output can be pipe
   );
 });
 
+t.test('--eos: nothing, an end after each line or each document; training on texts does the same', async (t) => {
+  const cwd = workplace(t);
+  // The short file first, so that its end lies within the steps.
+  const files = ['valid.txt', 'train.txt'];
+  const linesOf = (name: string) => readFileSync(join(cwd, name), 'utf8').trimEnd().split('\n');
+  const end = tokenizer.eosTokenId;
+  const expected = {
+    none: files.flatMap((name) => linesOf(name).flatMap((line) => tokenizer.encode(line))),
+    line: files.flatMap((name) => linesOf(name).flatMap((line) => [...tokenizer.encode(line), end])),
+    document: files.flatMap((name) => [...linesOf(name).flatMap((line) => tokenizer.encode(line)), end]),
+  };
+  const steps = { 'max-steps': 6, 'shuffle-buffer': 0 };
+  const found: string[] = [];
+  for (const [eos, ids] of Object.entries(expected)) {
+    const run = await kotodama(tokenize(files, `${eos}.bin`, '--eos', eos), { cwd });
+    t.equal(run.code, 0, run.stderr);
+    t.same(idsIn(join(cwd, `${eos}.bin`)), ids, eos);
+    const [texts, tokens] = await Promise.all([
+      kotodama([...tinyTraining(`runs/${eos}`, { ...steps, train: files[0], eos }), '--train', files[1]], { cwd }),
+      kotodama(tinyTraining(`runs/${eos}-tokens`, { ...steps, train: `${eos}.bin` }), { cwd }),
+    ]);
+    t.equal(texts.code, 0, texts.stderr);
+    t.equal(tokens.code, 0, tokens.stderr);
+    t.same(essence(parseEvents(texts.stdout)), essence(parseEvents(tokens.stdout)), `${eos}: as from its token file`);
+    found.push(JSON.stringify(essence(parseEvents(texts.stdout))));
+  }
+  t.equal(new Set(found).size, 3, 'each choice learns from other ids');
+  const wrong = await kotodama(tokenize(files, 'wrong.bin', '--eos', 'word'), { cwd });
+  t.equal(wrong.code, 2);
+  t.match(wrong.stderr, /--eos.*none.*line.*document.*word/s);
+});
+
 t.test('training on token files: the same numbers as on their text, in order; resumed after a stop', async (t) => {
   const cwd = workplace(t);
   for (const name of ['train', 'valid']) {

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { GPT2 } from '../../dist/index.js';
+import { type DownloadProgress, GPT2 } from '../../dist/index.js';
+import { onlyHub, type Repository } from '../unit/helpers/hub-server.js';
 
 const fixtures = 'test/unit/fixtures/model-files';
 const expected: { inputIds: number[][]; logits: Record<string, number[]> } = JSON.parse(
@@ -51,4 +52,47 @@ t.test('a loaded model is the saved one, whatever its seed, and trains like it',
     for (const { name } of saved.tensors) t.same(await loaded.readTensor(name), await saved.readTensor(name), name);
     await Promise.all([saved.dispose(), loaded.dispose()]);
   }
+});
+
+t.test('a model of the hub by its name', async (t) => {
+  const read = async (folder: string, name: string) => [name, await readFile(join(fixtures, folder, name))] as const;
+  const repository = async (folder: string, commit: string): Promise<Repository> => ({
+    revisions: { main: commit },
+    files: Object.fromEntries(
+      await Promise.all(['config.json', 'model.safetensors'].map((name) => read(folder, name))),
+    ),
+    lfs: ['model.safetensors'],
+  });
+  const open = await repository('hf', 'a'.repeat(40));
+  open.files['pytorch_model.bin'] = Buffer.from('pickle');
+  const secret = { ...(await repository('hf-f16', 'b'.repeat(40))), token: 'hf_right' };
+  const pickled = {
+    ...open,
+    files: { 'config.json': open.files['config.json'], 'pytorch_model.bin': Buffer.from('') },
+  };
+  const { hub } = await onlyHub(t, { 'someone/open': open, 'someone/secret': secret, 'someone/pickled': pickled });
+  const engine = { device: 'cpu', threads: 1 } as const;
+
+  const events: DownloadProgress[] = [];
+  const model = await GPT2.fromPretrained('someone/open', { ...engine, onProgress: (event) => events.push(event) });
+  const local = await GPT2.fromPretrained(join(fixtures, 'hf'), engine);
+  t.same(model.config, local.config);
+  for (const { name } of local.tensors) t.same(await model.readTensor(name), await local.readTensor(name), name);
+  t.same([...new Set(events.map(({ file }) => file))].sort(), ['config.json', 'model.safetensors']);
+  t.notOk(hub.asked.some(({ path }) => path.endsWith('.bin')));
+  await Promise.all([model.dispose(), local.dispose()]);
+
+  const asked = hub.asked.length;
+  const again = await GPT2.fromPretrained('someone/open@main', { ...engine, offline: true, dropout: 0 });
+  t.equal(again.config.embdPdrop, 0, 'options of the model go to the model');
+  t.equal(hub.asked.length, asked, 'the cache is enough');
+  await again.dispose();
+
+  const stranger = GPT2.fromPretrained('someone/secret', engine);
+  await t.rejects(stranger, { code: 'ERR_HUB', message: /someone\/secret.*HF_TOKEN/s });
+  const invited = await GPT2.fromPretrained('someone/secret', { ...engine, token: 'hf_right' });
+  t.equal(invited.config.vocabSize, 61);
+  await invited.dispose();
+  const unsafe = GPT2.fromPretrained('someone/pickled', engine);
+  await t.rejects(unsafe, { code: 'ERR_MODEL_FILE', message: /someone\/pickled has only pytorch_model.bin/ });
 });

@@ -7,7 +7,16 @@ import t, { type Test } from 'tap';
 import { type DownloadProgress, folderOf } from '../../dist/hub/index.js';
 import { chooseWeightFiles } from '../../dist/model/weight-files.js';
 import { Tokenizer } from '../../dist/tokenizer/tokenizer.js';
-import { etagOf, gitHash, type HubServer, type Repository, refuse, sha256, startHub } from './helpers/hub-server.js';
+import {
+  etagOf,
+  gitHash,
+  type HubServer,
+  onlyHub,
+  type Repository,
+  refuse,
+  sha256,
+  startHub,
+} from './helpers/hub-server.js';
 
 const TOKENIZER_FOLDER = fileURLToPath(new URL('../../demo/tokenizer', import.meta.url));
 const MAIN = 'a'.repeat(40);
@@ -29,18 +38,7 @@ async function workplace(t: Test): Promise<{ hub: HubServer; model: Repository; 
     },
     lfs: ['model.safetensors', 'pytorch_model.bin'],
   };
-  const hub = await startHub({ 'someone/some-model': model });
-  t.teardown(() => hub[Symbol.asyncDispose]());
-  const keep = { ...process.env };
-  for (const name of Object.keys(keep).filter((name) => /^(?:HF_|HUGGING|TRANSFORMERS_)/.test(name))) {
-    delete process.env[name];
-  }
-  const home = t.testdir();
-  Object.assign(process.env, { HF_ENDPOINT: hub.endpoint, HF_HOME: home });
-  t.teardown(() => {
-    process.env = keep;
-  });
-  return { hub, model, cacheDir: join(home, 'hub') };
+  return { ...(await onlyHub(t, { 'someone/some-model': model })), model };
 }
 
 const weights = () => ['config.json', 'model.safetensors'];

@@ -1,16 +1,13 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { KotodamaError } from '../../dist/errors.js';
 import { type JsonObject, Tokenizer } from '../../dist/tokenizer/index.js';
-import { TOKENIZER_FOLDER } from './helpers/blocks.js';
 import { printedSeed } from './helpers/seed.js';
+import { readTokenizerFile, unigramJson } from './helpers/tokenizer-json.js';
 
 const seed = printedSeed(t);
 
-const JSON_TEXT = readFileSync(join(TOKENIZER_FOLDER, 'tokenizer.json'), 'utf8');
-const FULL = JSON.parse(JSON_TEXT) as JsonObject & { model: { vocab: { [token: string]: number }; merges: string[] } };
+const FULL = readTokenizerFile('tokenizer.json');
 
 /** The same tokenizer with few tokens, so that thousands of them can be built. */
 const SMALL: JsonObject = {
@@ -23,24 +20,16 @@ const SMALL: JsonObject = {
 };
 
 const UNIGRAM: JsonObject = {
-  added_tokens: [{ id: 0, content: '<unk>', special: true }],
+  ...unigramJson([
+    ['▁', -2],
+    ['a', -1],
+    ['b', -1],
+    ['▁a', -1.5],
+    ['ab', -3],
+  ]),
   normalizer: {
     type: 'Sequence',
     normalizers: [{ type: 'NFKC' }, { type: 'Replace', pattern: { String: '  ' }, content: ' ' }],
-  },
-  pre_tokenizer: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: false },
-  decoder: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always' },
-  model: {
-    type: 'Unigram',
-    unk_id: 0,
-    vocab: [
-      ['<unk>', 0],
-      ['▁', -2],
-      ['a', -1],
-      ['b', -1],
-      ['▁a', -1.5],
-      ['ab', -3],
-    ],
   },
 };
 
@@ -153,16 +142,8 @@ t.test('a byte-level vocabulary that lacks a byte or a merged token goes to the 
 t.test('a quarter of a million pieces, and a text of as many tokens', async (t) => {
   const size = 262_144;
   const piece = (index: number) => `w${index.toString(36)}`;
-  const vocab = [
-    ['<unk>', 0],
-    ['▁', -20],
-    ...Array.from({ length: size - 2 }, (_, index) => [`▁${piece(index)}`, -10]),
-  ];
-  const tokenizer = Tokenizer.fromJson({
-    ...UNIGRAM,
-    normalizer: null,
-    model: { type: 'Unigram', unk_id: 0, vocab },
-  });
+  const words = Array.from({ length: size - 2 }, (_, index) => [`▁${piece(index)}`, -10] as const);
+  const tokenizer = Tokenizer.fromJson(unigramJson([['▁', -20], ...words]));
   t.equal(tokenizer.vocabSize, size);
   const indices = Array.from({ length: 150_000 }, (_, i) => (i * 7919) % (size - 2));
   const ids = tokenizer.encode(indices.map(piece).join(' '));

@@ -3,19 +3,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { type JsonObject, loadSentencePiece, Tokenizer } from '../../dist/tokenizer/index.js';
+import { loadSentencePiece, Tokenizer } from '../../dist/tokenizer/index.js';
 import { cutText } from '../../dist/tokenizer/tokenizer-json.js';
 import { TOKENIZER_FOLDER } from './helpers/blocks.js';
+import { readTokenizerFile, unigramJson } from './helpers/tokenizer-json.js';
 
 const CASES = JSON.parse(
   readFileSync(new URL('./fixtures/tokenizer/byte-level-bpe.json', import.meta.url), 'utf8'),
 ) as { text: string; ids: number[] }[];
-const BPE = readJson('tokenizer.json');
-const CONFIG = readJson('tokenizer_config.json');
-
-function readJson(name: string): JsonObject {
-  return JSON.parse(readFileSync(join(TOKENIZER_FOLDER, name), 'utf8'));
-}
+const BPE = readTokenizerFile('tokenizer.json');
+const CONFIG = readTokenizerFile('tokenizer_config.json');
 
 function temporaryFolder(files: { [name: string]: unknown }): string {
   const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
@@ -126,20 +123,13 @@ t.test('words, with an unknown token; a Unigram model with a long line', async (
   t.equal(words.decode([2, 3, 4]), 'kana moji');
   t.same([words.unkTokenId, words.padTokenId, words.eosTokenId, words.vocabSize], [0, 1, undefined, 5]);
 
-  const unigram = Tokenizer.fromJson({
-    model: {
-      type: 'Unigram',
-      unk_id: 0,
-      vocab: [
-        ['<unk>', 0],
-        ['▁', -2],
-        ['a', -1],
-        ['▁a', -1.5],
-      ],
-    },
-    pre_tokenizer: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: false },
-    decoder: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always' },
-  });
+  const unigram = Tokenizer.fromJson(
+    unigramJson([
+      ['▁', -2],
+      ['a', -1],
+      ['▁a', -1.5],
+    ]),
+  );
   t.equal(unigram.unkTokenId, 0);
   t.same(unigram.encode('a aa'), [3, 3, 2]);
   const long = 'a '.repeat(150_000).trimEnd();

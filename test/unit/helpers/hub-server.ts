@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import type { Test } from 'tap';
 
 /** A repository as the server has it. */
 export interface Repository {
@@ -66,6 +68,25 @@ export async function startHub(repositories: { [name: string]: Repository }): Pr
     },
   };
   return hub;
+}
+
+/** Starts a hub that is the only one until the test ends, with an empty cache. */
+export async function onlyHub(
+  t: Pick<Test, 'teardown' | 'testdir'>,
+  repositories: { [name: string]: Repository },
+): Promise<{ hub: HubServer; cacheDir: string }> {
+  const hub = await startHub(repositories);
+  t.teardown(() => hub[Symbol.asyncDispose]());
+  const keep = { ...process.env };
+  t.teardown(() => {
+    process.env = keep;
+  });
+  for (const name of Object.keys(keep).filter((name) => /^(?:HF_|HUGGING|TRANSFORMERS_)/.test(name))) {
+    delete process.env[name];
+  }
+  const home = t.testdir();
+  Object.assign(process.env, { HF_ENDPOINT: hub.endpoint, HF_HOME: home });
+  return { hub, cacheDir: join(home, 'hub') };
 }
 
 /** Routes: `/api/models/ID/revision/REV`, `/api/models/ID/tree/REV`, `/ID/resolve/REV/FILE`. */
