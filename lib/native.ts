@@ -141,8 +141,8 @@ export interface NativeModel {
 export interface NativeDecoder {
   /** Positions held. */
   readonly length: number;
-  /** Appends n ids per sequence, (B, n) row-major; gives the logits after the last one, (B, V). */
-  append(inputIds: Int32Array): Promise<Float32Array>;
+  /** Appends n ids per sequence, (B, n) row-major; gives the logits after the last one, (B, V), written to `logits` [new]. */
+  append(inputIds: Int32Array, logits?: Float32Array): Promise<Float32Array>;
   /** Forgets all positions. */
   reset(): void;
   dispose(): Promise<void>;

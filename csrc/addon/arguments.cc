@@ -91,6 +91,14 @@ std::vector<float> RequireFloats(const Napi::Value& value, const std::string& na
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
+Napi::Float32Array RequireRoom(const Napi::Value& value, const std::string& name, size_t size) {
+  const auto array = RequireTypedArray<Napi::Float32Array>(value, name, napi_float32_array, "a Float32Array");
+  if (array.ElementLength() != size) {
+    Refuse(name, "a Float32Array of " + std::to_string(size) + " elements", value);
+  }
+  return array;
+}
+
 double NumberIn(const Napi::Object& object, const std::string& name, const char* key) {
   return RequireNumber(object.Get(key), name + "." + key);
 }

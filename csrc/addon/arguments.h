@@ -19,6 +19,8 @@ std::vector<std::string> RequireStrings(const Napi::Value& value, const std::str
 // Copies, so that JavaScript may reuse its array while the work runs.
 std::vector<int32_t> RequireIds(const Napi::Value& value, const std::string& name);
 std::vector<float> RequireFloats(const Napi::Value& value, const std::string& name);
+// A Float32Array of this many elements, to be written to.
+Napi::Float32Array RequireRoom(const Napi::Value& value, const std::string& name, size_t size);
 
 // The property `key` of an object called `name`.
 double NumberIn(const Napi::Object& object, const std::string& name, const char* key);

@@ -79,9 +79,9 @@ void Decoder::Append(const int32_t* ids, size_t count, float* logits) {
       length_ += part;
     }
     const int64_t v = model_.config().vocab_size, vp = model_.config().padded_vocab();
-    std::vector<float> padded(static_cast<size_t>(batch_size_ * vp));
-    model_.network().backend->Download(padded.data(), logits_.data, logits_.bytes());
-    for (int64_t b = 0; b < batch_size_; ++b) std::copy_n(padded.data() + b * vp, v, logits + b * v);
+    for (int64_t b = 0; b < batch_size_; ++b) {
+      model_.network().backend->Download(logits + b * v, logits_.as<float>() + b * vp, sizeof(float) * v);
+    }
   } catch (...) {
     length_ = before;
     throw;

@@ -172,12 +172,13 @@ async function* decode(
   const capacity = Math.min(model.config.nPositions, prompt.length + maxNewTokens - 1);
   for (const text of texts) text.context = text.context.slice(-capacity);
   let news = texts.map(({ context }) => context);
+  const logits = new Float32Array(texts.length * model.config.vocabSize);
   const decoder = await model.createDecoder(texts.length, capacity);
   try {
     for (let count = 1; texts.some(({ ended }) => !ended); count++) {
       if (signal?.aborted) throw new KotodamaError('ERR_ABORTED', 'generation was aborted', { cause: signal.reason });
       const ids = Int32Array.from(news.flat());
-      const logits = await model.call(() => decoder.append(ids));
+      await model.call(() => decoder.append(ids, logits));
       for (const [index, text] of texts.entries()) {
         const begin = index * model.config.vocabSize;
         // Texts that have ended go on with any id beside the others: a batch has all its rows.

@@ -56,6 +56,8 @@ const STREAM = 0x73616d70;
 export class Sampler {
   private readonly random: CounterRandom;
   private readonly seen: Set<number>;
+  /** Of the latest choice; kept, since a new one of a large vocabulary for every id takes longer than to choose. */
+  private probabilities: Float64Array | undefined;
 
   /** @param prompt the ids that the text begins with */
   constructor(
@@ -73,9 +75,18 @@ export class Sampler {
    * @throws KotodamaError `ERR_NON_FINITE` when a logit is NaN or infinite.
    */
   pick(logits: Float32Array): number {
-    const id = this.draw(distribution(logits, this.rules, this.seen));
+    const id = this.rules.temperature === 0 ? this.likeliest(logits) : this.draw(this.distribution(logits));
     this.seen.add(id);
     return id;
+  }
+
+  private likeliest(logits: Float32Array): number {
+    return largest(penalized(logits, this.rules.repetitionPenalty, this.seen));
+  }
+
+  private distribution(logits: Float32Array): Float64Array {
+    this.probabilities ??= new Float64Array(logits.length);
+    return distribution(logits, this.rules, this.seen, this.probabilities);
   }
 
   private draw(probabilities: Float64Array): number {
@@ -102,24 +113,25 @@ export class Sampler {
  * The probability of every id under the rules; those that are filtered out have 0.
  *
  * @param seen ids that the text has already
+ * @param probabilities where they are written, (V) [new]
  */
 export function distribution(
   given: Float32Array,
   { temperature, topK, topP, minP, repetitionPenalty }: SamplingRules,
   seen: Iterable<number> = [],
+  probabilities: Float64Array = new Float64Array(given.length),
 ): Float64Array {
   const logits = penalized(given, repetitionPenalty, seen);
   const best = largest(logits);
-  const probabilities = new Float64Array(logits.length);
   if (temperature === 0) {
-    probabilities[best] = 1;
+    probabilities.fill(0)[best] = 1;
     return probabilities;
   }
   const floor = topK === undefined || topK >= logits.length ? -Infinity : kthLargest(logits, topK);
   const top = logits[best] as number;
   for (let id = 0; id < logits.length; id++) {
     const logit = logits[id] as number;
-    if (logit >= floor) probabilities[id] = Math.exp((logit - top) / temperature);
+    probabilities[id] = logit >= floor ? Math.exp((logit - top) / temperature) : 0;
   }
   normalize(probabilities);
   if (topP < 1) {
@@ -185,6 +197,7 @@ function keepNucleus(probabilities: Float64Array, mass: number): void {
 }
 
 function normalize(probabilities: Float64Array): void {
-  const sum = probabilities.reduce((total, probability) => total + probability, 0);
+  let sum = 0;
+  for (const probability of probabilities) sum += probability;
   for (let id = 0; id < probabilities.length; id++) probabilities[id] = (probabilities[id] as number) / sum;
 }
