@@ -1,19 +1,20 @@
 // @ts-check
-// What the CPU engine achieves on this machine, beside what the machine can do and beside PyTorch, OpenBLAS and oneDNN
-// where they are found.
+// What the CPU engine achieves on this machine, beside what the machine can do and beside PyTorch, TensorFlow.js, OpenBLAS
+// and oneDNN where they are found.
 //
 //   npm run bench [-- --quick] [-- --threads 2] [-- --without-operations]
 //
 // Prints tables and writes them to bench/results/cpu.md and .json (with --quick to cpu-quick.*, which are not kept). PyTorch
-// is taken from the Python that KOTODAMA_BENCH_PYTHON names, else python3; the libraries from their -dev packages. Figures
-// are medians; everything that is compared runs in turns. A machine on which nothing else runs is needed for figures that
+// is taken from the Python that KOTODAMA_BENCH_PYTHON names, else python3; TensorFlow.js from the folder that
+// KOTODAMA_BENCH_TFJS names, after `npm install @tensorflow/tfjs @tensorflow/tfjs-backend-wasm` there, for the small model
+// alone; the libraries from their -dev packages. Figures are medians; everything that is compared runs in turns. A machine on which nothing else runs is needed for figures that
 // are worth keeping: the load is noted beside each.
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { bytesOfToken, flopsOfToken, GPT2_124M, SMALL, TINY } from './suite/arithmetic.mjs';
-import { findTorch, torch } from './suite/contenders.mjs';
+import { findTorch, tensorflow, torch } from './suite/contenders.mjs';
 import { describeMachine, load } from './suite/machine.mjs';
 import { buildPrograms, measureNativeStep, measureOperations } from './suite/programs.mjs';
 import { median } from './suite/statistics.mjs';
@@ -56,6 +57,14 @@ if (python) {
   await asking.end();
 }
 say(peer ? `PyTorch ${peer.torch}${compiles ? ', torch.compile works' : ''}` : 'no PyTorch found');
+
+let tensorflowPeer;
+if (process.env.KOTODAMA_BENCH_TFJS) {
+  const asking = tensorflow();
+  tensorflowPeer = await asking.ask({ do: 'describe' });
+  await asking.end();
+  say(`TensorFlow.js ${tensorflowPeer.tensorflow}, backend ${tensorflowPeer.backend}, one thread`);
+}
 
 progress('peaks and operations');
 const filter = quick ? 'gemm f32 256 dX' : values['without-operations'] ? 'no such operation' : '';
@@ -113,6 +122,7 @@ for (const precision of ['fp32', 'bf16']) {
       steps,
       compile: compiles && !quick,
       alone: quick && model === GPT2_124M,
+      tensorflow: tensorflowPeer !== undefined && model === SMALL && precision === 'fp32',
     };
     const timings = (await measureTraining(what, python)).map((timing) => {
       const tokensPerSecond = (batch * block) / timing.median;
@@ -168,6 +178,7 @@ say(
 const result = {
   machine,
   peer,
+  tensorflow: tensorflowPeer,
   seconds: (performance.now() - begin) / 1000,
   loadAtEnd: load(),
   runs,

@@ -65,3 +65,9 @@ export function torch(python, tuned, threads) {
   const pinned = { OMP_NUM_THREADS: `${threads}`, OMP_PROC_BIND: 'true', OMP_PLACES: 'cores' };
   return new Contender('PyTorch tuned', python, [script], { ...pinned, ...(jemalloc ? memory : {}) });
 }
+
+/** TensorFlow.js from the folder that KOTODAMA_BENCH_TFJS names; bench/peers/tensorflow.mjs says how it is found there. */
+export function tensorflow() {
+  const script = fileURLToPath(new URL('../peers/tensorflow.mjs', import.meta.url));
+  return new Contender('TensorFlow.js (WASM)', process.execPath, [script]);
+}

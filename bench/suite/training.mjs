@@ -1,7 +1,7 @@
 // @ts-check
 // The whole training step, ours and theirs in turns.
 
-import { kotodama, torch } from './contenders.mjs';
+import { kotodama, tensorflow, torch } from './contenders.mjs';
 import { load } from './machine.mjs';
 import { spread } from './statistics.mjs';
 
@@ -10,10 +10,29 @@ export const ALONE = 'kotodama, 1 thread';
 
 /**
  * @typedef {{ name: string, model: import('./arithmetic.mjs').Shape, batch: number, block: number, precision: string,
- *   threads: number, rounds: number, steps: number, compile: boolean, alone: boolean }} Case
+ *   threads: number, rounds: number, steps: number, compile: boolean, alone: boolean, tensorflow?: boolean }} Case
  * @typedef {{ who: string, threads: number, median: number, min: number, max: number, samples: number,
  *   peakBytes?: number, loss: number, load: number }} Timing
  */
+
+/**
+ * Who else trains the case: how it is started, on how many threads, with how many steps in each turn.
+ *
+ * @param {Case} what @param {string | undefined} python
+ */
+function peersOf(what, python) {
+  const { threads, steps, alone } = what;
+  if (alone) return [];
+  const peers = [];
+  if (python) {
+    for (const tuned of [false, true]) {
+      peers.push({ start: () => torch(python, tuned, threads), threads, steps, tuned, compile: tuned && what.compile });
+    }
+  }
+  // It has no threads in Node, and a step takes long.
+  if (what.tensorflow) peers.push({ start: tensorflow, threads: 1, steps: 2, tuned: false, compile: false });
+  return peers;
+}
 
 /**
  * Steps of the case by kotodama and, one after another, by each peer in turns with it, so that what else runs on the
@@ -29,8 +48,8 @@ export async function measureTraining(what, python) {
   const found = new Map();
 
   /** @param {string} who @param {number} on @param {import('./contenders.mjs').Contender} contender */
-  async function turn(who, on, contender, compile = false) {
-    const { seconds, loss } = await contender.ask({ do: 'steps', count: what.steps, compile });
+  async function turn(who, on, contender, count = what.steps, compile = false) {
+    const { seconds, loss } = await contender.ask({ do: 'steps', count, compile });
     /** @type {{ threads: number, seconds: number[], loss: number, peakBytes?: number | undefined }} */
     const entry = found.get(who) ?? { threads: on, seconds: [], loss };
     entry.seconds.push(...seconds);
@@ -45,15 +64,14 @@ export async function measureTraining(what, python) {
   await ours.ask({ ...request, threads });
   await turn(ours.name, threads, ours);
   await remember(ours.name, ours);
-  for (const tuned of python && !what.alone ? [false, true] : []) {
-    const peer = torch(/** @type {string} */ (python), tuned, threads);
-    const compile = tuned && what.compile;
+  for (const { start, threads: on, steps, tuned, compile } of peersOf(what, python)) {
+    const peer = start();
     try {
-      await peer.ask({ ...request, threads, tuned, compile });
+      await peer.ask({ ...request, threads: on, tuned, compile });
       for (let round = 0; round < what.rounds; round++) {
         await turn(ours.name, threads, ours);
-        await turn(peer.name, threads, peer);
-        if (compile) await turn('PyTorch tuned, compiled', threads, peer, true);
+        await turn(peer.name, on, peer, steps);
+        if (compile) await turn('PyTorch tuned, compiled', on, peer, steps, true);
       }
       await remember(peer.name, peer);
     } catch (error) {
