@@ -1,7 +1,10 @@
 #include "common.cuh"
 
-// Token plus position embedding. Backward adds up the rows of equal ids in the order of their positions: the pairs
-// (id, position) are sorted first, so no atomics on floats are needed. C is a multiple of 4.
+// Token plus position embedding. C is a multiple of 4.
+//
+// Backward reads its gradient once for both tables, although a token's rows lie anywhere: a block owns a few columns of
+// all rows and keeps them in shared memory, a tile of rows at a time, where they can be read in either order. The rows
+// of a tile are sorted by id before, so each sum has one owner and one order, without atomics.
 
 using namespace kotodama::kernels;
 
@@ -36,85 +39,99 @@ extern "C" __global__ void embedding_forward(const EmbeddingForwardParams p) {
   }
 }
 
-// ---- Stable radix sort by eight bits a pass; a block of 256 threads owns a tile of 256 pairs ----
+// ---- Backward. Rows are counted position by position, r = t * B + b, so that all of one lie in one tile ----
+
+// Grid (tiles): sorts the rows of each tile by id, and rows of the same id by their number (Batcher 1968, bitonic).
+extern "C" __global__ void embedding_sort(const EmbeddingSortParams p) {
+  extern __shared__ uint64_t keys[];  // (slots): id and row; the slots behind the last row sort behind all ids
+  const int first = blockIdx.x * p.tile_rows, rows = min(p.tile_rows, p.b * p.t - first);
+  for (int i = threadIdx.x; i < p.slots; i += blockDim.x) {
+    const int row = first + i;
+    keys[i] = i < rows ? static_cast<uint64_t>(p.ids[row % p.b * p.t + row / p.b]) << 16 | i : ~uint64_t{0};
+  }
+  for (int run = 2; run <= p.slots; run *= 2) {
+    for (int distance = run / 2; distance > 0; distance /= 2) {
+      __syncthreads();
+      for (int pair = threadIdx.x; pair < p.slots / 2; pair += blockDim.x) {
+        const int low = 2 * pair - pair % distance, high = low + distance;
+        const uint64_t a = keys[low], b = keys[high];
+        const bool ascending = (low & run) == 0;
+        if ((a > b) != ascending) continue;
+        keys[low] = b;
+        keys[high] = a;
+      }
+    }
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < rows; i += blockDim.x) {
+    p.sorted_ids[first + i] = static_cast<int32_t>(keys[i] >> 16);
+    p.sorted_rows[first + i] = static_cast<uint16_t>(keys[i]);
+  }
+}
 
 namespace kotodama::kernels {
-constexpr int kDigits = 256;
+
+constexpr int kEmbeddingColumns = 8;  // that a block takes at a time: a sector of a row
+constexpr int kRowsAtOnce = 8;        // that a thread reads before it adds them up
+
+__device__ __forceinline__ float4 Sum(float4 a, float4 b) {
+  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }
 
-extern "C" __global__ void sort_count(const SortParams p) {
-  __shared__ int counts[kDigits];
-  const int i = blockIdx.x * kDigits + threadIdx.x;
-  counts[threadIdx.x] = 0;
-  __syncthreads();
-  if (i < p.n) atomicAdd(&counts[(static_cast<uint32_t>(p.ids_in[i]) >> p.shift) % kDigits], 1);
-  __syncthreads();
-  p.counts[threadIdx.x * p.tiles + blockIdx.x] = counts[threadIdx.x];
-}
+}  // namespace kotodama::kernels
 
-// One block of 256 threads turns the counts, digit by digit and tile by tile, into where each group starts.
-extern "C" __global__ void sort_scan(const SortParams p) {
-  __shared__ int totals[kDigits];
-  int* counts = p.counts + threadIdx.x * p.tiles;
-  int total = 0;
-  for (int tile = 0; tile < p.tiles; ++tile) total += counts[tile];
-  totals[threadIdx.x] = total;
-  __syncthreads();
-  int start = 0;
-  for (int digit = 0; digit < threadIdx.x; ++digit) start += totals[digit];
-  for (int tile = 0; tile < p.tiles; ++tile) {
-    const int count = counts[tile];
-    counts[tile] = start;
-    start += count;
-  }
-}
-
-extern "C" __global__ void sort_scatter(const SortParams p) {
-  __shared__ int digits[kDigits];
-  const int i = blockIdx.x * kDigits + threadIdx.x;
-  const int id = i < p.n ? p.ids_in[i] : 0;
-  const int digit = (static_cast<uint32_t>(id) >> p.shift) % kDigits;
-  digits[threadIdx.x] = digit;
-  __syncthreads();
-  if (i >= p.n) return;
-  int rank = 0;
-  for (int before = 0; before < threadIdx.x; ++before) rank += digits[before] == digit;
-  const int target = p.counts[digit * p.tiles + blockIdx.x] + rank;
-  p.ids_out[target] = id;
-  p.positions_out[target] = p.positions_in != nullptr ? p.positions_in[i] : i;
-}
-
-// Grid (N, chunks of C): the block at the first of a run of equal ids adds up the run.
-extern "C" __global__ void embedding_backward_tokens(const EmbeddingBackwardParams p) {
-  const int n = p.b * p.t, first = blockIdx.x, i = blockIdx.y * blockDim.x + threadIdx.x;
-  const int id = p.ids[first];
+// Grid (C / kEmbeddingGroupColumns). Two threads share a row, four columns each.
+extern "C" __global__ void __launch_bounds__(1024) embedding_backward(const EmbeddingBackwardParams p) {
+  extern __shared__ float4 gradient[];                                 // (tile rows, 2): dout behind the dropout mask
+  auto* ids = reinterpret_cast<int32_t*>(gradient + 2 * p.tile_rows);  // (tile rows), sorted
+  auto* rows = reinterpret_cast<uint16_t*>(ids + p.tile_rows);         // (tile rows): where in the tile
   const DropoutMask dropout(p.dropout);
-  if (4 * i >= p.c || (first > 0 && p.ids[first - 1] == id)) return;
-  float4 sum = make_float4(0, 0, 0, 0);
-  for (int s = first; s < n && p.ids[s] == id; ++s) {
-    const int64_t offset = static_cast<int64_t>(p.positions[s]) * p.c + 4 * i;
-    float4 d = Load4(p.dout + offset);
-    if (dropout.threshold != 0) d = ApplyDropout(dropout, offset, d);
-    sum = make_float4(sum.x + d.x, sum.y + d.y, sum.z + d.z, sum.w + d.w);
-  }
-  float* dwte = p.dwte + static_cast<int64_t>(id) * p.c + 4 * i;
-  const float4 before = Load4(dwte);
-  Store4(dwte, make_float4(before.x + sum.x, before.y + sum.y, before.z + sum.z, before.w + sum.w));
-}
+  const int half = threadIdx.x % 2, worker = threadIdx.x / 2, workers = blockDim.x / 2, all = p.b * p.t;
+  for (int first = 0; first < all; first += p.tile_rows) {
+    const int n = min(p.tile_rows, all - first);
+    for (int part = 0; part < kEmbeddingGroupColumns; part += kEmbeddingColumns) {
+      const int column = blockIdx.x * kEmbeddingGroupColumns + part + 4 * half;
+      const bool inside = column < p.c;
+      __syncthreads();
+      for (int i = threadIdx.x; part == 0 && i < n; i += blockDim.x) {
+        ids[i] = p.ids[first + i];
+        rows[i] = p.rows[first + i];
+      }
+      for (int i = worker; inside && i < n; i += workers) {
+        const int row = first + i;
+        const int64_t offset = (static_cast<int64_t>(row % p.b) * p.t + row / p.b) * p.c + column;
+        const float4 d = Load4(p.dout + offset);
+        gradient[2 * i + half] = dropout.threshold != 0 ? ApplyDropout(dropout, offset, d) : d;
+      }
+      __syncthreads();
+      if (!inside) continue;
 
-// Grid (T, chunks of C).
-extern "C" __global__ void embedding_backward_positions(const EmbeddingBackwardParams p) {
-  const DropoutMask dropout(p.dropout);
-  const int t = blockIdx.x, i = blockIdx.y * blockDim.x + threadIdx.x;
-  if (4 * i >= p.c) return;
-  float4 sum = make_float4(0, 0, 0, 0);
-  for (int b = 0; b < p.b; ++b) {
-    const int64_t offset = (static_cast<int64_t>(b) * p.t + t) * p.c + 4 * i;
-    float4 d = Load4(p.dout + offset);
-    if (dropout.threshold != 0) d = ApplyDropout(dropout, offset, d);
-    sum = make_float4(sum.x + d.x, sum.y + d.y, sum.z + d.z, sum.w + d.w);
+      // The worker at the first of a run of equal ids adds up the run.
+      for (int i = worker; i < n; i += workers) {
+        const int id = ids[i];
+        if (i > 0 && ids[i - 1] == id) continue;
+        float* target = p.dwte + static_cast<int64_t>(id) * p.c + column;
+        const float4 before = Load4(target);
+        float4 sum = make_float4(0, 0, 0, 0);
+        int next = i;
+        for (; next + kRowsAtOnce <= n && ids[next + kRowsAtOnce - 1] == id; next += kRowsAtOnce) {
+          float4 d[kRowsAtOnce];
+#pragma unroll
+          for (int j = 0; j < kRowsAtOnce; ++j) d[j] = gradient[2 * rows[next + j] + half];
+#pragma unroll
+          for (int j = 0; j < kRowsAtOnce; ++j) sum = Sum(sum, d[j]);
+        }
+        for (; next < n && ids[next] == id; ++next) sum = Sum(sum, gradient[2 * rows[next] + half]);
+        Store4(target, Sum(before, sum));
+      }
+      for (int t = first / p.b + worker; t <= (first + n - 1) / p.b; t += workers) {
+        float* target = p.dwpe + static_cast<int64_t>(t) * p.c + column;
+        const float4 before = Load4(target);
+        float4 sum = make_float4(0, 0, 0, 0);
+        const int end = min((t + 1) * p.b - first, n);
+        for (int i = max(t * p.b - first, 0); i < end; ++i) sum = Sum(sum, gradient[2 * i + half]);
+        Store4(target, Sum(before, sum));
+      }
+    }
   }
-  float* dwpe = p.dwpe + static_cast<int64_t>(t) * p.c + 4 * i;
-  const float4 before = Load4(dwpe);
-  Store4(dwpe, make_float4(before.x + sum.x, before.y + sum.y, before.z + sum.z, before.w + sum.w));
 }

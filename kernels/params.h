@@ -23,20 +23,26 @@ struct EmbeddingForwardParams {
   DropoutParams dropout;
 };
 
-// One pass of the stable radix sort of (id, position) pairs that precedes the embedding's backward pass.
-struct SortParams {
-  const int32_t *ids_in, *positions_in;  // (N); positions_in null: 0, 1, 2 ...
-  int32_t *ids_out, *positions_out;      // (N)
-  int32_t* counts;                       // (256, tiles): how often a tile has a digit, then where the first one goes
-  int32_t n, tiles, shift;
+// Rows (position, sequence) of the embedding's backward pass are counted as r = t * B + b and taken in tiles.
+struct EmbeddingSortParams {
+  const int32_t* ids;     // (B, T)
+  int32_t* sorted_ids;    // (N), each tile by itself
+  uint16_t* sorted_rows;  // (N): whose id it is, counted within the tile
+  int32_t b, t;
+  int32_t tile_rows;  // at most 65536
+  int32_t slots;      // tile_rows or more, a power of two
 };
 
+constexpr int kEmbeddingGroupColumns = 16;  // of a block, which reads the sorted ids once for them
+
 struct EmbeddingBackwardParams {
-  const int32_t *ids, *positions;  // (N), sorted by id and then by position
-  const float* dout;               // (B, T, C)
-  float* dwte;                     // (V, C)
-  float* dwpe;                     // (positions, C)
+  const int32_t* ids;    // (N), as sorted
+  const uint16_t* rows;  // (N)
+  const float* dout;     // (B, T, C)
+  float* dwte;           // (V, C)
+  float* dwpe;           // (positions, C)
   int32_t b, t, c;
+  int32_t tile_rows;
   DropoutParams dropout;
 };
 

@@ -114,8 +114,5 @@ of PTX's cost nothing in machine code.
 ## Limits
 
 ${verdictTable(verdicts)}
-
-Embedding backward reads its gradient twice, in the order of ids for the tokens' rows and in the order of positions for theirs, so that
-every sum has one owner and one order and needs no atomics. Reading it once would take one kernel for both, which has no such order.
 `;
 }

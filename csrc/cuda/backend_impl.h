@@ -57,7 +57,6 @@ class CudaBackend final : public Backend {
 
   void BiasGradient(const ::kotodama::Gemm& op);
   void SumBiasGradient(const ::kotodama::Gemm& op, const float* partials, unsigned rows);
-  void SortIds(const Tensor& ids, int32_t vocabulary, int32_t* sorted, int32_t* positions, int32_t* scratch);
   void RequireOutsideRecording(const char* what) const;
   void DropRecordings() noexcept;
 

@@ -27,6 +27,23 @@ unsigned RowThreads(int32_t c) {
   return std::min(kThreads, (vectors + 31) / 32 * 32);
 }
 
+// Threads of a block for this much work.
+unsigned WholeWarps(int64_t work) {
+  return static_cast<unsigned>(std::clamp<int64_t>((work + 31) / 32 * 32, 32, 1024));
+}
+
+// Of the shared memory of the embedding's backward pass: eight columns, an id and a place in the tile.
+constexpr size_t kEmbeddingRowBytes = 8 * sizeof(float) + sizeof(int32_t) + sizeof(uint16_t);
+
+// Equal tiles of as many rows as fit: each row of the table that occurs in a tile is read and written once a tile. Of
+// whole positions, where one fits.
+int32_t EmbeddingTileRows(int32_t n, int32_t b, size_t shared_bytes) {
+  const auto most = static_cast<int32_t>(std::min<size_t>(shared_bytes / kEmbeddingRowBytes, 65536));
+  const auto equal = static_cast<int32_t>(Blocks(n, Blocks(n, most)));
+  const int32_t whole = static_cast<int32_t>(Blocks(equal, b)) * b;
+  return whole <= most ? whole : equal;
+}
+
 // Rows that a block takes: enough to spread what it reads once a block, and so many that every multiprocessor gets as
 // many blocks.
 int32_t RowsPerBlock(int32_t n, int multiprocessors) {
@@ -80,49 +97,35 @@ void CudaBackend::Run(const EmbeddingForward& op) {
   });
 }
 
-// Sorts (id, position) by id, stable, eight bits a pass. `scratch` holds 2 N + 256 * tiles numbers.
-void CudaBackend::SortIds(const Tensor& ids, int32_t vocabulary, int32_t* sorted, int32_t* positions,
-                          int32_t* scratch) {
-  kernels::SortParams p = {};
-  p.n = Narrow(ids.size(), "batch");
-  p.tiles = static_cast<int32_t>(Blocks(p.n, 256));
-  p.counts = scratch + 2 * static_cast<int64_t>(p.n);
-  int passes = 1;
-  while (passes < 4 && (static_cast<int64_t>(1) << (8 * passes)) < vocabulary) ++passes;
-  p.ids_in = ids.as<int32_t>();
-  for (int pass = 0; pass < passes; ++pass) {
-    // The last pass ends in `sorted`.
-    const bool is_target = (passes - pass) % 2 == 1;
-    p.shift = 8 * pass;
-    p.ids_out = is_target ? sorted : scratch;
-    p.positions_out = is_target ? positions : scratch + p.n;
-    const unsigned tiles = static_cast<unsigned>(p.tiles);
-    context_.Launch("sort_count", {tiles}, {256}, 0, p);
-    context_.Launch("sort_scan", {1}, {256}, 0, p);
-    context_.Launch("sort_scatter", {tiles}, {256}, 0, p);
-    p.ids_in = p.ids_out;
-    p.positions_in = p.positions_out;
-  }
-}
-
 void CudaBackend::Run(const EmbeddingBackward& op) {
   Guarded([&] {
+    kernels::EmbeddingSortParams sort = {};
+    sort.b = Narrow(op.ids.shape[0], "batch");
+    sort.t = Narrow(op.ids.shape[1], "block length");
+    const int32_t n = Narrow(op.ids.size(), "batch");
+    sort.tile_rows = EmbeddingTileRows(n, sort.b, context_.max_shared_bytes());
+    sort.slots = 2;
+    while (sort.slots < sort.tile_rows) sort.slots *= 2;
+    auto* sorted = static_cast<int32_t*>(context_.Workspace(n * (sizeof(int32_t) + sizeof(uint16_t))));
+    sort.ids = op.ids.as<int32_t>();
+    sort.sorted_ids = sorted;
+    sort.sorted_rows = reinterpret_cast<uint16_t*>(sorted + n);
+    context_.Launch("embedding_sort", {Blocks(n, sort.tile_rows)}, {WholeWarps(sort.slots / 2)},
+                    static_cast<size_t>(sort.slots) * sizeof(uint64_t), sort);
+
     kernels::EmbeddingBackwardParams p = {};
-    p.c = Width(op.dwte.shape[1]);
-    p.b = Narrow(op.ids.shape[0], "batch");
-    p.t = Narrow(op.ids.shape[1], "block length");
-    const int64_t n = op.ids.size();
-    auto* sorted = static_cast<int32_t*>(context_.Workspace((4 * n + 256 * Blocks(n, 256)) * sizeof(int32_t)));
-    SortIds(op.ids, Narrow(op.dwte.shape[0], "vocabulary"), sorted, sorted + n, sorted + 2 * n);
-    p.ids = sorted;
-    p.positions = sorted + n;
+    p.ids = sort.sorted_ids;
+    p.rows = sort.sorted_rows;
     p.dout = op.dout.as<float>();
     p.dwte = op.dwte.as<float>();
     p.dwpe = op.dwpe.as<float>();
+    p.b = sort.b;
+    p.t = sort.t;
+    p.c = Width(op.dwte.shape[1]);
+    p.tile_rows = sort.tile_rows;
     p.dropout = ToParams(op.dropout);
-    const unsigned threads = RowThreads(p.c), chunks = Blocks(p.c / 4, threads);
-    context_.Launch("embedding_backward_tokens", {static_cast<unsigned>(n), chunks}, {threads}, 0, p);
-    context_.Launch("embedding_backward_positions", {static_cast<unsigned>(p.t), chunks}, {threads}, 0, p);
+    context_.Launch("embedding_backward", {Blocks(p.c, kernels::kEmbeddingGroupColumns)},
+                    {WholeWarps(2 * int64_t{p.tile_rows})}, static_cast<size_t>(p.tile_rows) * kEmbeddingRowBytes, p);
   });
 }
 

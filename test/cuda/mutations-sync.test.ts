@@ -47,7 +47,7 @@ const families: Family[] = [
   { kernels: /^layernorm_\w+_bf16$/, others: /^sum_rows$/, cases: 'layernorm 1025x64 bf16' },
   { kernels: /^cross_entropy_f32$/, cases: 'cross-entropy 5x4999 of 5056, large f32' },
   { kernels: /^cross_entropy_bf16$/, cases: 'cross-entropy 5x4999 of 5056, large bf16' },
-  { kernels: /^sort_\w+$/, others: /^embedding_\w+$/, cases: 'embedding 3x97 V97 C200' },
+  { kernels: /^embedding_(sort|backward)$/, others: /^embedding_forward$/, cases: 'embedding 3x97 V97 C200' },
   { kernels: /^global_norm_\w+$/, others: /^adamw$/, cases: 'adamw 12345' },
   { kernels: /^reduce_loss$/, cases: 'reduce loss 5000' },
 ];

@@ -283,6 +283,10 @@ std::vector<Case> SmallCases() {
   add("embedding 3x97 V97 C200", [](Bench& b) { CheckEmbedding(b, 3, 97, 97, 200, 0); });
   add("embedding 1x1025 V97 C64 dropout", [](Bench& b) { CheckEmbedding(b, 1, 1025, 97, 64, 0.1f); });
   add("embedding 2x129 V50257 C8 dropout", [](Bench& b) { CheckEmbedding(b, 2, 129, 50257, 8, 0.1f); });
+  add("embedding 7x33 V40 C12", [](Bench& b) { CheckEmbedding(b, 7, 33, 40, 12, 0); });
+  // More rows than fit into one tile; and more sequences, so that a position lies in two.
+  add("embedding 5x1000 V3000 C8", [](Bench& b) { CheckEmbedding(b, 5, 1000, 3000, 8, 0); });
+  add("embedding 4600x2 V50 C20 dropout", [](Bench& b) { CheckEmbedding(b, 4600, 2, 50, 20, 0.1f); });
   add("embedding 5x63 V3 C1096 dropout", [](Bench& b) { CheckEmbedding(b, 5, 63, 3, 1096, 0.3f); });
   for (DType type : {DType::kF32, DType::kBF16}) {
     const std::string suffix = std::string(" ") + NameOf(type);
