@@ -33,25 +33,44 @@ void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ld
   for (; p < k; ++p) SkinnyBlock<1>(a + p, m, lda, b + p * ldb, ldb, n, out);
 }
 
-// out(i, j) = a(i, :) . b(j, :)
+// out[r * out_apart] = x . row r of b, for rows `apart` elements from each other. The sums are the same for any kRows.
+template <int kRows, typename E>
+void DotsOfRows(const float* x, const E* b, int64_t apart, int64_t k, float* out, int64_t out_apart) {
+  constexpr int64_t kAhead = 1024 / static_cast<int64_t>(sizeof(E));
+  F32 sum[kRows][2];
+  for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = Set(0.0f);
+  int64_t p = 0;
+  for (; p + 2 * kWidth <= k; p += 2 * kWidth) {
+    const F32 low = Load(x + p), high = Load(x + p + kWidth);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const E* row = b + r * apart + p;
+      __builtin_prefetch(row + kAhead);
+      sum[r][0] = Fma(low, Load(row), sum[r][0]);
+      sum[r][1] = Fma(high, Load(row + kWidth), sum[r][1]);
+    }
+  }
+  for (; p < k; p += kWidth) {
+    const int width = static_cast<int>(k - p < kWidth ? k - p : kWidth);
+    const F32 part = LoadPartial(x + p, width);
+    for (int r = 0; r < kRows; ++r) sum[r][0] = Fma(part, LoadPartial(b + r * apart + p, width), sum[r][0]);
+  }
+  for (int r = 0; r < kRows; ++r) out[r * out_apart] = ReduceAdd(sum[r][0] + sum[r][1]);
+}
+
+// out(i, j) = a(i, :) . b(j, :). Four rows of b at once, each from its own quarter: one stream of reads does not fill
+// the memory's queues.
 template <typename E>
 void SkinnyDotsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ldb, int64_t k, int64_t n, float* out,
                   int64_t ldo) {
-  for (int64_t j = 0; j < n; ++j) {
-    const E* row = b + j * ldb;
+  const int64_t quarter = n / 4;
+  for (int64_t j = 0; j < quarter; ++j) {
     for (int64_t i = 0; i < m; ++i) {
-      const float* x = a + i * lda;
-      F32 sum[4] = {Set(0.0f), Set(0.0f), Set(0.0f), Set(0.0f)};
-      int64_t p = 0;
-      for (; p + 4 * kWidth <= k; p += 4 * kWidth) {
-        for (int q = 0; q < 4; ++q) sum[q] = Fma(Load(x + p + q * kWidth), Load(row + p + q * kWidth), sum[q]);
-      }
-      for (; p < k; p += kWidth) {
-        const int width = static_cast<int>(k - p < kWidth ? k - p : kWidth);
-        sum[0] = Fma(LoadPartial(x + p, width), LoadPartial(row + p, width), sum[0]);
-      }
-      out[i * ldo + j] = ReduceAdd((sum[0] + sum[1]) + (sum[2] + sum[3]));
+      DotsOfRows<4>(a + i * lda, b + j * ldb, quarter * ldb, k, out + i * ldo + j, quarter);
     }
+  }
+  for (int64_t j = 4 * quarter; j < n; ++j) {
+    for (int64_t i = 0; i < m; ++i) DotsOfRows<1>(a + i * lda, b + j * ldb, 0, k, out + i * ldo + j, 0);
   }
 }
 
