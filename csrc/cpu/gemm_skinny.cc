@@ -23,10 +23,12 @@ void FinishSkinny(const Engine& engine, const kotodama::Gemm& op, int64_t ldc, c
 }  // namespace
 
 void MultiplySkinny(const Engine& engine, const kotodama::Gemm& op) {
-  constexpr int64_t kRowsOfB = 64;  // of K, whose products one item sums
-  constexpr int64_t kDots = 128;    // rows of b of one item
+  constexpr int64_t kMostPieces = 8;  // of K, one item each, whose sums are added at the end
+  constexpr int64_t kLeastRowsOfB = 64;
+  constexpr int64_t kDots = 128;  // rows of b of one item
   const LeadingDimensions ld = LeadingDimensionsOf(op);
-  const int64_t pieces = op.transpose_b ? 1 : std::max<int64_t>(1, CeilDivide(op.k, kRowsOfB));
+  const int64_t rows_of_b = std::max(kLeastRowsOfB, RoundUpTo(CeilDivide(op.k, kMostPieces), 8));
+  const int64_t pieces = op.transpose_b ? 1 : std::max<int64_t>(1, CeilDivide(op.k, rows_of_b));
   float* sums = engine.scratch.Floats(op.m * op.n * pieces + op.m * op.k);
   float* a = sums + op.m * op.n * pieces;
   for (int64_t i = 0; i < op.m; ++i) engine.kernels.cast({a + i * op.k, false}, RowAt(op.a, i * ld.a), op.k);
@@ -35,8 +37,8 @@ void MultiplySkinny(const Engine& engine, const kotodama::Gemm& op) {
       engine.kernels.skinny_dots(a, op.m, op.k, RowAt(op.b, begin * ld.b), ld.b, op.k, end - begin, sums + begin, op.n);
     });
   } else {
-    ForRanges(engine.pool, op.k, kRowsOfB, [&](int64_t begin, int64_t end, int) {
-      float* piece = sums + begin / kRowsOfB * op.m * op.n;
+    ForRanges(engine.pool, op.k, rows_of_b, [&](int64_t begin, int64_t end, int) {
+      float* piece = sums + begin / rows_of_b * op.m * op.n;
       std::fill(piece, piece + op.m * op.n, 0.0f);
       engine.kernels.skinny_rows(a + begin, op.m, op.k, RowAt(op.b, begin * ld.b), ld.b, end - begin, op.n, piece);
     });
