@@ -34,6 +34,22 @@ struct Dropout {
   const DropoutKey* key = nullptr;  // device memory; may be null when p = 0
 };
 
+// Chooses how the bf16 copies of the parameters are rounded after one step. Devices read it as one.
+struct alignas(16) RoundingKey {
+  uint64_t seed = 0;
+  uint64_t step = 0;
+};
+
+// Rounds an F32 number to one of its two neighbours in BF16, to the one further from zero with the probability that
+// makes the mean the number itself (Gupta et al. 2015, "Deep Learning with Limited Numerical Precision", section 3;
+// `stochastic_rounding` of llm.c). Element i of the vector of all parameters becomes the upper half of its bits plus
+// the lower half of word i % 4 of Philox4x32-10(key = seed, counter = {i / 4 low, i / 4 high, step low, step high}).
+// What BF16 holds stays as it is; NaN stays NaN.
+struct StochasticRounding {
+  int64_t first = 0;                 // index of the tensor's first element, a multiple of 4
+  const RoundingKey* key = nullptr;  // device memory; null: to nearest even instead
+};
+
 struct LossTotals {
   double sum = 0;     // of the losses in nats
   int64_t count = 0;  // of the labels that are not ignored
@@ -163,6 +179,7 @@ struct CrossEntropy {
 struct AdamW {
   Tensor param, grad, exp_avg, exp_avg_sq;  // (n) F32
   Tensor compute;                           // (n) BF16 copy of param, or none
+  StochasticRounding rounding;              // of the copy
   bool decay = true;
   const OptimizerScalars* scalars = nullptr;  // device memory
 };
@@ -223,6 +240,8 @@ class Backend {
   virtual void Gelu(const Tensor& target, const Tensor& source) = 0;
   // Rounds to nearest even where it narrows.
   virtual void Cast(const Tensor& target, const Tensor& source) = 0;
+  // The copy that AdamW would make of a parameter: source (n) F32, target (n) BF16. `rounding` has a key.
+  virtual void Round(const Tensor& target, const Tensor& source, const StochasticRounding& rounding) = 0;
   // totals = sum of losses and number of labels that are not ignored; both (N).
   virtual void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) = 0;
   // Fills grad_norm, grad_clip and applied; grads is (n) F32.

@@ -1,7 +1,9 @@
 #include "common.cuh"
 #include "optimizer.cuh"
+#include "rounding.cuh"
 
-// AdamW (Loshchilov and Hutter 2019) in one pass: clipping, decay, moments, update and the bf16 copy.
+// AdamW (Loshchilov and Hutter 2019) in one pass: clipping, decay, moments, update and the bf16 copy, rounded to
+// nearest even or, by adamw_stochastic, up or down at random.
 
 using namespace kotodama::kernels;
 
@@ -27,15 +29,12 @@ struct AdamWFactors {
   }
 };
 
-}  // namespace kotodama::kernels
-
 // A thread owns pieces of four elements, which spreads what it reads of the scalars; the last piece takes the rest.
-// Arrays are aligned to 16 bytes.
-extern "C" __global__ void adamw(const AdamWParams p) {
-  const OptimizerScalars& scalars = *static_cast<const OptimizerScalars*>(p.scalars);
-  if (scalars.applied == 0) return;
+// Arrays are aligned to 16 bytes. `store4(compute, i, param)` copies four elements, `store` one.
+template <typename Store4Copies, typename StoreCopy>
+__device__ __forceinline__ void UpdateAll(const AdamWParams& p, const OptimizerScalars& scalars, Store4Copies store4,
+                                          StoreCopy store) {
   const AdamWFactors factors(scalars, p.decay != 0);
-  bf16* compute = reinterpret_cast<bf16*>(p.compute);
 #pragma unroll 1
   for (int piece = 0; piece < kAdamWPieces; ++piece) {
     const int64_t i = 4 * ((static_cast<int64_t>(blockIdx.x) * kAdamWPieces + piece) * blockDim.x + threadIdx.x);
@@ -49,12 +48,50 @@ extern "C" __global__ void adamw(const AdamWParams p) {
       Store4(p.param + i, param);
       Store4(p.exp_avg + i, m);
       Store4(p.exp_avg_sq + i, v);
-      if (compute != nullptr) Store4(compute + i, param);
+      store4(i, param);
     } else {
       for (int64_t j = i; j < p.n; ++j) {
         factors.Update(p.param[j], p.exp_avg[j], p.exp_avg_sq[j], p.grad[j]);
-        if (compute != nullptr) compute[j] = FromFloat<bf16>(p.param[j]);
+        store(j, p.param[j]);
       }
     }
   }
+}
+
+}  // namespace kotodama::kernels
+
+extern "C" __global__ void adamw(const AdamWParams p) {
+  const OptimizerScalars& scalars = *static_cast<const OptimizerScalars*>(p.scalars);
+  if (scalars.applied == 0) return;
+  bf16* compute = reinterpret_cast<bf16*>(p.compute);
+  UpdateAll(
+      p, scalars,
+      [&](int64_t i, float4 param) {
+        if (compute != nullptr) Store4(compute + i, param);
+      },
+      [&](int64_t i, float param) {
+        if (compute != nullptr) compute[i] = FromFloat<bf16>(param);
+      });
+}
+
+extern "C" __global__ void adamw_stochastic(const AdamWParams p) {
+  const OptimizerScalars& scalars = *static_cast<const OptimizerScalars*>(p.scalars);
+  if (scalars.applied == 0) return;
+  const Rounding rounding(p.rounding);
+  bf16* compute = reinterpret_cast<bf16*>(p.compute);
+  UpdateAll(
+      p, scalars, [&](int64_t i, float4 param) { StoreRounded4(compute + i, param, rounding.Words(i)); },
+      [&](int64_t i, float param) { compute[i] = RoundedBf16(param, rounding.Word(i)); });
+}
+
+// The same copy without a step.
+extern "C" __global__ void round_stochastic(const RoundParams p) {
+  const Rounding rounding(p.rounding);
+  bf16* target = reinterpret_cast<bf16*>(p.target);
+  const int64_t i = 4 * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
+  if (i + 4 <= p.n) {
+    StoreRounded4(target + i, Load4(p.source + i), rounding.Words(i));
+    return;
+  }
+  for (int64_t j = i; j < p.n; ++j) target[j] = RoundedBf16(p.source[j], rounding.Word(j));
 }

@@ -136,6 +136,11 @@ struct CrossEntropyParams {
   int32_t gradient;
 };
 
+struct RoundingParams {
+  const uint64_t* key;  // seed, step
+  int64_t first;        // index of the first element among all parameters, a multiple of 4
+};
+
 constexpr int kAdamWPieces = 4;  // of four elements, of a thread
 
 struct AdamWParams {
@@ -145,6 +150,15 @@ struct AdamWParams {
   const void* scalars;  // OptimizerScalars of csrc/backend.h
   int64_t n;
   int32_t decay;
+  RoundingParams rounding;  // of `compute`, by adamw_stochastic
+};
+
+// The copy that adamw_stochastic makes.
+struct RoundParams {
+  const float* source;
+  uint16_t* target;  // bf16
+  int64_t n;
+  RoundingParams rounding;
 };
 
 struct GlobalNormParams {

@@ -22,6 +22,8 @@ export interface NativeModelOptions {
   /** `cpu` or `cuda:N`. */
   device: string;
   precision: 'fp32' | 'bf16';
+  /** Of the bf16 copies of the weights; else to nearest even. Refused with fp32. */
+  stochasticRounding: boolean;
   /** CPU threads; 0 lets the engine choose. */
   threads: number;
   /** Seeds initialisation and dropout. */

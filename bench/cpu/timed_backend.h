@@ -68,6 +68,9 @@ class TimedBackend final : public Backend {
   void Cast(const Tensor& target, const Tensor& source) override {
     Time(kOther, [&] { device_.Cast(target, source); });
   }
+  void Round(const Tensor& target, const Tensor& source, const StochasticRounding& rounding) override {
+    Time(kOther, [&] { device_.Round(target, source, rounding); });
+  }
   void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) override {
     Time(kCrossEntropy, [&] { device_.ReduceLoss(losses, labels, totals); });
   }

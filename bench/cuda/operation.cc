@@ -56,7 +56,10 @@ struct Namer {
   std::string operator()(const AttentionForward& op) const { return "attention forward" + WithDropout(op.dropout); }
   std::string operator()(const AttentionBackward& op) const { return "attention backward" + WithDropout(op.dropout); }
   std::string operator()(const CrossEntropy&) const { return "cross-entropy"; }
-  std::string operator()(const AdamW& op) const { return op.decay ? "AdamW, matrices" : "AdamW, vectors"; }
+  std::string operator()(const AdamW& op) const {
+    return std::string(op.decay ? "AdamW, matrices" : "AdamW, vectors") +
+           (op.rounding.key != nullptr ? ", stochastic rounding" : "");
+  }
   std::string operator()(const Gelu&) const { return "GELU, again"; }
   std::string operator()(const Cast& op) const {
     return std::string("cast ") + TypeName(op.source.dtype) + " to " + TypeName(op.target.dtype);
@@ -84,7 +87,9 @@ struct Details {
     return "attention backward" + Shape(op) + Text(op.dropout);
   }
   std::string operator()(const CrossEntropy& op) const { return "cross-entropy v " + Text(op.v); }
-  std::string operator()(const AdamW& op) const { return op.decay ? "adamw decay" : "adamw"; }
+  std::string operator()(const AdamW& op) const {
+    return std::string(op.decay ? "adamw decay" : "adamw") + (op.rounding.key != nullptr ? " stochastic" : "");
+  }
   std::string operator()(const Gelu&) const { return "gelu"; }
   std::string operator()(const Cast&) const { return "cast"; }
   std::string operator()(const ReduceLoss&) const { return "reduce loss"; }

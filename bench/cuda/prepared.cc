@@ -59,10 +59,14 @@ OptimizerScalars PlainScalars() {
 struct PointScalars {
   const DropoutKey* key;
   const OptimizerScalars* scalars;
+  const RoundingKey* rounding;
 
   template <typename Op>
   void operator()(Op& op) const {
-    if constexpr (std::is_same_v<Op, AdamW>) op.scalars = scalars;
+    if constexpr (std::is_same_v<Op, AdamW>) {
+      op.scalars = scalars;
+      if (op.rounding.key != nullptr) op.rounding.key = rounding;
+    }
     if constexpr (std::is_same_v<Op, EmbeddingForward> || std::is_same_v<Op, EmbeddingBackward> ||
                   std::is_same_v<Op, LayerNormForward> || std::is_same_v<Op, LayerNormBackward> ||
                   std::is_same_v<Op, AttentionForward> || std::is_same_v<Op, AttentionBackward>) {
@@ -99,7 +103,7 @@ Prepared::Prepared(Backend& backend, const Operation& operation, int64_t vocabul
   dropout_key_ = Place(DropoutKey{1, 1});
   scalars_ = Place(PlainScalars());
   totals_ = Place(LossTotals{});
-  std::visit(PointScalars{dropout_key_, scalars_}, operation_);
+  std::visit(PointScalars{dropout_key_, scalars_, Place(RoundingKey{1, 1})}, operation_);
   if (const auto* backward = std::get_if<AttentionBackward>(&operation_)) {
     // Its statistics must be those of its scores.
     AttentionForward forward;

@@ -32,6 +32,10 @@ void Recorder::Free(void* data) noexcept {
   allocations_.erase(found);
 }
 
+void Recorder::Round(const Tensor&, const Tensor&, const StochasticRounding&) {
+  throw Error(ErrorCode::kOptions, "recorder: copies are rounded at random by AdamW alone in a training step");
+}
+
 // The model asks how many labels there were: all of them.
 void Recorder::Download(void* target, const void* source, size_t bytes) {
   if (source != totals_ || bytes != sizeof(LossTotals)) return;

@@ -40,6 +40,7 @@ class Recorder final : public Backend {
   void Run(const AdamW& op) override { Add(op); }
   void Gelu(const Tensor& target, const Tensor& source) override { Add(bench::Gelu{target, source}); }
   void Cast(const Tensor& target, const Tensor& source) override { Add(bench::Cast{target, source}); }
+  void Round(const Tensor&, const Tensor&, const StochasticRounding&) override;
   void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) override;
   void GlobalNorm(const Tensor& grads, OptimizerScalars*) override { Add(bench::GlobalNorm{grads}); }
 

@@ -35,7 +35,8 @@ class Tally {
   std::set<std::string> names_;
 };
 
-// The operations of a step with dropout that differ from those without, and the casts that loading and saving use.
+// The operations of a step with dropout or stochastic rounding that differ from those without, and the casts that
+// loading and saving use.
 std::vector<Operation> Others(const std::vector<Operation>& operations) {
   std::vector<Operation> others;
   for (Operation operation : operations) {
@@ -47,6 +48,9 @@ std::vector<Operation> Others(const std::vector<Operation>& operations) {
       attention->dropout.p = 0.1f;
     } else if (auto* backward = std::get_if<AttentionBackward>(&operation)) {
       backward->dropout.p = 0.1f;
+    } else if (auto* adamw = std::get_if<AdamW>(&operation); adamw != nullptr && adamw->compute) {
+      static const RoundingKey any;  // the operation points elsewhere before it runs
+      adamw->rounding.key = &any;
     } else {
       continue;
     }
@@ -96,6 +100,7 @@ Workload RecordWorkload(const Config& config, BatchShape shape, const Backend& d
   tally.Add(micro_step, &WorkItem::per_micro_step);
   tally.Add(step, &WorkItem::per_step);
   for (const Operation& operation : Others(micro_step)) tally.Find(operation);
+  for (const Operation& operation : Others(step)) tally.Find(operation);
   return workload;
 }
 

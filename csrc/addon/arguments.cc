@@ -66,6 +66,11 @@ int64_t RequireInteger(const Napi::Value& value, const std::string& name, int64_
   return static_cast<int64_t>(number);
 }
 
+bool RequireBoolean(const Napi::Value& value, const std::string& name) {
+  if (!value.IsBoolean()) Refuse(name, "true or false", value);
+  return value.As<Napi::Boolean>().Value();
+}
+
 std::string RequireString(const Napi::Value& value, const std::string& name) {
   if (!value.IsString()) Refuse(name, "a string", value);
   return value.As<Napi::String>().Utf8Value();
@@ -105,6 +110,10 @@ double NumberIn(const Napi::Object& object, const std::string& name, const char*
 
 int64_t IntegerIn(const Napi::Object& object, const std::string& name, const char* key, int64_t least, int64_t most) {
   return RequireInteger(object.Get(key), name + "." + key, least, most);
+}
+
+bool BooleanIn(const Napi::Object& object, const std::string& name, const char* key) {
+  return RequireBoolean(object.Get(key), name + "." + key);
 }
 
 std::string StringIn(const Napi::Object& object, const std::string& name, const char* key) {

@@ -14,6 +14,7 @@ Napi::Object RequireObject(const Napi::Value& value, const std::string& name);
 double RequireNumber(const Napi::Value& value, const std::string& name);
 // An integer from `least` to `most`, which are at most 2^53.
 int64_t RequireInteger(const Napi::Value& value, const std::string& name, int64_t least, int64_t most);
+bool RequireBoolean(const Napi::Value& value, const std::string& name);
 std::string RequireString(const Napi::Value& value, const std::string& name);
 std::vector<std::string> RequireStrings(const Napi::Value& value, const std::string& name);
 // Copies, so that JavaScript may reuse its array while the work runs.
@@ -25,6 +26,7 @@ Napi::Float32Array RequireRoom(const Napi::Value& value, const std::string& name
 // The property `key` of an object called `name`.
 double NumberIn(const Napi::Object& object, const std::string& name, const char* key);
 int64_t IntegerIn(const Napi::Object& object, const std::string& name, const char* key, int64_t least, int64_t most);
+bool BooleanIn(const Napi::Object& object, const std::string& name, const char* key);
 std::string StringIn(const Napi::Object& object, const std::string& name, const char* key);
 
 constexpr int64_t kMaxSafeInteger = (int64_t{1} << 53) - 1;

@@ -47,6 +47,19 @@ Start RequireStart(const std::string& text) {
   throw Error(ErrorCode::kOptions, "options.weights: expected 'random' or 'zeros', received '" + text + "'");
 }
 
+ModelOptions RequireModelOptions(const Napi::Object& object) {
+  const std::string name = "options";
+  ModelOptions options;
+  options.device = StringIn(object, name, "device");
+  options.threads = static_cast<int>(IntegerIn(object, name, "threads", 0, 1024));
+  options.precision = RequirePrecision(StringIn(object, name, "precision"));
+  const bool stochastic = BooleanIn(object, name, "stochasticRounding");
+  options.rounding = stochastic ? CopyRounding::kStochastic : CopyRounding::kNearest;
+  options.seed = static_cast<uint64_t>(IntegerIn(object, name, "seed", 0, kMaxSafeInteger));
+  options.start = RequireStart(StringIn(object, name, "weights"));
+  return options;
+}
+
 TensorKind RequireKind(const Napi::Value& value) {
   const std::string text = RequireString(value, "kind");
   if (text == "param") return TensorKind::kParam;
@@ -136,16 +149,12 @@ Napi::Value ModelObject::Create(const Napi::CallbackInfo& info) {
   return Async(env, [&]() -> Napi::Value {
     const Config config = RequireConfig(info[0]);
     const Napi::Object options = RequireObject(info[1], "options");
-    const std::string device = StringIn(options, "options", "device");
-    const Precision precision = RequirePrecision(StringIn(options, "options", "precision"));
-    const int threads = static_cast<int>(IntegerIn(options, "options", "threads", 0, 1024));
-    const auto seed = static_cast<uint64_t>(IntegerIn(options, "options", "seed", 0, kMaxSafeInteger));
-    const Start start = RequireStart(StringIn(options, "options", "weights"));
+    const ModelOptions model = RequireModelOptions(options);
     auto session = env.GetInstanceData<InstanceData>()->NewSession(env);
     return StartJob(
         env, session, options,
-        [session = session.get(), config, precision, seed, start, device, threads] {
-          session->Open(config, precision, seed, start, device, threads);
+        [session = session.get(), config, model] {
+          session->Open(config, model);
           return Nothing();
         },
         [session](const Napi::Object& owner, const Nothing&) -> Napi::Value {

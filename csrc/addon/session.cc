@@ -8,12 +8,11 @@ Session::~Session() {
   ReportMemory(0);
 }
 
-void Session::Open(const Config& config, Precision precision, uint64_t seed, Start start, const std::string& device,
-                   int threads) {
+void Session::Open(const Config& config, const ModelOptions& options) {
   Validate(config);  // before a device starts
-  backend_ = MakeBackend(device, threads);
-  device_ = {device, backend_->Info(), ""};
-  model_ = std::make_unique<Model>(config, precision, seed, *backend_, start);
+  backend_ = MakeBackend(options.device, options.threads);
+  device_ = {options.device, backend_->Info(), ""};
+  model_ = std::make_unique<Model>(config, options.precision, options.seed, *backend_, options.start, options.rounding);
 }
 
 uint32_t Session::OpenDecoder(int64_t batch_size, int64_t capacity) {

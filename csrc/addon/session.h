@@ -17,6 +17,16 @@
 
 namespace kotodama {
 
+// Where and how a model computes.
+struct ModelOptions {
+  std::string device;
+  int threads = 0;  // 0: all cores
+  Precision precision = Precision::kF32;
+  CopyRounding rounding = CopyRounding::kNearest;
+  uint64_t seed = 0;
+  Start start = Start::kRandom;
+};
+
 // One model on one device with its decoders, shared by the JavaScript objects and the running job. Its state flags
 // belong to the JavaScript thread; the engine itself belongs to whoever holds the mutex.
 class Session {
@@ -27,8 +37,7 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   // On the thread of the work, which holds the mutex.
-  void Open(const Config& config, Precision precision, uint64_t seed, Start start, const std::string& device,
-            int threads);
+  void Open(const Config& config, const ModelOptions& options);
   uint32_t OpenDecoder(int64_t batch_size, int64_t capacity);
   // Frees the model and its decoders.
   void Close();

@@ -65,6 +65,9 @@ class CpuBackend : public Backend {
   void Run(const AdamW& op) override { cpu::Run(engine_, op); }
   void Gelu(const Tensor& target, const Tensor& source) override { cpu::Gelu(engine_, target, source); }
   void Cast(const Tensor& target, const Tensor& source) override { cpu::Cast(engine_, target, source); }
+  void Round(const Tensor& target, const Tensor& source, const StochasticRounding& rounding) override {
+    cpu::Round(engine_, target, source, rounding);
+  }
   void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) override {
     cpu::ReduceLoss(losses, labels, totals);
   }

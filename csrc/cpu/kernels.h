@@ -156,6 +156,12 @@ struct AdamWRange {
   float beta1, beta2, eps, gradient_factor, step_size, second_scale, decay_factor;
 };
 
+// As StochasticRounding of csrc/backend.h.
+struct RoundingFactors {
+  uint32_t key[2];
+  uint32_t step[2];
+};
+
 struct Kernels {
   GemmKernels f32;
   GemmKernels bf16;  // equals f32 where the processor cannot multiply bfloat16
@@ -180,6 +186,8 @@ struct Kernels {
   double (*sum_of_squares)(const float* x, int64_t count);
   void (*gelu)(Row target, Row source, int64_t count);
   void (*cast)(Row target, Row source, int64_t count);
+  // Rounds the elements first ... first + count of all parameters, up or down at random; first is a multiple of 4.
+  void (*round)(BF16* target, const float* source, int64_t first, int64_t count, const RoundingFactors& rounding);
   // target[i] += source[i]
   void (*add)(float* target, const float* source, int64_t count);
   void (*sum_of_two)(float* target, const float* a, const float* b, int64_t count);

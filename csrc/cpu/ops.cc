@@ -13,6 +13,11 @@ constexpr int64_t kRowsOfItem = 32;
 constexpr int64_t kElementsOfItem = 1 << 16;
 constexpr int64_t kColumnsOfItem = 64;
 
+RoundingFactors MakeRounding(const RoundingKey& key) {
+  return {{static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32)},
+          {static_cast<uint32_t>(key.step), static_cast<uint32_t>(key.step >> 32)}};
+}
+
 }  // namespace
 
 DropoutFactors MakeDropout(const Dropout& dropout) {
@@ -140,7 +145,9 @@ void Run(const Engine& engine, const kotodama::AdamW& op) {
     range.grad = FloatsAt(op.grad, begin);
     range.exp_avg = FloatsAt(op.exp_avg, begin);
     range.exp_avg_sq = FloatsAt(op.exp_avg_sq, begin);
-    range.compute = op.compute ? op.compute.as<BF16>() + begin : nullptr;
+    BF16* compute = op.compute ? op.compute.as<BF16>() + begin : nullptr;
+    const bool rounds = compute != nullptr && op.rounding.key != nullptr;
+    range.compute = rounds ? nullptr : compute;
     range.beta1 = s.beta1;
     range.beta2 = s.beta2;
     range.eps = s.eps;
@@ -149,6 +156,11 @@ void Run(const Engine& engine, const kotodama::AdamW& op) {
     range.second_scale = 1 / std::sqrt(s.correction2);
     range.decay_factor = op.decay ? 1 - s.learning_rate * s.weight_decay : 1;
     engine.kernels.adamw(range);
+    // The parameters are in the cache still.
+    if (rounds) {
+      engine.kernels.round(compute, range.param, op.rounding.first + begin, range.count,
+                           MakeRounding(*op.rounding.key));
+    }
   });
 }
 
@@ -161,6 +173,14 @@ void Gelu(const Engine& engine, const Tensor& target, const Tensor& source) {
 void Cast(const Engine& engine, const Tensor& target, const Tensor& source) {
   ForRanges(engine.pool, target.size(), kElementsOfItem, [&](int64_t begin, int64_t end, int) {
     engine.kernels.cast(RowAt(target, begin), RowAt(source, begin), end - begin);
+  });
+}
+
+void Round(const Engine& engine, const Tensor& target, const Tensor& source, const StochasticRounding& rounding) {
+  const RoundingFactors factors = MakeRounding(*rounding.key);
+  ForRanges(engine.pool, target.size(), kElementsOfItem, [&](int64_t begin, int64_t end, int) {
+    engine.kernels.round(target.as<BF16>() + begin, FloatsAt(source, begin), rounding.first + begin, end - begin,
+                         factors);
   });
 }
 

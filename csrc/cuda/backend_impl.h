@@ -48,6 +48,7 @@ class CudaBackend final : public Backend {
   void Run(const AdamW& op) override;
   void Gelu(const Tensor& target, const Tensor& source) override;
   void Cast(const Tensor& target, const Tensor& source) override;
+  void Round(const Tensor& target, const Tensor& source, const StochasticRounding& rounding) override;
   void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) override;
   void GlobalNorm(const Tensor& grads, OptimizerScalars* scalars) override;
 

@@ -52,6 +52,10 @@ int32_t RowsPerBlock(int32_t n, int multiprocessors) {
   return static_cast<int32_t>(Blocks(std::max(1, n), std::max<int64_t>(1, blocks) * multiprocessors));
 }
 
+kernels::RoundingParams ToParams(const StochasticRounding& rounding) {
+  return {reinterpret_cast<const uint64_t*>(rounding.key), rounding.first};
+}
+
 // Warps of a block so that `fixed + per_warp * warps` bytes of shared memory fit.
 unsigned Warps(size_t fixed, size_t per_warp, size_t limit) {
   for (unsigned warps = 8; warps > 1; warps /= 2) {
@@ -219,7 +223,9 @@ void CudaBackend::Run(const AdamW& op) {
     p.compute = op.compute.as<uint16_t>();
     p.scalars = op.scalars;
     p.decay = op.decay;
-    context_.Launch("adamw", {Blocks(p.n, 4 * kernels::kAdamWPieces * kThreads)}, {kThreads}, 0, p);
+    p.rounding = ToParams(op.rounding);
+    context_.Launch(op.rounding.key != nullptr ? "adamw_stochastic" : "adamw",
+                    {Blocks(p.n, 4 * kernels::kAdamWPieces * kThreads)}, {kThreads}, 0, p);
   });
 }
 
@@ -240,6 +246,13 @@ void CudaBackend::Cast(const Tensor& target, const Tensor& source) {
     kernels::ElementwiseParams p = {source.data, target.data, source.size()};
     context_.Launch(ForType(source.dtype, "cast_f32_to_bf16", "cast_bf16_to_f32"), {Blocks(p.n, 4 * kThreads)},
                     {kThreads}, 0, p);
+  });
+}
+
+void CudaBackend::Round(const Tensor& target, const Tensor& source, const StochasticRounding& rounding) {
+  Guarded([&] {
+    kernels::RoundParams p = {source.as<float>(), target.as<uint16_t>(), source.size(), ToParams(rounding)};
+    context_.Launch("round_stochastic", {Blocks(p.n, 4 * kThreads)}, {kThreads}, 0, p);
   });
 }
 

@@ -12,7 +12,7 @@ constexpr int64_t kChunk = 128;
 
 }  // namespace
 
-Decoder::Decoder(const Model& model, int64_t batch_size, int64_t capacity)
+Decoder::Decoder(Model& model, int64_t batch_size, int64_t capacity)
     : model_(model), batch_size_(batch_size), capacity_(capacity), chunk_(std::min(capacity, kChunk)) {
   const int64_t most = model.config().n_positions;
   if (batch_size < 1 || batch_size > (1 << 20)) {
@@ -68,6 +68,7 @@ void Decoder::Append(const int32_t* ids, size_t count, float* logits) {
                                          " more");
   }
   model_.CheckIds(ids, count, n);
+  model_.RefreshCopy();
 
   const int64_t before = length_;
   try {

@@ -14,7 +14,7 @@ namespace kotodama {
 class Decoder {
  public:
   // Up to `capacity` positions, at most n_positions. Error(kMemory) when the cache does not fit.
-  Decoder(const Model& model, int64_t batch_size, int64_t capacity);
+  Decoder(Model& model, int64_t batch_size, int64_t capacity);
 
   int64_t batch_size() const { return batch_size_; }
   int64_t length() const { return length_; }
@@ -28,7 +28,7 @@ class Decoder {
   size_t LayOut(void* base);
   void RunPositions(const std::vector<int32_t>& ids, int64_t n, bool last);
 
-  const Model& model_;
+  Model& model_;
   int64_t batch_size_, capacity_;
   int64_t length_ = 0;
   int64_t chunk_;  // positions run at once; a long prompt takes several rounds

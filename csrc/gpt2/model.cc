@@ -22,8 +22,13 @@ std::string Text(BatchShape shape) {
 
 }  // namespace
 
-Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& backend, Start start)
-    : table_(Validated(config)), precision_(precision) {
+Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& backend, Start start,
+             CopyRounding rounding)
+    : table_(Validated(config)), precision_(precision), rounding_(rounding) {
+  if (rounding == CopyRounding::kStochastic && precision != Precision::kBF16) {
+    throw Error(ErrorCode::kOptions,
+                "stochasticRounding: expected precision bf16, received fp32, which rounds no copy of the weights");
+  }
   if (precision == Precision::kBF16 && !backend.SupportsBF16()) {
     throw Error(ErrorCode::kDevice, "this device cannot compute in bf16; use precision fp32");
   }
@@ -223,6 +228,7 @@ void Model::CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape sha
 }
 
 Activations Model::Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training) {
+  RefreshCopy();
   const DType x = network_.compute_type;
   const size_t logit_bytes = network_.backend->LogitBytes();
   // Training has reserved its memory.
@@ -372,17 +378,54 @@ void Model::WriteTensor(TensorKind kind, const std::string& name, const float* v
   backend.Upload(target, values, count * sizeof(float));
   if (kind != TensorKind::kParam) return;
   ++network_.weight_version;
-  if (compute_ && parameter.decay) {
-    void* compute = static_cast<char*>(compute_.data()) + static_cast<size_t>(parameter.offset) * SizeOf(DType::kBF16);
-    backend.Cast(Tensor(compute, DType::kBF16, {parameter.size}), Tensor(target, DType::kF32, {parameter.size}));
-  }
+  if (!compute_ || !parameter.decay) return;
+  const Span span = {parameter.offset, parameter.size, parameter.decay};
+  if (rounding_ == CopyRounding::kNearest) backend.Cast(CopyOf(span), PartOf(parameters_, span));
+  copy_is_current_ = false;
 }
 
 void Model::set_counters(const Counters& counters) {
   if (counters.step < 0 || counters.micro_step < 0) {
     throw Error(ErrorCode::kOptions, "counters: expected step and microStep of at least 0");
   }
+  copy_is_current_ = copy_is_current_ && counters.step == counters_.step;
   counters_ = counters;
+}
+
+// ---- The bf16 copy ----
+
+Tensor Model::PartOf(const DeviceBuffer& arena, const Span& span) const {
+  return {static_cast<float*>(arena.data()) + span.first, DType::kF32, {span.count}};
+}
+
+Tensor Model::CopyOf(const Span& span) const {
+  return {static_cast<uint16_t*>(compute_.data()) + span.first, DType::kBF16, {span.count}};
+}
+
+StochasticRounding Model::RoundingFrom(int64_t first) const {
+  if (rounding_ == CopyRounding::kNearest) return {};
+  return {first, &state()->rounding};
+}
+
+void Model::UploadRoundingKey(int64_t step) {
+  // Dropout and the weights' starting values draw with the same generator; another key keeps them apart.
+  const RoundingKey key = {dropout_.seed ^ 0x726F756E64696E67, static_cast<uint64_t>(step)};
+  network_.backend->Upload(&state()->rounding, &key, sizeof(key));
+}
+
+void Model::RefreshCopy() {
+  if (rounding_ == CopyRounding::kNearest || copy_is_current_) return;
+  UploadRoundingKey(counters_.step);
+  Backend& backend = *network_.backend;
+  for (const Span& span : trained_) {
+    if (span.decay) backend.Round(CopyOf(span), PartOf(parameters_, span), RoundingFrom(span.first));
+  }
+  // A copy of what no step changes must not depend on the step, or it would be another one after a resume.
+  for (const Span& span : frozen_) {
+    if (span.decay) backend.Cast(CopyOf(span), PartOf(parameters_, span));
+  }
+  ++network_.weight_version;
+  copy_is_current_ = true;
 }
 
 }  // namespace kotodama

@@ -22,6 +22,11 @@ enum class Precision : uint8_t { kF32, kBF16 };
 // The weights that a model begins with; zeros for one whose weights are all about to be written.
 enum class Start : uint8_t { kRandom, kZeros };
 
+// How the bf16 copy of the matrices is made of their fp32 masters, in bf16 precision. Stochastic rounding is for bf16
+// without masters, where small updates would else be lost; with masters they are not, and it adds noise (see
+// StochasticRounding of backend.h).
+enum class CopyRounding : uint8_t { kNearest, kStochastic };
+
 enum class TensorKind : uint8_t { kParam, kGrad, kExpAvg, kExpAvgSq };
 
 struct StepOptions {
@@ -44,8 +49,10 @@ struct Counters {
 // returns when its result is there; every failure is an Error. The backend must outlive the model.
 class Model {
  public:
-  // Takes the parameters' memory and sets their starting values. `seed` is theirs and that of dropout.
-  Model(const Config& config, Precision precision, uint64_t seed, Backend& backend, Start start = Start::kRandom);
+  // Takes the parameters' memory and sets their starting values. `seed` is theirs, that of dropout and that of
+  // rounding. Error(kOptions) for stochastic rounding in fp32.
+  Model(const Config& config, Precision precision, uint64_t seed, Backend& backend, Start start = Start::kRandom,
+        CopyRounding rounding = CopyRounding::kNearest);
 
   const Config& config() const { return network_.config; }
   const ParameterTable& table() const { return table_; }
@@ -83,6 +90,10 @@ class Model {
   Counters counters() const { return counters_; }
   void set_counters(const Counters& counters);
 
+  // Makes the bf16 copy that stochastic rounding gives these weights after these steps, where it is not there: also of
+  // a model that was put together from a checkpoint. Every pass calls it first.
+  void RefreshCopy();
+
   // Throws Error(kOptions) when there is no such layer.
   void CheckLayer(int64_t layer) const;
   // Throws Error(kOptions) when batch or block size cannot be.
@@ -94,6 +105,7 @@ class Model {
   // Values that operations read and write on the device.
   struct DeviceState {
     DropoutKey dropout;
+    RoundingKey rounding;
     OptimizerScalars scalars;
     LossTotals totals;
   };
@@ -107,6 +119,12 @@ class Model {
   DeviceState* state() const { return static_cast<DeviceState*>(state_.data()); }
   float* ArenaOf(TensorKind kind);
   void ZeroFrozen();
+  void UploadRoundingKey(int64_t step);
+  // How the copy of an arena's elements from `first` on is rounded.
+  StochasticRounding RoundingFrom(int64_t first) const;
+  // The elements of an arena and of its bf16 copy.
+  Tensor PartOf(const DeviceBuffer& arena, const Span& span) const;
+  Tensor CopyOf(const Span& span) const;
   void CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape shape) const;
   // Bytes of the activations of a training batch, and what of them is kept: everything where the backend likes that and
   // `free` more bytes hold it, or the activations' memory does already.
@@ -124,6 +142,7 @@ class Model {
   ParameterTable table_;
   Network network_;
   Precision precision_;
+  CopyRounding rounding_;
   DropoutKey dropout_;
   Counters counters_;
   int64_t gradient_passes_ = 0;  // micro-steps and labels in the gradients
@@ -134,6 +153,7 @@ class Model {
   DeviceBuffer state_;
   DeviceBuffer parameters_;
   DeviceBuffer compute_;                           // bf16 copy of the decayed span, in bf16 precision
+  bool copy_is_current_ = true;                    // with stochastic rounding
   DeviceBuffer gradients_, exp_avg_, exp_avg_sq_;  // taken by the first use
   Weights gradient_views_;
   DeviceBuffer activations_;

@@ -42,6 +42,7 @@ StepResult Model::Step(const StepOptions& options) {
   scalars.gradient_scale = static_cast<float>(1.0 / static_cast<double>(gradient_labels_));
   scalars.max_grad_norm = static_cast<float>(options.max_grad_norm);
   backend.Upload(&state()->scalars, &scalars, sizeof(scalars));
+  if (rounding_ == CopyRounding::kStochastic) UploadRoundingKey(counters_.step + 1);
 
   // From here on the gradients are used up, and parameters may change even if the device fails half-way.
   ZeroGradients();
@@ -50,17 +51,14 @@ StepResult Model::Step(const StepOptions& options) {
   backend.Record(RecordKey(Pass::kStep, {}), [&] {
     backend.GlobalNorm(Tensor(gradients_.data(), DType::kF32, {table_.total}), &state()->scalars);
     for (const Span& span : trained_) {
-      const auto part = [&](const DeviceBuffer& arena) {
-        return Tensor(static_cast<float*>(arena.data()) + span.first, DType::kF32, {span.count});
-      };
       AdamW update;
-      update.param = part(parameters_);
-      update.grad = part(gradients_);
-      update.exp_avg = part(exp_avg_);
-      update.exp_avg_sq = part(exp_avg_sq_);
+      update.param = PartOf(parameters_, span);
+      update.grad = PartOf(gradients_, span);
+      update.exp_avg = PartOf(exp_avg_, span);
+      update.exp_avg_sq = PartOf(exp_avg_sq_, span);
       if (span.decay && compute_) {
-        void* compute = static_cast<char*>(compute_.data()) + static_cast<size_t>(span.first) * SizeOf(DType::kBF16);
-        update.compute = Tensor(compute, DType::kBF16, {span.count});
+        update.compute = CopyOf(span);
+        update.rounding = RoundingFrom(span.first);
       }
       update.decay = span.decay;
       update.scalars = &state()->scalars;
@@ -121,6 +119,7 @@ void Model::Freeze(const std::vector<std::string>& names) {
     }
   }
   record_keys_.erase({Pass::kStep, 0, 0});
+  copy_is_current_ = false;
 }
 
 void Model::ZeroFrozen() {

@@ -44,6 +44,7 @@ class Asking final : public Backend {
   void Run(const AdamW&) override {}
   void Gelu(const Tensor&, const Tensor&) override {}
   void Cast(const Tensor&, const Tensor&) override {}
+  void Round(const Tensor&, const Tensor&, const StochasticRounding&) override {}
   void ReduceLoss(const Tensor&, const Tensor&, LossTotals*) override {}
   void GlobalNorm(const Tensor&, OptimizerScalars*) override {}
 

@@ -43,6 +43,23 @@ double MaskOf(const Dropout& dropout, uint64_t i) {
   return words[i % 4] < threshold ? 0 : 1 / (1 - static_cast<double>(dropout.p));
 }
 
+// Element i rounded to bf16, up or down at random.
+float RoundedAtRandom(const StochasticRounding& rounding, float value, int64_t i) {
+  const RoundingKey& key = *rounding.key;
+  const uint64_t index = static_cast<uint64_t>(rounding.first + i), group = index / 4;
+  const auto words = Philox({static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32),
+                             static_cast<uint32_t>(key.step), static_cast<uint32_t>(key.step >> 32)},
+                            static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32));
+  if (std::isnan(value)) return value;
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  // The lower half is how far the number lies from the neighbour towards zero, in parts of 2^16 of the gap.
+  const bool away = (bits & 0xffff) + (words[index % 4] & 0xffff) >= 0x10000;
+  bits = (bits & 0xffff0000) + (away ? 0x10000 : 0);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 // sqrt(2 / pi) and the cubic coefficient of the tanh form.
 constexpr double kGeluScale = 0.79788456080286535588;
 constexpr double kGeluCubic = 0.044715;
@@ -283,7 +300,9 @@ class PlainBackend final : public Backend {
       Store(op.exp_avg, i, m);
       Store(op.exp_avg_sq, i, v);
       Store(op.param, i, decayed - s.learning_rate * update);
-      if (op.compute) Store(op.compute, i, Load(op.param, i));
+      if (!op.compute) continue;
+      const float copy = LoadFloat(op.param, i);
+      Store(op.compute, i, op.rounding.key != nullptr ? RoundedAtRandom(op.rounding, copy, i) : copy);
     }
   }
 
@@ -293,6 +312,10 @@ class PlainBackend final : public Backend {
 
   void Cast(const Tensor& target, const Tensor& source) override {
     for (int64_t i = 0; i < source.size(); ++i) Store(target, i, Load(source, i));
+  }
+
+  void Round(const Tensor& target, const Tensor& source, const StochasticRounding& rounding) override {
+    for (int64_t i = 0; i < source.size(); ++i) Store(target, i, RoundedAtRandom(rounding, LoadFloat(source, i), i));
   }
 
   void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) override {

@@ -100,6 +100,12 @@ export const TRAIN_OPTIONS = {
   numWorkers: { kind: 'integer', range: { min: 0 }, default: 1, help: 'threads that tokenize; 0: the main one' },
   prefetchFactor: { kind: 'integer', range: size, default: 10, help: 'batches each of them prepares ahead' },
   precision: { kind: 'choice', choices: ['fp32', 'bf16'], default: 'fp32', fixed: true, help: 'arithmetic' },
+  stochasticRounding: {
+    kind: 'boolean',
+    default: false,
+    fixed: true,
+    help: 'bf16: round the copies of the weights up or down at random',
+  },
   ...ENGINE,
   seed: { ...seed, fixed: true, help: 'seeds weights, dropout, shuffling and samples' },
   tensorboard: { kind: 'boolean', default: false, help: 'event files for TensorBoard in OUT/tensorboard' },

@@ -57,6 +57,7 @@ interface TrainArguments {
   numWorkers: number;
   prefetchFactor: number;
   precision: Precision;
+  stochasticRounding: boolean;
   device: string;
   threads?: number;
   seed: number;
@@ -128,6 +129,9 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
       reader.problem(name, 'nothing, since --init-from decides it', read[name]);
     }
   }
+  if (read.stochasticRounding && read.precision === 'fp32') {
+    reader.problem('stochasticRounding', 'nothing without --precision bf16', true);
+  }
   const training = deriveTrainingOptions(reader, read);
   checkStandardInput(reader, read, needsCounting(training));
   reader.finish('The options of kotodama train are not valid');
@@ -168,8 +172,11 @@ function show(value: unknown): string {
 }
 
 async function makeModel(options: TrainArguments, tokenizer: Tokenizer): Promise<GPT2> {
-  const { initFrom, out, dropout = 0, precision, device, threads, seed } = options;
-  const engine: ModelOptions = { precision, device, seed, ...(threads !== undefined && { threads }) };
+  const { initFrom, out, dropout = 0, precision, stochasticRounding, device, threads, seed } = options;
+  const engine: ModelOptions = {
+    ...{ precision, stochasticRounding, device, seed },
+    ...(threads !== undefined && { threads }),
+  };
   const resumes = options.resume && existsSync(join(out, 'config.json'));
   // It shows what it loads, downloads among it.
   if (initFrom !== undefined && !resumes) return loadForTuning({ ...options, initFrom }, tokenizer, engine);

@@ -44,7 +44,15 @@ export interface ModelOptions {
   device?: string;
   /** Arithmetic of the matrix products; the weights and their moments are float32 in both [fp32]. */
   precision?: Precision;
-  /** Seeds the initial weights and dropout [0]. */
+  /**
+   * Rounds the bf16 copies that the products read up or down at random, so that the mean is the weight itself, instead of
+   * to the nearest (Gupta et al. 2015, "Deep Learning with Limited Numerical Precision"; `stochastic_rounding` of llm.c).
+   * It is for training whose only weights are bf16, where small updates would be lost; with float32 weights behind the
+   * copies, as here, none are, and it adds noise. Decided by the seed, the weight's place and the optimizer's step; copies of
+   * frozen tensors are rounded to the nearest. Needs `precision: 'bf16'` [false].
+   */
+  stochasticRounding?: boolean;
+  /** Seeds the initial weights, dropout and stochastic rounding [0]. */
   seed?: number;
   /** CPU threads [as many as there are cores]. */
   threads?: number;
@@ -139,6 +147,8 @@ export class GPT2 implements AsyncDisposable {
     readonly config: Readonly<GPT2Config>,
     /** Arithmetic of the matrix products. */
     readonly precision: Precision,
+    /** How the bf16 copies of the weights are rounded. */
+    readonly stochasticRounding: boolean,
   ) {
     this.tensors = model.tensors();
   }
@@ -439,19 +449,29 @@ async function build<M>(
   config: GPT2Config,
   options: ModelOptions,
   weights: NativeModelOptions['weights'],
-  wrap: (model: NativeModel, config: GPT2Config, precision: Precision) => M,
+  wrap: (model: NativeModel, config: GPT2Config, precision: Precision, stochasticRounding: boolean) => M,
 ): Promise<M> {
   const read = new OptionReader(options);
-  read.onlyKnown(['device', 'precision', 'seed', 'threads']);
+  read.onlyKnown(['device', 'precision', 'stochasticRounding', 'seed', 'threads']);
   const precision = read.choice('precision', ['fp32', 'bf16'], 'fp32');
+  const stochasticRounding = read.boolean('stochasticRounding', false);
+  if (stochasticRounding && precision === 'fp32') {
+    read.problem(
+      'stochasticRounding',
+      "false, or precision 'bf16'",
+      true,
+      'in fp32 no copies of the weights are rounded',
+    );
+  }
   const seed = read.integer('seed', { min: 0 }, 0);
   // 0 lets the engine choose.
   const threads = read.integer('threads', { min: 1, max: 1024 }, 0);
   read.finish('The model cannot be made with these options');
   const addon = native();
   const device = resolveDevice(addon, options.device ?? 'auto');
-  const model = await callNative(() => addon.createModel(config, { device, precision, seed, weights, threads }));
-  return wrap(model, config, precision);
+  const nativeOptions = { device, precision, stochasticRounding, seed, weights, threads };
+  const model = await callNative(() => addon.createModel(config, nativeOptions));
+  return wrap(model, config, precision, stochasticRounding);
 }
 
 function readStepOptions(options: StepOptions) {

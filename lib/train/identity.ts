@@ -17,7 +17,8 @@ export async function identityOf(
   const { vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop } = model.config;
   return {
     ...{ vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop },
-    ...{ precision: model.precision, batchSize, blockSize, gradAccum, freeze: freeze?.join(' ') || null, tokenizer },
+    ...{ precision: model.precision, stochasticRounding: model.stochasticRounding },
+    ...{ batchSize, blockSize, gradAccum, freeze: freeze?.join(' ') || null, tokenizer },
     data: (await train.identity?.()) ?? null,
   };
 }
@@ -25,8 +26,9 @@ export async function identityOf(
 /** @throws KotodamaError `ERR_CHECKPOINT` that lists what differs between the run in `out` and the one at hand. */
 export function checkIdentity(out: string, before: { [key: string]: Json }, now: { [key: string]: Json }): void {
   // An older release may have known less.
-  const known = Object.fromEntries(Object.entries(now).filter(([key]) => key in before));
-  const [old, found] = [leaves(before), leaves(known)];
+  const begun: { [key: string]: Json } = { stochasticRounding: false, ...before };
+  const known = Object.fromEntries(Object.entries(now).filter(([key]) => key in begun));
+  const [old, found] = [leaves(begun), leaves(known)];
   const names = new Set([...found.keys(), ...[...old.keys()].filter((name) => rootOf(name) in known)]);
   const different = [...names].filter((name) => old.get(name) !== found.get(name));
   if (different.length === 0) return;

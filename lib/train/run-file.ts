@@ -46,6 +46,7 @@ export function runFileOf(parts: RunFileParts, before: { [key: string]: Json } |
     version: RECORD_VERSION,
     ...machine,
     precision: model.precision,
+    stochasticRounding: model.stochasticRounding,
     parameters: model.parameterCount,
     seed,
     ...configuration,

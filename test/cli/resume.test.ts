@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { essence, kotodama, parseEvents, readEvents, tinyTraining, workplace } from './program.js';
@@ -67,4 +68,21 @@ t.test('a disk that is full while saving: the last checkpoint survives and can b
   const again = await kotodama(resume, { cwd });
   t.equal(again.code, 0, again.stderr);
   t.match(parseEvents(again.stdout)[0], { resumedFrom: 'runs/a/checkpoints/step-00000004' });
+});
+
+t.test('stochastic rounding is for bf16, and stays what it was', async (t) => {
+  const cwd = workplace(t);
+  const rounded = [...tinyTraining('runs/parts', { 'max-steps': 3, precision: 'bf16' }), '--stochastic-rounding'];
+  const refused = await kotodama([...tinyTraining('runs/parts'), '--stochastic-rounding'], { cwd });
+  t.equal(refused.code, 2);
+  t.match(refused.stderr, '--stochastic-rounding: expected nothing without --precision bf16, received true');
+  const first = await kotodama(rounded, { cwd });
+  t.equal(first.code, 0, first.stderr);
+  const resume = ['train', '--json', '--resume', '--out', 'runs/parts', '--max-steps', '6'];
+  const changed = await kotodama([...resume, '--stochastic-rounding=false'], { cwd });
+  t.equal(changed.code, 1);
+  t.match(changed.stderr, /--stochastic-rounding: true in the run, false now/);
+  const second = await kotodama(resume, { cwd });
+  t.equal(second.code, 0, second.stderr);
+  t.match(JSON.parse(readFileSync(join(cwd, 'runs/parts/run.json'), 'utf8')), { stochasticRounding: true });
 });

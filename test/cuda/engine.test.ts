@@ -13,6 +13,7 @@ import {
   stepOptions,
 } from '../model/engine-helpers.js';
 import { testBf16Fixture, testFixture } from '../model/fixture-checks.js';
+import { testRounding } from '../model/rounding-checks.js';
 import { noKernels, useDevice } from './device.js';
 
 /** Two tiles of positions, heads as wide as the tensor-core kernels take them, all kinds of dropout. */
@@ -80,5 +81,25 @@ if (useDevice() === undefined) {
     check('gradient norms', ({ norms }) => norms);
     check(`what ${STEPS} steps changed`, ({ update }) => update);
     for (const name of truth.gradients.keys()) check(`gradient of ${name}`, ({ gradients }) => gradients.get(name)!);
+  });
+
+  testRounding(t, 'cuda:0');
+
+  t.test('stochastic rounding draws the same numbers as on the CPU', async (t) => {
+    const { inputIds, batchSize, blockSize } = batchOf(config, 2, 70);
+    const logits = async (options: EngineOptions, step: number) => {
+      const model = await create(config, { ...options, precision: 'bf16' });
+      model.setCounters({ step, microStep: 0 });
+      const values = await model.forward(inputIds, batchSize, blockSize);
+      await model.dispose();
+      return values;
+    };
+    for (const step of [0, 5]) {
+      const cpu = await logits({ stochasticRounding: true }, step);
+      const cuda = await logits({ device: 'cuda:0', stochasticRounding: true }, step);
+      const apart = relativeL2(cuda, cpu);
+      const noise = relativeL2(await logits({}, step), cpu);
+      t.ok(apart < noise / 2, `${apart} from the CPU's, which is ${noise} from that of copies rounded to the nearest`);
+    }
   });
 }

@@ -44,6 +44,7 @@ struct Setup {
   int64_t c, h;
   // Allowed distances: of a loss; of a gradient; of the weights and the losses after three steps.
   double loss, gradient, trained;
+  CopyRounding rounding = CopyRounding::kNearest;
 };
 
 Config MakeConfig(const Setup& setup) {
@@ -94,7 +95,7 @@ void* TakeMemory(Backend& backend, const Model& model, BatchShape largest) {
 }
 
 Run Train(Backend& backend, const Setup& setup, bool is_short_of_memory = false) {
-  Model model(MakeConfig(setup), setup.precision, 5, backend);
+  Model model(MakeConfig(setup), setup.precision, 5, backend, Start::kRandom, setup.rounding);
   std::mt19937 random(7);
   Run run;
   void* const taken = is_short_of_memory ? TakeMemory(backend, model, {1, 65}) : nullptr;
@@ -170,7 +171,8 @@ int RunAll() {
       {"fp32", {Precision::kF32, 0, 64, 2, 1e-6, 1e-5, 1e-3}},
       {"fp32, 2 heads of 40, dropout", {Precision::kF32, 0.1f, 80, 2, 1e-6, 1e-5, 1e-3}},
       {"bf16", {Precision::kBF16, 0, 64, 1, 2e-3, 2e-2, 2e-2}},
-      {"bf16, 2 heads of 40, dropout", {Precision::kBF16, 0.1f, 80, 2, 2e-3, 2e-2, 2e-2}}};
+      {"bf16, 2 heads of 40, dropout", {Precision::kBF16, 0.1f, 80, 2, 2e-3, 2e-2, 2e-2}},
+      {"bf16, stochastic rounding", {Precision::kBF16, 0, 64, 1, 2e-3, 2e-2, 2e-2, CopyRounding::kStochastic}}};
   std::printf("TAP version 14\n");
   int count = 0, failed = 0;
   for (const auto& [name, setup] : setups) {

@@ -153,7 +153,42 @@ OptimizerScalars Scalars() {
   return scalars;
 }
 
-void CheckOptimizer(Bench& bench, int64_t n, float spoil, float max_norm) {
+// Whether the device rounds up and down as the reference does; `copy` is what AdamW made of the same numbers, or empty.
+void CheckRounding(Bench& bench, const std::vector<float>& values, const std::vector<float>& copy,
+                   const StochasticRounding& rounding) {
+  const auto n = static_cast<int64_t>(values.size());
+  const Trio source = bench.Input(DType::kF32, {n}, values), target = bench.Output(DType::kBF16, {n});
+  const auto key = bench.Struct(*rounding.key);
+  bench.Run(
+      [&](Backend& backend, const On& on) {
+        backend.Round(on(target), on(source), {rounding.first, on(key)});
+      },
+      {target});
+  const std::vector<float> want = bench.Read(target, Side::kReference), got = bench.Read(target, Side::kDevice);
+  bool is_same = true;
+  for (size_t i = 0; i < want.size(); ++i) {
+    is_same = is_same && (got[i] == want[i] || (std::isnan(got[i]) && std::isnan(want[i])));
+  }
+  bench.ExpectTrue("numbers are rounded as by the reference", is_same);
+  bench.ExpectTrue("AdamW's copy is the same", copy.empty() || copy == want);
+}
+
+void CheckRound(Bench& bench, int64_t n, int64_t first) {
+  std::vector<float> values = bench.Normal(n);
+  if (n > 8) {
+    values[0] = std::numeric_limits<float>::infinity();
+    values[1] = -std::numeric_limits<float>::infinity();
+    values[2] = -0.0f;
+    values[3] = 1.0f;
+    values[4] = std::numeric_limits<float>::denorm_min();
+    values[5] = -std::numeric_limits<float>::max();
+    values[6] = std::numeric_limits<float>::quiet_NaN();
+  }
+  const RoundingKey key = {0xfedcba9876543210, (uint64_t{1} << 32) + 3};
+  CheckRounding(bench, values, {}, {first, &key});
+}
+
+void CheckOptimizer(Bench& bench, int64_t n, float spoil, float max_norm, bool is_stochastic = false) {
   std::vector<float> values = bench.Normal(n);
   if (spoil != 0) values[static_cast<size_t>(n / 2)] = spoil;
   const Trio grad = bench.Input(DType::kF32, {n}, values);
@@ -164,6 +199,9 @@ void CheckOptimizer(Bench& bench, int64_t n, float spoil, float max_norm) {
   OptimizerScalars scalars = Scalars();
   scalars.max_grad_norm = max_norm;
   const auto state = bench.Struct(scalars);
+  const RoundingKey rounding = {0x123456789abcdef0, 7};
+  const auto key = bench.Struct(rounding);
+  constexpr int64_t kFirst = 6400;
   bench.Run(
       [&](Backend& backend, const On& on) {
         OptimizerScalars* shared = on(state);
@@ -175,6 +213,7 @@ void CheckOptimizer(Bench& bench, int64_t n, float spoil, float max_norm) {
         op.exp_avg_sq = on(v);
         // The reference's copy would be fp32.
         if (on.side == Side::kDevice) op.compute = on(compute);
+        if (is_stochastic) op.rounding = {kFirst, on(key)};
         op.decay = n % 2 == 1;
         op.scalars = shared;
         backend.Run(op);
@@ -195,6 +234,7 @@ void CheckOptimizer(Bench& bench, int64_t n, float spoil, float max_norm) {
   bench.Expect("exp_avg_sq", v, kFloat);
   if (spoil != 0) return;
   const std::vector<float> full = bench.Read(param, Side::kDevice), copy = bench.Read(compute, Side::kDevice);
+  if (is_stochastic) return CheckRounding(bench, full, copy, {kFirst, &rounding});
   bool is_rounded = true;
   for (size_t i = 0; i < full.size(); ++i) is_rounded = is_rounded && copy[i] == FromBf16(RoundToBf16(full[i]));
   bench.ExpectTrue("the copy is the parameter rounded to bf16", is_rounded);
@@ -308,6 +348,11 @@ std::vector<Case> SmallCases() {
   add("adamw 1", [](Bench& b) { CheckOptimizer(b, 1, 0, 1); });
   add("adamw 12345", [](Bench& b) { CheckOptimizer(b, 12345, 0, 1); });
   add("adamw 4096 without clipping", [](Bench& b) { CheckOptimizer(b, 4096, 0, 0); });
+  add("adamw, stochastic rounding, 12345", [](Bench& b) { CheckOptimizer(b, 12345, 0, 1, true); });
+  add("adamw, stochastic rounding, infinity",
+      [](Bench& b) { CheckOptimizer(b, 1001, std::numeric_limits<float>::infinity(), 0, true); });
+  add("round 3", [](Bench& b) { CheckRound(b, 3, 0); });
+  add("round 4099", [](Bench& b) { CheckRound(b, 4099, (int64_t{1} << 34) - 64); });
   add("adamw NaN", [](Bench& b) { CheckOptimizer(b, 1000, std::numeric_limits<float>::quiet_NaN(), 1); });
   add("adamw infinity", [](Bench& b) { CheckOptimizer(b, 1001, std::numeric_limits<float>::infinity(), 0); });
   add("reduce loss 1", [](Bench& b) { CheckReduceLoss(b, 1); });

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { batchOf, create, forwardBackward, relativeL2, smallConfig, stepOptions } from './engine-helpers.js';
+import { testRounding } from './rounding-checks.js';
 
 t.test('bf16 learns, masters stay fp32, the decoder agrees with forward', async (t) => {
   const model = await create({}, { precision: 'bf16' });
@@ -25,3 +26,5 @@ t.test('bf16 learns, masters stay fp32, the decoder agrees with forward', async 
   const v = smallConfig.vocabSize;
   t.ok(relativeL2(logits.subarray(0, v), truth.subarray(15 * v, 16 * v)) < 1e-2);
 });
+
+testRounding(t);

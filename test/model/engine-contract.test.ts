@@ -100,7 +100,8 @@ t.test('bad batches name the value and its place', async (t) => {
 
 t.test('bad configurations and options', async (t) => {
   const { createModel } = native();
-  const options = { device: 'cpu', precision: 'fp32', threads: 1, seed: 0, weights: 'random' } as const;
+  const plain = { device: 'cpu', precision: 'fp32', threads: 1, seed: 0, weights: 'random' } as const;
+  const options = { ...plain, stochasticRounding: false };
   const make = (config: object, more: object = {}) =>
     createModel({ ...smallConfig, ...config }, { ...options, ...more } as never);
   const cases: [() => Promise<unknown>, string, RegExp][] = [
@@ -115,6 +116,12 @@ t.test('bad configurations and options', async (t) => {
     [() => make({ initializerRange: -1 }), 'ERR_OPTIONS', /initializerRange/],
     [() => make({}, { device: 'tpu' }), 'ERR_OPTIONS', /device: expected 'cpu' or 'cuda:N', received 'tpu'/],
     [() => make({}, { precision: 'fp8' }), 'ERR_OPTIONS', /'fp32' or 'bf16', received 'fp8'/],
+    [() => make({}, { stochasticRounding: 1 }), 'ERR_OPTIONS', /options.stochasticRounding: expected true or false/],
+    [
+      () => make({}, { stochasticRounding: true }),
+      'ERR_OPTIONS',
+      /stochasticRounding: expected precision bf16, .*fp32/,
+    ],
     [() => make({}, { threads: -1 }), 'ERR_OPTIONS', /options.threads/],
     [() => make({}, { seed: 0.5 }), 'ERR_OPTIONS', /options.seed/],
     [() => make({}, { weights: 'ones' }), 'ERR_OPTIONS', /'random' or 'zeros', received 'ones'/],
@@ -249,7 +256,8 @@ t.test('worker threads, ended in the middle of a call', async (t) => {
     const { parentPort, workerData } = require('node:worker_threads');
     (async () => {
       const { native } = await import(workerData.native);
-      const options = { device: 'cpu', precision: 'fp32', threads: 1, seed: 0, weights: 'random' };
+      const shape = { threads: 1, seed: 0, weights: 'random' };
+      const options = { device: 'cpu', precision: 'fp32', stochasticRounding: false, ...shape };
       const model = await native().createModel(workerData.config, options);
       const ids = new Int32Array(4 * 64).fill(1);
       for (;;) {

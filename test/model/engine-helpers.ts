@@ -64,7 +64,7 @@ export const stepOptions: NativeStepOptions = {
 export function create(config: Partial<NativeConfig> = {}, options: EngineOptions = {}): Promise<NativeModel> {
   return native().createModel(
     { ...smallConfig, ...config },
-    { device: 'cpu', precision: 'fp32', threads: 2, seed: 7, weights: 'random', ...options },
+    { device: 'cpu', precision: 'fp32', stochasticRounding: false, threads: 2, seed: 7, weights: 'random', ...options },
   );
 }
 

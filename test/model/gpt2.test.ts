@@ -101,6 +101,7 @@ t.test('wrong options of a model', async (t) => {
     [{ device: 'gpu' }, /device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', received 'gpu'/],
     [{ device: 3 }, /device/],
     [{ precision: 'fp16' }, /precision: expected 'fp32' or 'bf16'.*fp16/],
+    [{ stochasticRounding: true }, /stochasticRounding: expected false, or precision 'bf16', received true/],
     [{ seed: -1 }, /seed/],
     [{ threads: 0 }, /threads/],
     [{ thread: 1 }, /did you mean threads/],

@@ -1,8 +1,9 @@
 import { truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { GPT2 } from '../../dist/model/gpt2.js';
+import type { GPT2, ModelOptions } from '../../dist/model/gpt2.js';
 import type { TrainEvent } from '../../dist/train/events.js';
+import { checkIdentity } from '../../dist/train/identity.js';
 import { Trainer, type TrainerOptions } from '../../dist/train/trainer.js';
 import { letters, TinyLoader, tinyModel } from './tiny.js';
 
@@ -20,8 +21,8 @@ async function run(t: Teardown, options: Options, seed = 1): Promise<TrainEvent[
   return seen;
 }
 
-async function ownModel(t: Teardown, seed: number): Promise<GPT2> {
-  const model = await tinyModel({ seed, dropout: 0.1 });
+async function ownModel(t: Teardown, seed: number, options: ModelOptions = {}): Promise<GPT2> {
+  const model = await tinyModel({ seed, dropout: 0.1, ...options });
   t.teardown(() => model.dispose());
   return model;
 }
@@ -110,6 +111,48 @@ t.test('other frozen tensors make another run', async (t) => {
     });
   }
   const again = await run(t, { out, model, maxSteps: 4, resume: true, freeze: ['wte', 'h.0'] });
+  t.match(again.at(-1), { type: 'end', step: 4 });
+});
+
+t.test('stochastic rounding: the copies of a resumed run are those of one that was not stopped', async (t) => {
+  const folder = t.testdir();
+  const rounded = { precision: 'bf16', stochasticRounding: true } as const;
+  const start = async (name: string, maxSteps: number, options: Partial<TrainerOptions> & ModelOptions = {}) => {
+    const { threads = 1, ...more } = options;
+    const model = await ownModel(t, 1, { ...rounded, threads });
+    return run(t, { model, out: join(folder, name), maxSteps, ...more });
+  };
+  // Frozen tensors have copies, too.
+  for (const freeze of [undefined, ['wte', 'h.0.attn']]) {
+    const [whole, parts] = freeze === undefined ? ['whole', 'parts'] : ['whole-frozen', 'parts-frozen'];
+    const expected = numbers(await start(whole, 12, { freeze }));
+    const first = await start(parts, 6, { freeze });
+    const second = await start(parts, 12, { freeze, resume: true, threads: 2 });
+    const found = [...numbers(first), ...numbers(second)].filter((row) => {
+      const [kind, step] = row as [unknown, number];
+      return kind !== 'eval' || step % 4 === 0;
+    });
+    t.same(found, expected);
+  }
+  const nearest = await ownModel(t, 1, { precision: 'bf16' });
+  const other = { model: nearest, out: join(folder, 'nearest'), maxSteps: 12 };
+  t.notSame(numbers(await run(t, other)), numbers(await start('again', 12)), 'rounding to the nearest is another run');
+});
+
+t.test('another rounding makes another run', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const [nearest, stochastic] = [
+    await ownModel(t, 1, { precision: 'bf16' }),
+    await ownModel(t, 1, { precision: 'bf16', stochasticRounding: true }),
+  ];
+  await run(t, { model: nearest, out, maxSteps: 2 });
+  await t.rejects(run(t, { model: stochastic, out, maxSteps: 4, resume: true }), {
+    code: 'ERR_CHECKPOINT',
+    message: /stochasticRounding: false in the run, true now/,
+  });
+  const older = () => checkIdentity(out, { precision: 'bf16' }, { precision: 'bf16', stochasticRounding: true });
+  t.throws(older, { message: /stochasticRounding: false in the run/ }, 'older releases rounded to the nearest');
+  const again = await run(t, { model: nearest, out, maxSteps: 4, resume: true });
   t.match(again.at(-1), { type: 'end', step: 4 });
 });
 

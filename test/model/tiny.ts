@@ -1,17 +1,17 @@
 import type { Batch, Json } from '../../dist/data/types.js';
-import { GPT2 } from '../../dist/model/gpt2.js';
+import { GPT2, type ModelOptions } from '../../dist/model/gpt2.js';
 import type { BatchSource } from '../../dist/train/batch-stream.js';
 import type { TrainerTokenizer } from '../../dist/train/trainer.js';
 
 export const VOCABULARY = 32;
 
 /** A model that takes a millisecond per step. */
-export function tinyModel(options: { seed?: number; dropout?: number; vocabSize?: number } = {}): Promise<GPT2> {
-  const { seed = 1, dropout = 0, vocabSize = VOCABULARY } = options;
+export function tinyModel(options: ModelOptions & { dropout?: number; vocabSize?: number } = {}): Promise<GPT2> {
+  const { seed = 1, dropout = 0, vocabSize = VOCABULARY, ...engine } = options;
   const dropouts = { embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout };
   return GPT2.create(
     { ...{ vocabSize, nPositions: 8, nEmbd: 16, nLayer: 2, nHead: 2 }, ...dropouts },
-    { device: 'cpu', threads: 1, seed },
+    { device: 'cpu', threads: 1, seed, ...engine },
   );
 }
 

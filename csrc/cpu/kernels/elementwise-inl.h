@@ -73,6 +73,33 @@ void CastElements(Row target, Row source, int64_t count) {
   ForVectors(count, [&](int64_t j, int n) { StoreRow(target, j, LoadRow(source, j, n), n); });
 }
 
+void RoundElements(BF16* target, const float* source, int64_t first, int64_t count, const RoundingFactors& rounding) {
+  constexpr int64_t kPiece = 4 * kPhiloxLanes;
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t piece = count - begin < kPiece ? count - begin : kPiece;
+    const uint64_t group = static_cast<uint64_t>(first + begin) / 4;
+    uint32_t words[4][kPhiloxLanes];
+    for (int i = 0; i < kPhiloxLanes; ++i) {
+      words[0][i] = static_cast<uint32_t>(group + i);
+      words[1][i] = static_cast<uint32_t>((group + i) >> 32);
+      words[2][i] = rounding.step[0];
+      words[3][i] = rounding.step[1];
+    }
+    Philox(words, rounding.key[0], rounding.key[1]);
+    uint32_t noise[kPiece];
+    for (int i = 0; i < kPhiloxLanes; ++i) {
+      for (int w = 0; w < 4; ++w) noise[4 * i + w] = words[w][i] & 0xffff;
+    }
+    for (int64_t i = 0; i < piece; ++i) {
+      uint32_t bits;
+      __builtin_memcpy(&bits, source + begin + i, sizeof bits);
+      const bool nan = (bits & 0x7fffffff) > 0x7f800000;  // which must not become a number by a carry
+      const uint32_t rounded = nan ? bits | 0x00400000 : bits + noise[i];
+      target[begin + i].bits = static_cast<uint16_t>(rounded >> 16);
+    }
+  }
+}
+
 void AddElements(float* target, const float* source, int64_t count) {
   ForVectors(count, [&](int64_t j, int n) {
     StorePartial(target + j, LoadPartial(target + j, n) + LoadPartial(source + j, n), n);

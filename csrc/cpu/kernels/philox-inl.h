@@ -1,4 +1,5 @@
-// Dropout's random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// The random numbers of dropout and of rounding: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1,
+// 2, 3", SC 2011).
 #pragma once
 
 #include "cpu/kernels.h"

@@ -35,6 +35,7 @@ constexpr Kernels MakeKernels() {
   kernels.sum_of_squares = SumOfSquares;
   kernels.gelu = GeluElements;
   kernels.cast = CastElements;
+  kernels.round = RoundElements;
   kernels.add = AddElements;
   kernels.sum_of_two = SumOfTwo;
   kernels.dropout = DropoutElements;

@@ -355,6 +355,108 @@ TEST(CastRoundsToNearestEven) {
   }
 }
 
+// Element `index` of all parameters, from the words of StochasticRounding in backend.h.
+float RoundedReference(float value, const RoundingKey& key, uint64_t index) {
+  const uint64_t group = index / 4;
+  const auto words = PhiloxReference({static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32),
+                                      static_cast<uint32_t>(key.step), static_cast<uint32_t>(key.step >> 32)},
+                                     {static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32)});
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits = (bits + words[index % 4] % 65536) / 65536 * 65536;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// The bf16 number that is nearest towards zero, and the one `steps` further from it.
+float Neighbour(float value, int steps) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits = (bits / 65536 + steps) * 65536;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+TEST(StochasticRoundingByItsFormula) {
+  // Indices on both sides of 2^32 groups of four, and several pieces of work for the threads.
+  for (int64_t first : {int64_t{0}, int64_t{68}, (int64_t{1} << 34) - 128}) {
+    for (int64_t n : {1, 3, 64, 67, 1000, 200003}) {
+      const RoundingKey key = {0x9E3779B97F4A7C15, (uint64_t{1} << 32) + 5};
+      auto values = RandomFloats(n);
+      if (n > 8) values[0] = INFINITY, values[1] = -INFINITY, values[2] = 0.0f, values[3] = -0.0f, values[4] = 1e-40f;
+      const auto found = SameForAnyThreads([&](Device& device) {
+        const Tensor source = device.Put(values, DType::kF32, {n}), target = device.Make(DType::kBF16, {n});
+        device->Round(target, source, {first, &key});
+        return std::vector<std::vector<float>>{Device::Get(target)};
+      });
+      for (int64_t i = 0; i < n; ++i) {
+        const float expected = RoundedReference(values[i], key, static_cast<uint64_t>(first + i));
+        CHECK(std::memcmp(&expected, &found[0][i], 4) == 0, first, n, i, values[i], expected, found[0][i]);
+      }
+    }
+  }
+}
+
+TEST(StochasticRoundingInTheMean) {
+  const int64_t n = 1000, draws = 2000;
+  auto values = RandomFloats(n);
+  values[0] = 1 + 1.0f / 512, values[1] = -1 - 3.0f / 512, values[2] = 1 + 1.0f / 65536, values[3] = 1e-39f;
+  for (int64_t i = n - 100; i < n; ++i) values[i] = As({values[i]}, DType::kBF16)[0];  // exact
+  std::vector<double> sums(n);
+  Device device(2);
+  const Tensor source = device.Put(values, DType::kF32, {n}), target = device.Make(DType::kBF16, {n});
+  RoundingKey key = {3, 0};
+  for (; key.step < draws; ++key.step) {
+    device->Round(target, source, {0, &key});
+    const auto found = Device::Get(target);
+    for (int64_t i = 0; i < n; ++i) {
+      CHECK(found[i] == Neighbour(values[i], 0) || (found[i] == Neighbour(values[i], 1) && i < n - 100), values[i],
+            found[i]);
+      sums[i] += found[i];
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    const double gap = std::abs(static_cast<double>(Neighbour(values[i], 1)) - Neighbour(values[i], 0));
+    const double share = std::abs(static_cast<double>(values[i]) - Neighbour(values[i], 0)) / gap;
+    // Six standard deviations of the mean of `draws` numbers that are 0 or `gap`.
+    const double bound = 6 * gap * std::sqrt(share * (1 - share) / draws);
+    CHECK(std::abs(sums[i] / draws - values[i]) <= bound, values[i], sums[i] / draws, bound);
+  }
+}
+
+TEST(AdamWRoundsItsCopyAtRandom) {
+  const int64_t n = 200003, first = 640;
+  const auto param = RandomFloats(n), grad = RandomFloats(n);
+  const RoundingKey key = {5, 9};
+  OptimizerScalars scalars;
+  scalars.learning_rate = 3e-3f, scalars.beta1 = 0.9f, scalars.beta2 = 0.95f, scalars.eps = 1e-8f;
+  scalars.correction1 = 0.1f, scalars.correction2 = 0.05f, scalars.grad_clip = 1, scalars.applied = 1;
+  const auto step = [&](const RoundingKey* rounding) {
+    return SameForAnyThreads([&](Device& device) {
+      AdamW op;
+      op.param = device.Put(param, DType::kF32, {n});
+      op.grad = device.Put(grad, DType::kF32, {n});
+      op.exp_avg = device.Make(DType::kF32, {n});
+      op.exp_avg_sq = device.Make(DType::kF32, {n});
+      op.compute = device.Make(DType::kBF16, {n});
+      op.rounding = {first, rounding};
+      op.scalars = &scalars;
+      device->Run(op);
+      const Tensor again = device.Make(DType::kBF16, {n});
+      device->Round(again, op.param, {first, &key});
+      return std::vector<std::vector<float>>{Device::Get(op.param), Device::Get(op.compute), Device::Get(again)};
+    });
+  };
+  const auto nearest = step(nullptr), stochastic = step(&key);
+  CHECK(stochastic[0] == nearest[0], "the master does not depend on the rounding of its copy");
+  CHECK(stochastic[1] == stochastic[2], "the copy can be made again");
+  CHECK(stochastic[1] != nearest[1]);
+  for (int64_t i = 0; i < n; ++i) {
+    const float expected = RoundedReference(stochastic[0][i], key, static_cast<uint64_t>(first + i));
+    CHECK(stochastic[1][i] == expected, i, stochastic[0][i], stochastic[1][i], expected);
+  }
+}
+
 TEST(DropoutRate) {
   const int64_t rows = 200, c = 1000;
   const std::vector<float> ones(rows * c, 1.0f), zeros(rows * c);
