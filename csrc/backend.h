@@ -203,6 +203,9 @@ class Backend {
 
   virtual DeviceInfo Info() const = 0;
   virtual bool SupportsBF16() const = 0;
+  // FLOP/s of products of this type (kF32, kBF16) at the very best, measured now in about a millisecond; 0 where only
+  // its maker knows.
+  virtual double PeakFlops(DType) { return 0; }
   // Throws Error(kOptions) where the operations do not take rows of C elements.
   virtual void RequireWidth(int64_t c) const { static_cast<void>(c); }
   // Whether memory that is free is best spent on activations that backward would else compute again.

@@ -114,6 +114,8 @@ export interface NativeModel {
   /** Name, shape and order of the parameters, Hugging Face's names and layout. */
   tensors(): { name: string; shape: number[] }[];
   plan(batchSize: number, blockSize: number): NativeMemoryPlan;
+  /** FLOP/s that the device does at best in this model's precision, measured now; 0 where only its maker knows. */
+  peakFlops(): Promise<number>;
   /** Takes the activations' memory for this shape; `ERR_MEMORY` when it does not fit. */
   reserve(batchSize: number, blockSize: number): Promise<void>;
   forwardBackward(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;

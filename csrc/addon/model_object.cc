@@ -110,6 +110,10 @@ Napi::Value NumberOf(Napi::Env env, size_t value) {
   return Napi::Number::New(env, static_cast<double>(value));
 }
 
+Napi::Value ToNumber(const Napi::Object& owner, double value) {
+  return Napi::Number::New(owner.Env(), value);
+}
+
 Napi::Value LossToObject(const Napi::Object& owner, const LossTotals& totals) {
   auto object = Napi::Object::New(owner.Env());
   object.Set("sum", totals.sum);
@@ -133,7 +137,8 @@ Napi::Function ModelObject::Define(Napi::Env env) {
   return DefineClass(
       env, "NativeModel",
       {InstanceAccessor<&ModelObject::Device>("device"), InstanceMethod<&ModelObject::Tensors>("tensors"),
-       InstanceMethod<&ModelObject::Plan>("plan"), InstanceMethod<&ModelObject::Reserve>("reserve"),
+       InstanceMethod<&ModelObject::Plan>("plan"), InstanceMethod<&ModelObject::PeakFlops>("peakFlops"),
+       InstanceMethod<&ModelObject::Reserve>("reserve"),
        InstanceMethod<&ModelObject::ForwardBackward>("forwardBackward"), InstanceMethod<&ModelObject::Step>("step"),
        InstanceMethod<&ModelObject::GradientNorm>("gradientNorm"),
        InstanceMethod<&ModelObject::ZeroGradients>("zeroGradients"), InstanceMethod<&ModelObject::Freeze>("freeze"),
@@ -210,6 +215,14 @@ Napi::Value ModelObject::Plan(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value ModelObject::PeakFlops(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    return StartJob(
+        env, session_, This(), [session = session_.get()] { return session->model().PeakFlops(); }, ToNumber);
+  });
+}
+
 Napi::Value ModelObject::Reserve(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return Async(env, [&]() -> Napi::Value {
@@ -262,8 +275,7 @@ Napi::Value ModelObject::GradientNorm(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return Async(env, [&]() -> Napi::Value {
     return StartJob(
-        env, session_, This(), [session = session_.get()] { return session->model().GradientNorm(); },
-        [](const Napi::Object& owner, double norm) -> Napi::Value { return Napi::Number::New(owner.Env(), norm); });
+        env, session_, This(), [session = session_.get()] { return session->model().GradientNorm(); }, ToNumber);
   });
 }
 

@@ -26,6 +26,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   Napi::Value Device(const Napi::CallbackInfo& info);
   Napi::Value Tensors(const Napi::CallbackInfo& info);
   Napi::Value Plan(const Napi::CallbackInfo& info);
+  Napi::Value PeakFlops(const Napi::CallbackInfo& info);
   Napi::Value Reserve(const Napi::CallbackInfo& info);
   Napi::Value ForwardBackward(const Napi::CallbackInfo& info);
   Napi::Value Step(const Napi::CallbackInfo& info);

@@ -6,6 +6,7 @@
 #include "cpu/machine.h"
 #include "cpu/memory.h"
 #include "cpu/ops.h"
+#include "cpu/peak.h"
 #include "cpu/thread_pool.h"
 #include "error.h"
 
@@ -38,6 +39,7 @@ class CpuBackend : public Backend {
   }
 
   bool SupportsBF16() const override { return true; }
+  double PeakFlops(DType type) override { return cpu::PeakFlops(pool_, isa_, type, 5); }
 
   WorkingMemory WorkingMemoryOf(const Gemm& op) const override { return cpu::WorkingMemoryOf(engine_, op); }
 

@@ -62,6 +62,10 @@ Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& 
   }
 }
 
+double Model::PeakFlops() const {
+  return network_.backend->PeakFlops(network_.compute_type);
+}
+
 size_t Model::held_bytes() const {
   size_t bytes = 0;
   for (const DeviceBuffer* buffer :

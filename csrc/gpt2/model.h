@@ -57,6 +57,8 @@ class Model {
   const Config& config() const { return network_.config; }
   const ParameterTable& table() const { return table_; }
   const Network& network() const { return network_; }
+  // FLOP/s that the device does at best in this model's precision; see Backend.
+  double PeakFlops() const;
   // Device memory held now.
   size_t held_bytes() const;
 

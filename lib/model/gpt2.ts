@@ -203,6 +203,15 @@ export class GPT2 implements AsyncDisposable {
     return callNativeSync(() => this.model.plan(batchSize, blockSize));
   }
 
+  /**
+   * FLOP/s that the device does at best in this model's precision. A CPU is measured now, in about a millisecond: what its
+   * threads multiply and add in registers together, with the instructions that the products use. Null for a GPU, whose
+   * maker publishes it, and for processors that cannot be measured yet (all but x86 with AVX2).
+   */
+  async peakFlops(): Promise<number | null> {
+    return (await this.run(() => this.model.peakFlops())) || null;
+  }
+
   /** Takes the memory for micro-batches of this shape now. @throws KotodamaError `ERR_MEMORY` when it does not fit. */
   async reserve({ batchSize, blockSize }: BatchShape): Promise<void> {
     await this.run(() => this.model.reserve(batchSize, blockSize));

@@ -24,10 +24,21 @@ const PEAKS: readonly [name: RegExp, bf16: number | undefined, fp32: number][] =
   [/\bT4\b/, undefined, 8.1],
 ];
 
-/** What the device can do at best, in FLOP/s, where its maker says so; a CPU's depends on its clock. */
-export function peakFlops({ device, precision }: StartEvent): number | undefined {
+/** What the device can do at best, in FLOP/s: measured, or what its maker says. Undefined where neither is known. */
+export function peakFlops({ device, precision, peakFlops: measured }: StartEvent): number | undefined {
+  if (measured) return measured;
   if (!device.device.startsWith('cuda')) return undefined;
   const [, bf16, fp32] = PEAKS.find(([name]) => name.test(device.name)) ?? [];
   const peak = precision === 'bf16' ? bf16 : fp32;
   return peak === undefined ? undefined : peak * 1e12;
+}
+
+/**
+ * Model FLOPs utilization (PaLM, appendix B): the part of the device's peak that training at this speed takes. Undefined
+ * where the model or the peak is unknown.
+ */
+export function flopsUtilization(start: StartEvent, tokensPerSecond: number): number | undefined {
+  const flops = flopsPerToken(start);
+  const peak = peakFlops(start);
+  return flops === undefined || peak === undefined ? undefined : (flops * tokensPerSecond) / peak;
 }

@@ -1,5 +1,5 @@
 import type { StepEvent, TrainEvent, TrainerProgress } from '../train/events.js';
-import { flopsPerToken, peakFlops } from './flops.js';
+import { flopsPerToken, flopsUtilization } from './flops.js';
 import { bytes, count, duration, quantity, rate } from './format.js';
 import { LiveLine, type ProgressStream } from './live-line.js';
 import { RunRecord } from './run-record.js';
@@ -42,9 +42,6 @@ export class Progress {
   private readonly interval: number;
   private readonly now: () => number;
   private readonly run = new RunRecord();
-  /** FLOPs of training on a token, and the device's peak of them in a second. */
-  private flops: number | undefined;
-  private peak: number | undefined;
   private shownAt = Number.NEGATIVE_INFINITY;
 
   constructor(stream: ProgressStream, options: ProgressOptions = {}) {
@@ -57,10 +54,6 @@ export class Progress {
   /** Shows one event. */
   show(event: TrainEvent): void {
     this.run.add(event);
-    if (event.type === 'start') {
-      this.flops = flopsPerToken(event);
-      this.peak = peakFlops(event);
-    }
     if (event.type === 'step') {
       const now = this.now();
       // Ten lines a second are as many as an eye can follow.
@@ -150,7 +143,8 @@ export class Progress {
   private parts(event: StepEvent): Part[] {
     const { smoothedLoss, stepSeconds, start } = this.run.now;
     const total = start?.totalSteps ?? null;
-    const speed = this.flops === undefined ? undefined : this.flops * event.tokensPerSecond;
+    const flops = start === null ? undefined : flopsPerToken(start);
+    const utilization = start === null ? undefined : flopsUtilization(start, event.tokensPerSecond);
     const share = (part: number) => `${Math.round(100 * part)}%`;
     const parts: (Part | undefined)[] = [
       ['step', this.place(event.step)],
@@ -159,11 +153,11 @@ export class Progress {
       ['', `${count(event.tokensPerSecond)} tok/s`],
       total === null ? undefined : ['ETA', duration((total - event.step) * (stepSeconds ?? 0))],
       ['lr', rate(event.learningRate)],
-      speed === undefined
-        ? undefined
-        : this.peak === undefined
-          ? ['', quantity(speed, 'FLOP/s')]
-          : ['MFU', share(speed / this.peak)],
+      utilization !== undefined
+        ? ['MFU', share(utilization)]
+        : flops !== undefined
+          ? ['', quantity(flops * event.tokensPerSecond, 'FLOP/s')]
+          : undefined,
       ['data', share(event.dataWaitShare), event.dataWaitShare >= 0.1 ? '33' : undefined] as Part,
       ['norm', event.gradNorm.toFixed(2)],
       ['epoch', String(event.epoch)],

@@ -1,5 +1,5 @@
 import type { EndEvent, EvalEvent, SampleEvent, StartEvent } from '../train/events.js';
-import { flopsPerToken } from './flops.js';
+import { flopsPerToken, peakFlops } from './flops.js';
 import { bytes, count, duration, quantity, rate } from './format.js';
 import type { RunRecord } from './run-record.js';
 
@@ -24,12 +24,14 @@ export function header(event: StartEvent): [name: string, value: string][] {
   ];
   const flops = flopsPerToken(event);
   if (flops !== undefined) {
+    const peak = peakFlops(event);
     const whole = event.totalSteps === null ? undefined : flops * event.tokensPerStep * event.totalSteps;
     rows.push([
       'compute',
       quantity(flops * event.tokensPerStep, 'FLOP') +
         ' per step' +
-        (whole === undefined ? '' : `, ${quantity(whole, 'FLOP')} in all`),
+        (whole === undefined ? '' : `, ${quantity(whole, 'FLOP')} in all`) +
+        (peak === undefined ? '' : `; ${quantity(peak, 'FLOP/s')} at best`),
     ]);
   }
   if (typeof lr === 'number') {

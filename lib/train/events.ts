@@ -14,6 +14,8 @@ export interface StartEvent {
   out: string;
   device: { device: string; name: string; detail: string };
   precision: string;
+  /** FLOP/s that the device does at best in this precision, where it was measured: `GPT2.peakFlops`. */
+  peakFlops: number | null;
   parameters: number;
   batchSize: number;
   blockSize: number;

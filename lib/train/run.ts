@@ -229,6 +229,7 @@ export class Run {
       out,
       device: { device: model.device.device, name: model.device.name, detail: model.device.detail },
       precision: model.precision,
+      peakFlops: await model.peakFlops(),
       parameters: model.parameterCount,
       batchSize: train.batchSize,
       blockSize: train.blockSize,

@@ -21,6 +21,9 @@ t.test('what a model says about itself', async (t) => {
   t.equal(plan.parameters >= 4 * model.parameterCount, true);
   t.equal(plan.total, plan.parameters + plan.gradients + plan.moments + plan.activations);
   await model.reserve({ batchSize: 2, blockSize: 6 });
+  const peak = await model.peakFlops();
+  if (model.device.detail.startsWith('portable')) t.equal(peak, null);
+  else t.ok(peak !== null && peak > 1e9 && peak < 1e15, String(peak));
   t.equal(listDevices()[0].device, 'cpu');
   await model.dispose();
 });
@@ -192,6 +195,7 @@ t.test('a disposed model says so', async (t) => {
   await t.rejects(model.evaluate(INPUT), disposed);
   await t.rejects(model.forward({ inputIds: [[1]] }), disposed);
   await t.rejects(model.step({ learningRate: 1 }), disposed);
+  await t.rejects(model.peakFlops(), disposed);
   await t.rejects(model.readTensor('transformer.wte.weight'), disposed);
   await t.rejects(model.savePretrained('/nowhere'), disposed);
   await t.rejects(model.generateIds([1]).next(), disposed);

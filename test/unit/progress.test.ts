@@ -56,6 +56,15 @@ t.test('on a GPU whose peak is published the line has the share of it', async (t
   t.match(text(), '  MFU 42%  ');
 });
 
+t.test('so it has on a CPU that was measured, and the header says what that can do', async (t) => {
+  const { progress, text } = screen({ isTTY: true, columns: 140 });
+  progress.show({ ...start, peakFlops: 339e9 });
+  t.match(text(), /compute .* in all; 339 GFLOP\/s at best\n/);
+  const perToken = 6 * (124_439_808 - 1024 * 768) + 12 * 12 * 768 * 1024;
+  progress.show(stepEvent(1, { tokensPerSecond: (0.55 * 339e9) / perToken }));
+  t.match(text(), '  MFU 55%  ');
+});
+
 t.test('a narrow terminal shows whole parts only, on one line', async (t) => {
   const { progress, text } = screen({ isTTY: true, columns: 32 });
   progress.show(step(1));

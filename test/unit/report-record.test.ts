@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { flopsPerToken, peakFlops } from '../../dist/report/flops.js';
+import { flopsPerToken, flopsUtilization, peakFlops } from '../../dist/report/flops.js';
 import { History, type HistoryRow } from '../../dist/report/history.js';
 import { RunRecord } from '../../dist/report/run-record.js';
 import { linearScale, linearTicks, logScale, shortNumber } from '../../dist/report/scale.js';
 import { smooth } from '../../dist/report/smooth.js';
 import { sparkline } from '../../dist/report/sparkline.js';
+import type { StartEvent } from '../../dist/train/events.js';
 import { checkpointEvent, endEvent, evalEvent, sampleEvent, startEvent, stepEvent } from './helpers/events.js';
 
 const row = (step: number, loss = step): HistoryRow => ({
@@ -108,7 +109,14 @@ t.test('operations: 6 for each parameter but the positions, and those of attenti
   t.equal(on('NVIDIA GeForce RTX 4090', 'fp32'), 82.6e12);
   t.equal(on('Tesla V100-SXM2-16GB', 'bf16'), undefined);
   t.equal(on('NVIDIA Something New', 'bf16'), undefined);
-  t.equal(peakFlops(startEvent()), undefined, 'a CPU');
+  t.equal(peakFlops(startEvent()), undefined, 'a CPU that was not measured');
+  const { peakFlops: _, ...older } = startEvent();
+  t.equal(peakFlops(older as StartEvent), undefined, 'a run of before there was such a measurement');
+  t.equal(flopsUtilization(startEvent(), 1000), undefined);
+  const measured = startEvent(0, { peakFlops: 3e11 });
+  t.equal(peakFlops(measured), 3e11);
+  t.equal(flopsUtilization(measured, 200), (200 * perToken) / 3e11);
+  t.equal(flopsUtilization({ ...measured, configuration: {} }, 200), undefined);
 });
 
 t.test('smoothing is the mean of all values, old ones weighing less', async (t) => {

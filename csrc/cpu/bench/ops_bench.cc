@@ -25,8 +25,9 @@
 #include "cpu/cpu_backend.h"
 #include "cpu/kernels.h"
 #include "cpu/machine.h"
+#include "cpu/peak.h"
 #include "cpu/thread_pool.h"
-#include "peaks.h"
+#include "memory_read.h"
 #include "rivals.h"
 
 namespace kotodama::bench {
@@ -72,7 +73,7 @@ double Median(std::vector<double> values) {
 class Bench {
  public:
   Bench(int threads, std::string filter, double seconds, bool json)
-      : isa_(cpu::NameOf(cpu::ChooseIsa())),
+      : isa_(cpu::ChooseIsa()),
         threads_(threads),
         filter_(std::move(filter)),
         seconds_(seconds),
@@ -107,15 +108,8 @@ class Bench {
     owned_.clear();
   }
 
-  double PeakNow(bool bf16) {
-    std::vector<double> rates(threads_);
-    pool_.Run(threads_, [&](int64_t item, int) {
-      rates[item] = bf16 ? MeasureBF16Peak(isa_.c_str()) : MeasureF32Peak(isa_.c_str());
-    });
-    double sum = 0;
-    for (double rate : rates) sum += rate;
-    return sum;
-  }
+  // GFLOP/s.
+  double PeakNow(bool bf16) { return cpu::PeakFlops(pool_, isa_, bf16 ? DType::kBF16 : DType::kF32, 1) * 1e-9; }
 
   // Bytes a second that all threads together read from memory, far more of it than any cache holds: the best of ten,
   // since other processes only ever take some of it.
@@ -198,7 +192,7 @@ class Bench {
     return Now(threads_) - start;
   }
 
-  const std::string isa_;
+  const cpu::Isa isa_;
   const int threads_;
   const std::string filter_;
   const double seconds_;

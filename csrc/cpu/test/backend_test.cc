@@ -79,6 +79,15 @@ TEST(BadOptionsAreErrors) {
   CHECK(refused);
 }
 
+TEST(PeakIsMeasuredButForPortableCode) {
+  Device device(2);
+  const bool portable = device->Info().detail.rfind("portable", 0) == 0;
+  for (DType type : {DType::kF32, DType::kBF16}) {
+    const double peak = device->PeakFlops(type);
+    CHECK(portable ? peak == 0 : peak > 1e9 && peak < 1e15, peak);
+  }
+}
+
 TEST(PoolRunsEveryItemOnce) {
   for (int threads : {1, 2, 5}) {
     cpu::ThreadPool pool(threads);

@@ -1,5 +1,5 @@
 import type { ControlEvent, StartEvent } from '../../train/events.js';
-import { flopsPerToken } from '../flops.js';
+import { flopsPerToken, peakFlops } from '../flops.js';
 import { bytes, count, duration, quantity, rate } from '../format.js';
 import type { TimeSpent } from '../run-record.js';
 import { swatch } from './chart.js';
@@ -120,11 +120,14 @@ function group(
   ];
 }
 
-function machineFacts({ device, memory, configuration, time, resumedFrom }: StartEvent): Facts {
+function machineFacts(start: StartEvent): Facts {
+  const { device, memory, configuration, time, resumedFrom } = start;
   const { kotodama, node } = configuration;
+  const peak = peakFlops(start);
   return [
     ['device', [device.device, device.name].filter(Boolean).join(', ')],
     ['detail', device.detail],
+    [`peak, ${start.precision}`, peak === undefined ? '-' : quantity(peak, 'FLOP/s')],
     ['memory', `${bytes(memory.total)} of ${bytes(memory.free)} free`],
     ['kotodama', kotodama === undefined ? '-' : String(kotodama)],
     ['Node.js', node === undefined ? '-' : String(node)],

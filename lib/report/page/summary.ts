@@ -1,3 +1,4 @@
+import { flopsUtilization } from '../flops.js';
 import { count, duration, rate } from '../format.js';
 import type { RunRecord } from '../run-record.js';
 import { swatch } from './chart.js';
@@ -38,6 +39,7 @@ class Tiles {
     const total = start?.totalSteps ?? null;
     const left = total === null || last === null ? undefined : (total - last.step) * (now.stepSeconds ?? 0);
     const newest = now.evaluations.at(-1);
+    const utilization = start === null || last === null ? undefined : flopsUtilization(start, last.tokensPerSecond);
     this.tile('Step', last === null ? '0' : String(last.step), total === null ? '' : `of ${total}`);
     this.tile('Loss', now.smoothedLoss?.toFixed(4) ?? '-', last === null ? '' : `last step ${last.loss.toFixed(4)}`);
     this.tile(
@@ -48,7 +50,8 @@ class Tiles {
     this.tile(
       'Tokens per second',
       last === null ? '-' : count(record.history.columns.step.length === 0 ? 0 : last.tokensPerSecond),
-      last === null ? '' : `${count(last.tokens)} tokens so far`,
+      (utilization === undefined ? '' : `MFU ${Math.round(100 * utilization)} %, `) +
+        (last === null ? '' : `${count(last.tokens)} tokens so far`),
     );
     this.tile('Learning rate', last === null ? '-' : rate(last.learningRate), peak(record));
     this.tile(

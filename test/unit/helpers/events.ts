@@ -11,7 +11,15 @@ import type {
 /** A run of GPT-2 small on a CPU. */
 export function startEvent(step = 0, more: Partial<StartEvent> = {}): StartEvent {
   return {
-    ...{ type: 'start', step, time: 1_700_000_000, resumedFrom: null, out: 'runs/a', precision: 'fp32' },
+    ...{
+      type: 'start',
+      step,
+      time: 1_700_000_000,
+      resumedFrom: null,
+      out: 'runs/a',
+      precision: 'fp32',
+      peakFlops: null,
+    },
     ...{ parameters: 124_439_808, batchSize: 3, blockSize: 1024, gradAccum: 2, tokensPerStep: 6144 },
     ...{ stepsPerEpoch: 50, totalSteps: 200, device: { device: 'cpu', name: 'AMD EPYC', detail: 'avx2, 2 threads' } },
     memory: { parameters: 5e8, gradients: 5e8, moments: 1e9, activations: 2e9, total: 4e9, free: 2 ** 33 },

@@ -1,10 +1,11 @@
-#include "peaks.h"
+#include "cpu/peak.h"
 
 #include <time.h>
 
-#include <cstring>
+#include <algorithm>
+#include <vector>
 
-namespace kotodama::bench {
+namespace kotodama::cpu {
 namespace {
 
 // Seconds that this thread ran on a processor.
@@ -60,9 +61,10 @@ double Now() {
 constexpr int64_t kRounds = 40000, kSums = 24;
 
 double Rate(int64_t flops_of_one, double start) {
-  return kRounds * kSums * flops_of_one / (Now() - start) * 1e-9;
+  return kRounds * kSums * flops_of_one / (Now() - start);
 }
 
+#ifdef KOTODAMA_AMX
 // As LDTILECFG reads it: eight tiles of 16 rows by 64 bytes.
 struct alignas(64) TileConfiguration {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -85,59 +87,61 @@ double AmxRate() {
       : "+r"(rounds)
       : "m"(configuration)
       : "cc");
-  return kRounds / 8 * 4 * 16384.0 / (Now() - start) * 1e-9;
+  return kRounds / 8 * 4 * 16384.0 / (Now() - start);
 }
 #endif
+#endif
 
-}  // namespace
-
-double MeasureF32Peak(const char* isa) {
+double F32Rate(Isa isa) {
 #ifdef __x86_64__
   int64_t rounds = kRounds;
   const double start = Now();
-  if (std::strncmp(isa, "avx512", 6) == 0 || std::strcmp(isa, "amx") == 0) {
-    LOOP(CLEAR_MORE, TWELVE("vfmadd231ps", "zmm", 14, 15) TWELVE_MORE("vfmadd231ps", "zmm"));
-    return Rate(32, start);
-  }
-  if (std::strcmp(isa, "avx2") == 0) {
-    LOOP("", TWELVE("vfmadd231ps", "ymm", 14, 15) TWELVE("vfmadd231ps", "ymm", 14, 15));
-    return Rate(16, start);
+  switch (isa) {
+    case Isa::kAmx:
+    case Isa::kAvx512Bf16:
+    case Isa::kAvx512:
+      LOOP(CLEAR_MORE, TWELVE("vfmadd231ps", "zmm", 14, 15) TWELVE_MORE("vfmadd231ps", "zmm"));
+      return Rate(32, start);
+    case Isa::kAvx2:
+      LOOP("", TWELVE("vfmadd231ps", "ymm", 14, 15) TWELVE("vfmadd231ps", "ymm", 14, 15));
+      return Rate(16, start);
+    case Isa::kPortable:
+      break;
   }
 #endif
-  (void)isa;
+  static_cast<void>(isa);
   return 0;
 }
 
-double MeasureBF16Peak(const char* isa) {
+double BF16Rate(Isa isa) {
 #ifdef __x86_64__
-  if (std::strcmp(isa, "amx") == 0) return AmxRate();
-  if (std::strcmp(isa, "avx512bf16") == 0) {
+#ifdef KOTODAMA_AMX
+  if (isa == Isa::kAmx) return AmxRate();
+#endif
+  if (isa == Isa::kAvx512Bf16) {
     int64_t rounds = kRounds;
     const double start = Now();
     LOOP(CLEAR_MORE, TWELVE("vdpbf16ps", "zmm", 14, 15) TWELVE_MORE("vdpbf16ps", "zmm"));
     return Rate(64, start);
   }
 #endif
-  return MeasureF32Peak(isa);
+  return F32Rate(isa);
 }
 
-uint64_t ReadAll(const void* data, int64_t bytes) {
-  // Four places at once: one stream of the processor's prefetching does not fill the memory's queues.
-  constexpr int kStreams = 4;
-  typedef uint64_t Line __attribute__((vector_size(64)));
-  const int64_t lines = bytes / kStreams / static_cast<int64_t>(sizeof(Line));
-  const Line* from = static_cast<const Line*>(data);
-  Line sum[kStreams] = {};
-  for (int64_t i = 0; i < lines; ++i) {
-    for (int s = 0; s < kStreams; ++s) {
-      __builtin_prefetch(from + s * lines + i + 16);
-      sum[s] ^= from[s * lines + i];
-    }
+}  // namespace
+
+double PeakFlops(ThreadPool& pool, Isa isa, DType type, int rounds) {
+  std::vector<double> rates(static_cast<size_t>(pool.threads()));
+  double best = 0;
+  for (int round = 0; round < rounds; ++round) {
+    pool.Run(pool.threads(), [&](int64_t item, int) {
+      rates[static_cast<size_t>(item)] = type == DType::kBF16 ? BF16Rate(isa) : F32Rate(isa);
+    });
+    double sum = 0;
+    for (double rate : rates) sum += rate;
+    best = std::max(best, sum);
   }
-  const Line all = sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
-  uint64_t bits = 0;
-  for (int i = 0; i < 8; ++i) bits ^= all[i];
-  return bits;
+  return best;
 }
 
-}  // namespace kotodama::bench
+}  // namespace kotodama::cpu
