@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import t from 'tap';
-import { loadSentencePiece, type SentencePieceTokenizer } from '../../dist/tokenizer/sentencepiece/index.js';
+import { loadSentencePiece, SentencePieceTokenizer } from '../../dist/tokenizer/sentencepiece/index.js';
+import { printedSeed } from './helpers/seed.js';
 
 // Models and results were made with SentencePiece itself: fixtures/sentencepiece/make.py.
 const FOLDER = new URL('fixtures/sentencepiece/', import.meta.url);
@@ -138,6 +139,27 @@ t.test('pieces make up the normalized text', async (t) => {
     });
     t.doesNotThrow(() => fc.assert(property, { numRuns: 1000 }), name);
   }
+});
+
+t.test('characters that compose, in any order', async (t) => {
+  // The normalizer learns its rules from the text, so each order is another case. For these characters they are Unicode's.
+  const seed = printedSeed(t);
+  const model = await readFile(new URL('unigram-nmt-nfkc.model', FOLDER));
+  const used = await load('unigram-nmt-nfkc');
+  const mark = fc.constantFrom('', '', ...'\u3099\u309a\u0301\u0308\u0327ﾞﾟ');
+  const character = fc
+    .tuple(fc.constantFrom(...'かがはばぱんウヴﾊ（）１ae人各각'), mark)
+    .map((parts) => parts.join(''));
+  const text = fc.array(character, { minLength: 1, maxLength: 8 }).map((parts) => parts.join(''));
+  fc.assert(
+    fc.property(text, text, (first, second) => {
+      const fresh = new SentencePieceTokenizer(model);
+      return [fresh, used].every((tokenizer) =>
+        [first, second, first].every((part) => tokenizer.normalize(`a${part}`) === `a${part}`.normalize('NFKC')),
+      );
+    }),
+    { numRuns: 300, seed },
+  );
 });
 
 t.test('a line of a million characters', async (t) => {

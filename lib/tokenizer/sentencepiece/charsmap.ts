@@ -1,5 +1,5 @@
 import { KotodamaError } from '../../errors.js';
-import { characterLength } from '../utf8.js';
+import { characterLength, codePointAt } from '../utf8.js';
 
 const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
@@ -11,6 +11,9 @@ const MAX_REPLACEMENT_BYTES = 768;
 
 /** So many decoded replacements are kept. */
 const MAX_DECODED = 65536;
+
+/** So many bytes are tried for a list of characters; Unicode's rules need some hundred. */
+const MAX_TRIES = 4096;
 
 const NO_NODE = -1;
 
@@ -90,6 +93,27 @@ export class Charsmap {
       if (labelOf(this.at(place ^ label)) === label) return place;
     }
     return NO_NODE;
+  }
+
+  /** The characters with which some rule goes on at `place`; undefined when they are too many to look for. */
+  charactersAt(place: number): number[] | undefined {
+    const characters: number[] = [];
+    let tries = 0;
+    const walk = (at: number, bytes: readonly number[]) => {
+      const lead = bytes[0];
+      if (lead !== undefined && bytes.length === characterLength(lead)) {
+        characters.push(codePointAt(Uint8Array.from(bytes), 0));
+        return;
+      }
+      const [low, high] = lead === undefined ? [0x01, 0xff] : [0x80, 0xbf];
+      for (let byte = low; byte <= high && tries <= MAX_TRIES; byte++) {
+        tries++;
+        this.childPlace = at;
+        if (this.step(byte) !== NO_NODE) walk(this.childPlace, [...bytes, byte]);
+      }
+    };
+    walk(place, []);
+    return tries > MAX_TRIES ? undefined : characters;
   }
 
   /** Whether some rule goes on at `place` with the character of `text` at byte `start`. */

@@ -39,8 +39,13 @@ export class Normalizer {
   units = new Uint16Array(1024);
 
   private readonly charsmap: Charsmap | undefined;
-  /** 1 for units that are only copied, whatever follows. A small table of its own, since every character asks it. */
-  private readonly isPlain = new Uint8Array(65536);
+  /**
+   * What each unit becomes by itself if that is one unit and no space. 0 for others, for those not seen yet, and for those
+   * that may be the second character of a rule. A small table of its own, since every character asks it.
+   */
+  private readonly becomes = new Uint16Array(65536);
+  /** 1 for units that may be the second character of a rule, as far as first ones were seen. */
+  private readonly isSecond = new Uint8Array(65536);
   /** Whether spaces are subject to no rules but those of spaces. */
   private readonly isPlainSpace: boolean;
   private readonly actions = new Uint32Array(65536);
@@ -72,7 +77,7 @@ export class Normalizer {
   normalize(text: Uint8Array, start: number, end: number): number {
     const { addDummyPrefix, removeExtraWhitespaces, escapeWhitespaces } = this.spec;
     const space = escapeWhitespaces ? SPACE_SYMBOL : SPACE;
-    const { isPlain } = this;
+    const { becomes } = this;
     let position = start;
     if (removeExtraWhitespaces) {
       while (position < end && this.prefix(text, position, end) === ' ') position = this.next;
@@ -84,7 +89,10 @@ export class Normalizer {
     let units = this.units;
     let count = 0;
     if (addDummyPrefix && !this.spaceAsSuffix) units[count++] = space;
-    let afterSpace = removeExtraWhitespaces;
+    /** Byte behind the last space, where more of them are left out. */
+    let spaceEnd = removeExtraWhitespaces ? position : -1;
+    /** No character before this byte is taken back. */
+    let settled = position;
     while (position < end) {
       const lead = text[position]!;
       let unit = lead;
@@ -99,31 +107,42 @@ export class Normalizer {
           unit = SURROGATE;
         }
       }
-      // The hot cases: a character that stays as it is, and with which no longer rule can start, at all or here.
-      if ((isPlain[unit] === 1 || this.isCopied(unit, text, next, end)) && count < units.length) {
-        units[count++] = unit;
-        afterSpace = false;
+      // The hot case. Whether a rule of several characters begins here is asked only when a second one of some rule follows.
+      const becoming = becomes[unit]!;
+      if (becoming !== 0 && count < units.length) {
+        units[count++] = becoming;
         position = next;
         continue;
       }
-      if (unit === SPACE && this.isPlainSpace && count < units.length) {
-        if (!afterSpace) units[count++] = space;
-        afterSpace = removeExtraWhitespaces;
+      if (position > settled) {
+        settled = position;
+        const before = previousCharacter(text, position);
+        if (this.mayContinue(codePointAt(text, before), text, position, end)) {
+          position = before;
+          count--;
+        }
+      }
+      if (unit === SPACE && this.isPlainSpace && text[position] === SPACE && count < units.length) {
+        if (position !== spaceEnd) units[count++] = space;
         position = next;
+        if (removeExtraWhitespaces) spaceEnd = position;
+        settled = position;
         continue;
       }
       const piece = this.prefix(text, position, end);
-      position = this.next;
       this.reserve(count + piece.length + 1);
       units = this.units;
       let skipped = 0;
-      if (afterSpace) while (skipped < piece.length && piece.charCodeAt(skipped) === SPACE) skipped++;
-      if (skipped === piece.length) continue;
+      if (position === spaceEnd) while (skipped < piece.length && piece.charCodeAt(skipped) === SPACE) skipped++;
       for (let i = skipped; i < piece.length; i++) {
         const code = piece.charCodeAt(i);
         units[count++] = code === SPACE ? space : code;
       }
-      afterSpace = removeExtraWhitespaces && piece.charCodeAt(piece.length - 1) === SPACE;
+      const endsInSpace =
+        skipped === piece.length ? position === spaceEnd : piece.charCodeAt(piece.length - 1) === SPACE;
+      position = this.next;
+      settled = position;
+      if (removeExtraWhitespaces && endsInSpace) spaceEnd = position;
     }
     if (removeExtraWhitespaces) while (count > 0 && units[count - 1] === space) count--;
     if (addDummyPrefix && this.spaceAsSuffix) {
@@ -164,11 +183,6 @@ export class Normalizer {
     }
     this.next = next;
     return String.fromCodePoint(codePoint);
-  }
-
-  /** Whether `unit`, which the character at `next` follows, is known to stay as it is. */
-  private isCopied(unit: number, text: Uint8Array, next: number, end: number): boolean {
-    return this.actions[unit] === copied && !this.mayContinue(unit, text, next, end);
   }
 
   /** Whether some rule may match `unit` and the character of `text` at `next`. */
@@ -212,8 +226,27 @@ export class Normalizer {
     }
     this.continuations[unit] = place;
     this.actions[unit] = action;
-    if (action === copied && place < 0) this.isPlain[unit] = 1;
+    if (place >= 0) this.noteSeconds(place);
+    if (this.isSecond[unit] === 0) {
+      const replacement = action === copied ? String.fromCharCode(unit) : (this.replacements[action - replaced] ?? '');
+      const isLast = place < 0 || action === copied;
+      if (isLast && replacement.length === 1 && replacement !== ' ') this.becomes[unit] = replacement.charCodeAt(0);
+    }
     return action;
+  }
+
+  /** Notes with which characters a rule goes on at a place. Those beyond 16 bits never take the short way. */
+  private noteSeconds(place: number): void {
+    const seconds = this.charsmap!.charactersAt(place);
+    if (seconds === undefined) {
+      this.isSecond.fill(1);
+      this.becomes.fill(0);
+      return;
+    }
+    for (const second of seconds) {
+      this.isSecond[second] = 1;
+      this.becomes[second] = 0;
+    }
   }
 
   private startsSymbol(unit: number): boolean {
@@ -233,4 +266,11 @@ export class Normalizer {
     grown.set(this.units);
     this.units = grown;
   }
+}
+
+/** Where the character before `position` begins in well-formed UTF-8. */
+function previousCharacter(text: Uint8Array, position: number): number {
+  let start = position - 1;
+  while ((text[start]! & 0xc0) === 0x80) start--;
+  return start;
 }
