@@ -10,7 +10,7 @@ export const SPACE_SYMBOL = 0x2581;
 
 const SPACE = 0x20;
 
-/** Longest normalized text in UTF-16 units. Encoding takes about 15 bytes for each (unigram), or 60 (BPE). */
+/** Longest normalized text in UTF-16 units. Encoding takes about 10 bytes for each (unigram), or 60 (BPE). */
 const MAX_UNITS = 2 ** 26;
 
 /** Scratch memory above this many units is given back after use. */

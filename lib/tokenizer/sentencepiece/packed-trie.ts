@@ -1,4 +1,5 @@
 import { KotodamaError } from '../../errors.js';
+import { numbers, sortBy } from './counting-sort.js';
 import type { PieceTrie } from './piece-trie.js';
 
 /** After so many places in vain for the children of one node, those up to there are left to nodes with fewer children. */
@@ -30,6 +31,8 @@ export class PackedTrie {
   readonly edges: Int32Array;
   /** Id of the text that ends at a node; -1 if none does. */
   readonly ids: Int32Array;
+  /** Place of each node of the {@link PieceTrie} but its root. */
+  readonly places: Int32Array;
 
   /** @throws KotodamaError ERR_TOKENIZER for texts made to leave most places empty; those of languages fill nearly all */
   constructor(trie: PieceTrie) {
@@ -37,6 +40,7 @@ export class PackedTrie {
     const { places, bases, end } = placeChildren(children, trie.root);
     const size = end + children.codeCount + 1;
     this.codes = children.codes;
+    this.places = places;
     this.edges = new Int32Array(2 * size);
     this.ids = new Int32Array(size).fill(-1);
     for (let place = 0; place < size; place++) this.edges[2 * place + 1] = -1;
@@ -181,26 +185,4 @@ function scattered(): KotodamaError {
   return new KotodamaError('ERR_TOKENIZER', 'SentencePiece model: its pieces begin alike in too many different ways', {
     hint: 'the file is damaged, or was made to take up memory',
   });
-}
-
-/** The whole numbers from `start` to below `end`. */
-function numbers(start: number, end: number): Int32Array {
-  const all = new Int32Array(end - start);
-  for (let i = 0; i < all.length; i++) all[i] = start + i;
-  return all;
-}
-
-/** Sorts by keys from 0 to below `keyCount`, keeping the order of equals; also where those of each key begin. */
-function sortBy(values: Int32Array, keys: Int32Array, keyCount: number): { sorted: Int32Array; starts: Int32Array } {
-  const starts = new Int32Array(keyCount + 1);
-  for (let i = 0; i < values.length; i++) starts[keys[values[i]!]! + 1]!++;
-  for (let key = 0; key < keyCount; key++) starts[key + 1]! += starts[key]!;
-  const next = starts.slice();
-  const sorted = new Int32Array(values.length);
-  for (let i = 0; i < values.length; i++) {
-    const key = keys[values[i]!]!;
-    sorted[next[key]!] = values[i]!;
-    next[key]!++;
-  }
-  return { sorted, starts };
 }

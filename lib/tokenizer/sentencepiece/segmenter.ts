@@ -39,6 +39,12 @@ export class PieceOutput {
     this.ids.add(id);
   }
 
+  /** Adds the pieces `ids[from..to)`, none of which is the unknown one. */
+  pushAllKnown(ids: Int32Array, from: number, to: number): void {
+    this.afterUnknown = false;
+    this.ids.addRange(ids, from, to);
+  }
+
   /** Adds the piece `id` that covers `units[start..end)`. */
   push(id: number, units: Uint16Array, start: number, end: number): void {
     if (id !== this.unkId) {

@@ -19,7 +19,7 @@ import { Normalizer } from './normalizer.js';
 import { PieceTrie } from './piece-trie.js';
 import { PieceOutput, type Segmenter } from './segmenter.js';
 import { CharSegmenter, WordSegmenter } from './simple-segmenters.js';
-import { UnigramSegmenter } from './unigram.js';
+import { UnigramSegmenter, unigramTables } from './unigram.js';
 
 /** Pieces that are to serve as special tokens, where the model's own choice is not wanted. */
 export interface SpecialTokens {
@@ -214,7 +214,7 @@ function userDefinedSymbols(model: ModelProto): PieceTrie | undefined {
 }
 
 function createSegmenter(model: ModelProto, symbols: PieceTrie | undefined, unkId: number): Segmenter {
-  if (model.modelType === ModelType.unigram) return new UnigramSegmenter(model, unkId);
+  if (model.modelType === ModelType.unigram) return new UnigramSegmenter(unigramTables(model, unkId));
   if (model.modelType === ModelType.bpe) return new BpeSegmenter(model, symbols, unkId);
   if (model.modelType === ModelType.char) return new CharSegmenter(model, symbols, unkId);
   return new WordSegmenter(model, unkId);

@@ -1,7 +1,7 @@
 import { type ModelProto, PieceType } from './model-proto.js';
-import { PackedTrie } from './packed-trie.js';
+import { buildAutomaton, type PieceAutomaton } from './piece-automaton.js';
 import { PieceTrie } from './piece-trie.js';
-import { characterEnd, type PieceOutput, type Segmenter } from './segmenter.js';
+import type { PieceOutput, Segmenter } from './segmenter.js';
 
 /** An unknown character scores this much less than the worst piece (kUnkPenalty). */
 const UNK_PENALTY = 10;
@@ -13,6 +13,35 @@ const FLT_MAX = (2 - 2 ** -23) * 2 ** 127;
 /** Room for longer texts than this is given back after use. */
 const KEPT_UNITS = 2 ** 21;
 
+/** A unigram model as a {@link UnigramSegmenter} needs it. Survives `structuredClone`. */
+export interface UnigramTables {
+  automaton: PieceAutomaton;
+  /** Score of an unknown character, float32. */
+  unkScore: number;
+  unkId: number;
+}
+
+/** @throws KotodamaError ERR_TOKENIZER for pieces made to take up memory */
+export function unigramTables(model: ModelProto, unkId: number): UnigramTables {
+  let min = FLT_MAX;
+  let max = FLT_MIN;
+  for (const [id, score] of model.scores.entries()) {
+    if (model.types[id] !== PieceType.normal) continue;
+    min = Math.min(min, score);
+    max = Math.max(max, score);
+  }
+  const scores = Float64Array.from(model.scores);
+  const entries: [string, number][] = [];
+  for (const [id, piece] of model.pieces.entries()) {
+    const type = model.types[id];
+    // More than a float32 holds.
+    if (type === PieceType.userDefined) scores[id] = Math.fround(Buffer.byteLength(piece) * max) - 0.1;
+    if (type === PieceType.normal || type === PieceType.userDefined) entries.push([piece, id]);
+  }
+  const automaton = buildAutomaton(new PieceTrie(entries), scores);
+  return { automaton, unkScore: Math.fround(min - UNK_PENALTY), unkId };
+}
+
 /**
  * The most probable segmentation under a unigram language model, by Viterbi's algorithm.
  *
@@ -20,127 +49,116 @@ const KEPT_UNITS = 2 ** 21;
  * sum is compared before it is rounded, and of equal paths the one found first wins, that is, the one whose last piece
  * starts first. Release 0.2.2 breaks ties differently: in about one line of several thousand it takes another one of
  * two equally good paths.
+ *
+ * SentencePiece goes through the pieces that start at each place; here it is those that end there, the longest first: the
+ * same comparisons in the same order, but the best one so far is at hand.
  */
 export class UnigramSegmenter implements Segmenter {
-  private readonly trie: PackedTrie;
-  /** Score of the piece that ends at each node. Only those of user-defined symbols need more than float32. */
-  private readonly scores: Float32Array | Float64Array;
+  private readonly automaton: PieceAutomaton;
+  private readonly pieceScores: Float64Array;
+  private readonly pieceLinks: Int32Array;
   private readonly unkScore: number;
+  private readonly unkId: number;
 
-  // Of the best path that ends before unit i: its score, where its last piece starts, and that piece's node (0: unknown).
+  // Of the best path that ends before unit i: its score, and its last piece (0: an unknown character).
   private bestScores = new Float32Array(0);
-  private bestStarts = new Int32Array(0);
-  private bestNodes = new Int32Array(0);
+  private bestPieces = new Int32Array(0);
 
-  // Code of each unit, and the node that it and the next unit lead to (0: none).
-  private codes = new Uint16Array(0);
-  private pairs = new Int32Array(0);
-
-  constructor(
-    model: ModelProto,
-    private readonly unkId: number,
-  ) {
-    let min = FLT_MAX;
-    let max = FLT_MIN;
-    for (const [id, score] of model.scores.entries()) {
-      if (model.types[id] !== PieceType.normal) continue;
-      min = Math.min(min, score);
-      max = Math.max(max, score);
-    }
-    this.unkScore = Math.fround(min - UNK_PENALTY);
-    const scores = Float64Array.from(model.scores);
-    const entries: [string, number][] = [];
-    for (const [id, piece] of model.pieces.entries()) {
-      const type = model.types[id];
-      if (type === PieceType.userDefined) scores[id] = Math.fround(Buffer.byteLength(piece) * max) - 0.1;
-      if (type === PieceType.normal || type === PieceType.userDefined) entries.push([piece, id]);
-    }
-    this.trie = new PackedTrie(new PieceTrie(entries));
-    const nodeScores = Float64Array.from(this.trie.ids, (id) => scores[id] ?? 0);
-    this.scores = model.types.includes(PieceType.userDefined) ? nodeScores : Float32Array.from(nodeScores);
+  constructor({ automaton, unkScore, unkId }: UnigramTables) {
+    this.automaton = automaton;
+    this.pieceScores = new Float64Array(automaton.pieces);
+    this.pieceLinks = new Int32Array(automaton.pieces);
+    this.unkScore = unkScore;
+    this.unkId = unkId;
   }
 
   segment(units: Uint16Array, count: number, output: PieceOutput): void {
     this.reserve(count + 1);
-    this.findPairs(units, count);
     this.findBestPaths(units, count);
-    const { bestStarts, bestNodes } = this;
-    const { ids } = this.trie;
-    // Backwards along the best path, leaving what belongs to each of its pieces at the end of the arrays, in order: there
-    // is room, since a piece has at least one unit.
+    const { bestPieces } = this;
+    // Backwards along the best path, leaving the id of each of its pieces at the end of the array, in order: there is room,
+    // since a piece has at least one unit.
     let first = count + 1;
+    let allKnown = true;
     for (let end = count; end > 0; ) {
-      const start = bestStarts[end]!;
-      first--;
-      bestNodes[first] = bestNodes[end]!;
-      bestStarts[first] = start;
-      end = start;
+      const piece = bestPieces[end]!;
+      end -= this.lengthOf(piece, units[end - 1]!);
+      bestPieces[--first] = piece - 1;
+      allKnown = allKnown && piece !== 0;
     }
-    for (let i = first; i <= count; i++) {
-      const node = bestNodes[i]!;
-      if (node !== 0) output.pushKnown(ids[node]!);
-      else output.push(this.unkId, units, bestStarts[i]!, i < count ? bestStarts[i + 1]! : count);
+    if (allKnown) {
+      output.pushAllKnown(bestPieces, first, count + 1);
+      return;
+    }
+    for (let i = first, start = 0; i <= count; i++) {
+      const id = bestPieces[i]!;
+      const end = start + this.lengthOf(id + 1, units[start]!);
+      if (id >= 0) output.pushKnown(id);
+      else output.push(this.unkId, units, start, end);
+      start = end;
     }
   }
 
-  /** Fills {@link codes} and {@link pairs}. All at once it is quicker: no lookup waits for another, or for a decision. */
-  private findPairs(units: Uint16Array, count: number): void {
-    const { codes, pairs } = this;
-    const { edges, codes: codeOf } = this.trie;
-    for (let i = 0; i < count; i++) codes[i] = codeOf[units[i]!]!;
-    codes[count] = 0;
-    for (let i = 0; i < count; i++) {
-      const node = codes[i]!;
-      const child = (edges[2 * node]! >> 1) + codes[i + 1]!;
-      const difference = edges[2 * child + 1]! ^ node;
-      pairs[i] = child & ~((difference | -difference) >> 31);
-    }
+  /** Units of a piece, or of the unknown character that `unit` is of. */
+  private lengthOf(piece: number, unit: number): number {
+    if (piece !== 0) return this.pieceLinks[4 * piece + 3]!;
+    return (unit & 0xf800) === 0xd800 ? 2 : 1;
   }
 
   private findBestPaths(units: Uint16Array, count: number): void {
-    const { scores, unkScore, bestScores, bestStarts, bestNodes, codes, pairs } = this;
-    const { edges } = this.trie;
-    // No score is at most "not a number", so that the first path is always taken.
-    bestScores.fill(Number.NaN, 1, count + 1);
+    const { pieceScores, pieceLinks, unkScore, bestScores, bestPieces } = this;
+    const { codes, states } = this.automaton;
     bestScores[0] = 0;
-    for (let start = 0; start < count; ) {
-      const here = bestScores[start]!;
-      const next = characterEnd(units, start, count);
-      let node = next === start + 1 ? codes[start]! : pairs[start]!;
-      const isPiece = (edges[2 * node]! & 1) === 1;
-      const score = isPiece ? scores[node]! + here : Math.fround(unkScore + here);
-      if (!(score <= bestScores[next]!)) {
-        bestScores[next] = score;
-        bestStarts[next] = start;
-        bestNodes[next] = isPiece ? node : 0;
+    let state = 0;
+    for (let i = 0; i < count; i++) {
+      const unit = units[i]!;
+      const code = codes[unit]!;
+      let next = code;
+      while (state !== 0) {
+        next = states[4 * state]! + code;
+        if (states[4 * next + 1] === state) break;
+        state = states[4 * state + 2]!;
+        next = code;
       }
-      node = pairs[start]!;
-      for (let end = start + 2; node !== 0; end++) {
-        const edge = edges[2 * node]!;
-        if ((edge & 1) === 1) {
-          const score = scores[node]! + here;
-          if (!(score <= bestScores[end]!)) {
-            bestScores[end] = score;
-            bestStarts[end] = start;
-            bestNodes[end] = node;
+      let piece = states[4 * next + 3]!;
+      const base = states[4 * next]!;
+      state = base < 0 ? ~base : next;
+      const end = i + 1;
+      // No score is at most "not a number", so that the first path is always taken.
+      let best = Number.NaN;
+      let bestPiece = 0;
+      let length = 0;
+      while (piece !== 0) {
+        length = pieceLinks[4 * piece + 3]!;
+        const score = pieceScores[2 * piece]! + bestScores[end - length]!;
+        if (!(score <= best)) {
+          best = Math.fround(score);
+          bestPiece = piece;
+        }
+        piece = pieceLinks[4 * piece + 2]!;
+      }
+      // Unless the last, shortest piece is the character alone, it may also be unknown.
+      if (length !== 1) {
+        if ((unit & 0xfc00) === 0xd800) continue;
+        const start = (unit & 0xfc00) === 0xdc00 ? end - 2 : i;
+        if (end - length !== start) {
+          const score = Math.fround(unkScore + bestScores[start]!);
+          if (!(score <= best)) {
+            best = score;
+            bestPiece = 0;
           }
         }
-        // Behind the text is a code that leads nowhere.
-        const child = (edge >> 1) + codes[end]!;
-        node = edges[2 * child + 1] === node ? child : 0;
       }
-      start = next;
+      bestScores[end] = best;
+      bestPieces[end] = bestPiece;
     }
   }
 
   private reserve(count: number): void {
-    const room = this.bestStarts.length;
+    const room = this.bestPieces.length;
     if (count <= room && room <= KEPT_UNITS) return;
     const size = Math.max(1024, count > room ? Math.min(2 * count, count + KEPT_UNITS) : count);
     this.bestScores = new Float32Array(size);
-    this.bestStarts = new Int32Array(size);
-    this.bestNodes = new Int32Array(size);
-    this.codes = new Uint16Array(size);
-    this.pairs = new Int32Array(size);
+    this.bestPieces = new Int32Array(size);
   }
 }
