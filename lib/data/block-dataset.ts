@@ -20,7 +20,10 @@ const FIRST_ID: IdPosition = { file: 0, offset: 0, skip: 0 };
 
 /** How texts become blocks. */
 export interface BlockDatasetOptions {
-  /** Encodes the texts. One from `Tokenizer.fromPretrained` can work in a DataLoader's workers; others stay in this thread. */
+  /**
+   * Encodes the texts. One from `Tokenizer.fromPretrained`, and a SentencePiece unigram model, can work in a DataLoader's
+   * workers; others stay in this thread.
+   */
   tokenizer: TokenizerModel;
   /** T, the length of a block. */
   blockSize: number;

@@ -38,7 +38,7 @@ export class InlineEncoder implements Encoder {
   private readonly encoder: ChunkEncoder;
 
   constructor(tokenizer: TokenizerModel) {
-    this.encoder = new ChunkEncoder(tokenizer);
+    this.encoder = new ChunkEncoder(encodersOf(tokenizer));
   }
 
   async encode(chunk: TextChunk, rules: EncodingRules): Promise<EncodedChunk> {
@@ -52,8 +52,8 @@ export class ChunkEncoder {
   private readonly encoders: TextEncoders;
   private readonly ids = new IdBuffer();
 
-  constructor(tokenizer: TokenizerModel) {
-    this.encoders = encodersOf(tokenizer);
+  constructor(encoders: TextEncoders) {
+    this.encoders = encoders;
   }
 
   encode(chunk: ChunkContent, { eos, skipBad }: EncodingRules): EncodedChunk {

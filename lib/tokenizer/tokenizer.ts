@@ -4,7 +4,12 @@ import { KotodamaError } from '../errors.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
 import type { JsonObject } from './check-tokenizer-json.js';
 import type { IdBuffer } from './id-buffer.js';
-import { loadSentencePiece, SentencePieceTokenizer, type SpecialTokens } from './sentencepiece/index.js';
+import {
+  loadSentencePiece,
+  SentencePieceTokenizer,
+  type SpecialTokens,
+  type UnigramEncoderParts,
+} from './sentencepiece/index.js';
 import {
   chooseTokenizerFiles,
   findTokenizerFiles,
@@ -99,8 +104,8 @@ export class Tokenizer implements OpenTokenizer {
   }
 
   /**
-   * Builds a tokenizer from the content of a SentencePiece `.model` file and the parsed one of tokenizer_config.json. As with
-   * {@link Tokenizer.fromJson}, the main thread encodes.
+   * Builds a tokenizer from the content of a SentencePiece `.model` file and the parsed one of tokenizer_config.json. Unigram
+   * models can work in other threads; with others the main thread encodes, as with {@link Tokenizer.fromJson}.
    */
   static fromSentencePiece(model: Uint8Array, config: JsonObject = {}): Tokenizer {
     const fingerprint = createHash('sha256').update(model).update(JSON.stringify(config)).digest('hex');
@@ -144,6 +149,11 @@ export class Tokenizer implements OpenTokenizer {
    */
   encode(text: string): number[] {
     return this.model.encode(text);
+  }
+
+  /** Enough to encode as this one does in another thread, without its files; undefined where only they are enough. @hidden */
+  get encoderParts(): UnigramEncoderParts | undefined {
+    return this.model instanceof SentencePieceTokenizer ? this.model.encoderParts : undefined;
   }
 
   /** For the data pipeline; see Utf8TokenizerModel. @hidden */

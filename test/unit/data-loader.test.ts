@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import t from 'tap';
@@ -214,6 +215,29 @@ t.test('a worker that dies, and one that cannot load the tokenizer', async (t) =
   await t.rejects(collect(new DataLoader(dataset, options)), { code: 'ERR_TOKENIZER', message: /have changed/ });
   writeFileSync(join(folder, 'tokenizer.json'), '{');
   await t.rejects(collect(new DataLoader(dataset, options)), { code: 'ERR_TOKENIZER', message: /cannot be read/ });
+  t.equal(alive.size, 0);
+});
+
+t.test('SentencePiece models in workers; those of unigrams without their files, too', async (t) => {
+  const models = fileURLToPath(new URL('fixtures/sentencepiece/', import.meta.url));
+  const texts = JSON.parse(readFileSync(join(models, 'texts.json'), 'utf8')) as string[];
+  const path = temporaryFile(texts.map((text) => text.replaceAll(/[\r\n]/g, ' ')).join('\n'));
+  const expected = new Map<string, unknown>();
+  for (const numWorkers of [0, 2]) {
+    // User-defined symbols, byte pieces, a dummy space at the end, no rules; and a BPE.
+    for (const name of ['unigram-nmt-nfkc', 'unigram-nmt-nfkc-cf', 'unigram-identity', 'unigram-suffix', 'bpe-rules']) {
+      const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
+      copyFileSync(join(models, `${name}.model`), join(folder, 'spiece.model'));
+      const tokenizer = await Tokenizer.fromPretrained(folder);
+      if (name.startsWith('unigram')) rmSync(folder, { recursive: true });
+      const before = started;
+      const dataset = BlockDataset.fromFile(path, { tokenizer, blockSize: 16, dropLast: false });
+      const batches = await collect(new DataLoader(dataset, { batchSize: 4, numWorkers }));
+      t.equal(started - before, numWorkers);
+      if (numWorkers === 0) expected.set(name, batches);
+      else t.same(batches, expected.get(name), name);
+    }
+  }
   t.equal(alive.size, 0);
 });
 

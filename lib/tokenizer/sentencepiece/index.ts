@@ -1,3 +1,4 @@
+export type { UnigramEncoderParts } from './encoder.js';
 export {
   loadSentencePiece,
   type SentencePieceOptions,

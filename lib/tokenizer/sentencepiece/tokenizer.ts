@@ -2,10 +2,10 @@ import { readFile, stat } from 'node:fs/promises';
 import { KotodamaError, messageOf } from '../../errors.js';
 import { IdBuffer } from '../id-buffer.js';
 import type { OpenTokenizer, Utf8TokenizerModel } from '../types.js';
-import { Utf8Scratch } from '../utf8-scratch.js';
 import type { TokenKind, Vocabulary } from '../vocabulary.js';
 import { BpeSegmenter } from './bpe.js';
 import { Decoder } from './decoder.js';
+import { SentencePieceEncoder, type UnigramEncoderParts } from './encoder.js';
 import {
   byteOfPiece,
   isReserved,
@@ -65,13 +65,13 @@ export class SentencePieceTokenizer implements Utf8TokenizerModel, OpenTokenizer
   readonly eosTokenId: number | undefined;
   readonly padTokenId: number | undefined;
   readonly unkTokenId: number;
+  /** For encoding in other threads; undefined where the model is none of unigrams. @hidden */
+  readonly encoderParts: UnigramEncoderParts | undefined;
 
   private readonly model: ModelProto;
   private readonly idsByPiece: ReadonlyMap<string, number>;
   private readonly normalizer: Normalizer;
-  private readonly segmenter: Segmenter;
-  private readonly output: PieceOutput;
-  private readonly scratch = new Utf8Scratch();
+  private readonly encoder: SentencePieceEncoder;
   private readonly ids = new IdBuffer();
   private readonly decoder: Decoder;
 
@@ -81,14 +81,26 @@ export class SentencePieceTokenizer implements Utf8TokenizerModel, OpenTokenizer
    */
   constructor(data: Uint8Array, options: SentencePieceOptions = {}) {
     const model = readModelProto(data);
-    const symbols = userDefinedSymbols(model);
+    const symbolList = userDefinedSymbols(model);
+    const symbols = symbolList.length === 0 ? undefined : new PieceTrie(symbolList);
     const unkId = model.types.indexOf(PieceType.unknown);
     this.model = model;
     this.vocabSize = model.pieces.length;
     this.idsByPiece = idsByPiece(model);
-    this.normalizer = new Normalizer(model.normalizer, symbols, model.treatWhitespaceAsSuffix);
-    this.segmenter = createSegmenter(model, symbols, unkId);
-    this.output = new PieceOutput(unkId, model.byteFallback ? idsOfBytes(model) : undefined);
+    const spaceAsSuffix = model.treatWhitespaceAsSuffix;
+    const byteIds = model.byteFallback ? idsOfBytes(model) : undefined;
+    this.normalizer = new Normalizer(model.normalizer, symbols, spaceAsSuffix);
+    let segmenter: Segmenter;
+    if (model.modelType === ModelType.unigram) {
+      const tables = unigramTables(model, unkId);
+      // Not a view, which would take the whole file with it.
+      const normalizer = { ...model.normalizer, charsmap: model.normalizer.charsmap.slice() };
+      this.encoderParts = { normalizer, spaceAsSuffix, symbols: symbolList, tables, byteIds };
+      segmenter = new UnigramSegmenter(tables);
+    } else {
+      segmenter = createSegmenter(model, symbols, unkId);
+    }
+    this.encoder = new SentencePieceEncoder(this.normalizer, segmenter, new PieceOutput(unkId, byteIds));
     this.decoder = new Decoder(model);
     const special = options.specialTokens ?? {};
     this.bosTokenId = this.specialId('bos', special.bos, model.bosPiece);
@@ -117,16 +129,12 @@ export class SentencePieceTokenizer implements Utf8TokenizerModel, OpenTokenizer
         received: typeof text,
       });
     }
-    const end = this.scratch.write(text);
-    this.encodeUtf8(this.scratch.bytes, 0, end, this.ids);
+    this.encoder.text(text, this.ids);
     return this.ids.takeArray();
   }
 
   encodeUtf8(bytes: Uint8Array, start: number, end: number, ids: IdBuffer): void {
-    const count = this.normalizer.normalize(bytes, start, end);
-    if (count === 0) return;
-    this.output.begin(ids);
-    this.segmenter.segment(this.normalizer.units, count, this.output);
+    this.encoder.utf8(bytes, start, end, ids);
   }
 
   /**
@@ -207,14 +215,12 @@ function idsByPiece(model: ModelProto): Map<string, number> {
   return ids;
 }
 
-function userDefinedSymbols(model: ModelProto): PieceTrie | undefined {
+function userDefinedSymbols(model: ModelProto): (readonly [symbol: string, id: number])[] {
   const entries = model.pieces.map((piece, id) => [piece, id] as const);
-  const symbols = entries.filter(([, id]) => model.types[id] === PieceType.userDefined);
-  return symbols.length === 0 ? undefined : new PieceTrie(symbols);
+  return entries.filter(([, id]) => model.types[id] === PieceType.userDefined);
 }
 
 function createSegmenter(model: ModelProto, symbols: PieceTrie | undefined, unkId: number): Segmenter {
-  if (model.modelType === ModelType.unigram) return new UnigramSegmenter(unigramTables(model, unkId));
   if (model.modelType === ModelType.bpe) return new BpeSegmenter(model, symbols, unkId);
   if (model.modelType === ModelType.char) return new CharSegmenter(model, symbols, unkId);
   return new WordSegmenter(model, unkId);
