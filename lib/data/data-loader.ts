@@ -37,8 +37,9 @@ interface Prefetched {
  * Makes batches of blocks. Each `for await` is one epoch; a shuffled dataset changes its order with each.
  *
  * Order and content of the batches depend on the dataset alone, never on workers, prefetching or timing. Workers take over
- * the tokenization when the tokenizer came from `Tokenizer.fromPretrained` or is a unigram model. They end with the pass, however it ends: at
- * its end, by `break`, an error, or the signal. Raw bytes go to them and ids come back by transfer, without a copy.
+ * the tokenization when the tokenizer came from `Tokenizer.fromPretrained` or is a SentencePiece unigram model. They end with
+ * the pass, however it ends: at its end, by `break`, an error, or the signal. Raw bytes go to them and ids come back by
+ * transfer, without a copy.
  *
  * Memory: `prefetchFactor` batches for each worker, two chunks of text (64 KiB each, or one line if that is longer) with
  * their ids for each worker, and what the dataset holds.
