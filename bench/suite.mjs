@@ -7,8 +7,10 @@
 // Prints tables and writes them to bench/results/cpu.md and .json (with --quick to cpu-quick.*, which are not kept). PyTorch
 // is taken from the Python that KOTODAMA_BENCH_PYTHON names, else python3; TensorFlow.js from the folder that
 // KOTODAMA_BENCH_TFJS names, after `npm install @tensorflow/tfjs @tensorflow/tfjs-backend-wasm` there, for the small model
-// alone; the libraries from their -dev packages. Figures are medians; everything that is compared runs in turns. A machine on which nothing else runs is needed for figures that
-// are worth keeping: the load is noted beside each.
+// alone; the libraries from their -dev packages. --quick takes less than a minute on two idle cores, once the C++ benches
+// are built: the small shapes, and beside them PyTorch tuned, not compiled. Figures are medians; everything that is
+// compared runs in turns. A machine on which nothing else runs is needed for figures that are worth keeping: the load is
+// noted beside each.
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -53,7 +55,7 @@ let peer;
 let compiles = false;
 if (python) {
   const asking = torch(python, false, threads);
-  ({ compiles, ...peer } = await asking.ask({ do: 'describe' }));
+  ({ compiles = false, ...peer } = await asking.ask({ do: 'describe', compile: !quick }));
   await asking.end();
 }
 say(peer ? `PyTorch ${peer.torch}${compiles ? ', torch.compile works' : ''}` : 'no PyTorch found');
@@ -111,6 +113,7 @@ for (const precision of ['fp32', 'bf16']) {
   ])) {
     if (quick && block === 1024) continue;
     progress(`training: ${name} ${precision}`);
+    /** @type {import('./suite/training.mjs').Case} */
     const what = {
       name,
       model,
@@ -120,8 +123,8 @@ for (const precision of ['fp32', 'bf16']) {
       threads,
       rounds: quick ? 1 : rounds,
       steps,
-      compile: compiles && !quick,
-      alone: quick && model === GPT2_124M,
+      compile: compiles,
+      beside: quick ? (model === GPT2_124M ? 'nobody' : 'the best') : 'all',
       tensorflow: tensorflowPeer !== undefined && model === SMALL && precision === 'fp32',
     };
     const timings = (await measureTraining(what, python)).map((timing) => {
@@ -162,7 +165,8 @@ const how = { batch: 1, block: 8, precision: 'fp32', threads: 1 };
 const rounds = [];
 for (let round = 0; round < (quick ? 1 : 5); round++) {
   const native = measureNativeStep(TINY, { ...how, seconds: 0.3 });
-  const what = { ...how, name: 'tiny', model: TINY, rounds: 1, steps: 2000, compile: false, alone: true };
+  /** @type {import('./suite/training.mjs').Case} */
+  const what = { ...how, name: 'tiny', model: TINY, rounds: 1, steps: 2000, compile: false, beside: 'nobody' };
   const [whole] = await measureTraining(what, undefined);
   rounds.push({ whole: whole?.median ?? Number.NaN, native: native.seconds });
 }

@@ -2,7 +2,7 @@
 
 Reads requests from the standard input and answers each with one line, both JSON:
 
-    {"do": "describe"}                                  -> versions, and whether torch.compile works here
+    {"do": "describe", "compile": true}                 -> versions and, if asked, whether torch.compile works here
     {"do": "train", "model": {...}, "batch": 3, "block": 1024, "precision": "fp32", "threads": 2, "tuned": false,
      "compile": false}                                  -> once two steps are done, of each kind
     {"do": "steps", "count": 5, "compile": false}       -> {"seconds": [...], "loss": ...}
@@ -85,8 +85,9 @@ class Contender:
     def __init__(self):
         self.step = None
 
-    def describe(self, _):
-        return {"torch": torch.__version__, "python": sys.version.split()[0], "compiles": compiles()}
+    def describe(self, request):
+        versions = {"torch": torch.__version__, "python": sys.version.split()[0]}
+        return {**versions, "compiles": compiles()} if request["compile"] else versions
 
     def train(self, request):
         self.step = None

@@ -10,7 +10,8 @@ export const ALONE = 'kotodama, 1 thread';
 
 /**
  * @typedef {{ name: string, model: import('./arithmetic.mjs').Shape, batch: number, block: number, precision: string,
- *   threads: number, rounds: number, steps: number, compile: boolean, alone: boolean, tensorflow?: boolean }} Case
+ *   threads: number, rounds: number, steps: number, compile: boolean, tensorflow?: boolean,
+ *   beside: 'nobody' | 'the best' | 'all' }} Case
  * @typedef {{ who: string, threads: number, median: number, min: number, max: number, samples: number,
  *   peakBytes?: number, loss: number, load: number }} Timing
  */
@@ -21,11 +22,11 @@ export const ALONE = 'kotodama, 1 thread';
  * @param {Case} what @param {string | undefined} python
  */
 function peersOf(what, python) {
-  const { threads, steps, alone } = what;
-  if (alone) return [];
+  const { threads, steps, beside } = what;
+  if (beside === 'nobody') return [];
   const peers = [];
   if (python) {
-    for (const tuned of [false, true]) {
+    for (const tuned of beside === 'all' ? [false, true] : [true]) {
       peers.push({ start: () => torch(python, tuned, threads), threads, steps, tuned, compile: tuned && what.compile });
     }
   }
@@ -81,7 +82,7 @@ export async function measureTraining(what, python) {
       await peer.end();
     }
   }
-  if (threads > 1 && !what.alone) {
+  if (threads > 1 && what.beside !== 'nobody') {
     const single = kotodama(ALONE);
     await single.ask({ ...request, threads: 1 });
     for (let round = 0; round < what.rounds; round++) {
