@@ -220,6 +220,12 @@ class Backend {
   virtual void Free(void* data) noexcept = 0;
   // Returns once `source` may be reused; in order with the operations.
   virtual void Upload(void* target, const void* source, size_t bytes) = 0;
+  // A hint: an Upload of these very bytes will follow. A device that copies while it computes may begin now, beside the
+  // operations that are under way. Upload compares the bytes, so that a hint that proves wrong changes nothing.
+  virtual void Prefetch(const void* source, size_t bytes) {
+    static_cast<void>(source);
+    static_cast<void>(bytes);
+  }
   // Waits for all operations before it.
   virtual void Download(void* target, const void* source, size_t bytes) = 0;
   virtual void Zero(void* data, size_t bytes) = 0;

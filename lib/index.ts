@@ -54,6 +54,7 @@ export type { GgufOptions, GgufType } from './model/gguf/gpt2.js';
 export {
   type BatchShape,
   type FloatTensor,
+  type ForwardBackwardOptions,
   GPT2,
   type LabelledTokens,
   type LossResult,

@@ -118,7 +118,15 @@ export interface NativeModel {
   peakFlops(): Promise<number>;
   /** Takes the activations' memory for this shape; `ERR_MEMORY` when it does not fit. */
   reserve(batchSize: number, blockSize: number): Promise<void>;
-  forwardBackward(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;
+  /** What the next call will probably read, of any shape, is copied to a GPU while this one computes. */
+  forwardBackward(
+    inputIds: Int32Array,
+    labels: Int32Array,
+    batchSize: number,
+    blockSize: number,
+    nextInputIds?: Int32Array,
+    nextLabels?: Int32Array,
+  ): Promise<NativeLoss>;
   step(options: NativeStepOptions): Promise<NativeStepResult>;
   /** The norm that `step` would find; changes nothing. */
   gradientNorm(): Promise<number>;

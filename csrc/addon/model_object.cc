@@ -84,6 +84,20 @@ std::vector<int32_t> RequireBatch(const Napi::Value& value, const std::string& n
   return ids;
 }
 
+struct LabelledBatch {
+  std::vector<int32_t> ids, labels;
+  BatchShape shape;
+};
+
+// The first four arguments of forwardBackward and evaluate.
+LabelledBatch RequireLabelledBatch(const Napi::CallbackInfo& info) {
+  LabelledBatch batch;
+  batch.shape = RequireShape(info[2], info[3]);
+  batch.ids = RequireBatch(info[0], "inputIds", batch.shape);
+  batch.labels = RequireBatch(info[1], "labels", batch.shape);
+  return batch;
+}
+
 // Room for a result, `what`, that grows with the batch.
 Napi::Float32Array NewFloats(Napi::Env env, const std::string& what, int64_t size) {
   if (size > kMostInt32 / 2) {
@@ -237,23 +251,28 @@ Napi::Value ModelObject::Reserve(const Napi::CallbackInfo& info) {
   });
 }
 
-template <typename Measure>
-Napi::Value ModelObject::StartLoss(const Napi::CallbackInfo& info, Measure measure) {
+Napi::Value ModelObject::ForwardBackward(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return Async(env, [&]() -> Napi::Value {
-    const BatchShape shape = RequireShape(info[2], info[3]);
-    auto ids = RequireBatch(info[0], "inputIds", shape), labels = RequireBatch(info[1], "labels", shape);
+    LabelledBatch batch = RequireLabelledBatch(info);
+    LabelledBatch next;
+    if (!info[4].IsUndefined()) {
+      next.ids = RequireIds(info[4], "nextInputIds");
+      next.labels = RequireIds(info[5], "nextLabels");
+      if (next.ids.size() != next.labels.size()) {
+        throw Error(ErrorCode::kOptions, "nextLabels: expected as many as nextInputIds, " +
+                                             std::to_string(next.ids.size()) + ", received " +
+                                             std::to_string(next.labels.size()));
+      }
+    }
     return StartJob(
         env, session_, This(),
-        [session = session_.get(), measure, ids = std::move(ids), labels = std::move(labels), shape] {
-          return (session->model().*measure)(ids.data(), labels.data(), shape);
+        [session = session_.get(), batch = std::move(batch), next = std::move(next)] {
+          return session->model().ForwardBackward(batch.ids.data(), batch.labels.data(), batch.shape,
+                                                  {next.ids.data(), next.labels.data(), next.ids.size()});
         },
         LossToObject);
   });
-}
-
-Napi::Value ModelObject::ForwardBackward(const Napi::CallbackInfo& info) {
-  return StartLoss(info, &Model::ForwardBackward);
 }
 
 Napi::Value ModelObject::Step(const Napi::CallbackInfo& info) {
@@ -301,7 +320,16 @@ void ModelObject::Freeze(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ModelObject::Evaluate(const Napi::CallbackInfo& info) {
-  return StartLoss(info, &Model::Evaluate);
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    LabelledBatch batch = RequireLabelledBatch(info);
+    return StartJob(
+        env, session_, This(),
+        [session = session_.get(), batch = std::move(batch)] {
+          return session->model().Evaluate(batch.ids.data(), batch.labels.data(), batch.shape);
+        },
+        LossToObject);
+  });
 }
 
 Napi::Value ModelObject::Forward(const Napi::CallbackInfo& info) {

@@ -19,10 +19,6 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   explicit ModelObject(const Napi::CallbackInfo& info);
 
  private:
-  // forwardBackward and evaluate: `measure` is the Model's member function that takes ids, labels and their shape.
-  template <typename Measure>
-  Napi::Value StartLoss(const Napi::CallbackInfo& info, Measure measure);
-
   Napi::Value Device(const Napi::CallbackInfo& info);
   Napi::Value Tensors(const Napi::CallbackInfo& info);
   Napi::Value Plan(const Napi::CallbackInfo& info);

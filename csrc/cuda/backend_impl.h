@@ -27,6 +27,7 @@ class CudaBackend final : public Backend {
   void* Allocate(size_t bytes) override;
   void Free(void* data) noexcept override { context_.Free(data); }
   void Upload(void* target, const void* source, size_t bytes) override;
+  void Prefetch(const void* source, size_t bytes) override;
   void Download(void* target, const void* source, size_t bytes) override;
   void Zero(void* data, size_t bytes) override;
   void Synchronize() override;

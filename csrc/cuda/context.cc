@@ -125,6 +125,19 @@ void Context::Free(void* data) noexcept {
   allocations_.erase(found);
 }
 
+void* Context::AllocateHost(size_t bytes) {
+  void* data = nullptr;
+  const CUresult result = GetDriver().driver.host_allocate(&data, bytes);
+  if (result == kErrorOutOfMemory) {
+    throw Error(ErrorCode::kMemory, "this computer, not the GPU, is out of memory: " + std::to_string(bytes) +
+                                        " bytes for copies to cuda:" + std::to_string(index_) +
+                                        " cannot be pinned (page-locked)\n  hint: end other programs, or raise the "
+                                        "memory limit of the container");
+  }
+  Check(result, "cuda host_allocate", __FILE__, __LINE__);
+  return data;
+}
+
 void* Context::Workspace(size_t bytes) {
   if (bytes > workspace_bytes_) {
     const size_t grown = std::max(bytes, 2 * workspace_bytes_);

@@ -28,6 +28,8 @@ class Context {
 
   void* Allocate(size_t bytes);
   void Free(void* data) noexcept;
+  // Pinned memory of the host, which the device copies from and to by itself; whoever takes it frees it.
+  void* AllocateHost(size_t bytes);
   // Scratch memory for one operation, good until the next call. It may grow, and what it was stays valid for recorded
   // graphs, so operations that ran once do not allocate again.
   void* Workspace(size_t bytes);

@@ -113,6 +113,11 @@ void CudaBackend::Upload(void* target, const void* source, size_t bytes) {
   Guarded([&] { staging_.Upload(target, source, bytes); });
 }
 
+void CudaBackend::Prefetch(const void* source, size_t bytes) {
+  RequireOutsideRecording("Prefetch");
+  Guarded([&] { staging_.Prefetch(source, bytes); });
+}
+
 void CudaBackend::Download(void* target, const void* source, size_t bytes) {
   RequireOutsideRecording("Download");
   Guarded([&] { staging_.Download(target, source, bytes); });

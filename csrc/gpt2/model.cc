@@ -245,9 +245,19 @@ Activations Model::Prepare(const int32_t* ids, const int32_t* labels, BatchShape
   return activations;
 }
 
+void Model::Prefetch(const NextBatch& next) {
+  if (next.count == 0) return;
+  Backend& backend = *network_.backend;
+  backend.Prefetch(next.ids, next.count * sizeof(int32_t));
+  backend.Prefetch(next.labels, next.count * sizeof(int32_t));
+  DropoutKey dropout = dropout_;
+  ++dropout.micro_step;
+  backend.Prefetch(&dropout, sizeof(dropout));
+}
+
 // ---- Passes ----
 
-LossTotals Model::ForwardBackward(const int32_t* ids, const int32_t* labels, BatchShape shape) {
+LossTotals Model::ForwardBackward(const int32_t* ids, const int32_t* labels, BatchShape shape, const NextBatch& next) {
   CheckBatch(ids, labels, shape);
   Reserve(shape);
   Backend& backend = *network_.backend;
@@ -264,6 +274,7 @@ LossTotals Model::ForwardBackward(const int32_t* ids, const int32_t* labels, Bat
       RunBackward(network_, activations, gradient_views_, accumulate);
       backend.ReduceLoss(activations.losses, activations.labels, &state()->totals);
     });
+    Prefetch(next);  // while the device computes, and before this waits for it
     backend.Download(&totals, &state()->totals, sizeof(totals));
   } catch (...) {
     ZeroGradients();  // they may be half written

@@ -39,6 +39,13 @@ struct StepResult {
   bool applied = false;  // false when the norm is not finite: then nothing was changed
 };
 
+// What the next micro-step will probably read; nothing by default. Only its bytes matter, and it is checked when it comes.
+struct NextBatch {
+  const int32_t* ids = nullptr;
+  const int32_t* labels = nullptr;
+  size_t count = 0;  // of ids, and of labels
+};
+
 // Restored on resume, so that bias correction and dropout masks go on where they stopped.
 struct Counters {
   int64_t step = 0;        // optimizer steps applied
@@ -67,8 +74,9 @@ class Model {
   void Reserve(BatchShape shape);
 
   // One micro-step. Gradients are added to those of earlier calls since the last step, as sums over labels.
-  // ids and labels are (B, T); labels are already shifted, kIgnoredLabel where there is none.
-  LossTotals ForwardBackward(const int32_t* ids, const int32_t* labels, BatchShape shape);
+  // ids and labels are (B, T); labels are already shifted, kIgnoredLabel where there is none. A device that can copies
+  // `next` while it computes; another batch may come all the same.
+  LossTotals ForwardBackward(const int32_t* ids, const int32_t* labels, BatchShape shape, const NextBatch& next = {});
   // AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW) on the gradients' mean over the labels counted since the
   // last step, clipped to a global norm. Decay on the 2-D tensors alone. The gradients are forgotten.
   StepResult Step(const StepOptions& options);
@@ -138,6 +146,8 @@ class Model {
   void RequireGradients(const std::string& call) const;
   void EnsureTrainingState();
   void EnsureActivations(size_t bytes, BatchShape shape);
+  // Announces what the micro-step after the one that is under way will upload.
+  void Prefetch(const NextBatch& next);
   Activations Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training);
   uint64_t RecordKey(Pass pass, BatchShape shape);
 

@@ -117,7 +117,13 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   /** Where the current pass stands: names the batch after the last one that was taken, however many are prefetched. */
   state(): Json {
-    return { kind: 'loader', source: (this.position?.next ?? snapshotOf(this.dataset))() };
+    return this.snapshot()();
+  }
+
+  /** What `state()` would give now, made when it is asked for. */
+  snapshot(): () => Json {
+    const source = this.position?.next ?? snapshotOf(this.dataset);
+    return () => ({ kind: 'loader', source: source() });
   }
 
   /** The next pass continues from `state`. Throws `ERR_CHECKPOINT` when the state is not from a pipeline like this one. */

@@ -1,3 +1,4 @@
+import type { TokenTensor } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { HubOptions } from '../hub/index.js';
 import {
@@ -72,6 +73,15 @@ export interface LabelledTokens {
   inputIds: Tokens;
   /** (B, T), already shifted by one; -100 marks positions without loss. */
   labels: Tokens;
+}
+
+/** What a micro-step may know beforehand. */
+export interface ForwardBackwardOptions {
+  /**
+   * The batch of the next call, where it is known: a GPU receives it while it computes this one. It is checked when its
+   * turn comes, and any other may come instead.
+   */
+  next?: { inputIds: TokenTensor; labels: TokenTensor } | undefined;
 }
 
 /** The loss of one batch. */
@@ -218,10 +228,14 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /** Adds the gradients of one micro-batch to those since the last step. */
-  async forwardBackward({ inputIds, labels }: LabelledTokens): Promise<LossResult> {
+  async forwardBackward(
+    { inputIds, labels }: LabelledTokens,
+    { next }: ForwardBackwardOptions = {},
+  ): Promise<LossResult> {
     const ids = checkInputIds(inputIds, this.config);
     const targets = checkLabels(labels, ids, this.config);
-    return toLoss(await this.run(() => this.model.forwardBackward(ids.data, targets.data, ...ids.shape)));
+    const ahead = announced(next);
+    return toLoss(await this.run(() => this.model.forwardBackward(ids.data, targets.data, ...ids.shape, ...ahead)));
   }
 
   /**
@@ -496,6 +510,13 @@ function readStepOptions(options: StepOptions) {
   }
   read.finish('The optimizer step has wrong options');
   return { learningRate, beta1, beta2, eps, weightDecay, maxGradNorm };
+}
+
+/** The numbers of a batch that nobody has checked yet; none of one that its own call will refuse. */
+function announced(next: ForwardBackwardOptions['next']): [] | [Int32Array, Int32Array] {
+  const [ids, labels] = [next?.inputIds?.data, next?.labels?.data];
+  const whole = ids instanceof Int32Array && labels instanceof Int32Array && ids.length === labels.length;
+  return whole ? [ids, labels] : [];
 }
 
 function toLoss({ sum, count }: NativeLoss): LossResult {

@@ -1,5 +1,7 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Batch, BlockOrigin, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
+import { secondsSince } from './clock.js';
 
 /** A restartable stream of batches, such as a `DataLoader`: each `for await` is one epoch. */
 export interface BatchSource extends AsyncIterable<Batch> {
@@ -11,6 +13,8 @@ export interface BatchSource extends AsyncIterable<Batch> {
   readonly batchesPerEpoch?: number | undefined;
   /** Where the current pass stands, taken between two batches: it names the next one. */
   state(): Json;
+  /** What `state()` would give now, made when it is asked for; where a state costs much to make. */
+  snapshot?(): () => Json;
   /** The next pass continues from `state`. */
   restore(state: Json): void;
   /** Says in words where a block of a batch is from. */
@@ -28,6 +32,15 @@ export interface StreamPosition {
   source: Json;
 }
 
+/** A batch that was not taken yet. */
+interface Ahead {
+  /** Where it is found. */
+  position: () => StreamPosition;
+  batch: Promise<Batch | undefined>;
+  /** Whether reading it has ended. */
+  isHere: boolean;
+}
+
 /** The epochs of a source as one stream of batches that can be saved between any two of them. */
 export class BatchStream {
   /** The last batch: its epoch, counted from 1, and the blocks of that epoch up to its end. */
@@ -37,11 +50,13 @@ export class BatchStream {
   private readonly source: BatchSource;
   private readonly epochs: number;
   private pass: AsyncIterator<Batch> | undefined;
-  private prepared: { position: StreamPosition; batch: Batch | undefined } | undefined;
+  /** The batch after the last one, once it is being read. */
+  private ahead: Ahead | undefined;
   /** Where the current pass stands. */
   private now = { epoch: 1, blocks: 0 };
   /** Until the first pass after `restore` has ended: it may be empty, when its epoch was saved at its end. */
   private restored = false;
+  private closed = false;
 
   /** @param epochs passes over the source; `Infinity` repeats it for ever. */
   constructor(source: BatchSource, epochs: number) {
@@ -51,23 +66,33 @@ export class BatchStream {
 
   /** Reads the next batch ahead: data that cannot be read shows before the run begins. */
   async prepare(): Promise<void> {
-    const position = this.position();
-    this.prepared = { position, batch: await this.read() };
+    await this.readAhead().batch;
+  }
+
+  /**
+   * The batch that {@link next} will give, if it comes within a turn of the event loop; else undefined, while it is still
+   * being read. What goes wrong with it is {@link next}'s to say. Positions are those of batches taken: this is none.
+   */
+  async peek(): Promise<Batch | undefined> {
+    const start = performance.now();
+    const batch = await Promise.race([this.readAhead().batch.catch(() => undefined), nextTurn(undefined)]);
+    this.waitedSeconds += secondsSince(start);
+    return batch;
   }
 
   /** The next batch, or undefined after the last epoch. */
   async next(): Promise<Batch | undefined> {
     const start = performance.now();
-    const batch = this.prepared === undefined ? await this.read() : this.prepared.batch;
-    this.prepared = undefined;
+    const batch = await (this.ahead?.batch ?? this.read());
+    this.ahead = undefined;
     if (batch !== undefined) this.last = { ...this.now };
-    this.waitedSeconds += (performance.now() - start) / 1000;
+    this.waitedSeconds += secondsSince(start);
     return batch;
   }
 
   /** Where the batch after the last one is found. */
   position(): StreamPosition {
-    return this.prepared?.position ?? { ...this.now, source: this.source.state() };
+    return (this.ahead?.position ?? this.snapshot())();
   }
 
   /** Continues from `position`; before the first `next`. */
@@ -78,8 +103,26 @@ export class BatchStream {
     this.restored = true;
   }
 
+  private snapshot(): () => StreamPosition {
+    const now = { ...this.now };
+    const source = this.source.snapshot?.() ?? constant(this.source.state());
+    return () => ({ ...now, source: source() });
+  }
+
+  private readAhead(): Ahead {
+    if (this.ahead !== undefined) return this.ahead;
+    const ahead = { position: this.snapshot(), batch: this.read(), isHere: false };
+    const arrived = () => {
+      ahead.isHere = true;
+    };
+    // A failure waits for whoever takes the batch.
+    ahead.batch.then(arrived, arrived);
+    this.ahead = ahead;
+    return ahead;
+  }
+
   private async read(): Promise<Batch | undefined> {
-    while (this.now.epoch <= this.epochs) {
+    while (!this.closed && this.now.epoch <= this.epochs) {
       this.pass ??= this.source[Symbol.asyncIterator]();
       const { done, value } = await this.pass.next();
       if (done !== true) {
@@ -100,8 +143,12 @@ export class BatchStream {
 
   /** Ends the current pass and what works for it. */
   async close(): Promise<void> {
-    await this.pass?.return?.();
+    this.closed = true;
+    const ended = this.pass?.return?.();
     this.pass = undefined;
+    // A source that waits for something may never return.
+    if (this.ahead?.isHere === false) ended?.catch(() => {});
+    else await ended;
   }
 }
 
@@ -127,6 +174,10 @@ export async function countBatches(
   source.restore(start);
   if (count === 0) throw noBatch();
   return count;
+}
+
+function constant<T>(value: T): () => T {
+  return () => value;
 }
 
 function noBatch(): KotodamaError {

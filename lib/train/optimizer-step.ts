@@ -40,13 +40,17 @@ type Found = Pick<RefusedStep, 'batches' | 'before' | 'last'>;
 export class Stepper {
   /** Between the first micro-batch of a step and its update. */
   private midStep = false;
+  /** Whether the device can be given a batch while it computes another. */
+  private readonly readsAhead: boolean;
 
   constructor(
     private readonly model: GPT2,
     private readonly stream: BatchStream,
     private readonly options: TrainingOptions,
     private readonly guard: SpikeGuard,
-  ) {}
+  ) {
+    this.readsAhead = model.device.device !== 'cpu';
+  }
 
   /**
    * One step, of fewer micro-batches at the end of the data; undefined when there is none left. Loss and gradient are means
@@ -71,7 +75,8 @@ export class Stepper {
       // The rest of the step is read all the same: the next one begins where it would have begun.
       if (broken !== undefined) continue;
       this.midStep = true;
-      const result = await this.model.forwardBackward(batch);
+      const next = this.readsAhead ? await this.stream.peek() : undefined;
+      const result = await this.model.forwardBackward(batch, { next });
       if (!Number.isFinite(result.lossSum)) {
         broken = { batches: [batch], before: behind, last: this.stream.last, value: result.lossSum };
       }

@@ -51,6 +51,15 @@ CUresult fill(Context& c, CUdeviceptr to, T value, size_t count) {
   return kSuccess;
 }
 
+// Asynchronous forms are done in the stream's order.
+template <class F>
+CUresult later(const char* call, CUstream stream, size_t bytes, F f) {
+  return with_context([&](Context& c) {
+    trace(call, find_stream(c, stream), nullptr, bytes);
+    return submit(c, stream, [f, &c] { return f(c); });
+  });
+}
+
 // Synchronous forms run on the null stream and may not be used during a capture.
 template <class F>
 CUresult now(F f) {
@@ -93,6 +102,8 @@ GPUSIM_API CUresult cuMemFree_v2(CUdeviceptr p) {
 GPUSIM_API CUresult cuMemHostAlloc(void** p, size_t bytes, unsigned) {
   return with_context([&](Context&) -> CUresult {
     if (!p || bytes == 0) return kInvalidValue;
+    uint64_t& countdown = state().settings.fail_host_allocation;
+    if (countdown && --countdown == 0) return kOutOfMemory;
     *p = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
     if (!*p) return kOutOfMemory;
     state().host_memory.insert(*p);
@@ -132,13 +143,13 @@ GPUSIM_API CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned v, size_t n) {
 }
 
 GPUSIM_API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream s) {
-  return with_context([&](Context& c) { return submit(c, s, [=, &c] { return copy_to_device(c, to, from, bytes); }); });
+  return later("cuMemcpyHtoDAsync", s, bytes, [=](Context& c) { return copy_to_device(c, to, from, bytes); });
 }
 GPUSIM_API CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream s) {
-  return with_context([&](Context& c) { return submit(c, s, [=, &c] { return copy_to_host(c, to, from, bytes); }); });
+  return later("cuMemcpyDtoHAsync", s, bytes, [=](Context& c) { return copy_to_host(c, to, from, bytes); });
 }
 GPUSIM_API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream s) {
-  return with_context([&](Context& c) { return submit(c, s, [=, &c] { return copy_on_device(c, to, from, bytes); }); });
+  return later("cuMemcpyDtoDAsync", s, bytes, [=](Context& c) { return copy_on_device(c, to, from, bytes); });
 }
 GPUSIM_API CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char v, size_t n, CUstream s) {
   return with_context([&](Context& c) { return submit(c, s, [=, &c] { return fill(c, to, v, n); }); });

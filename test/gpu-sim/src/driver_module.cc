@@ -269,6 +269,7 @@ GPUSIM_API CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy
     launch->instruction_limit = state().settings.instruction_limit;
     CUresult r = gather_params(k, params, extra, &launch->params);
     if (r) return r;
+    trace("cuLaunchKernel", find_stream(c, stream));
     return submit(c, stream, [&c, launch] { return execute(c, launch); });
   });
 }

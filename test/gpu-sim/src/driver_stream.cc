@@ -59,6 +59,8 @@ CUresult instantiate(CUgraphExec* exec, CUgraph graph) {
     if (!exec) return kInvalidValue;
     auto it = state().graphs.find(graph);
     if (it == state().graphs.end()) return kInvalidValue;
+    uint64_t& countdown = state().settings.fail_graph;
+    if (countdown && --countdown == 0) return kOutOfMemory;
     auto e = std::make_unique<Graph>(*it->second);
     void* handle = e.get();
     state().executables[handle] = std::move(e);
@@ -77,6 +79,7 @@ GPUSIM_API CUresult cuStreamCreate(CUstream* stream, unsigned flags) {
     if (!stream || flags > 1) return kInvalidValue;
     auto s = std::make_unique<Stream>();
     s->flags = flags;
+    s->number = ++state().streams_made;
     void* handle = s.get();
     c.streams[handle] = std::move(s);
     *stream = static_cast<CUstream>(handle);
@@ -96,6 +99,7 @@ GPUSIM_API CUresult cuStreamSynchronize(CUstream stream) {
   return with_context([&](Context& c) -> CUresult {
     Stream* s = find_stream(c, stream);
     if (!s) return kInvalidHandle;
+    trace("cuStreamSynchronize", s);
     if (!s->capture) return kSuccess;
     s->capture->invalid = true;
     return kCaptureUnsupported;
@@ -112,6 +116,7 @@ GPUSIM_API CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) 
     auto it = c.events.find(event);
     if (!s || it == c.events.end()) return kInvalidHandle;
     Event& e = *it->second;
+    trace("cuStreamWaitEvent", s, &e);
     if (!e.capture) return s->capture && e.recorded ? kCaptureIsolation : kSuccess;
     if (s->capture && s->capture != e.capture) return kCaptureIsolation;
     s->capture = e.capture;  // the stream joins the capture
@@ -185,6 +190,7 @@ GPUSIM_API CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
     auto it = state().executables.find(exec);
     if (it == state().executables.end()) return kInvalidValue;
     const Graph g = *it->second;
+    trace("cuGraphLaunch", find_stream(c, stream));
     return submit(c, stream, [g] { return replay(g); });
   });
 }
@@ -205,6 +211,7 @@ GPUSIM_API CUresult cuEventCreate(CUevent* event, unsigned) {
   return with_context([&](Context& c) -> CUresult {
     if (!event) return kInvalidValue;
     auto e = std::make_unique<Event>();
+    e->number = ++state().events_made;
     void* handle = e.get();
     c.events[handle] = std::move(e);
     *event = static_cast<CUevent>(handle);
@@ -218,6 +225,7 @@ GPUSIM_API CUresult cuEventRecord(CUevent event, CUstream stream) {
     auto it = c.events.find(event);
     if (!s || it == c.events.end()) return kInvalidHandle;
     Event& e = *it->second;
+    trace("cuEventRecord", s, &e);
     e.recorded = true;
     e.when = std::chrono::steady_clock::now();
     e.capture = s->capture;
@@ -231,6 +239,7 @@ GPUSIM_API CUresult cuEventSynchronize(CUevent event) {
   return with_context([&](Context& c) -> CUresult {
     auto it = c.events.find(event);
     if (it == c.events.end()) return kInvalidHandle;
+    trace("cuEventSynchronize", nullptr, it->second.get());
     return it->second->capture && !it->second->capture->work.empty() ? kCapturedEvent : kSuccess;
   });
 }

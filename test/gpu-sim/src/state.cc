@@ -60,10 +60,13 @@ std::string text(const char* name) {
 bool read_settings(Settings* out) {
   out->report_file = text("KOTODAMA_SIM_REPORT");
   out->counters_file = text("KOTODAMA_SIM_COUNTERS");
+  out->trace_file = text("KOTODAMA_SIM_TRACE");
   uint64_t devices = 1, threads = std::max(1u, std::thread::hardware_concurrency());
   uint64_t driver_version = static_cast<uint64_t>(out->driver_version);
   if (!number("KOTODAMA_SIM_DEVICES", &devices) || !number("KOTODAMA_SIM_MEMORY", &out->memory) ||
       !number("KOTODAMA_SIM_THREADS", &threads) || !number("KOTODAMA_SIM_FAIL_ALLOC", &out->fail_allocation) ||
+      !number("KOTODAMA_SIM_FAIL_HOST_ALLOC", &out->fail_host_allocation) ||
+      !number("KOTODAMA_SIM_FAIL_GRAPH", &out->fail_graph) ||
       !number("KOTODAMA_SIM_FAIL_LAUNCH", &out->fail_launch) ||
       !number("KOTODAMA_SIM_DRIVER_VERSION", &driver_version) ||
       !number("KOTODAMA_SIM_INSTRUCTION_LIMIT", &out->instruction_limit)) {
@@ -101,6 +104,17 @@ void publish_report(const std::string& report) {
   } else {
     std::cerr << "gpu-sim: " << report << std::endl;
   }
+}
+
+void trace(const std::string& call, const Stream* stream, const Event* event, size_t bytes) {
+  const std::string& file = state().settings.trace_file;
+  if (file.empty()) return;
+  std::ofstream out(file, std::ios::app);
+  out << call;
+  if (stream != nullptr) out << " stream" << stream->number;
+  if (event != nullptr) out << " event" << event->number;
+  if (bytes > 0) out << " " << bytes << " bytes";
+  out << "\n";
 }
 
 CUresult enter_driver() {

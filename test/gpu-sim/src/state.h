@@ -25,10 +25,12 @@ struct Settings {
   int threads = 1;
   int driver_version = 13000;    // as cuDriverGetVersion gives it
   uint64_t fail_allocation = 0;  // the n-th allocation from now fails; 0: none
+  uint64_t fail_host_allocation = 0;  // as does that of pinned memory
+  uint64_t fail_graph = 0;            // the n-th graph from now finds no memory; 0: none
   uint64_t fail_launch = 0;      // the n-th kernel launch from now faults; 0: none
   uint64_t instruction_limit = 1ull << 33;
   Checks checks;
-  std::string report_file, counters_file;
+  std::string report_file, counters_file, trace_file;
 };
 
 struct Capture;
@@ -36,6 +38,7 @@ struct Capture;
 struct Stream {
   std::shared_ptr<Capture> capture;  // being captured
   unsigned flags = 0;
+  int number = 0;  // counted through all streams; the null stream has 0
 };
 
 constexpr int kCaptureModeGlobal = 0, kCaptureModeThreadLocal = 1;
@@ -52,6 +55,7 @@ struct Capture {
 };
 
 struct Event {
+  int number = 0;  // counted through all events
   bool recorded = false;
   std::chrono::steady_clock::time_point when;
   std::shared_ptr<Capture> capture;  // recorded while capturing
@@ -103,6 +107,7 @@ struct State {
   Counters counters;
   uint32_t sample = 0;  // kotodama_sim_sample_blocks
   std::string last_report;
+  int streams_made = 0, events_made = 0;
 };
 
 State& state();
@@ -112,6 +117,9 @@ bool read_settings(Settings* out);
 
 /// Keeps a report and writes it to KOTODAMA_SIM_REPORT or stderr.
 void publish_report(const std::string& text);
+
+/// Adds a line to KOTODAMA_SIM_TRACE: a call, and the stream, event and bytes that it was given.
+void trace(const std::string& call, const Stream* stream, const Event* event = nullptr, size_t bytes = 0);
 
 /// The calling thread's current context.
 Context*& current_context();

@@ -1,0 +1,124 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { BlockDataset, BufferedShuffleDataset, DataLoader } from '../../dist/data/index.js';
+import type { Batch, Json } from '../../dist/data/types.js';
+import { type BatchSource, BatchStream } from '../../dist/train/batch-stream.js';
+import { NUMBERS, numbers, plain } from './helpers/blocks.js';
+
+/** Twelve blocks, shuffled, in batches of two: six an epoch. */
+function loader(): DataLoader {
+  const dataset = BlockDataset.fromTexts([numbers(0, 25)], { tokenizer: NUMBERS, blockSize: 2 });
+  return new DataLoader(new BufferedShuffleDataset(dataset, { bufferSize: 5, seed: 3 }), { batchSize: 2 });
+}
+
+/** One batch after the other, each once `gate` lets it. */
+function gated(gate: (number: number) => Promise<void>): BatchSource & { passes: number } {
+  return {
+    batchSize: 1,
+    blockSize: 1,
+    passes: 0,
+    state: () => null,
+    restore() {},
+    async *[Symbol.asyncIterator](): AsyncGenerator<Batch> {
+      this.passes++;
+      for (let number = 0; number < 3; number++) {
+        await gate(number);
+        const ids = { data: Int32Array.of(number), shape: [1, 1] as [number, number] };
+        yield { inputIds: ids, labels: ids };
+      }
+    },
+  };
+}
+
+t.test('looking ahead changes neither batches nor positions, over the ends of epochs', async (t) => {
+  const read = async (looks: boolean) => {
+    const stream = new BatchStream(loader(), 2);
+    const seen: { batch: unknown; last: unknown; position: string }[] = [];
+    for (;;) {
+      const batch = await stream.next();
+      if (batch === undefined) break;
+      const ahead = looks ? await stream.peek() : undefined;
+      if (looks) t.equal(await stream.peek(), ahead, 'the same one again');
+      seen.push({ batch: plain(batch), last: { ...stream.last }, position: JSON.stringify(stream.position()) });
+      if (looks) t.equal(ahead === undefined, seen.length === 12, 'a batch that is there is seen');
+    }
+    await stream.close();
+    return seen;
+  };
+  const [expected, found] = [await read(false), await read(true)];
+  t.equal(expected.length, 12);
+  t.same(found, expected);
+  for (const [index, { position }] of found.entries()) {
+    const resumed = new BatchStream(loader(), 2);
+    resumed.restore(JSON.parse(position));
+    const next = await resumed.next();
+    t.same(next && plain(next), expected[index + 1]?.batch, `continued after batch ${index}`);
+    await resumed.close();
+  }
+});
+
+t.test('what is not there yet is not waited for, and comes with the next call', async (t) => {
+  let open = () => {};
+  const stream = new BatchStream(
+    gated((number) => (number === 1 ? new Promise((resolve) => (open = resolve)) : Promise.resolve())),
+    1,
+  );
+  t.same((await stream.next())?.inputIds.data, [0]);
+  t.equal(await stream.peek(), undefined);
+  open();
+  t.same((await stream.next())?.inputIds.data, [1]);
+  t.same((await stream.peek())?.inputIds.data, [2]);
+  t.same((await stream.next())?.inputIds.data, [2]);
+  t.equal(await stream.peek(), undefined);
+  t.equal(await stream.next(), undefined);
+});
+
+t.test('a failure ahead is that of the call that takes the batch', async (t) => {
+  const failing = gated(async (number) => {
+    if (number === 1) throw new Error('torn page');
+  });
+  const stream = new BatchStream(failing, 1);
+  await stream.next();
+  t.equal(await stream.peek(), undefined);
+  await t.rejects(stream.next(), { message: 'torn page' });
+  await stream.close();
+});
+
+t.test('a source that waits for ever does not keep the stream from closing, nor begins another pass', async (t) => {
+  let open = () => {};
+  const waiting = gated((number) => (number === 1 ? new Promise((resolve) => (open = resolve)) : Promise.resolve()));
+  const stream = new BatchStream(waiting, 5);
+  await stream.next();
+  await stream.peek();
+  await stream.close();
+  open();
+  await sleep(1);
+  t.equal(waiting.passes, 1);
+});
+
+t.test('a state is made only where somebody asks for the position', async (t) => {
+  let made = 0;
+  const source = loader();
+  const stream = new BatchStream(
+    {
+      ...{ batchSize: 2, blockSize: 2, state: () => source.state(), restore: (state: Json) => source.restore(state) },
+      snapshot: () => {
+        const snapshot = source.snapshot();
+        return () => {
+          made++;
+          return snapshot();
+        };
+      },
+      [Symbol.asyncIterator]: () => source[Symbol.asyncIterator](),
+    },
+    1,
+  );
+  for (let batch = 0; batch < 4; batch++) {
+    await stream.next();
+    await stream.peek();
+  }
+  t.equal(made, 0);
+  stream.position();
+  t.equal(made, 1);
+  await stream.close();
+});
