@@ -234,6 +234,8 @@ class Backend {
   // Runs `enqueue`, which must issue the same operations on the same tensors whenever `key` is the same. A device may
   // record them at the first call and replay the recording afterwards.
   virtual void Record(uint64_t key, const std::function<void()>& enqueue) = 0;
+  // Gives back what Record keeps of a key that it will not be asked for again.
+  virtual void Forget(uint64_t key) noexcept { static_cast<void>(key); }
 
   virtual void Run(const EmbeddingForward& op) = 0;
   virtual void Run(const EmbeddingBackward& op) = 0;

@@ -32,8 +32,10 @@ class CudaBackend final : public Backend {
   void Zero(void* data, size_t bytes) override;
   void Synchronize() override;
   // The first call with a key runs as it is, so that scratch memory exists; the second is captured as a CUDA graph, and
-  // later ones replay it.
+  // later ones replay it. Where there is no memory for the graph, all of them run as they are: the same bits, more
+  // calls.
   void Record(uint64_t key, const std::function<void()>& enqueue) override;
+  void Forget(uint64_t key) noexcept override;
   // Milliseconds on the device from the start of what `enqueue` enqueues to its end, for which it waits.
   double Time(const std::function<void()>& enqueue);
 
@@ -54,17 +56,23 @@ class CudaBackend final : public Backend {
   void GlobalNorm(const Tensor& grads, OptimizerScalars* scalars) override;
 
  private:
+  struct Recording {
+    CUgraphExec graph = nullptr;  // null until the second call
+    bool has_memory = true;       // for a graph
+  };
+
   template <typename F>
   auto Guarded(F&& f) -> decltype(f());
 
   void BiasGradient(const ::kotodama::Gemm& op);
   void SumBiasGradient(const ::kotodama::Gemm& op, const float* partials, unsigned rows);
   void RequireOutsideRecording(const char* what) const;
+  CUgraphExec Capture(const std::function<void()>& enqueue);
   void DropRecordings() noexcept;
 
   mutable Context context_;  // also what only asks has to make it current
   Staging staging_;
-  std::unordered_map<uint64_t, CUgraphExec> recordings_;  // null: ran once
+  std::unordered_map<uint64_t, Recording> recordings_;
   bool recording_ = false;
 };
 

@@ -86,7 +86,7 @@ CudaBackend::~CudaBackend() {
 
 void CudaBackend::DropRecordings() noexcept {
   for (const auto& [key, recording] : recordings_) {
-    if (recording != nullptr) GetDriver().driver.graph_executable_destroy(recording);
+    if (recording.graph != nullptr) GetDriver().driver.graph_executable_destroy(recording.graph);
   }
   recordings_.clear();
 }
@@ -142,31 +142,61 @@ void CudaBackend::Record(uint64_t key, const std::function<void()>& enqueue) {
       Synchronize();
       DropRecordings();
     }
-    recordings_[key] = nullptr;
+    recordings_[key] = {};
     return;
   }
+  Recording& recording = found->second;
   Guarded([&] {
-    if (found->second == nullptr) {
-      KOTODAMA_CUDA(stream_begin_capture(context_.compute(), kCaptureThreadLocal));
-      CUgraph graph = nullptr;
-      recording_ = true;
-      try {
-        enqueue();
-      } catch (...) {
-        recording_ = false;
-        if (GetDriver().driver.stream_end_capture(context_.compute(), &graph) == kSuccess && graph != nullptr) {
-          GetDriver().driver.graph_destroy(graph);
-        }
-        throw;
+    try {
+      if (recording.graph == nullptr && recording.has_memory) recording.graph = Capture(enqueue);
+      if (recording.graph != nullptr) {
+        KOTODAMA_CUDA(graph_launch(recording.graph, context_.compute()));
+        return;
       }
-      recording_ = false;
-      KOTODAMA_CUDA(stream_end_capture(context_.compute(), &graph));
-      const CUresult result = GetDriver().driver.graph_instantiate(&found->second, graph, 0);
-      GetDriver().driver.graph_destroy(graph);
-      Check(result, "cuda graph_instantiate", __FILE__, __LINE__);
+    } catch (const DriverError& error) {
+      if (error.code() != ErrorCode::kMemory) throw;
+      if (recording.graph != nullptr) GetDriver().driver.graph_executable_destroy(recording.graph);
+      recording = {nullptr, false};
     }
-    KOTODAMA_CUDA(graph_launch(found->second, context_.compute()));
+    enqueue();
   });
+}
+
+CUgraphExec CudaBackend::Capture(const std::function<void()>& enqueue) {
+  const Driver& driver = GetDriver().driver;
+  CUgraph graph = nullptr;
+  KOTODAMA_CUDA(stream_begin_capture(context_.compute(), kCaptureThreadLocal));
+  recording_ = true;
+  try {
+    enqueue();
+  } catch (...) {
+    recording_ = false;
+    if (driver.stream_end_capture(context_.compute(), &graph) == kSuccess && graph != nullptr) {
+      driver.graph_destroy(graph);
+    }
+    throw;
+  }
+  recording_ = false;
+  KOTODAMA_CUDA(stream_end_capture(context_.compute(), &graph));
+  CUgraphExec executable = nullptr;
+  const CUresult result = driver.graph_instantiate(&executable, graph, 0);
+  driver.graph_destroy(graph);
+  Check(result, "cuda graph_instantiate", __FILE__, __LINE__);
+  return executable;
+}
+
+void CudaBackend::Forget(uint64_t key) noexcept {
+  const auto found = recordings_.find(key);
+  if (found == recordings_.end()) return;
+  try {
+    context_.Enter();
+    const Driver& driver = GetDriver().driver;
+    driver.stream_synchronize(context_.compute());
+    if (found->second.graph != nullptr) driver.graph_executable_destroy(found->second.graph);
+  } catch (const Error&) {
+    // A failed device and a forked process have nothing to give back.
+  }
+  recordings_.erase(found);
 }
 
 double CudaBackend::Time(const std::function<void()>& enqueue) {

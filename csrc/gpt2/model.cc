@@ -174,7 +174,7 @@ void Model::EnsureActivations(size_t bytes, BatchShape shape) {
   RequireFree(bytes, backend.Info().free_bytes + activations_.bytes(), "a batch (" + Text(shape) + ")",
               "try a smaller batch size or block size");
   // Recordings hold addresses of the old memory.
-  record_keys_.clear();
+  ForgetRecordings();
   activations_ = DeviceBuffer();
   activations_ = DeviceBuffer(backend, bytes);
 }
@@ -183,6 +183,18 @@ uint64_t Model::RecordKey(Pass pass, BatchShape shape) {
   const auto [entry, is_new] = record_keys_.try_emplace({pass, shape.b, shape.t}, next_record_key_);
   if (is_new) ++next_record_key_;
   return entry->second;
+}
+
+void Model::ForgetRecording(Pass pass, BatchShape shape) {
+  const auto entry = record_keys_.find({pass, shape.b, shape.t});
+  if (entry == record_keys_.end()) return;
+  network_.backend->Forget(entry->second);
+  record_keys_.erase(entry);
+}
+
+void Model::ForgetRecordings() {
+  for (const auto& [pass, key] : record_keys_) network_.backend->Forget(key);
+  record_keys_.clear();
 }
 
 // ---- What comes from outside ----

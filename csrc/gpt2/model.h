@@ -39,7 +39,8 @@ struct StepResult {
   bool applied = false;  // false when the norm is not finite: then nothing was changed
 };
 
-// What the next micro-step will probably read; nothing by default. Only its bytes matter, and it is checked when it comes.
+// What the next micro-step will probably read; nothing by default. Only its bytes matter, and it is checked when it
+// comes.
 struct NextBatch {
   const int32_t* ids = nullptr;
   const int32_t* labels = nullptr;
@@ -150,6 +151,8 @@ class Model {
   void Prefetch(const NextBatch& next);
   Activations Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training);
   uint64_t RecordKey(Pass pass, BatchShape shape);
+  void ForgetRecording(Pass pass, BatchShape shape);
+  void ForgetRecordings();
 
   ParameterTable table_;
   Network network_;

@@ -118,7 +118,7 @@ void Model::Freeze(const std::vector<std::string>& names) {
       spans.push_back({parameter.offset, end - parameter.offset, parameter.decay});
     }
   }
-  record_keys_.erase({Pass::kStep, 0, 0});
+  ForgetRecording(Pass::kStep, {});
   copy_is_current_ = false;
 }
 

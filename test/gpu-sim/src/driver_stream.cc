@@ -61,6 +61,7 @@ CUresult instantiate(CUgraphExec* exec, CUgraph graph) {
     if (it == state().graphs.end()) return kInvalidValue;
     uint64_t& countdown = state().settings.fail_graph;
     if (countdown && --countdown == 0) return kOutOfMemory;
+    trace("cuGraphInstantiate", nullptr);
     auto e = std::make_unique<Graph>(*it->second);
     void* handle = e.get();
     state().executables[handle] = std::move(e);
@@ -204,7 +205,10 @@ GPUSIM_API CUresult cuGraphDestroy(CUgraph graph) {
 }
 
 GPUSIM_API CUresult cuGraphExecDestroy(CUgraphExec exec) {
-  return with_driver([&]() -> CUresult { return state().executables.erase(exec) ? kSuccess : kInvalidValue; });
+  return with_driver([&]() -> CUresult {
+    trace("cuGraphExecDestroy", nullptr);
+    return state().executables.erase(exec) ? kSuccess : kInvalidValue;
+  });
 }
 
 GPUSIM_API CUresult cuEventCreate(CUevent* event, unsigned) {

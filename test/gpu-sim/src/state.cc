@@ -66,8 +66,7 @@ bool read_settings(Settings* out) {
   if (!number("KOTODAMA_SIM_DEVICES", &devices) || !number("KOTODAMA_SIM_MEMORY", &out->memory) ||
       !number("KOTODAMA_SIM_THREADS", &threads) || !number("KOTODAMA_SIM_FAIL_ALLOC", &out->fail_allocation) ||
       !number("KOTODAMA_SIM_FAIL_HOST_ALLOC", &out->fail_host_allocation) ||
-      !number("KOTODAMA_SIM_FAIL_GRAPH", &out->fail_graph) ||
-      !number("KOTODAMA_SIM_FAIL_LAUNCH", &out->fail_launch) ||
+      !number("KOTODAMA_SIM_FAIL_GRAPH", &out->fail_graph) || !number("KOTODAMA_SIM_FAIL_LAUNCH", &out->fail_launch) ||
       !number("KOTODAMA_SIM_DRIVER_VERSION", &driver_version) ||
       !number("KOTODAMA_SIM_INSTRUCTION_LIMIT", &out->instruction_limit)) {
     return false;

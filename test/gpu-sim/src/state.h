@@ -23,11 +23,11 @@ struct Settings {
   uint64_t memory = 40ull << 30;
   int capability_major = 8, capability_minor = 0;
   int threads = 1;
-  int driver_version = 13000;    // as cuDriverGetVersion gives it
-  uint64_t fail_allocation = 0;  // the n-th allocation from now fails; 0: none
+  int driver_version = 13000;         // as cuDriverGetVersion gives it
+  uint64_t fail_allocation = 0;       // the n-th allocation from now fails; 0: none
   uint64_t fail_host_allocation = 0;  // as does that of pinned memory
   uint64_t fail_graph = 0;            // the n-th graph from now finds no memory; 0: none
-  uint64_t fail_launch = 0;      // the n-th kernel launch from now faults; 0: none
+  uint64_t fail_launch = 0;           // the n-th kernel launch from now faults; 0: none
   uint64_t instruction_limit = 1ull << 33;
   Checks checks;
   std::string report_file, counters_file, trace_file;
