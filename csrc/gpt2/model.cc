@@ -1,6 +1,7 @@
 #include "gpt2/model.h"
 
 #include <algorithm>
+#include <iterator>
 #include <vector>
 
 #include "error.h"
@@ -173,8 +174,8 @@ void Model::EnsureActivations(size_t bytes, BatchShape shape) {
   Backend& backend = *network_.backend;
   RequireFree(bytes, backend.Info().free_bytes + activations_.bytes(), "a batch (" + Text(shape) + ")",
               "try a smaller batch size or block size");
-  // Recordings hold addresses of the old memory.
-  ForgetRecordings();
+  // They hold addresses of the old memory.
+  ForgetBatchRecordings();
   activations_ = DeviceBuffer();
   activations_ = DeviceBuffer(backend, bytes);
 }
@@ -192,9 +193,12 @@ void Model::ForgetRecording(Pass pass, BatchShape shape) {
   record_keys_.erase(entry);
 }
 
-void Model::ForgetRecordings() {
-  for (const auto& [pass, key] : record_keys_) network_.backend->Forget(key);
-  record_keys_.clear();
+void Model::ForgetBatchRecordings() {
+  for (auto entry = record_keys_.begin(); entry != record_keys_.end();) {
+    const bool has_batch = std::get<1>(entry->first) > 0;
+    if (has_batch) network_.backend->Forget(entry->second);
+    entry = has_batch ? record_keys_.erase(entry) : std::next(entry);
+  }
 }
 
 // ---- What comes from outside ----

@@ -152,7 +152,8 @@ class Model {
   Activations Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training);
   uint64_t RecordKey(Pass pass, BatchShape shape);
   void ForgetRecording(Pass pass, BatchShape shape);
-  void ForgetRecordings();
+  // Those of all passes over batches; the optimizer's stay.
+  void ForgetBatchRecordings();
 
   ParameterTable table_;
   Network network_;
