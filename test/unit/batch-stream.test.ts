@@ -31,16 +31,18 @@ function gated(gate: (number: number) => Promise<void>): BatchSource & { passes:
 }
 
 t.test('looking ahead changes neither batches nor positions, over the ends of epochs', async (t) => {
+  let looked = 0;
   const read = async (looks: boolean) => {
     const stream = new BatchStream(loader(), 2);
+    let ahead: Batch | undefined;
     const seen: { batch: unknown; last: unknown; position: string }[] = [];
     for (;;) {
       const batch = await stream.next();
       if (batch === undefined) break;
-      const ahead = looks ? await stream.peek() : undefined;
-      if (looks) t.equal(await stream.peek(), ahead, 'the same one again');
+      if (ahead !== undefined) t.equal(batch, ahead, 'what was seen ahead comes');
+      ahead = looks ? await stream.peek() : undefined;
+      if (ahead !== undefined) looked++;
       seen.push({ batch: plain(batch), last: { ...stream.last }, position: JSON.stringify(stream.position()) });
-      if (looks) t.equal(ahead === undefined, seen.length === 12, 'a batch that is there is seen');
     }
     await stream.close();
     return seen;
@@ -48,6 +50,7 @@ t.test('looking ahead changes neither batches nor positions, over the ends of ep
   const [expected, found] = [await read(false), await read(true)];
   t.equal(expected.length, 12);
   t.same(found, expected);
+  t.ok(looked > 0, `${looked} batches were seen ahead`);
   for (const [index, { position }] of found.entries()) {
     const resumed = new BatchStream(loader(), 2);
     resumed.restore(JSON.parse(position));
