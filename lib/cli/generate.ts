@@ -43,7 +43,6 @@ export const generate: Command = {
       return 0;
     } catch (error) {
       if (!interrupt.signal.aborted) throw error;
-      process.stdout.write('\n');
       return EXIT_INTERRUPTED;
     } finally {
       interrupt[Symbol.dispose]();
@@ -73,9 +72,15 @@ async function writeSamples(
     ...(stop !== undefined && { stop }),
     seed: options.seed + first,
   });
-  for await (const { sample, text } of pieces) {
-    texts[sample] += text;
-    if (!json && sample === 0) process.stdout.write(text);
+  try {
+    for await (const { sample, text } of pieces) {
+      texts[sample] += text;
+      if (!json && sample === 0) process.stdout.write(text);
+    }
+  } catch (error) {
+    // What is said of it stands on a line of its own.
+    if (!json) process.stdout.write('\n');
+    throw error;
   }
   for (const [index, text] of texts.entries()) {
     if (json) process.stdout.write(`${JSON.stringify({ prompt, text, seed: options.seed + first + index })}\n`);

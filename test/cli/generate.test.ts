@@ -69,4 +69,5 @@ t.test('Ctrl-C ends a text', async (t) => {
   });
   t.equal(outcome.code, 130, outcome.stderr);
   t.equal(outcome.stderr, '');
+  t.match(outcome.stdout, /[^\n]\n$/, 'and its line');
 });
