@@ -162,10 +162,11 @@ export interface NativeDecoder {
 
 export interface NativeAddon {
   createModel(config: NativeConfig, options: NativeModelOptions): Promise<NativeModel>;
-  /** The devices that are here; the CPU comes first. */
-  devices(): ListedDevice[];
-  /** Why CUDA cannot be used here, or null when it can. */
+  /** The devices that are here; the CPU comes first. The first call starts the CUDA driver, which may take seconds. */
+  devices(): Promise<ListedDevice[]>;
+  /** Why CUDA cannot be used here, or null when it can. Before `devices` was called this starts the driver and waits. */
   cudaProblem(): string | null;
+  /** As `cudaProblem`, this comes after `devices`. */
   cuda(): NativeCuda;
   /** Computes a little on a device and looks at the results. */
   checkDevice(device: string): Promise<void>;

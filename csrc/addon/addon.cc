@@ -22,17 +22,21 @@ Napi::Value TextOrNull(Napi::Env env, const std::string& text) {
   return text.empty() ? env.Null() : Napi::Value(Napi::String::New(env, text));
 }
 
+// Off the event loop: the driver takes seconds to start where there are several GPUs.
 Napi::Value ListDevices(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  return Sync(env, [&]() -> Napi::Value {
-    const std::vector<NamedDevice> devices = Devices();
-    auto array = Napi::Array::New(env, devices.size());
-    for (uint32_t i = 0; i < devices.size(); ++i) {
-      const Napi::Object device = DeviceToObject(env, devices[i]);
-      device.Set("problem", TextOrNull(env, devices[i].problem));
-      array.Set(i, device);
-    }
-    return array;
+  return Async(env, [&]() -> Napi::Value {
+    const auto to_array = [](const Napi::Object& owner, const std::vector<NamedDevice>& devices) -> Napi::Value {
+      const Napi::Env env = owner.Env();
+      auto array = Napi::Array::New(env, devices.size());
+      for (uint32_t i = 0; i < devices.size(); ++i) {
+        const Napi::Object device = DeviceToObject(env, devices[i]);
+        device.Set("problem", TextOrNull(env, devices[i].problem));
+        array.Set(i, device);
+      }
+      return array;
+    };
+    return StartJob(env, std::make_shared<Session>(env), Napi::Object::New(env), Devices, to_array);
   });
 }
 

@@ -64,7 +64,7 @@ async function examine(): Promise<Findings> {
   try {
     const addon = native();
     const devices: ExaminedDevice[] = [];
-    for (const device of addon.devices()) {
+    for (const device of await addon.devices()) {
       const failure = device.problem === null ? await check(addon, device.device) : null;
       devices.push({ ...device, problem: device.problem ?? failure, failed: failure !== null });
     }

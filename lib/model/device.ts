@@ -1,16 +1,15 @@
 import { KotodamaError } from '../errors.js';
 import { type NativeAddon, type NativeDevice, native } from '../native.js';
 import { alternatives, describe } from '../validate.js';
-import { callNativeSync } from './native-call.js';
+import { callNative, callNativeSync } from './native-call.js';
 
 /** A device that works here. */
 export interface DeviceInfo extends NativeDevice {}
 
 /** The devices that work on this machine; the CPU comes first. */
-export function listDevices(): DeviceInfo[] {
-  return callNativeSync(() => native().devices())
-    .filter(({ problem }) => problem === null)
-    .map(({ problem: _, ...device }) => device);
+export async function listDevices(): Promise<DeviceInfo[]> {
+  const listed = await callNative(() => native().devices());
+  return listed.filter(({ problem }) => problem === null).map(({ problem: _, ...device }) => device);
 }
 
 /**
@@ -19,7 +18,7 @@ export function listDevices(): DeviceInfo[] {
  *
  * @throws KotodamaError `ERR_OPTIONS` for another word, `ERR_DEVICE` when the device is not there.
  */
-export function resolveDevice(addon: NativeAddon, wish: unknown): string {
+export async function resolveDevice(addon: NativeAddon, wish: unknown): Promise<string> {
   if (typeof wish !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(wish)) {
     throw new KotodamaError('ERR_OPTIONS', 'device', {
       expected: `'auto', 'cpu', 'cuda' or 'cuda:N'`,
@@ -27,7 +26,7 @@ export function resolveDevice(addon: NativeAddon, wish: unknown): string {
     });
   }
   if (wish === 'cpu') return wish;
-  const listed = callNativeSync(() => addon.devices());
+  const listed = await callNative(() => addon.devices());
   const wished = listed.filter(({ device }) => (wish.includes(':') ? device === wish : device.startsWith('cuda')));
   const names = listed.filter(({ problem }) => problem === null).map(({ device }) => device);
   const found = wished.find(({ device }) => names.includes(device));

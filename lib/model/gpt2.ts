@@ -491,7 +491,7 @@ async function build<M>(
   const threads = read.integer('threads', { min: 1, max: 1024 }, 0);
   read.finish('The model cannot be made with these options');
   const addon = native();
-  const device = resolveDevice(addon, options.device ?? 'auto');
+  const device = await resolveDevice(addon, options.device ?? 'auto');
   const nativeOptions = { device, precision, stochasticRounding, seed, weights, threads };
   const model = await callNative(() => addon.createModel(config, nativeOptions));
   return wrap(model, config, precision, stochasticRounding);

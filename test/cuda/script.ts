@@ -24,7 +24,7 @@ const attempt = async (work) => {
   }
 };
 const say = (value) => console.log(JSON.stringify(value));
-const free = () => Object.fromEntries(listDevices().map(({ device, freeBytes }) => [device, freeBytes]));
+const free = async () => Object.fromEntries((await listDevices()).map(({ device, freeBytes }) => [device, freeBytes]));
 `;
 
 export interface Outcome {

@@ -285,7 +285,7 @@ t.test('worker threads, ended in the middle of a call', async (t) => {
 });
 
 t.test('devices', async (t) => {
-  const devices = native().devices();
+  const devices = await native().devices();
   t.match(devices[0], { device: 'cpu', problem: null });
   await native().checkDevice('cpu');
   await t.rejects(native().checkDevice('tpu'), { code: 'ERR_OPTIONS', message: /expected 'cpu' or 'cuda:N'/ });

@@ -24,7 +24,7 @@ t.test('what a model says about itself', async (t) => {
   const peak = await model.peakFlops();
   if (model.device.detail.startsWith('portable')) t.equal(peak, null);
   else t.ok(peak !== null && peak > 1e9 && peak < 1e15, String(peak));
-  t.equal(listDevices()[0].device, 'cpu');
+  t.equal((await listDevices())[0]?.device, 'cpu');
   await model.dispose();
 });
 
