@@ -186,16 +186,18 @@ void Prefetched() {
   expect(a, bytes);
 }
 
-// Scratch memory that grows beyond what was taken at the start, where nothing is left.
+// Scratch memory that grows beyond what was taken at the start, where nothing is left. It comes before the first
+// launch, so that nobody reads the tensors.
 void ScratchRunsOut() {
   const auto backend = MakeCudaBackend(0);
   if (!IsSimulated(*backend)) return;  // others may use a real device, which this would take whole
-  const int64_t ids = 5 << 20, c = 4;
+  void* const data = backend->Allocate(64);
+  const int64_t ids = 32 << 20, c = 4;
   EmbeddingBackward op;
-  op.ids = Tensor(backend->Allocate(static_cast<size_t>(ids) * 4), DType::kI32, {1, ids});
-  op.dout = Tensor(backend->Allocate(static_cast<size_t>(ids * c) * 4), DType::kF32, {1, ids, c});
-  op.dwte = Tensor(backend->Allocate(64), DType::kF32, {4, c});
-  op.dwpe = Tensor(backend->Allocate(static_cast<size_t>(ids * c) * 4), DType::kF32, {ids, c});
+  op.ids = Tensor(data, DType::kI32, {1, ids});
+  op.dout = Tensor(data, DType::kF32, {1, ids, c});
+  op.dwte = Tensor(data, DType::kF32, {4, c});
+  op.dwpe = Tensor(data, DType::kF32, {ids, c});
   void* const rest = backend->Allocate(backend->Info().free_bytes - (size_t{32} << 20));
   const std::string message = Throws(ErrorCode::kMemory, [&] { backend->Run(op); });
   Require(Contains(message, "needs") && Contains(message, "free"), message);
