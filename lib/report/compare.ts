@@ -74,7 +74,7 @@ export async function summarize(
       losses.set(steps, event.loss);
       speeds.push(event.tokensPerSecond);
       if (speeds.length > 100) speeds.shift();
-    } else if (event.type === 'eval') evaluations.set(event.step, event.loss);
+    } else if (event.type === 'eval' && Number.isFinite(event.loss)) evaluations.set(event.step, event.loss);
     else if (event.type === 'end') end = event;
   }
   return { record, steps, losses, evaluations, tokensPerSecond: median(speeds), end };

@@ -65,7 +65,7 @@ async function* readLines(path: string): AsyncGenerator<{ event: TrainEvent; end
     rest = Buffer.concat([rest, chunk as Buffer]);
     let start = 0;
     for (let next = rest.indexOf(NEWLINE); next >= 0; next = rest.indexOf(NEWLINE, start)) {
-      const event = parse(rest.toString('utf8', start, next));
+      const event = parseEvent(rest.toString('utf8', start, next));
       if (event === undefined) return;
       end += next + 1 - start;
       start = next + 1;
@@ -75,10 +75,23 @@ async function* readLines(path: string): AsyncGenerator<{ event: TrainEvent; end
   }
 }
 
-function parse(line: string): TrainEvent | undefined {
+/** What curves are drawn of: a line without it is damaged. */
+const NUMBERS: Readonly<Record<string, readonly string[]>> = {
+  step: ['loss', 'learningRate', 'gradNorm', 'tokensPerSecond', 'tokens', 'dataWaitShare', 'stepSeconds'],
+  // A loss beyond all numbers is null in JSON, and true.
+  eval: ['seconds'],
+};
+
+/** The event of a line, or undefined when it is none: a file may have been cut, mended by hand, or mixed up with another. */
+export function parseEvent(line: string): TrainEvent | undefined {
+  let value: { [name: string]: unknown } | null;
   try {
-    return JSON.parse(line) as TrainEvent;
+    value = JSON.parse(line);
   } catch {
     return undefined;
   }
+  const { type, step } = value ?? {};
+  if (typeof type !== 'string' || !Number.isSafeInteger(step)) return undefined;
+  const numbers = Object.hasOwn(NUMBERS, type) ? NUMBERS[type] : undefined;
+  return numbers?.some((name) => typeof value?.[name] !== 'number') ? undefined : (value as unknown as TrainEvent);
 }

@@ -98,6 +98,8 @@ export class RunRecord {
         break;
       case 'eval':
         state.time.evaluate += event.seconds;
+        // No curve goes through a loss that is no number, which JSON has as null.
+        if (!Number.isFinite(event.loss)) break;
         push('evaluations', state, {
           ...event,
           runTokens: state.last?.tokens ?? 0,

@@ -280,12 +280,16 @@ t.test('a file that another process writes: whole lines, a resumption, damage', 
   await tail.poll();
   t.same(run.record.history.columns.step, [1]);
 
-  appendFileSync(path, 'no JSON\n');
-  await tail.poll();
-  t.same(run.record.history.columns.step, [1], 'what is before the damage');
-  appendFileSync(path, line(stepEvent(2)));
-  await tail.poll();
-  t.same(run.record.history.columns.step, [1]);
+  for (const damage of ['no JSON', 'null', '{"type":"step","step":2}']) {
+    truncateSync(path, bytes.length);
+    appendFileSync(path, `${damage}\n`);
+    await tail.poll();
+    t.same(run.record.history.columns.step, [1], 'what is before the damage');
+    appendFileSync(path, line(stepEvent(2)));
+    await tail.poll();
+    t.same(run.record.history.columns.step, [1]);
+    t.match(run.whole(), { name: 'a' }, 'a page can be told of it');
+  }
 });
 
 t.test('a folder of runs is watched, also for runs that begin later', async (t) => {

@@ -7,7 +7,16 @@ import { recorded } from '../../dist/report/record.js';
 import { reportPage } from '../../dist/report/report.js';
 import { RunRecord } from '../../dist/report/run-record.js';
 import type { TrainEvent } from '../../dist/train/events.js';
-import { all, checkpointEvent, endEvent, from, sampleEvent, startEvent, stepEvent } from './helpers/events.js';
+import {
+  all,
+  checkpointEvent,
+  endEvent,
+  evalEvent,
+  from,
+  sampleEvent,
+  startEvent,
+  stepEvent,
+} from './helpers/events.js';
 
 t.test('a resumed run cuts what came after its checkpoint: no step appears twice', async (t) => {
   const path = join(t.testdir(), 'metrics.jsonl');
@@ -36,6 +45,26 @@ t.test('a checkpoint whose own line was lost, and a line cut in the middle', asy
   await log.write(stepEvent(3));
   await log.close();
   t.equal(readFileSync(path, 'utf8'), `${whole}${JSON.stringify(stepEvent(3))}\n`);
+});
+
+t.test('a line that is JSON and no event ends the file as one that is cut does', async (t) => {
+  const path = join(t.testdir(), 'metrics.jsonl');
+  const whole = [startEvent(0), stepEvent(1), evalEvent(1, 4)];
+  const { updateSeconds: _, ...old } = stepEvent(2);
+  const foreign = ['null', '7', '[]', '"step"', '{}', '{"type":"step"}', '{"type":"step","step":3}', '{"step":3}'];
+  const damaged = [
+    { ...stepEvent(3), loss: null },
+    { ...evalEvent(3, 4), seconds: '4' },
+    { ...startEvent(0), step: 'x' },
+  ];
+  for (const line of [...foreign, ...damaged.map((event) => JSON.stringify(event))]) {
+    const lines = [...whole, old].map((event) => JSON.stringify(event));
+    writeFileSync(path, `${[...lines, line, JSON.stringify(stepEvent(4))].join('\n')}\n`);
+    t.same(await all(readMetrics(path)), [...whole, old], line);
+    const record = new RunRecord();
+    for await (const event of readMetrics(path)) record.add(event);
+    t.match(reportPage([{ name: 'a', record }]), 'step 2 of 200', 'a page can be made of it');
+  }
 });
 
 t.test('a fresh run begins an empty file', async (t) => {

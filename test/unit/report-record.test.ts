@@ -80,6 +80,18 @@ t.test('a record knows a run from its events', async (t) => {
   t.same(copy.toJSON(), record.toJSON());
 });
 
+t.test('an evaluation that gave no number takes its time, and is no point of the curve', async (t) => {
+  const record = new RunRecord();
+  const nothing = JSON.parse(JSON.stringify(evalEvent(2, Number.NaN)));
+  for (const event of [evalEvent(1, 4), nothing, evalEvent(3, 720)]) record.add(JSON.parse(JSON.stringify(event)));
+  t.same(
+    record.now.evaluations.map(({ step }) => step),
+    [1, 3],
+  );
+  t.equal(record.best?.step, 1);
+  t.equal(record.now.time.evaluate, 3);
+});
+
 t.test('steps that an older release recorded have no time of the update', async (t) => {
   const record = new RunRecord();
   record.add(JSON.parse(JSON.stringify({ ...stepEvent(1), updateSeconds: undefined })));

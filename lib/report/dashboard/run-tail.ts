@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { TrainEvent } from '../../train/events.js';
+import { parseEvent } from '../metrics.js';
 import type { LiveRun } from './live-run.js';
 
 /** Bytes that are read at once. */
@@ -53,21 +53,12 @@ export class RunTail {
       this.position += bytesRead;
       let text = Buffer.concat([this.rest, buffer.subarray(0, bytesRead)]);
       for (let end = text.indexOf(NEWLINE); end >= 0; end = text.indexOf(NEWLINE)) {
-        const event = parse(text.toString('utf8', 0, end));
+        const event = parseEvent(text.toString('utf8', 0, end));
         if (event === undefined) return false;
         this.run.add(event);
         text = text.subarray(end + 1);
       }
       this.rest = text;
     }
-  }
-}
-
-function parse(line: string): TrainEvent | undefined {
-  try {
-    const event = JSON.parse(line) as TrainEvent;
-    return typeof event?.type === 'string' ? event : undefined;
-  } catch {
-    return undefined;
   }
 }
