@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { KotodamaError, messageOf } from '../errors.js';
@@ -6,7 +7,8 @@ import { LiveRun } from '../report/dashboard/live-run.js';
 import { Dashboard } from '../report/dashboard/server.js';
 import { readMetrics } from '../report/metrics.js';
 import { Progress } from '../report/progress.js';
-import { recorded } from '../report/record.js';
+import { recorded, TENSORBOARD_FOLDER } from '../report/record.js';
+import { BEST_LINK, checkpointsFolder } from '../train/checkpoint.js';
 import { TrainerControl } from '../train/control.js';
 import type { EndEvent, TrainEvent } from '../train/events.js';
 import { METRICS_FILE } from '../train/run-folder.js';
@@ -45,29 +47,42 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
       onProgress: (far) => (options.json ? undefined : progress.activity(far)),
     });
     for await (const event of recorded(run, trainer.out, { tensorboard: options.tensorboard === true, onEvent })) {
+      if (event.type === 'start') {
+        // A resumed run goes on with its past.
+        for await (const old of readMetrics(join(trainer.out, METRICS_FILE))) {
+          progress.recall(old);
+          dashboard?.run.add(old);
+        }
+      }
       if (options.json) process.stdout.write(`${JSON.stringify(event)}\n`);
       else progress.show(event);
-      await dashboard?.show(event);
+      dashboard?.run.add(event);
       if (event.type === 'end') end = event;
     }
+    if (!options.json && end !== undefined) process.stderr.write(whereElse(trainer.out, end, options));
   } finally {
     progress.end();
     interrupt[Symbol.dispose]();
-    await dashboard?.close();
+    await dashboard?.server.close();
   }
   return end as EndEvent;
 }
 
-interface TrainerDashboard {
-  show(event: TrainEvent): Promise<void>;
-  close(): Promise<void>;
+/** What the summary's own words leave out. */
+function whereElse(out: string, { step, best }: EndEvent, { tensorboard }: SessionOptions): string {
+  const bestModel = join(checkpointsFolder(out), BEST_LINK);
+  const lines = [
+    best !== null && best.step !== step && existsSync(bestModel) ? `the best model: ${bestModel}` : '',
+    tensorboard ? `TensorBoard: tensorboard --logdir ${join(out, TENSORBOARD_FOLDER)}` : '',
+  ];
+  return lines.map((line) => (line === '' ? '' : `${line}\n`)).join('');
 }
 
 async function openDashboard(
   { out }: Trainer,
   control: TrainerControl,
   { dashboard, dashboardHost: host }: SessionOptions,
-): Promise<TrainerDashboard | undefined> {
+): Promise<{ server: Dashboard; run: LiveRun } | undefined> {
   if (dashboard === undefined) return undefined;
   // The usual port may be taken by another run.
   const port = dashboard === DASHBOARD_PORT ? undefined : dashboard;
@@ -75,14 +90,7 @@ async function openDashboard(
   process.stderr.write(`dashboard: ${server.url}\n`);
   const run = new LiveRun(out, out);
   server.add(run);
-  return {
-    async show(event) {
-      if (event.type !== 'start') return run.add(event);
-      // A resumed run goes on with its past; the start itself is there already.
-      for await (const old of readMetrics(join(out, METRICS_FILE))) run.add(old);
-    },
-    close: () => server.close(),
-  };
+  return { server, run };
 }
 
 /** @throws KotodamaError `ERR_OPTIONS` when the module cannot be used. */

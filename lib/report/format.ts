@@ -48,6 +48,12 @@ export function duration(seconds: number): string {
   return `${Math.floor(hours / 24)}d ${two(hours % 24)}h`;
 }
 
+/** exp(loss): `12.34`, or `6.39e+72` where nobody reads the digits. */
+export function perplexity(loss: number): string {
+  const value = Math.exp(loss);
+  return value < 1e6 ? value.toFixed(2) : value.toExponential(2);
+}
+
 /** A learning rate: `6.00e-4`. */
 export function rate(value: number): string {
   return value.toExponential(2);

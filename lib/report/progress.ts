@@ -25,6 +25,10 @@ type Part = readonly [label: string, value: string, style?: string];
 const SPARK = { least: 8, most: 32 };
 const GAP = 2;
 
+/** Characters of the header's names, and the fewest of its values in a line. */
+const NAME = 12;
+const LEAST_VALUE = 20;
+
 const PHASES: Record<TrainerProgress['phase'], string> = {
   count: 'counting the batches of an epoch',
   restore: 'restoring the checkpoint',
@@ -49,6 +53,11 @@ export class Progress {
     this.unicode = options.unicode ?? utf8Locale();
     this.interval = options.interval ?? 10;
     this.now = options.now ?? (() => performance.now() / 1000);
+  }
+
+  /** Takes an event of an earlier start of the run, which is not shown: the best loss so far may be there. */
+  recall(event: TrainEvent): void {
+    this.run.add(event);
   }
 
   /** Shows one event. */
@@ -84,7 +93,7 @@ export class Progress {
     switch (event.type) {
       case 'start':
         return header(event)
-          .map(([name, value]) => `${tint('2', name.padEnd(12))}${value}`)
+          .map(([name, value]) => `${tint('2', name.padEnd(NAME))}${this.folded(value)}`)
           .join('\n');
       case 'eval': {
         const isBest = this.run.now.evaluations.length > 1 && this.run.best?.step === event.step;
@@ -106,6 +115,20 @@ export class Progress {
       case 'gradients':
         return undefined;
     }
+  }
+
+  /** A value of the header: where a narrow terminal would break words, it goes on below itself. */
+  private folded(value: string): string {
+    if (!this.line.terminal) return value;
+    const room = Math.max(LEAST_VALUE, this.line.width - NAME);
+    const lines = [''];
+    for (const word of value.split(' ')) {
+      const line = lines.at(-1) as string;
+      if (line === '') lines[lines.length - 1] = word;
+      else if (line.length + 1 + word.length <= room) lines[lines.length - 1] = `${line} ${word}`;
+      else lines.push(word);
+    }
+    return lines.join(`\n${' '.repeat(NAME)}`);
   }
 
   private showStep(event: StepEvent): void {

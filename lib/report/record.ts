@@ -7,6 +7,9 @@ import { reportPage } from './report.js';
 import { RunRecord } from './run-record.js';
 import { TensorBoardLog } from './tensorboard/event-log.js';
 
+/** The folder of a run's event files. */
+export const TENSORBOARD_FOLDER = 'tensorboard';
+
 /** What else becomes of a run's events. */
 export interface RecordOptions {
   /** Writes event files for TensorBoard into the folder `tensorboard` of the run [false]. */
@@ -78,7 +81,7 @@ async function openSinks(
         ? writeTextFile(join(out, 'report.html'), reportPage([{ name: record.now.start?.out ?? out, record }]))
         : undefined,
   });
-  if (tensorboard) sinks.push(await TensorBoardLog.open(join(out, 'tensorboard'), step));
+  if (tensorboard) sinks.push(await TensorBoardLog.open(join(out, TENSORBOARD_FOLDER), step));
   if (onEvent !== undefined) sinks.push(new Hook(onEvent));
 }
 

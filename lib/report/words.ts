@@ -1,6 +1,6 @@
 import type { EndEvent, EvalEvent, SampleEvent, StartEvent } from '../train/events.js';
 import { flopsPerToken, peakFlops } from './flops.js';
-import { bytes, count, duration, quantity, rate } from './format.js';
+import { bytes, count, duration, perplexity, quantity, rate } from './format.js';
 import type { RunRecord } from './run-record.js';
 
 /** What was derived before the first step. */
@@ -48,12 +48,14 @@ export function header(event: StartEvent): [name: string, value: string][] {
 }
 
 export function evaluationLine(event: EvalEvent): string {
-  return `eval at step ${event.step}: loss ${event.loss.toFixed(4)}, perplexity ${event.perplexity.toFixed(2)}`;
+  return `eval at step ${event.step}: loss ${event.loss.toFixed(4)}, perplexity ${perplexity(event.loss)}`;
 }
 
 export function sampleText(event: SampleEvent): string {
   const text = printable(`${event.prompt}${event.text}`);
-  return `sample at step ${event.step}:\n${text.replaceAll(/^/gm, '  | ')}`;
+  // A young model often ends a text at once.
+  const title = `sample at step ${event.step}:${event.text === '' ? ' the model added nothing' : ''}`;
+  return text === '' ? title : `${title}\n${text.replaceAll(/^/gm, '  | ')}`;
 }
 
 /** What the run came to, and where everything is. */

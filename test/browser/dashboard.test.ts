@@ -118,7 +118,11 @@ t.test('every button acts, and says so', async (t) => {
   t.match(await page.locator('.events').textContent(), 'sample: 吾輩は "猫"');
   await page.getByLabel('Peak learning rate').fill('fast');
   await press('Set');
-  await page.getByText(/learningRate: expected a number/).waitFor();
+  await page.getByText('A learning rate is a number above 0, such as 3e-4; this is fast').waitFor();
+  t.equal(await page.getByLabel('Peak learning rate').inputValue(), 'fast', 'it can be corrected');
+  await page.getByLabel('Prompt').fill('long '.repeat(5000));
+  await press('Sample');
+  await page.getByText(/prompt: expected at most 20000 characters/).waitFor();
   t.equal(commands.length, 7);
   run.add(endEvent(5));
   await page.locator('fieldset:disabled').waitFor();
@@ -215,4 +219,38 @@ t.test('a lost connection comes back by itself, with what was missed', async (t)
   steps(run, 1, 12);
   await page.waitForFunction(() => document.querySelector('dd b')?.textContent === '12');
   t.equal(await page.locator('.status').textContent(), 'training');
+});
+
+t.test('a server that comes back with other runs: those of before are gone', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const serveRuns = async (port: number, names: string[]) => {
+    const dashboard = await Dashboard.start({ port, token: 'the-same-token' });
+    for (const name of names) {
+      const run = new LiveRun(name, name);
+      dashboard.add(run);
+      run.add(startEvent());
+      steps(run, 1, 5);
+    }
+    return dashboard;
+  };
+  const first = await serveRuns(0, ['a', 'b', 'c']);
+  const port = Number(new URL(first.url).port);
+  const { page, faults } = await open(browser, first.url);
+  const runs = page.locator('.runs tbody th');
+  await runs.nth(2).waitFor();
+  await first.close();
+  const second = await serveRuns(port, ['c', 'd']);
+  await page.getByRole('checkbox', { name: 'd', exact: true }).waitFor();
+  t.same(await runs.allTextContents(), ['c', 'd']);
+  t.equal(await page.locator('h1').textContent(), '2 runs');
+  const colours = await page
+    .locator('.runs .swatch')
+    .evaluateAll((marks) => marks.map((mark) => getComputedStyle(mark).backgroundColor));
+  t.equal(new Set(colours).size, 2);
+  await second.close();
+  const third = await serveRuns(port, ['e']);
+  t.teardown(() => third.close());
+  await page.getByRole('heading', { name: 'e', exact: true }).waitFor();
+  t.same(faults, { errors: [], foreign: [] });
 });

@@ -45,6 +45,24 @@ t.test('a report opens from a file, and needs nothing else', async (t) => {
   t.same(faults, { errors: [], foreign: [] });
 });
 
+t.test('numbers as people write them, and a model that wrote nothing', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const record = new RunRecord();
+  const training = { lr: 6e-4, minLr: 6e-4 / 10, eps: 1e-8, betas: [0.9, 0.1 + 0.2], maxSteps: 20_000 };
+  record.add(startEvent(0, { configuration: { training } }));
+  record.add(stepEvent(1));
+  record.add(sampleEvent(1, ''));
+  record.add(sampleEvent(2, '', 'so'));
+  const { page } = await open(browser, file(t, [{ name: 'a', record }]));
+  const facts = page.locator('.card', { hasText: 'minLr' }).locator('tbody tr');
+  t.same(await facts.allTextContents(), ['lr0.0006', 'minLr0.00006', 'eps1e-8', 'betas0.9, 0.3', 'maxSteps20000']);
+  t.same(await page.locator('.samples article').allTextContents(), [
+    'step 1the model added nothing',
+    'step 2sothe model added nothing',
+  ]);
+});
+
 t.test('zoom, logarithmic axis, smoothing and the x axis', async (t) => {
   const browser = await launchFor(t);
   if (browser === undefined) return;

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { essence, kotodama, parseEvents, readEvents, tinyTraining, workplace } from './program.js';
@@ -15,6 +15,29 @@ t.test('resuming a run that is complete changes nothing', async (t) => {
   );
   t.same(essence(readEvents(join(cwd, 'runs/a'))), essence(before));
 });
+
+t.test('the last words know the whole run, and where everything is', async (t) => {
+  const cwd = workplace(t);
+  // Training text alone is learned by heart: a high rate makes the validation loss rise at once.
+  const rising = { 'max-steps': 4, valid: 'valid.txt', 'eval-every': 2, 'save-every': 2, lr: 0.01 };
+  await kotodama(tinyTraining('runs/a', rising), { cwd });
+  const best = Math.min(...evaluations(cwd));
+  const resume = ['train', '--resume', '--out', 'runs/a', '--max-steps', '8', '--lr', '5', '--tensorboard'];
+  const again = await kotodama(resume, { cwd });
+  t.equal(again.code, 0, again.stderr);
+  const after = evaluations(cwd);
+  t.equal(after.length, 4);
+  t.equal(Math.min(...after), best, 'the first start was better');
+  t.notMatch(again.stderr, 'the best so far');
+  t.match(again.stderr, `the best validation loss was ${best.toFixed(4)}, at step 4\n`);
+  t.match(again.stderr, '\nthe best model: runs/a/checkpoints/best\n');
+  t.match(again.stderr, '\nTensorBoard: tensorboard --logdir runs/a/tensorboard\n');
+  t.ok(existsSync(join(cwd, 'runs/a/tensorboard')));
+});
+
+function evaluations(cwd: string): number[] {
+  return readEvents(join(cwd, 'runs/a')).flatMap((event) => (event.type === 'eval' ? event.loss : []));
+}
 
 t.test('epochs: more of them continue where the last one ended', async (t) => {
   const cwd = workplace(t);

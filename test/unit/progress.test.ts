@@ -107,6 +107,35 @@ t.test('what a model writes cannot steer the terminal', async (t) => {
   t.equal(text(), 'sample at step 1:\n  | p\u241ba\u241b[2Jb\u240dc\u2407\u2421\ufffd\n  | 次の行\tx\n');
 });
 
+t.test('a perplexity beyond all reading', async (t) => {
+  const { progress, text } = screen({});
+  for (const loss of [2, 20, 167.6407, 720, Number.NaN]) progress.show(evalEvent(1, loss));
+  t.same(text().match(/perplexity \S+/g), [
+    ...['perplexity 7.39', 'perplexity 4.85e+8', 'perplexity 6.39e+72', 'perplexity Infinity', 'perplexity NaN'],
+  ]);
+});
+
+t.test('a sample without text says so', async (t) => {
+  const { progress, text } = screen({});
+  progress.show(sampleEvent(1, ''));
+  progress.show(sampleEvent(2, '', 'so'));
+  t.equal(text(), 'sample at step 1: the model added nothing\nsample at step 2: the model added nothing\n  | so\n');
+});
+
+t.test('a resumed run knows its past: what was the best, and the curve', async (t) => {
+  const { progress, text } = screen({ isTTY: true, columns: 140, unicode: true });
+  for (const event of [start, step(1, 9), step(2, 8), evalEvent(2, 3)]) progress.recall(event);
+  t.equal(text(), '', 'nothing of it is shown');
+  progress.show(startEvent(2, { resumedFrom: 'step-2' }));
+  progress.show(step(3, 7));
+  t.match(text(), /[▁-█]{3}$/);
+  progress.show(evalEvent(3, 4));
+  progress.show(evalEvent(4, 3.5));
+  t.notMatch(text(), 'the best so far');
+  progress.show(endEvent(4));
+  t.match(text(), 'the best validation loss was 3.0000, at step 2');
+});
+
 t.test('what was asked for is told', async (t) => {
   const { progress, text } = screen({});
   progress.show({ type: 'control', step: 7, action: 'learningRate', learningRate: 1e-4 });
@@ -136,6 +165,20 @@ t.test('the header says what was derived', async (t) => {
   t.match(text(), /compute +5\.3 TFLOP per step, 1\.1 PFLOP in all/);
   t.match(text(), /lr +6\.00e-4 to 6\.00e-5 \(cosine\), 20 steps of warmup/);
   t.match(text(), /memory +3\.7 GiB of 8\.5 GiB free, activations 1\.9 GiB/);
+});
+
+t.test('in a narrow terminal the header goes on below itself', async (t) => {
+  const wide = screen({ isTTY: true, columns: 200 });
+  const narrow = screen({ isTTY: true, columns: 40 });
+  for (const { progress } of [wide, narrow]) progress.show(start);
+  const lines = narrow.text().split('\n');
+  for (const line of lines) t.ok(line.length < 40, line);
+  t.ok(lines.length > wide.text().split('\n').length);
+  t.match(narrow.text(), 'step        3 blocks x 1024 tokens x 2\n            micro-batches = 6.1k tokens\n');
+  t.equal(narrow.text().replaceAll(/\n {12}/g, ' '), wide.text(), 'the same words');
+  const tiny = screen({ isTTY: true, columns: 5 });
+  tiny.progress.show(start);
+  t.equal(tiny.text().replaceAll(/\n {12}/g, ' '), wide.text());
 });
 
 t.test('the summary says how it ended and where everything is', async (t) => {

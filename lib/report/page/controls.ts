@@ -9,6 +9,10 @@ const CONFIRM = 4000;
 /** The buttons that steer the run. */
 export function controls(model: Model): HTMLElement {
   const answer = h('p', { role: 'status', class: 'answer' });
+  const say = (text: string, wrong: boolean) => {
+    setText(answer, text);
+    answer.classList.toggle('wrong', wrong);
+  };
   const send = async (command: ControlCommand, done: string) => {
     try {
       const response = await fetch('control', {
@@ -16,11 +20,9 @@ export function controls(model: Model): HTMLElement {
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify(command),
       });
-      setText(answer, response.ok ? done : await response.text());
-      answer.classList.toggle('wrong', !response.ok);
+      say(response.ok ? done : await response.text(), !response.ok);
     } catch {
-      setText(answer, 'The run cannot be reached.');
-      answer.classList.add('wrong');
+      say('The run cannot be reached.', true);
     }
   };
   const button = (text: string, click: () => void) => h('button', { type: 'button', click }, text);
@@ -54,8 +56,10 @@ export function controls(model: Model): HTMLElement {
   const learningRate = h('input', { type: 'text', inputmode: 'decimal', size: 8, required: true, autocomplete: 'off' });
   const rateForm = form('Peak learning rate', learningRate, 'Set', () => {
     const value = Number(learningRate.value);
-    send({ action: 'learningRate', learningRate: value }, `Peak learning rate ${rate(value)} from the next step on.`);
-    learningRate.value = '';
+    if (Number.isFinite(value) && value > 0) {
+      send({ action: 'learningRate', learningRate: value }, `Peak learning rate ${rate(value)} from the next step on.`);
+      learningRate.value = '';
+    } else say(`A learning rate is a number above 0, such as 3e-4; this is ${learningRate.value}`, true);
   });
   const prompt = h('input', { type: 'text', size: 24, placeholder: 'begin of text', autocomplete: 'off' });
   const sampleForm = form('Prompt', prompt, 'Sample', () =>

@@ -6,6 +6,9 @@ import { swatch } from './chart.js';
 import { h } from './dom.js';
 import type { Model, PageRun } from './model.js';
 
+/** Digits of a setting. */
+const DIGITS = 12;
+
 const TIMES: readonly [name: keyof TimeSpent, text: string, colour: string][] = [
   ['compute', 'forward and backward', 'var(--c0)'],
   ['update', 'optimizer', 'var(--c2)'],
@@ -161,8 +164,13 @@ function flatten(value: unknown, prefix = ''): [string, string][] {
   return Object.entries(value).flatMap(([key, item]): [string, string][] => {
     const name = `${prefix}${key}`;
     if (typeof item === 'object' && item !== null && !Array.isArray(item)) return flatten(item, `${name}.`);
-    return [[name, Array.isArray(item) ? item.join(', ') : String(item)]];
+    return [[name, Array.isArray(item) ? item.map(plain).join(', ') : plain(item)]];
   });
+}
+
+/** A tenth of 6e-4 is 5.9999999999999995e-5 to a computer, and 0.00006 to a person. */
+function plain(value: unknown): string {
+  return String(typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(DIGITS)) : value);
 }
 
 /** What else happened: warnings, what was asked for, checkpoints. */

@@ -22,6 +22,8 @@ export function follow(model: Model, connected: (yes: boolean) => void): void {
 function receive(model: Model, message: LiveMessage): void {
   switch (message.type) {
     case 'all':
+      // A server that came back may serve other runs than before.
+      model.keep(new Set(message.runs.map(({ id }) => id)));
       for (const { id, name, state } of message.runs) model.replace(id, name, state);
       break;
     case 'run':

@@ -49,8 +49,21 @@ export class Model {
     const record = new RunRecord(state);
     const found = this.runs.find((run) => run.id === id);
     if (found !== undefined) found.record = record;
-    else this.runs.push({ id, name, colour: `var(--c${this.runs.length % COLOURS})`, record, shown: true });
+    else this.runs.push({ id, name, colour: this.freeColour(), record, shown: true });
     this.changed();
+  }
+
+  /** Leaves out the runs of other ids. */
+  keep(ids: ReadonlySet<string>): void {
+    this.runs.splice(0, this.runs.length, ...this.runs.filter(({ id }) => ids.has(id)));
+    this.changed();
+  }
+
+  private freeColour(): string {
+    const colour = (index: number) => `var(--c${index % COLOURS})`;
+    const taken = new Set(this.runs.map((run) => run.colour));
+    for (let index = 0; index < COLOURS; index++) if (!taken.has(colour(index))) return colour(index);
+    return colour(this.runs.length);
   }
 
   onChange(draw: () => void): void {

@@ -45,6 +45,8 @@ function card({ step, prompt, text }: SampleEvent): HTMLElement {
     { class: 'card' },
     h('h4', {}, `step ${shortNumber(step, 6)}`),
     h('p', { dir: 'auto', tabindex: 0 }, h('b', {}, prompt), text),
+    // A young model often ends a text at once.
+    text === '' ? h('small', {}, 'the model added nothing') : undefined,
   );
 }
 

@@ -1,5 +1,5 @@
 import { flopsUtilization } from '../flops.js';
-import { count, duration, rate } from '../format.js';
+import { count, duration, perplexity, rate } from '../format.js';
 import type { RunRecord } from '../run-record.js';
 import { swatch } from './chart.js';
 import { h, setText } from './dom.js';
@@ -45,7 +45,9 @@ class Tiles {
     this.tile(
       'Validation loss',
       newest?.loss.toFixed(4) ?? '-',
-      best === undefined || best === newest ? perplexity(newest) : `best ${best.loss.toFixed(4)} at step ${best.step}`,
+      best === undefined || best === newest
+        ? perplexityOf(newest)
+        : `best ${best.loss.toFixed(4)} at step ${best.step}`,
     );
     this.tile(
       'Tokens per second',
@@ -77,8 +79,8 @@ class Tiles {
   }
 }
 
-function perplexity(evaluation: { perplexity: number } | undefined): string {
-  return evaluation === undefined ? 'never measured' : `perplexity ${evaluation.perplexity.toFixed(2)}`;
+function perplexityOf(evaluation: { loss: number } | undefined): string {
+  return evaluation === undefined ? 'never measured' : `perplexity ${perplexity(evaluation.loss)}`;
 }
 
 function peak({ now }: RunRecord): string {
@@ -110,6 +112,11 @@ class RunTable {
   ) {}
 
   draw(): void {
+    for (const [id, cells] of this.rows) {
+      if (this.model.runs.some((run) => run.id === id)) continue;
+      cells[0]?.parentElement?.remove();
+      this.rows.delete(id);
+    }
     for (const run of this.model.runs) {
       const cells = this.rows.get(run.id) ?? this.addRow(run);
       const { now, seconds, best } = run.record;
