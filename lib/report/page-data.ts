@@ -6,6 +6,8 @@ export interface NamedRun {
   id: string;
   name: string;
   state: RunState;
+  /** Seconds since its last event, where the page follows it. */
+  quietSeconds?: number;
 }
 
 /** What a page is made with. */
@@ -23,4 +25,4 @@ export type LiveMessage =
   | { type: 'all'; control: boolean; runs: NamedRun[] }
   /** A run that is new or has changed its past. */
   | { type: 'run'; run: NamedRun }
-  | { type: 'events'; id: string; events: TrainEvent[] };
+  | { type: 'events'; id: string; events: TrainEvent[]; quietSeconds: number };

@@ -42,7 +42,7 @@ export function page(title: string, text: string, data: PageData): string {
 function headline({ now, best }: RunRecord): string {
   const { start, end, last } = now;
   const parts = [
-    end === null ? 'in training' : end.reason,
+    end === null ? 'unfinished' : end.reason,
     last === null ? '' : `step ${last.step}${start?.totalSteps ? ` of ${start.totalSteps}` : ''}`,
     last === null ? '' : `loss ${last.loss.toFixed(4)}`,
     best === undefined ? '' : `best validation loss ${best.loss.toFixed(4)}`,

@@ -221,6 +221,24 @@ t.test('a lost connection comes back by itself, with what was missed', async (t)
   t.equal(await page.locator('.status').textContent(), 'training');
 });
 
+t.test('a run that says nothing more: the page tells for how long', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const { dashboard, run } = await serve(t);
+  run.add(stepEvent(1), Date.now() - 125_000);
+  const { page } = await open(browser, dashboard.url);
+  const status = page.locator('.status');
+  await page.getByText('no news for 2m').waitFor();
+  run.add(stepEvent(2));
+  await page.getByText('training', { exact: true }).waitFor();
+  t.equal(await status.textContent(), 'training');
+  run.add(stepEvent(3, { stepSeconds: 3600 }), Date.now() - 1_800_000);
+  await page.waitForFunction(() => document.querySelector('dd b')?.textContent === '3');
+  t.equal(await status.textContent(), 'training', 'its steps take an hour');
+  run.add(endEvent(3), Date.now() - 1_800_000);
+  await page.getByText('completed').waitFor();
+});
+
 t.test('a server that comes back with other runs: those of before are gone', async (t) => {
   const browser = await launchFor(t);
   if (browser === undefined) return;

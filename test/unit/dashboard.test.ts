@@ -1,4 +1,4 @@
-import { appendFileSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
 import { connect } from 'node:net';
 import { hostname } from 'node:os';
@@ -163,7 +163,9 @@ t.test('a page gets everything first, then what is new', async (t) => {
   run.add(stepEvent(2));
   run.add({ type: 'gradients', step: 2, tensors: [] });
   run.add(evalEvent(2, 4));
-  t.same((await stream.next()).value, { type: 'events', id: 'a', events: [stepEvent(2), evalEvent(2, 4)] });
+  const news = (await stream.next()).value as LiveMessage & { type: 'events' };
+  t.same(news, { type: 'events', id: 'a', events: [stepEvent(2), evalEvent(2, 4)], quietSeconds: news.quietSeconds });
+  t.ok(news.quietSeconds >= 0 && news.quietSeconds < 60);
   run.reset();
   run.add(startEvent());
   const again = (await stream.next()).value as LiveMessage & { type: 'run' };
@@ -231,6 +233,7 @@ t.test('metrics for Prometheus', async (t) => {
   t.equal(samples.get('kotodama_validation_loss runs/a'), 3.5);
   t.equal(samples.get('kotodama_steps_planned runs/a'), 200);
   t.equal(samples.get('kotodama_running runs/a'), 1);
+  t.ok(Math.abs((samples.get('kotodama_last_event_time_seconds runs/a') ?? 0) - Date.now() / 1000) < 60);
   t.equal(samples.get('kotodama_running runs/\\"b\\\\\\n'), 0);
   t.notOk(samples.has('kotodama_steps_planned runs/\\"b\\\\\\n'));
 });
@@ -269,6 +272,12 @@ t.test('a file that another process writes: whole lines, a resumption, damage', 
   for (let step = 2; step <= 5; step++) appendFileSync(path, line(stepEvent(step)));
   await tail.poll();
   t.equal(run.record.now.last?.step, 5);
+
+  const longAgo = Date.now() / 1000 - 7200;
+  utimesSync(path, longAgo, longAgo);
+  const late = new LiveRun('a', 'a');
+  await new RunTail(folder, late).poll();
+  t.ok(Math.abs((late.whole().quietSeconds ?? 0) - 7200) < 60, 'when it was written, not when it was read');
 
   // Resumed at step 3, and already further than before at the next look.
   truncateSync(path, bytes.length + 2 * line(stepEvent(2)).length);

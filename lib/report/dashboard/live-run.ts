@@ -6,6 +6,8 @@ import { RunRecord } from '../run-record.js';
 /** A run that pages follow: what is known of it, and the events that they have not seen. */
 export class LiveRun {
   record = new RunRecord();
+  /** When it was last heard of, in milliseconds since 1970. */
+  heardAt = Date.now();
   /** The newest events, for pages that know all before them. */
   private fresh: TrainEvent[] = [];
   private anew = false;
@@ -15,7 +17,9 @@ export class LiveRun {
     readonly name: string,
   ) {}
 
-  add(event: TrainEvent): void {
+  /** @param heardAt when the event happened, where that was not now. */
+  add(event: TrainEvent, heardAt = Date.now()): void {
+    this.heardAt = heardAt;
     this.record.add(event);
     // Histograms are for TensorBoard; no page shows them.
     if (!this.anew && event.type !== 'gradients') this.fresh.push(event);
@@ -41,6 +45,11 @@ export class LiveRun {
   }
 
   whole(): NamedRun {
-    return namedRun(this.id, this.name, this.record);
+    return { ...namedRun(this.id, this.name, this.record), quietSeconds: this.quietSeconds };
+  }
+
+  /** Seconds since it was last heard of: a run that was killed says nothing of it. */
+  get quietSeconds(): number {
+    return Math.max(0, (Date.now() - this.heardAt) / 1000);
   }
 }

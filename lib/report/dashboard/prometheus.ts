@@ -1,11 +1,11 @@
-import type { RunRecord } from '../run-record.js';
+import type { LiveRun } from './live-run.js';
 
 /** Name, kind, meaning, and where the number comes from; undefined: not there yet. */
 type Metric = readonly [
   name: string,
   kind: 'gauge' | 'counter',
   help: string,
-  value: (record: RunRecord) => number | null | undefined,
+  value: (record: LiveRun['record'], run: LiveRun) => number | null | undefined,
 ];
 
 const METRICS: readonly Metric[] = [
@@ -20,6 +20,7 @@ const METRICS: readonly Metric[] = [
   ['step_seconds', 'gauge', 'Duration of the last step.', ({ now }) => now.last?.stepSeconds],
   ['data_wait_share', 'gauge', 'Part of the last step spent waiting for data.', ({ now }) => now.last?.dataWaitShare],
   ['training_seconds_total', 'counter', 'Seconds of training.', (record) => record.seconds],
+  ['last_event_time_seconds', 'gauge', 'When the last event was written, since 1970.', (_, run) => run.heardAt / 1000],
   ['paused', 'gauge', '1 while the run is paused.', ({ now }) => Number(now.paused)],
   [
     'running',
@@ -30,10 +31,10 @@ const METRICS: readonly Metric[] = [
 ];
 
 /** The runs in Prometheus' text format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats). */
-export function prometheus(runs: readonly { name: string; record: RunRecord }[]): string {
+export function prometheus(runs: readonly LiveRun[]): string {
   const lines = METRICS.flatMap(([name, kind, help, value]) => {
     const samples = runs.flatMap((run) => {
-      const number = value(run.record);
+      const number = value(run.record, run);
       return number == null ? [] : [`kotodama_${name}{run="${escaped(run.name)}"} ${number}`];
     });
     if (samples.length === 0) return [];

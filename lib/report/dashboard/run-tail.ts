@@ -25,13 +25,13 @@ export class RunTail {
     const file = await open(join(this.folder, 'metrics.jsonl'), 'r').catch(() => undefined);
     if (file === undefined) return;
     try {
-      const { size } = await file.stat();
+      const { size, mtimeMs } = await file.stat();
       if (size === this.damagedAt) return;
       if (size < this.position || this.damagedAt >= 0) this.restart();
-      if (await this.read(file)) return;
+      if (await this.read(file, mtimeMs)) return;
       // In the middle of a line that was not there before: the past has changed.
       this.restart();
-      if (!(await this.read(file))) this.damagedAt = size;
+      if (!(await this.read(file, mtimeMs))) this.damagedAt = size;
     } finally {
       await file.close();
     }
@@ -45,7 +45,7 @@ export class RunTail {
   }
 
   /** Reads to the end of the file; false at a line that is no event. */
-  private async read(file: FileHandle): Promise<boolean> {
+  private async read(file: FileHandle, writtenAt: number): Promise<boolean> {
     const buffer = Buffer.alloc(CHUNK);
     for (;;) {
       const { bytesRead } = await file.read(buffer, 0, CHUNK, this.position);
@@ -55,7 +55,7 @@ export class RunTail {
       for (let end = text.indexOf(NEWLINE); end >= 0; end = text.indexOf(NEWLINE)) {
         const event = parseEvent(text.toString('utf8', 0, end));
         if (event === undefined) return false;
-        this.run.add(event);
+        this.run.add(event, writtenAt);
         text = text.subarray(end + 1);
       }
       this.rest = text;

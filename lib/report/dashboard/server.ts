@@ -108,7 +108,10 @@ export class Dashboard {
     for (const run of this.runs) {
       const news = run.take();
       if (news === undefined || this.pages.size === 0) continue;
-      this.send('events' in news ? { type: 'events', id: run.id, events: news.events } : { type: 'run', ...news });
+      const { id, quietSeconds } = run;
+      this.send(
+        'events' in news ? { type: 'events', id, events: news.events, quietSeconds } : { type: 'run', ...news },
+      );
     }
   }
 

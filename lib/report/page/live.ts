@@ -24,14 +24,16 @@ function receive(model: Model, message: LiveMessage): void {
     case 'all':
       // A server that came back may serve other runs than before.
       model.keep(new Set(message.runs.map(({ id }) => id)));
-      for (const { id, name, state } of message.runs) model.replace(id, name, state);
+      for (const run of message.runs) model.replace(run);
       break;
     case 'run':
-      model.replace(message.run.id, message.run.name, message.run.state);
+      model.replace(message.run);
       break;
     case 'events': {
       const run = model.runs.find(({ id }) => id === message.id);
-      for (const event of message.events) run?.record.add(event);
+      if (run === undefined) break;
+      for (const event of message.events) run.record.add(event);
+      run.heardAt = Date.now() - 1000 * message.quietSeconds;
       model.changed();
     }
   }

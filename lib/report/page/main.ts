@@ -9,6 +9,9 @@ import { samples } from './samples.js';
 import { statusOf, summary } from './summary.js';
 import { toolbar } from './toolbar.js';
 
+/** Milliseconds between two looks at the clock. */
+const TICK = 5000;
+
 const data = JSON.parse(document.getElementById('data')?.textContent ?? '') as PageData;
 const model = new Model(data.runs);
 const title = h('h1');
@@ -18,8 +21,7 @@ let lost = false;
 function drawTitle(): void {
   const [run] = model.runs;
   setText(title, model.several ? `${model.runs.length} runs` : (run?.name ?? 'waiting for a run'));
-  const { word, kind } =
-    model.several || run === undefined ? { word: '', kind: 'none' } : statusOf(run.record, data.live);
+  const { word, kind } = model.several || run === undefined ? { word: '', kind: 'none' } : statusOf(run, data.live);
   const over = run?.record.now.end !== null && !model.several;
   setText(status, lost ? (over ? `${word}; no longer connected` : 'connection lost, trying again') : word);
   status.className = `status ${lost && !over ? 'lost' : kind}`;
@@ -46,6 +48,8 @@ document.body.prepend(
 );
 model.changed();
 if (data.live) {
+  // A run that says nothing more is told by the clock alone.
+  setInterval(() => model.changed(), TICK);
   follow(model, (yes) => {
     lost = !yes;
     drawTitle();

@@ -1,6 +1,6 @@
 import { duration } from '../format.js';
-import type { PageData } from '../page-data.js';
-import { RunRecord, type RunState } from '../run-record.js';
+import type { NamedRun, PageData } from '../page-data.js';
+import { RunRecord } from '../run-record.js';
 import { shortNumber } from '../scale.js';
 
 /** What the charts go along. */
@@ -14,6 +14,8 @@ export interface PageRun {
   colour: string;
   record: RunRecord;
   shown: boolean;
+  /** When the run was last heard of, in milliseconds since 1970; infinite on a page that follows none. */
+  heardAt: number;
 }
 
 const COLOURS = 8;
@@ -32,7 +34,7 @@ export class Model {
   private waiting = false;
 
   constructor(runs: PageData['runs']) {
-    for (const { id, name, state } of runs) this.replace(id, name, state);
+    for (const run of runs) this.replace(run);
   }
 
   get shown(): PageRun[] {
@@ -45,11 +47,12 @@ export class Model {
   }
 
   /** Adds a run, or puts it in the place of the one of that id. */
-  replace(id: string, name: string, state: RunState): void {
+  replace({ id, name, state, quietSeconds }: NamedRun): void {
     const record = new RunRecord(state);
+    const heardAt = quietSeconds === undefined ? Number.POSITIVE_INFINITY : Date.now() - 1000 * quietSeconds;
     const found = this.runs.find((run) => run.id === id);
-    if (found !== undefined) found.record = record;
-    else this.runs.push({ id, name, colour: this.freeColour(), record, shown: true });
+    if (found !== undefined) Object.assign(found, { record, heardAt });
+    else this.runs.push({ id, name, colour: this.freeColour(), record, shown: true, heardAt });
     this.changed();
   }
 

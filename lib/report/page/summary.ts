@@ -5,12 +5,20 @@ import { swatch } from './chart.js';
 import { h, setText } from './dom.js';
 import type { Model, PageRun } from './model.js';
 
+/** Seconds without news that are worth a word; a run whose steps take long has more of them. */
+const QUIET = 60;
+const QUIET_STEPS = 20;
+
 /** What a run is at, as a word and a class of the style sheet. */
-export function statusOf({ now }: RunRecord, live: boolean): { word: string; kind: string } {
+export function statusOf({ record: { now }, heardAt }: PageRun, live: boolean): { word: string; kind: string } {
   if (now.end?.reason === 'completed') return { word: 'completed', kind: 'done' };
   if (now.end !== null) return { word: 'stopped', kind: 'stopped' };
   if (now.paused) return { word: 'paused', kind: 'paused' };
-  return live ? { word: 'training', kind: 'busy' } : { word: 'in training', kind: 'busy' };
+  if (!live) return { word: 'unfinished', kind: 'stopped' };
+  // Nobody tells of a run that was killed.
+  const quiet = (Date.now() - heardAt) / 1000;
+  if (quiet < Math.max(QUIET, QUIET_STEPS * (now.stepSeconds ?? 0))) return { word: 'training', kind: 'busy' };
+  return { word: `no news for ${duration(quiet)}`, kind: 'stopped' };
 }
 
 /** The numbers at the top: tiles for one run, a table for several. */
@@ -122,7 +130,7 @@ class RunTable {
       const { now, seconds, best } = run.record;
       const { last } = now;
       const values = [
-        statusOf(run.record, this.live).word,
+        statusOf(run, this.live).word,
         last === null ? '0' : `${last.step}${now.start?.totalSteps ? ` / ${now.start.totalSteps}` : ''}`,
         now.smoothedLoss?.toFixed(4) ?? '-',
         best === undefined ? '-' : best.loss.toFixed(4),
