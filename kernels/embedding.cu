@@ -53,7 +53,7 @@ extern "C" __global__ void embedding_sort(const EmbeddingSortParams p) {
     for (int distance = run / 2; distance > 0; distance /= 2) {
       __syncthreads();
       for (int pair = threadIdx.x; pair < p.slots / 2; pair += blockDim.x) {
-        const int low = 2 * pair - pair % distance, high = low + distance;
+        const int low = 2 * pair - (pair & (distance - 1)), high = low + distance;
         const uint64_t a = keys[low], b = keys[high];
         const bool ascending = (low & run) == 0;
         if ((a > b) != ascending) continue;
