@@ -41,7 +41,7 @@ interface Prefetched {
  * the pass, however it ends: at its end, by `break`, an error, or the signal. Raw bytes go to them and ids come back by
  * transfer, without a copy.
  *
- * Memory: `prefetchFactor` batches for each worker, two chunks of text (64 KiB each, or one line if that is longer) with
+ * Memory: `prefetchFactor` batches for each worker, four chunks of text (128 KiB each, or one line if that is longer) with
  * their ids for each worker, and what the dataset holds.
  *
  * When reading fails, the whole batches before the failure come first.

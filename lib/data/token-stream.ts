@@ -36,7 +36,7 @@ export interface TokenStreamOptions {
 /**
  * The ids of a source's texts from a place on, in order. What came before a failure comes first.
  *
- * Memory: `encoder.ahead` chunks of about 64 KiB of text or one line, whichever is more, and the ids of as many.
+ * Memory: `encoder.ahead` chunks of about 128 KiB of text or one line, whichever is more, and the ids of as many.
  */
 export async function* tokenStream(
   source: TextSource,

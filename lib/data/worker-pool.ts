@@ -9,6 +9,9 @@ import type { TextChunk } from './sources/text-source.js';
 /** Numbers of threads that make sense. */
 export const MOST_WORKERS = { min: 0, max: 1024 };
 
+/** Chunks that are read for each thread. */
+const CHUNKS_AHEAD = 4;
+
 /** What a worker makes its encoder of: parts that are ready, which takes it a tenth of the time, or the tokenizer's files. */
 export type WorkerSource = { parts: UnigramEncoderParts } | { files: TokenizerSource };
 
@@ -51,8 +54,8 @@ export class WorkerPool implements Encoder {
   constructor(source: WorkerSource, size: number) {
     this.source = source;
     this.size = size;
-    // One chunk at work and one that waits, so that no thread idles between two.
-    this.ahead = 2 * size;
+    // One chunk at work and some that wait: ids are taken in order, and a thread whose turn is later must not idle until then.
+    this.ahead = CHUNKS_AHEAD * size;
   }
 
   async encode(chunk: TextChunk, rules: EncodingRules): Promise<EncodedChunk> {

@@ -36,6 +36,21 @@ const someTexts = fc.array(
   { maxLength: 12 },
 );
 
+t.test('blocks may be changed: inputs and labels share no memory, and neither do two blocks', async (t) => {
+  const dataset = BlockDataset.fromTexts([numbers(0, 13)], { tokenizer: NUMBERS, blockSize: 4 });
+  const found = [];
+  for await (const block of dataset) {
+    block.labels.fill(IGNORED_LABEL);
+    found.push([...block.inputIds]);
+    block.inputIds.fill(7);
+  }
+  t.same(found, [
+    [0, 1, 2, 3],
+    [4, 5, 6, 7],
+    [8, 9, 10, 11],
+  ]);
+});
+
 t.test('blocks are those of the definition, from memory and from files, at every block size', async () => {
   await fc.assert(
     fc.asyncProperty(someTexts, fc.integer({ min: 1, max: 12 }), fc.boolean(), async (texts, blockSize, dropLast) => {

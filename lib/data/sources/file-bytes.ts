@@ -4,7 +4,7 @@ import { KotodamaError, messageOf } from '../../errors.js';
 
 const READ_SIZE = 256 * 1024;
 
-/** The bytes of a file from an offset on, each piece in a buffer of its own. */
+/** The bytes of a file from an offset on. A piece is there until the next one is asked for, which takes its place. */
 export async function* readFileBytes(path: string, from: number): AsyncGenerator<Uint8Array, void> {
   let handle: FileHandle;
   try {
@@ -12,9 +12,10 @@ export async function* readFileBytes(path: string, from: number): AsyncGenerator
   } catch (cause) {
     throw cannotRead(path, cause);
   }
+  const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
   try {
     for (let position = from; ; ) {
-      const piece = await readPiece(handle, path, position);
+      const piece = await readPiece(handle, path, position, buffer);
       if (piece.length === 0) return;
       position += piece.length;
       yield piece;
@@ -24,8 +25,7 @@ export async function* readFileBytes(path: string, from: number): AsyncGenerator
   }
 }
 
-async function readPiece(handle: FileHandle, path: string, position: number): Promise<Uint8Array> {
-  const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
+async function readPiece(handle: FileHandle, path: string, position: number, buffer: Buffer): Promise<Uint8Array> {
   try {
     const { bytesRead } = await handle.read(buffer, 0, READ_SIZE, position);
     return buffer.subarray(0, bytesRead);
