@@ -1,4 +1,4 @@
-import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
@@ -48,6 +48,20 @@ function records(file: Buffer): Buffer[] {
     at += 16 + length;
   }
   return found;
+}
+
+/** A record around some data. */
+function framed(data: Buffer): Buffer {
+  const mask = (bytes: Buffer) => {
+    const crc = slowCrc(bytes);
+    return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
+  };
+  const record = Buffer.alloc(16 + data.length);
+  record.writeBigUInt64LE(BigInt(data.length));
+  record.writeUInt32LE(mask(record.subarray(0, 8)), 8);
+  data.copy(record, 12);
+  record.writeUInt32LE(mask(data), 12 + data.length);
+  return record;
 }
 
 type Message = Map<number, (number | Buffer)[]>;
@@ -211,6 +225,25 @@ t.test('a resumed run: no step twice, earlier ones stay, and TensorBoard is told
     losses.map(({ step, values }) => [step, values[0].value]),
     Array.from({ length: 280 }, (_, index) => [index + 1, index + 1]),
   );
+});
+
+t.test('event files of other programs stay as they are', async (t) => {
+  const folder = join(t.testdir(), 'tensorboard');
+  await write(folder, 0, [startEvent(), stepEvent(1), stepEvent(2)], 100);
+  const [name] = readdirSync(folder);
+  const [version, ...events] = records(readFileSync(join(folder, name)));
+  // PyTorch's writer does not say its name; the last one is no event file at all.
+  const others = {
+    'events.out.tfevents.1.torch.0': Buffer.concat([version.subarray(0, 24), ...events].map(framed)),
+    'events.out.tfevents.2.text.0': Buffer.from('a text of somebody who liked the name of the file'),
+    'events.out.tfevents.3.empty.0': Buffer.alloc(0),
+  };
+  for (const [other, content] of Object.entries(others)) writeFileSync(join(folder, other), content);
+  await write(folder, 1, [startEvent(1), stepEvent(2)], 200);
+  for (const [other, content] of Object.entries(others)) {
+    t.ok(readFileSync(join(folder, other)).equals(content), other);
+  }
+  t.equal(records(readFileSync(join(folder, name))).length, 3, 'ours has lost its second step');
 });
 
 t.test('steps reach the disk within a second, everything else at once', async (t) => {

@@ -5,7 +5,7 @@ import { makeFolder } from '../../files.js';
 import type { TrainEvent } from '../../train/events.js';
 import { AppendLog } from '../append-log.js';
 import { maskedCrc32c } from './crc32c.js';
-import { fileVersion, sessionStart, stepOf, summaryEvent } from './event.js';
+import { fileVersion, isOurs, sessionStart, stepOf, summaryEvent } from './event.js';
 
 /** Milliseconds that steps may wait until the disk sees them. */
 const WRITE_EVERY = 1000;
@@ -103,7 +103,10 @@ async function create(folder: string, time: number): Promise<FileHandle> {
   }
 }
 
-/** Cuts a file before its first event beyond `step`, or before what a crash left of a record. */
+/**
+ * Cuts a file before its first event beyond `step`, or before what a crash left of a record. What another program wrote
+ * stays as it is.
+ */
 async function cutAfter(path: string, step: number): Promise<void> {
   const file = await open(path, 'r+');
   try {
@@ -113,10 +116,11 @@ async function cutAfter(path: string, step: number): Promise<void> {
       if (head === undefined || head.readUInt32LE(8) !== maskedCrc32c(head.subarray(0, 8))) break;
       const length = Number(head.readBigUInt64LE());
       const data = length > MAX_RECORD ? undefined : await read(file, kept + HEAD, length + FOOT);
+      if (kept === 0 && data !== undefined && !isOurs(data)) break;
       if (data === undefined || stepOf(data.subarray(0, length)) > step) break;
       kept += HEAD + length + FOOT;
     }
-    await file.truncate(kept);
+    if (kept > 0) await file.truncate(kept);
   } finally {
     await file.close();
   }

@@ -3,9 +3,17 @@ import { bytes, double, type Field, float, integer, message, packedDoubles } fro
 
 // Messages and field numbers are those of tensorflow/core/util/event.proto, framework/summary.proto and tensor.proto.
 
+/** The field of SourceMetadata, which names the program that wrote a file. */
+const WRITER = bytes(10, message(bytes(1, 'kotodama')));
+
 /** What every event file begins with. */
 export function fileVersion(time: number): Buffer {
-  return message(double(1, time), bytes(3, 'brain.Event:2'), bytes(10, message(bytes(1, 'kotodama'))));
+  return message(double(1, time), bytes(3, 'brain.Event:2'), WRITER);
+}
+
+/** Whether an event file that begins with this event was written here. */
+export function isOurs(first: Buffer): boolean {
+  return first.includes(message(WRITER));
 }
 
 /** Makes TensorBoard forget what an earlier start of the run told about `step` and later ones. */
