@@ -52,14 +52,23 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
   int64_t row_blocks = 1, groups = strips;
   if (plan->read_a_in_place) {
     const int64_t wanted = threads == 1 ? 1 : 4 * threads;
-    row_blocks = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, CeilDivide(op.m, least_rows));
+    const int64_t most = CeilDivide(op.m, least_rows);
+    row_blocks = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, most);
+    // As many items for every thread, where few more do that.
+    for (int64_t more = row_blocks; more < std::min(row_blocks + threads, most + 1); ++more) {
+      if (strips * more % threads != 0) continue;
+      row_blocks = more;
+      break;
+    }
   } else {
     const int64_t wanted = threads == 1 ? 1 : 2 * threads;
     row_blocks = CeilDivide(op.m, kMaxPackedRows);
     groups = 1;
     while (row_blocks * groups < wanted) {
       const int64_t rows = op.m / row_blocks, columns = op.n / groups;
-      const bool can_cut_rows = rows >= 2 * least_rows, can_cut_columns = columns >= 2 * plan->strip;
+      // A thread that waits costs more than a strip of b that is packed twice.
+      const int64_t least = row_blocks * groups < threads ? least_rows / 2 : least_rows;
+      const bool can_cut_rows = rows >= 2 * least, can_cut_columns = columns >= 2 * plan->strip;
       if (!can_cut_rows && !can_cut_columns) break;
       if (can_cut_columns && (columns >= rows || !can_cut_rows)) {
         groups *= 2;
