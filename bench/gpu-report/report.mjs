@@ -1,6 +1,7 @@
 // @ts-check
 // The whole report as Markdown.
 
+import { beyondWithDropout } from './limits.mjs';
 import {
   instructionTable,
   kernelTable,
@@ -21,6 +22,17 @@ row.`;
 /** @param {Counts} counts */
 const sampled = (counts) =>
   counts.operations.some(({ counters }) => Object.values(counters.kernels).some((k) => k.blocks_run < k.blocks));
+
+/** @param {Counts} counts */
+function dropoutNote(counts) {
+  const loops = beyondWithDropout(counts);
+  if (loops.length === 0) return '';
+  return `
+The limit on attention is for loops without dropout, as in the step above. With it they take more, in PTX as executed:
+${loops.join(', ')}.
+No masks are stored, so each kernel draws them anew: for each four probabilities a Philox4x32-10, ten rounds of two 64-bit products.
+`;
+}
 
 /** @param {Counts} counts */
 const shape = (counts) => `B=${counts.batch}, T=${counts.block}`;
@@ -60,7 +72,8 @@ ${kernelTable(first, assembled)}
 
 The loop with the most tensor-core work: warp instructions issued per mma.m16n8k16, the mma included, as executed in PTX. In machine
 code the steady iteration is counted: the path with all products and copies and the fewest other instructions, without masked last
-tiles; in brackets all instructions of the loop, and its mma. PTX and machine code differ where one is several of the other: 64-bit
+tiles; in brackets all instructions of the loop, and its mma. A loop within it counts there as one turn, so that with dropout, which
+is drawn in such loops, machine code takes more than is said. PTX and machine code differ where one is several of the other: 64-bit
 sums are two instructions, most moves and address conversions none. Wavefronts are of the whole kernel: 128 bytes of shared memory a
 clock; an A100 does an mma every 2 clocks, an H100 every clock.${machineLoops.size === 0 ? ' There was no cuobjdump: machine code was not looked at.' : ''}
 
@@ -114,5 +127,5 @@ of PTX's cost nothing in machine code.
 ## Limits
 
 ${verdictTable(verdicts)}
-`;
+${dropoutNote(first)}`;
 }

@@ -294,3 +294,16 @@ t.test('devices', async (t) => {
   const problem = native().cudaProblem();
   t.ok(problem === null || problem.length > 10);
 });
+
+t.test('the addon takes no CUDA library along: the driver is opened where there is one', async (t) => {
+  t.equal(typeof native().cudaProblem, 'function', 'the addon is loaded');
+  const { sharedObjects } = process.report.getReport() as { sharedObjects: string[] };
+  t.ok(
+    sharedObjects.some((path) => path.endsWith('.node')),
+    sharedObjects.join('\n'),
+  );
+  t.same(
+    sharedObjects.filter((path) => /cudart|cublas|cudnn|nccl/.test(path)),
+    [],
+  );
+});

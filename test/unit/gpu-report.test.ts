@@ -281,6 +281,15 @@ t.test('limits, and the report', async (t) => {
     operation('LayerNorm forward', { layernorm_forward_bf16: kernel(norm) }),
     operation('AdamW, matrices', { adamw: kernel(norm) }, { perMicroStep: 0, perStep: 1 }),
     operation('zero', {}),
+    operation(
+      'attention forward, dropout',
+      {
+        attention_forward_bf16_64_dropout: kernel({
+          loops: [{ instructions: 2600, mma: 400, shared_conflicts: 0, by_kind: { mma: 400, int: 2200 } }],
+        }),
+      },
+      { perMicroStep: 0 },
+    ),
   ]);
   const names = of.operations.flatMap(({ counters }) => Object.keys(counters.kernels));
   const assembled = new Map(['sm_80', 'sm_90'].map((sm) => [sm, new Map(names.map((name) => [name, fine]))]));
@@ -332,7 +341,7 @@ t.test('limits, and the report', async (t) => {
     decide((o) => {
       of0(o, 1).loops = [{ ...of0(o, 1).loops[0]!, instructions: 2500 }];
     }),
-    /attention main loop, PTX.* 6.25 \(missed\)/,
+    /attention main loop without dropout, PTX.* 6.25 \(missed\)/,
   );
   only(
     decide((o) => {
@@ -394,6 +403,7 @@ t.test('limits, and the report', async (t) => {
   t.match(text, /\| zero \| 0.0 \| 0.0 \| 0 \|/);
   for (const { name } of devices) t.ok(text.includes(`| ${name} |`), name);
   t.notMatch(text, /NaN|undefined|Infinity/);
+  t.match(text, /limit on attention is for loops without dropout.*:\nattention_forward_bf16_64_dropout 6\.50\.\n/);
   t.match(write(new Map()), /There was no cuobjdump/);
 });
 
