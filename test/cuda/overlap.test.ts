@@ -56,6 +56,39 @@ const announces = ({ during }: MicroStep) => uploads(during).some(({ bytes }) =>
 
 const uploads = (calls: Call[]) => calls.filter(({ name }) => name.startsWith('cuMemcpyHtoD'));
 
+/**
+ * Copies that nothing keeps in order with what writes and reads their buffers. The simulator carries each call out at once,
+ * so that it cannot show in the numbers: a real device would read too early, now and then.
+ */
+function unordered(calls: Call[]): string[] {
+  const wrong: string[] = [];
+  const sent = new Map<string | undefined, Call>(); // by the event of their arrival
+  const free = new Map<string | undefined, string | undefined>(); // by the same, the event after which a buffer is
+  calls.forEach((call, index) => {
+    const [before, after, later] = [calls[index - 1], calls[index + 1], calls[index + 2]];
+    const isTold = after?.name === 'cuEventRecord' && after.stream === call.stream;
+    const check = (holds: boolean, what: string) => {
+      if (!holds) wrong.push(`call ${index}, ${call.name} of ${call.bytes} bytes: ${what}`);
+    };
+    if (call.name.startsWith('cuMemcpyHtoD')) {
+      const isFree = [undefined, before?.event].includes(free.get(after?.event));
+      check(before?.name === 'cuEventSynchronize' && isFree, 'its pinned buffer may be in use');
+      check(isTold, 'nobody is told that it arrived');
+      sent.set(after?.event, call);
+      free.set(after?.event, after?.event);
+    } else if (call.name.startsWith('cuMemcpyDtoD')) {
+      const isWaitedFor = before?.name === 'cuStreamWaitEvent' && before.stream === call.stream;
+      check(isWaitedFor && sent.get(before.event)?.bytes === call.bytes, 'what it copies may not be there yet');
+      check(isTold, 'nobody is told that it is done');
+      free.set(before?.event, after?.event);
+    } else if (call.name.startsWith('cuMemcpyDtoH')) {
+      const isWaitedFor = later?.name === 'cuEventSynchronize' && later.event === after?.event;
+      check(isTold && isWaitedFor, 'what it brings is read at once');
+    }
+  });
+  return wrong;
+}
+
 if (useDevice() === undefined) {
   t.pass(noKernels);
 } else {
@@ -111,6 +144,7 @@ if (useDevice() === undefined) {
     t.same(await losses((index) => batches[index + 1]), expected);
     if (isReal) return;
     // The first step runs without a recording, and nothing follows the last one.
+    t.same(unordered(readTrace(TRACE)), []);
     const steps = microSteps(readTrace(TRACE)).slice(0, -1);
     t.equal(steps.length, batches.length - 2);
     checkOverlap(t, steps);
@@ -125,6 +159,7 @@ if (useDevice() === undefined) {
     };
     t.same(await losses((index) => batches[index + 1], look), expected);
     if (isReal) return;
+    t.same(unordered(readTrace(TRACE)), []);
     const steps = microSteps(readTrace(TRACE)).filter(announces);
     t.ok(steps.length >= 3);
     for (const { before } of steps) t.equal(uploads(before).filter(({ bytes }) => bytes === BATCH).length, 0);
@@ -136,6 +171,7 @@ if (useDevice() === undefined) {
     const unknown = { data: Int32Array.of(1, 2, VOCABULARY + 5), shape: [1, 3] };
     const wrong = [almost, null, 'a batch', { inputIds: unknown }, { inputIds: unknown, labels }, batches[2], {}];
     t.same(await losses((index) => wrong[index] as Batch), expected);
+    if (!isReal) t.same(unordered(readTrace(TRACE)), []);
   });
 
   const train = async (options: Partial<TrainerOptions> & { out: string }, stop = Number.POSITIVE_INFINITY) => {
@@ -174,6 +210,7 @@ if (useDevice() === undefined) {
       t.equal(whole.length, 7);
       if (isReal) return;
       // 14 micro-steps; the first of each of the two kinds runs without a recording.
+      t.same(unordered(readTrace(TRACE)), []);
       const steps = microSteps(readTrace(TRACE)).filter(announces);
       t.equal(steps.length, 12);
       checkOverlap(t, steps);
