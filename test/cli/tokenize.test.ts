@@ -60,6 +60,7 @@ t.test('records, compressed, with an end after each; standard output can be pipe
   const texts = ['One.', 'すべての人間は、', ''];
   const records = texts.map((body) => JSON.stringify({ body })).join('\n');
   writeFileSync(join(cwd, 'a.jsonl.gz'), gzipSync(records));
+  writeFileSync(join(cwd, 'bad.jsonl'), `{"body":\n${records}\n{"body":7}\n`);
   const flags = ['--text-field', 'body', '--eos', 'document'];
   const run = await kotodama(tokenize(['a.jsonl.gz'], 'a.bin', ...flags), { cwd });
   t.equal(run.code, 0, run.stderr);
@@ -67,6 +68,11 @@ t.test('records, compressed, with an end after each; standard output can be pipe
     idsIn(join(cwd, 'a.bin')),
     texts.flatMap((text) => [...tokenizer.encode(text), tokenizer.eosTokenId]),
   );
+  const refused = await kotodama(tokenize(['bad.jsonl'], 'b.bin', ...flags), { cwd });
+  t.match(refused, { code: 1, stderr: /^error ERR_DATA: bad\.jsonl, line 1, is not JSON/ });
+  const skipped = await kotodama(tokenize(['bad.jsonl'], 'b.bin', ...flags, '--skip-bad'), { cwd });
+  t.match(skipped, { code: 0, stderr: /^bad records left out: 2$/m });
+  t.same(idsIn(join(cwd, 'b.bin')), idsIn(join(cwd, 'a.bin')));
 });
 
 t.test('--eos: nothing, an end after each line or each document; training on texts does the same', async (t) => {

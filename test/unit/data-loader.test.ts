@@ -262,6 +262,24 @@ t.test('no more batches are made in advance than was asked for', async (t) => {
   }
 });
 
+t.test('no more text is read in advance than is stated: four chunks for each worker', async (t) => {
+  // Each text is a chunk of its own, and far more than a batch.
+  const text = 'All human beings are born free. '.repeat(5000);
+  for (const numWorkers of [0, 1, 2]) {
+    let pulled = 0;
+    function* texts() {
+      while (pulled++ < 100) yield text;
+    }
+    const dataset = BlockDataset.fromTexts(texts, { tokenizer, blockSize: 32 });
+    const loader = new DataLoader(dataset, { batchSize: 1, numWorkers, prefetchFactor: 1 });
+    const pass = loader[Symbol.asyncIterator]();
+    await pass.next();
+    await sleep(100);
+    t.ok(pulled <= Math.max(1, 4 * numWorkers), `${numWorkers} workers: ${pulled} texts`);
+    await pass.return();
+  }
+});
+
 t.test('collate: a function of your own; blocks of mixed lengths', async (t) => {
   const collate: DataLoaderOptions['collate'] = (blocks) => stackBlocks([...blocks].reverse());
   const [batch] = await collect(new DataLoader(countingSource(3), { batchSize: 3, collate }));

@@ -54,6 +54,22 @@ t.test('the smallest models', async (t) => {
   t.same(model(UNK, piece('b'), plain, charsmap(oneRule(''))).encode('aab'), [1], 'a rule may delete');
 });
 
+t.test('a word that is written like a byte piece is that piece', async (t) => {
+  const bytePieces = Array.from({ length: 256 }, (_, byte) =>
+    piece(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`, 6, 0),
+  );
+  const words = model(
+    UNK,
+    ...bytePieces,
+    piece('a'),
+    bytes(2, [...integer(3, 3), ...integer(35, 1)]),
+    bytes(3, integer(3, 0)),
+  );
+  t.same(words.encode('<0x41>'), [1 + 0x41], 'as spm_encode has it');
+  t.same(words.encode('a'), [257]);
+  t.same(words.encode('b'), [1 + 0x62]);
+});
+
 t.test('what SentencePiece refuses, and what no file may hold', async (t) => {
   const byteFallback = bytes(2, integer(35, 1));
   const cases: [string, RegExp, () => unknown][] = [

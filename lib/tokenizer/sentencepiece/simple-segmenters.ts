@@ -1,11 +1,17 @@
-import { isReserved, type ModelProto } from './model-proto.js';
+import { isReserved, type ModelProto, PieceType } from './model-proto.js';
 import { SPACE_SYMBOL } from './normalizer.js';
 import { PieceTrie } from './piece-trie.js';
 import { characterEnd, type PieceOutput, type Segmenter, symbolEnd } from './segmenter.js';
 
-function ordinaryPieces(model: ModelProto): PieceTrie {
+/**
+ * The pieces by their text. A byte piece counts, and first: both models ask `PieceToId`, which looks among reserved pieces
+ * before all others. (It finds control pieces, too, but then SentencePiece gives up the text, of which they are no part.)
+ */
+function piecesByText(model: ModelProto): PieceTrie {
   const entries = model.pieces.map((piece, id) => [piece, id] as const);
-  return new PieceTrie(entries.filter(([, id]) => !isReserved(model.types[id]!)));
+  const ordinary = entries.filter(([, id]) => !isReserved(model.types[id]!));
+  const bytes = entries.filter(([, id]) => model.types[id] === PieceType.byte);
+  return new PieceTrie([...ordinary, ...bytes]);
 }
 
 /** One piece per character or user-defined symbol (`character::Model` of SentencePiece). */
@@ -17,7 +23,7 @@ export class CharSegmenter implements Segmenter {
     private readonly symbols: PieceTrie | undefined,
     private readonly unkId: number,
   ) {
-    this.trie = ordinaryPieces(model);
+    this.trie = piecesByText(model);
   }
 
   segment(units: Uint16Array, count: number, output: PieceOutput): void {
@@ -39,7 +45,7 @@ export class WordSegmenter implements Segmenter {
     model: ModelProto,
     private readonly unkId: number,
   ) {
-    this.trie = ordinaryPieces(model);
+    this.trie = piecesByText(model);
   }
 
   segment(units: Uint16Array, count: number, output: PieceOutput): void {
