@@ -218,6 +218,25 @@ t.test('a worker that dies, and one that cannot load the tokenizer', async (t) =
   t.equal(alive.size, 0);
 });
 
+t.test('a worker that dies at work: the batches before it, then the error', async (t) => {
+  const long = temporaryFile(Array.from({ length: 40 }, () => TEXT.join('\n')).join('\n'));
+  const batches = async (numWorkers: number, seen: unknown[]) => {
+    const dataset = BlockDataset.fromFile(long, { tokenizer, blockSize: 32 });
+    for await (const { inputIds } of new DataLoader(dataset, { batchSize: 8, numWorkers }))
+      seen.push([...inputIds.data]);
+  };
+  const expected: unknown[] = [];
+  await batches(0, expected);
+  const kill = (worker: Worker) => worker.once('message', () => void worker.terminate());
+  process.on('worker', kill);
+  const seen: unknown[] = [];
+  await t.rejects(batches(2, seen), { code: 'ERR_TOKENIZER', message: /worker ended/ });
+  process.off('worker', kill);
+  t.ok(seen.length > 0 && seen.length < expected.length, `${seen.length} of ${expected.length} batches`);
+  t.same(seen, expected.slice(0, seen.length));
+  t.equal(alive.size, 0);
+});
+
 t.test('SentencePiece models in workers; those of unigrams without their files, too', async (t) => {
   const models = fileURLToPath(new URL('fixtures/sentencepiece/', import.meta.url));
   const texts = JSON.parse(readFileSync(join(models, 'texts.json'), 'utf8')) as string[];

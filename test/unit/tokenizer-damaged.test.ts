@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { KotodamaError } from '../../dist/errors.js';
@@ -98,6 +100,27 @@ for (const [name, whole] of Object.entries({ 'byte-level BPE': SMALL, unigram: U
     );
   });
 }
+
+t.test('a tokenizer.json with damaged bytes is refused or works somehow', async (t) => {
+  const whole = Buffer.from(JSON.stringify(SMALL));
+  const folder = t.testdir();
+  const places = fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 });
+  const end = fc.oneof({ weight: 3, arbitrary: fc.constant(whole.length) }, fc.nat(whole.length));
+  await fc.assert(
+    fc.asyncProperty(places, end, async (damages, length) => {
+      const bytes = Buffer.from(whole.subarray(0, length));
+      for (const [place, byte] of damages) if (place < length) bytes[place] = byte;
+      writeFileSync(join(folder, 'tokenizer.json'), bytes);
+      try {
+        const tokenizer = await Tokenizer.fromPretrained(folder);
+        return tokenizer.encode(TEXT).every((id) => Number.isInteger(id) && id >= 0 && id < tokenizer.vocabSize);
+      } catch (error) {
+        return error instanceof KotodamaError && error.code === 'ERR_TOKENIZER';
+      }
+    }),
+    { numRuns: 2000, seed },
+  );
+});
 
 t.test('tables that would take gigabytes, or be trusted wrongly', async (t) => {
   const change = (model: object, more: object = {}) => ({
