@@ -2,20 +2,27 @@
 
 // LayerNorm, fused with the residual addition before it, and its backward pass (Ba et al. 2016). C is a multiple of 4.
 // A warp holds a row in shared memory, so that every byte crosses the bus once; weight and bias are staged once a
-// block.
+// block. Rows that are too wide for that (kWide) are held in global memory.
 
 namespace kotodama::kernels {
 
-// Block: whole warps, a row each at a time. Shared memory: (2 + warps) rows of C floats.
-template <typename X>
-__device__ __forceinline__ void LayerNormForward(const LayerNormForwardParams& p) {
+// What a block holds: `rows` rows of C floats.
+template <bool kWide>
+__device__ __forceinline__ float4* BlockRows(float* wide, int rows, int vectors) {
   extern __shared__ float4 shared[];
+  if constexpr (kWide) return reinterpret_cast<float4*>(wide) + static_cast<int64_t>(blockIdx.x) * rows * vectors;
+  return shared;
+}
+
+// Block: whole warps, a row each at a time.
+template <typename X, bool kWide>
+__device__ __forceinline__ void LayerNormForward(const LayerNormForwardParams& p) {
   __shared__ float means[kMostLayerNormRows], rstds[kMostLayerNormRows];
   const int vectors = p.c / 4;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  float4* weight = shared;                        // (C)
-  float4* bias = weight + vectors;                // (C)
-  float4* row = bias + vectors + warp * vectors;  // (C)
+  float4* weight = BlockRows<kWide>(p.wide, 2 + warps, vectors);  // (C)
+  float4* bias = weight + vectors;                                // (C)
+  float4* row = bias + vectors + warp * vectors;                  // (C)
   for (int i = threadIdx.x; i < vectors; i += blockDim.x) {
     weight[i] = Load4(p.weight + 4 * i);
     bias[i] = Load4(p.bias + 4 * i);
@@ -69,18 +76,16 @@ __device__ __forceinline__ void LayerNormForward(const LayerNormForwardParams& p
 
 // With g = dout * weight and h = (x - mean) * rstd: dx = rstd * (g - mean(g) - h * mean(g * h)). Each block leaves the
 // sums over its rows of dout * h and dout in `partials`; SumRows adds them up in order.
-// Shared memory: (3 + 2 * warps) rows of C floats.
-template <typename X>
+template <typename X, bool kWide>
 __device__ __forceinline__ void LayerNormBackward(const LayerNormBackwardParams& p) {
-  extern __shared__ float4 shared[];
   __shared__ float means[kMostLayerNormRows], rstds[kMostLayerNormRows];
   const int vectors = p.c / 4;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  float4* weight = shared;                 // (C)
-  float4* dweight = weight + vectors;      // (C)
-  float4* dbias = dweight + vectors;       // (C)
-  float4* douts = dbias + vectors;         // (warps, C)
-  float4* hats = douts + warps * vectors;  // (warps, C)
+  float4* weight = BlockRows<kWide>(p.wide, 3 + 2 * warps, vectors);  // (C)
+  float4* dweight = weight + vectors;                                 // (C)
+  float4* dbias = dweight + vectors;                                  // (C)
+  float4* douts = dbias + vectors;                                    // (warps, C)
+  float4* hats = douts + warps * vectors;                             // (warps, C)
   for (int i = threadIdx.x; i < vectors; i += blockDim.x) {
     weight[i] = Load4(p.weight + 4 * i);
     dweight[i] = dbias[i] = make_float4(0, 0, 0, 0);
@@ -155,14 +160,26 @@ __device__ __forceinline__ void LayerNormBackward(const LayerNormBackwardParams&
 using namespace kotodama::kernels;
 
 extern "C" __global__ void layernorm_forward_f32(const LayerNormForwardParams p) {
-  LayerNormForward<float>(p);
+  LayerNormForward<float, false>(p);
 }
 extern "C" __global__ void layernorm_forward_bf16(const LayerNormForwardParams p) {
-  LayerNormForward<bf16>(p);
+  LayerNormForward<bf16, false>(p);
+}
+extern "C" __global__ void layernorm_forward_wide_f32(const LayerNormForwardParams p) {
+  LayerNormForward<float, true>(p);
+}
+extern "C" __global__ void layernorm_forward_wide_bf16(const LayerNormForwardParams p) {
+  LayerNormForward<bf16, true>(p);
 }
 extern "C" __global__ void layernorm_backward_f32(const LayerNormBackwardParams p) {
-  LayerNormBackward<float>(p);
+  LayerNormBackward<float, false>(p);
 }
 extern "C" __global__ void layernorm_backward_bf16(const LayerNormBackwardParams p) {
-  LayerNormBackward<bf16>(p);
+  LayerNormBackward<bf16, false>(p);
+}
+extern "C" __global__ void layernorm_backward_wide_f32(const LayerNormBackwardParams p) {
+  LayerNormBackward<float, true>(p);
+}
+extern "C" __global__ void layernorm_backward_wide_bf16(const LayerNormBackwardParams p) {
+  LayerNormBackward<bf16, true>(p);
 }

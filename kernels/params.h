@@ -55,6 +55,7 @@ struct LayerNormForwardParams {
   const float *weight, *bias;
   void* out;           // (N, C)
   float *mean, *rstd;  // (N), or null
+  float* wide;         // (blocks, 2 + warps, C) for the kernels of wide rows
   int32_t n, c, rows_per_block;
   float eps;
   DropoutParams dropout;
@@ -67,6 +68,7 @@ struct LayerNormBackwardParams {
   float* dx;        // (N, C)
   void* daddend;    // (N, C), or null
   float* partials;  // (blocks, 2, C): each block's sums for dweight and dbias
+  float* wide;      // (blocks, 3 + 2 * warps, C) for the kernels of wide rows
   int32_t n, c, rows_per_block;
   int32_t accumulate_dx;
   DropoutParams dropout;

@@ -64,6 +64,20 @@ unsigned Warps(size_t fixed, size_t per_warp, size_t limit) {
   return 1;
 }
 
+// What a block of LayerNorm holds, in rows of C floats: `fixed`, and `per_warp` for each of its warps.
+struct RowsOfBlock {
+  unsigned warps;
+  size_t shared_bytes;  // 0: in global memory, since not even one warp's fit
+  size_t rows;
+};
+RowsOfBlock PlanRows(size_t row_bytes, size_t fixed, size_t per_warp, size_t shared_bytes) {
+  constexpr size_t kOwnBytes = 2 * kernels::kMostLayerNormRows * sizeof(float);
+  if ((fixed + per_warp) * row_bytes + kOwnBytes > shared_bytes) return {2, 0, fixed + 2 * per_warp};
+  const unsigned warps = Warps(fixed * row_bytes, per_warp * row_bytes, shared_bytes / 2);
+  const size_t rows = fixed + per_warp * warps;
+  return {warps, rows * row_bytes, rows};
+}
+
 }  // namespace
 
 kernels::DropoutParams ToParams(const Dropout& dropout) {
@@ -77,12 +91,8 @@ kernels::DropoutParams ToParams(const Dropout& dropout) {
 }
 
 void CudaBackend::RequireWidth(int64_t c) const {
-  // LayerNorm's backward pass has the most rows in shared memory, five with one warp, beside a kilobyte of its own.
-  const int64_t most =
-      (static_cast<int64_t>(context_.max_shared_bytes()) - 1024) / (5 * int64_t{sizeof(float)}) / 4 * 4;
-  if (c % 4 == 0 && c <= most) return;
-  throw Error(ErrorCode::kOptions, "nEmbd: expected a multiple of 4 up to " + std::to_string(most) +
-                                       " on this CUDA device, received " + std::to_string(c) +
+  if (c % 4 == 0) return;
+  throw Error(ErrorCode::kOptions, "nEmbd: expected a multiple of 4 on a CUDA device, received " + std::to_string(c) +
                                        "\n  hint: choose another width, or device 'cpu'");
 }
 
@@ -149,10 +159,14 @@ void CudaBackend::Run(const LayerNormForward& op) {
     p.eps = op.eps;
     p.dropout = ToParams(op.dropout);
     p.rows_per_block = RowsPerBlock(p.n, context_.multiprocessors());
-    const size_t row = static_cast<size_t>(p.c) * sizeof(float);
-    const unsigned warps = Warps(2 * row, row, context_.max_shared_bytes() / 2);
-    context_.Launch(ForType(op.out.dtype, "layernorm_forward_f32", "layernorm_forward_bf16"),
-                    {Blocks(p.n, p.rows_per_block)}, {32 * warps}, (2 + warps) * row, p);
+    const unsigned blocks = Blocks(p.n, p.rows_per_block);
+    const size_t row_bytes = static_cast<size_t>(p.c) * sizeof(float);
+    const RowsOfBlock held = PlanRows(row_bytes, 2, 1, context_.max_shared_bytes());
+    const bool wide = held.shared_bytes == 0;
+    if (wide) p.wide = static_cast<float*>(context_.Workspace(blocks * held.rows * row_bytes));
+    const char* name = wide ? ForType(op.out.dtype, "layernorm_forward_wide_f32", "layernorm_forward_wide_bf16")
+                            : ForType(op.out.dtype, "layernorm_forward_f32", "layernorm_forward_bf16");
+    context_.Launch(name, {blocks}, {32 * held.warps}, held.shared_bytes, p);
   });
 }
 
@@ -170,13 +184,16 @@ void CudaBackend::Run(const LayerNormBackward& op) {
     p.rstd = op.rstd.as<float>();
     p.dx = op.dx.as<float>();
     p.daddend = op.daddend.data;
-    p.partials = static_cast<float*>(context_.Workspace(static_cast<size_t>(blocks) * 2 * p.c * sizeof(float)));
     p.accumulate_dx = op.accumulate_dx;
     p.dropout = ToParams(op.dropout);
-    const size_t row = static_cast<size_t>(p.c) * sizeof(float);
-    const unsigned warps = Warps(3 * row, 2 * row, context_.max_shared_bytes() / 2);
-    context_.Launch(ForType(op.dout.dtype, "layernorm_backward_f32", "layernorm_backward_bf16"), {blocks}, {32 * warps},
-                    (3 + 2 * warps) * row, p);
+    const size_t row_bytes = static_cast<size_t>(p.c) * sizeof(float);
+    const RowsOfBlock held = PlanRows(row_bytes, 3, 2, context_.max_shared_bytes());
+    const bool wide = held.shared_bytes == 0;
+    p.partials = static_cast<float*>(context_.Workspace(blocks * (2 + (wide ? held.rows : 0)) * row_bytes));
+    if (wide) p.wide = p.partials + int64_t{2} * blocks * p.c;
+    const char* name = wide ? ForType(op.dout.dtype, "layernorm_backward_wide_f32", "layernorm_backward_wide_bf16")
+                            : ForType(op.dout.dtype, "layernorm_backward_f32", "layernorm_backward_bf16");
+    context_.Launch(name, {blocks}, {32 * held.warps}, held.shared_bytes, p);
 
     kernels::SumRowsParams sum = {};
     sum.partials = p.partials;

@@ -336,6 +336,9 @@ std::vector<Case> SmallCases() {
     add("layernorm 1025x64" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 1025, 64, 0, true); });
     add("layernorm 63x8" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 63, 8, 0, true); });
     add("layernorm 5x2048" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 5, 2048, 0, true); });
+    // Too wide for shared memory: backward alone, and both.
+    add("layernorm 220x8400" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 220, 8400, 0, true); });
+    add("layernorm 120x16384 dropout" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 120, 16384, 0.2f, true); });
     add("cross-entropy 7x97 of 128" + suffix, [=](Bench& b) { CheckCrossEntropy(b, type, 7, 97, 128, true, 2); });
     add("cross-entropy 5x4999 of 5056, large" + suffix,
         [=](Bench& b) { CheckCrossEntropy(b, type, 5, 4999, 5056, true, 40); });
