@@ -12,10 +12,9 @@
 // - Gradients of LayerNorm are written out, and GELU's tanh is a sigmoid.
 // Its losses on the bench's batch are those of kotodama, step by step, but for the weights drawn at random.
 
-import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
-import { createInterface } from 'node:readline';
+import { serve } from '../suite/serve.mjs';
 
 const installed = createRequire(resolve(process.env.KOTODAMA_BENCH_TFJS ?? '.', 'package.json'));
 const tf = installed('@tensorflow/tfjs');
@@ -156,10 +155,8 @@ class GPT2 {
 const norm = (/** @type {Tensor} */ x, /** @type {Pair} */ of) => layerNorm(x, of.weight, of.bias);
 const linear = (/** @type {Tensor} */ x, /** @type {Pair} */ of) => product(x, of.weight, of.bias);
 
-/** @type {(() => number) | undefined} */
-let step;
-
-const answers = {
+await tf.setBackend('wasm');
+await serve({
   describe: async () => ({ tensorflow: tf.version.tfjs, backend: tf.getBackend(), node: process.version }),
 
   /** @param {any} request */
@@ -181,7 +178,7 @@ const answers = {
         Array.from({ length: block }, (_, of) => (of > t ? Number.NEGATIVE_INFINITY : 0)),
       ),
     );
-    const run = () =>
+    return () =>
       tf.tidy(() => {
         const { value, grads } = tf.variableGrads(() => model.loss(inputs, labels, mask, batch));
         const squares = Object.values(grads).map((gradient) => gradient.square().sum());
@@ -195,37 +192,5 @@ const answers = {
         optimizer.applyGradients(clipped);
         return value.dataSync()[0];
       });
-    for (let i = 0; i < 2; i++) run();
-    step = run;
-    return {};
   },
-
-  /** @param {any} request */
-  async steps({ count }) {
-    const seconds = [];
-    let loss = Number.NaN;
-    for (let i = 0; i < count; i++) {
-      const begin = performance.now();
-      loss = step?.() ?? loss;
-      seconds.push((performance.now() - begin) / 1000);
-    }
-    return { seconds, loss };
-  },
-
-  memory: async () => {
-    const line = /^VmHWM:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'));
-    return { peakBytes: Number(line?.[1]) * 1024 };
-  },
-};
-
-await tf.setBackend('wasm');
-for await (const line of createInterface({ input: process.stdin })) {
-  const request = JSON.parse(line);
-  let answer;
-  try {
-    answer = await answers[/** @type {keyof typeof answers} */ (request.do)](request);
-  } catch (error) {
-    answer = { error: String(error) };
-  }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
-}
+});

@@ -1,14 +1,11 @@
 // @ts-check
 // kotodama, as a contender of `npm run bench`: the requests of bench/peers/gpt2.py, answered through the public API.
 
-import { readFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
 import { GPT2 } from '../../dist/index.js';
+import { serve } from './serve.mjs';
 
 /** @type {GPT2 | undefined} */
 let model;
-/** @type {(() => Promise<number>) | undefined} */
-let step;
 
 /** @param {any} request */
 async function make({ model: config, precision, threads, seed = 0 }) {
@@ -17,7 +14,7 @@ async function make({ model: config, precision, threads, seed = 0 }) {
   return model;
 }
 
-const answers = {
+await serve({
   describe: async () => ({ node: process.version }),
 
   /** @param {any} request */
@@ -31,25 +28,11 @@ const answers = {
     const shape = [batch, block];
     const inputIds = { data: Int32Array.from(tokens(0).flatMap((row) => [...row])), shape };
     const labels = { data: Int32Array.from(tokens(1).flatMap((row) => [...row])), shape };
-    step = async () => {
+    return async () => {
       const { loss } = await made.forwardBackward({ inputIds, labels });
       await made.step({ learningRate: 1e-4, betas: [0.9, 0.95], weightDecay: 0.1, maxGradNorm: 1 });
       return loss;
     };
-    for (let i = 0; i < 2; i++) await step();
-    return {};
-  },
-
-  /** @param {any} request */
-  async steps({ count }) {
-    const seconds = [];
-    let loss = Number.NaN;
-    for (let i = 0; i < count; i++) {
-      const begin = performance.now();
-      loss = (await step?.()) ?? loss;
-      seconds.push((performance.now() - begin) / 1000);
-    }
-    return { seconds, loss };
   },
 
   /** @param {any} request */
@@ -65,21 +48,5 @@ const answers = {
     }
     return { seconds: seconds.slice(1) }; // the first reads the prompt
   },
-
-  memory: async () => {
-    const line = /^VmHWM:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'));
-    return { peakBytes: Number(line?.[1]) * 1024 };
-  },
-};
-
-for await (const line of createInterface({ input: process.stdin })) {
-  const request = JSON.parse(line);
-  let answer;
-  try {
-    answer = await answers[/** @type {keyof typeof answers} */ (request.do)](request);
-  } catch (error) {
-    answer = { error: String(error) };
-  }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
-}
+});
 await model?.dispose();
