@@ -43,6 +43,21 @@ struct TileOutput {
   bool stream;
 };
 
+// A finished tile of 32 columns on its way to memory: it is written row by row while the next one is multiplied, so
+// that the processor works on both and the memory takes the rows as they come.
+struct PendingTile {
+  const float* sums;
+  int rows, columns;  // of them that are inside the matrix
+  TileOutput to;
+};
+
+// What a tile's rows are written over and read with, asked for while the tile is multiplied.
+struct TileInput {
+  const char* rows;    // or null
+  int64_t row_stride;  // bytes
+  int count, row_bytes;
+};
+
 // Memory that will be needed soon. A tile asks for some lines of it at every few steps of its own work, so that they
 // are in the cache when their turn comes; all at once they would only wait for each other.
 struct Prefetch {
@@ -82,12 +97,16 @@ struct TileRegisterKernels {
   // Around all other calls of one thread.
   void (*start)();
   void (*stop)();
-  // to(32, 32) = from + a b over `units` of K; `from` may be null for zeros. Strides in floats.
-  void (*multiply)(const void* a, const void* b, int64_t units, const float* from, int64_t from_stride, float* to,
-                   int64_t to_stride);
-  // Packs up to 32 rows of a or columns of b. along_k: stored (count, K), else (K, count).
-  void (*pack_a)(const void* source, int64_t ld, bool along_k, int64_t k, int64_t count, void* out);
-  void (*pack_b)(const void* source, int64_t ld, bool along_k, int64_t k, int64_t count, void* out);
+  // to(tiles x 16, 32) = from + a b over `units` of K: one to three tiles of 16 rows of a, each at its place in its
+  // panel; `from` may be null for zeros. Strides in floats. Meanwhile `pending` is written and `soon` is asked for;
+  // both may be null.
+  void (*multiply)(const char* const* a, int tiles, const char* b, int64_t units, const float* from,
+                   int64_t from_stride, float* to, int64_t to_stride, const PendingTile* pending,
+                   const TileInput* soon);
+  // Packs rows of a or columns of b into panels of 32, `stride` bytes apart. along_k: stored (count, K), else (K,
+  // count).
+  void (*pack_a)(const void* source, int64_t ld, bool along_k, int64_t k, int64_t count, void* out, int64_t stride);
+  void (*pack_b)(const void* source, int64_t ld, bool along_k, int64_t k, int64_t count, void* out, int64_t stride);
   // sums[j] = the sum over K of column j of a packed panel of b.
   void (*column_sums)(const void* panel, int64_t units, float* sums);
 };

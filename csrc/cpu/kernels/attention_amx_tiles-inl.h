@@ -13,7 +13,6 @@
 namespace kotodama::cpu {
 namespace {
 
-constexpr int64_t kUnitBytes = 2048;
 constexpr int64_t kBlock = kPanel * kPanel;  // floats of a product of two panels
 
 // A head's positions and elements in panels of 32, one unit wide each.

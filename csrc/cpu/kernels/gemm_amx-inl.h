@@ -6,7 +6,7 @@
 // What lies beyond the matrix is zero.
 #pragma once
 
-#include "cpu/kernels/gemm_pack-inl.h"
+#include "cpu/kernels/gemm_finish-inl.h"
 
 #ifdef __AMX_BF16__
 
@@ -16,6 +16,7 @@ namespace {
 constexpr int kPanel = 32;         // rows of a, columns of b
 constexpr int kUnit = 32;          // elements of K
 constexpr int kTileRegister = 16;  // rows
+constexpr int64_t kUnitBytes = 2048;
 
 // As LDTILECFG reads it (Intel 64 manual, volume 1, 18.3): eight tiles of 16 rows by 64 bytes.
 struct alignas(64) TileConfiguration {
@@ -53,7 +54,7 @@ void MultiplyPanels(const void* a, const void* b, int64_t units, const float* fr
   }
   const char* rows = static_cast<const char*>(a);
   const char* columns = static_cast<const char*>(b);
-  for (int64_t unit = 0; unit < units; ++unit, rows += 2048, columns += 2048) {
+  for (int64_t unit = 0; unit < units; ++unit, rows += kUnitBytes, columns += kUnitBytes) {
     _tile_loadd(6, columns, 128);
     _tile_loadd(4, rows, 64);
     _tile_dpbf16ps(0, 4, 6);
@@ -67,6 +68,117 @@ void MultiplyPanels(const void* a, const void* b, int64_t units, const float* fr
   _tile_stored(1, to + kTileRegister, to_bytes);
   _tile_stored(2, to + kTileRegister * to_stride, to_bytes);
   _tile_stored(3, to + kTileRegister * to_stride + kTileRegister, to_bytes);
+}
+
+// What is done beside a product, some rows in each unit of K.
+class Beside {
+ public:
+  Beside(const PendingTile* pending, const TileInput* soon, int64_t units) : pending_(pending), soon_(soon) {
+    if (pending_ != nullptr) {
+      finish_ = FinishOf(pending_->to);
+      rows_ = pending_->rows;
+      rows_of_unit_ = static_cast<int>((rows_ + units - 1) / units);
+    }
+    if (soon_ != nullptr) {
+      soon_rows_ = soon_->count;
+      soon_of_unit_ = static_cast<int>((soon_rows_ + units - 1) / units);
+    }
+  }
+
+  void Work() {
+    if (row_ < rows_) {
+      const int end = row_ + rows_of_unit_ < rows_ ? row_ + rows_of_unit_ : rows_;
+      finish_(pending_->sums, kPanel, row_, end, pending_->columns, pending_->to);
+      row_ = end;
+    }
+    for (int i = 0; i < soon_of_unit_ && soon_row_ < soon_rows_; ++i, ++soon_row_) {
+      const char* row = soon_->rows + soon_row_ * soon_->row_stride;
+      for (int byte = 0; byte < soon_->row_bytes; byte += 64) __builtin_prefetch(row + byte, 1);
+      __builtin_prefetch(row + soon_->row_bytes - 1, 1);
+    }
+  }
+
+ private:
+  const PendingTile* pending_;
+  const TileInput* soon_;
+  FinishFunction finish_ = nullptr;
+  int row_ = 0, rows_ = 0, rows_of_unit_ = 0;
+  int soon_row_ = 0, soon_rows_ = 0, soon_of_unit_ = 0;
+};
+
+// to(kTiles x 16, 32) = from + a b over `units` of K, for kTiles panels of 16 rows. Three of them read less from beyond
+// the first-level cache than two: 5 KiB for six products, where two by two tiles take 4 KiB for four.
+template <int kTiles>
+inline void MultiplyTileRows(const char* const* a, const char* b, int64_t units, const float* from, int64_t from_stride,
+                             float* to, int64_t to_stride, Beside beside) {
+  const int64_t from_bytes = from_stride * 4, to_bytes = to_stride * 4;
+  const char* rows0 = a[0];
+  const char* rows1 = kTiles > 1 ? a[1] : nullptr;
+  const char* rows2 = kTiles > 2 ? a[2] : nullptr;
+  asm volatile("" ::: "memory");  // as in MultiplyPanels
+  if (from == nullptr) {
+    _tile_zero(0);
+    _tile_zero(1);
+    if (kTiles > 1) _tile_zero(2);
+    if (kTiles > 1) _tile_zero(3);
+    if (kTiles > 2) _tile_zero(4);
+    if (kTiles > 2) _tile_zero(5);
+  } else {
+    const float* from1 = from + kTileRegister * from_stride;
+    const float* from2 = from1 + kTileRegister * from_stride;
+    _tile_loadd(0, from, from_bytes);
+    _tile_loadd(1, from + kTileRegister, from_bytes);
+    if (kTiles > 1) _tile_loadd(2, from1, from_bytes);
+    if (kTiles > 1) _tile_loadd(3, from1 + kTileRegister, from_bytes);
+    if (kTiles > 2) _tile_loadd(4, from2, from_bytes);
+    if (kTiles > 2) _tile_loadd(5, from2 + kTileRegister, from_bytes);
+  }
+  for (int64_t at = 0; at < units * kUnitBytes; at += kUnitBytes) {
+    // There is no register for each tile of a: the first two are loaded again, from the first-level cache.
+    _tile_loadd(6, b + at, 128);
+    _tile_loadd(7, rows0 + at, 64);
+    _tile_dpbf16ps(0, 7, 6);
+    if (kTiles > 1) {
+      _tile_loadd(7, rows1 + at, 64);
+      _tile_dpbf16ps(2, 7, 6);
+    }
+    if (kTiles > 2) {
+      _tile_loadd(7, rows2 + at, 64);
+      _tile_dpbf16ps(4, 7, 6);
+    }
+    beside.Work();
+    _tile_loadd(6, b + at + 64, 128);
+    if (kTiles > 2) {
+      _tile_dpbf16ps(5, 7, 6);
+      _tile_loadd(7, rows1 + at, 64);
+    }
+    if (kTiles > 1) {
+      _tile_dpbf16ps(3, 7, 6);
+      _tile_loadd(7, rows0 + at, 64);
+    }
+    _tile_dpbf16ps(1, 7, 6);
+  }
+  float* to1 = to + kTileRegister * to_stride;
+  float* to2 = to1 + kTileRegister * to_stride;
+  _tile_stored(0, to, to_bytes);
+  _tile_stored(1, to + kTileRegister, to_bytes);
+  if (kTiles > 1) _tile_stored(2, to1, to_bytes);
+  if (kTiles > 1) _tile_stored(3, to1 + kTileRegister, to_bytes);
+  if (kTiles > 2) _tile_stored(4, to2, to_bytes);
+  if (kTiles > 2) _tile_stored(5, to2 + kTileRegister, to_bytes);
+}
+
+void MultiplyRows(const char* const* a, int tiles, const char* b, int64_t units, const float* from, int64_t from_stride,
+                  float* to, int64_t to_stride, const PendingTile* pending, const TileInput* soon) {
+  const Beside beside(pending, soon, units);
+  switch (tiles) {
+    case 1:
+      return MultiplyTileRows<1>(a, b, units, from, from_stride, to, to_stride, beside);
+    case 2:
+      return MultiplyTileRows<2>(a, b, units, from, from_stride, to, to_stride, beside);
+    default:
+      return MultiplyTileRows<3>(a, b, units, from, from_stride, to, to_stride, beside);
+  }
 }
 
 // A block of 32 x 32 elements: the source itself, or a copy with zeros where the matrix ends.
@@ -137,18 +249,45 @@ inline void UnitOfTransposedB(Block block, char* out) {
   }
 }
 
-// One panel. `along_k`: the elements of a row or column lie side by side along K, `source` is (count, K); else (K,
-// count).
+// The unit at step `at` of K of a panel of `count` rows or columns. `along_k`: the elements of one lie side by side
+// along K, `source` is (count, K); else (K, count).
+template <void (*kAlong)(Block, char*), void (*kAcross)(Block, char*)>
+inline void PackUnit(const BF16* source, int64_t ld, bool along_k, int64_t k, int64_t at, int64_t count,
+                     BF16 (&copy)[32 * 32], char* out) {
+  if (along_k) {
+    kAlong(BlockAt(source + at, ld, count, k - at, copy), out);
+  } else {
+    kAcross(BlockAt(source + at * ld, ld, k - at, count, copy), out);
+  }
+}
+
+// One panel.
 template <void (*kAlong)(Block, char*), void (*kAcross)(Block, char*)>
 void PackPanel(const void* source, int64_t ld, bool along_k, int64_t k, int64_t count, void* out) {
+  BF16 copy[32 * 32];
+  for (int64_t at = 0; at < k; at += kUnit) {
+    PackUnit<kAlong, kAcross>(static_cast<const BF16*>(source), ld, along_k, k, at, count, copy,
+                              static_cast<char*>(out) + at / kUnit * kUnitBytes);
+  }
+}
+
+// All panels of `count` rows or columns, `stride` bytes apart. Where rows of the source cross them, all panels take
+// their parts of 32 rows before the next: those lie side by side, which the processor's own prefetching follows.
+template <void (*kAlong)(Block, char*), void (*kAcross)(Block, char*)>
+void PackPanels(const void* source, int64_t ld, bool along_k, int64_t k, int64_t count, void* out, int64_t stride) {
   const BF16* data = static_cast<const BF16*>(source);
   char* target = static_cast<char*>(out);
+  if (along_k) {
+    for (int64_t i = 0; i < count; i += kPanel, target += stride) {
+      PackPanel<kAlong, kAcross>(data + i * ld, ld, along_k, k, count - i, target);
+    }
+    return;
+  }
   BF16 copy[32 * 32];
-  for (int64_t at = 0; at < k; at += kUnit, target += 2048) {
-    if (along_k) {
-      kAlong(BlockAt(data + at, ld, count, k - at, copy), target);
-    } else {
-      kAcross(BlockAt(data + at * ld, ld, k - at, count, copy), target);
+  for (int64_t at = 0; at < k; at += kUnit, target += kUnitBytes) {
+    char* panel = target;
+    for (int64_t i = 0; i < count; i += kPanel, panel += stride) {
+      PackUnit<kAlong, kAcross>(data + i, ld, along_k, k, at, count - i, copy, panel);
     }
   }
 }
@@ -170,12 +309,12 @@ void PanelColumnSums(const void* panel, int64_t units, float* sums) {
 constexpr TileRegisterKernels MakeTileRegisterKernels() {
   return {kPanel,
           kUnit,
-          2048,
+          kUnitBytes,
           StartTiles,
           StopTiles,
-          MultiplyPanels,
-          PackPanel<UnitOfA, UnitOfTransposedA>,
-          PackPanel<UnitOfTransposedB, UnitOfB>,
+          MultiplyRows,
+          PackPanels<UnitOfA, UnitOfTransposedA>,
+          PackPanels<UnitOfTransposedB, UnitOfB>,
           PanelColumnSums};
 }
 

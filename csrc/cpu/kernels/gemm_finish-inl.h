@@ -42,9 +42,10 @@ inline void StoreTo(E* p, F32 value, int n) {
 // Mirrors kotodama::Epilogue, whose header must not be compiled here; gemm.cc asserts that the numbers agree.
 constexpr int kPlainTile = 0, kGeluTile = 1, kGeluBackwardTile = 2;
 
+// Rows first ... end of a tile.
 template <int kEpilogue, bool kStream, typename C, typename Aux>
-void FinishRows(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
-  for (int r = 0; r < rows; ++r) {
+void FinishRows(const float* tile, int tile_stride, int first, int end, int columns, const TileOutput& to) {
+  for (int r = first; r < end; ++r) {
     const float* from = tile + r * tile_stride;
     const float* partial = to.add_partial ? to.partial + r * to.partial_stride : nullptr;
     C* c = static_cast<C*>(to.c.data) + r * to.c_stride;
@@ -64,44 +65,37 @@ void FinishRows(const float* tile, int tile_stride, int rows, int columns, const
   }
 }
 
+using FinishFunction = void (*)(const float* tile, int tile_stride, int first, int end, int columns,
+                                const TileOutput& to);
+
 template <int kEpilogue, typename C, typename Aux>
-void FinishLast(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
+FinishFunction FinishOfTypes([[maybe_unused]] const TileOutput& to) {
 #ifdef KOTODAMA_STREAMS
-  if (to.stream) {
-    FinishRows<kEpilogue, true, C, Aux>(tile, tile_stride, rows, columns, to);
-    return;
-  }
+  if (to.stream) return FinishRows<kEpilogue, true, C, Aux>;
 #endif
-  FinishRows<kEpilogue, false, C, Aux>(tile, tile_stride, rows, columns, to);
+  return FinishRows<kEpilogue, false, C, Aux>;
 }
 
 template <int kEpilogue, typename C>
-void FinishLastWithAux(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
-  if (to.aux.bf16) {
-    FinishLast<kEpilogue, C, BF16>(tile, tile_stride, rows, columns, to);
-  } else {
-    FinishLast<kEpilogue, C, float>(tile, tile_stride, rows, columns, to);
-  }
+FinishFunction FinishWithAux(const TileOutput& to) {
+  return to.aux.bf16 ? FinishOfTypes<kEpilogue, C, BF16>(to) : FinishOfTypes<kEpilogue, C, float>(to);
 }
 
 template <typename C>
-void FinishLastWithC(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
-  if (to.epilogue == kGeluTile) {
-    FinishLastWithAux<kGeluTile, C>(tile, tile_stride, rows, columns, to);
-  } else if (to.epilogue == kGeluBackwardTile) {
-    FinishLastWithAux<kGeluBackwardTile, C>(tile, tile_stride, rows, columns, to);
-  } else {
-    FinishLast<kPlainTile, C, float>(tile, tile_stride, rows, columns, to);
-  }
+FinishFunction FinishWithC(const TileOutput& to) {
+  if (to.epilogue == kGeluTile) return FinishWithAux<kGeluTile, C>(to);
+  if (to.epilogue == kGeluBackwardTile) return FinishWithAux<kGeluBackwardTile, C>(to);
+  return FinishOfTypes<kPlainTile, C, float>(to);
+}
+
+// For the last block of K.
+inline FinishFunction FinishOf(const TileOutput& to) {
+  return to.c.bf16 ? FinishWithC<BF16>(to) : FinishWithC<float>(to);
 }
 
 inline void FinishTile(const float* tile, int tile_stride, int rows, int columns, const TileOutput& to) {
   if (to.last) {
-    if (to.c.bf16) {
-      FinishLastWithC<BF16>(tile, tile_stride, rows, columns, to);
-    } else {
-      FinishLastWithC<float>(tile, tile_stride, rows, columns, to);
-    }
+    FinishOf(to)(tile, tile_stride, 0, rows, columns, to);
     return;
   }
   for (int r = 0; r < rows; ++r) {
