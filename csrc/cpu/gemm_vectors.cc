@@ -4,6 +4,7 @@
 // their elements lie side by side along K; else the item packs them once for all its strips. Only the blocks of K
 // decide in which order an element is summed, so neither the number of threads nor the cut of C changes a bit.
 #include <algorithm>
+#include <vector>
 
 #include "cpu/gemm.h"
 
@@ -19,6 +20,7 @@ static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogu
 constexpr int64_t kSteps = 768, kLongSteps = 1536;
 constexpr int64_t kStripUnits = 768 * 192;  // of a packed strip of b: 576 KiB
 constexpr int64_t kMaxStripColumns = 192;
+constexpr int64_t kVectorColumns = 16;   // a whole number of vectors
 constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed
 constexpr int64_t kPanelGap = 16;        // between packed panels, so that they do not fall on the same cache sets
 
@@ -44,11 +46,24 @@ bool FitsPairs(const Engine& engine, const kotodama::Gemm& op) {
 // Enough items for the threads, yet large ones: a strip of b is packed once per block of rows, a row of a (if at all)
 // once per group of columns.
 void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, Plan* plan) {
+  const int64_t least_rows = 16 * kernels.tile_rows;
+  const int64_t b_columns = RoundUpTo(op.n, kernels.tile_columns);
+  if (plan->read_a_in_place && b_columns * plan->block_k <= kStripUnits * kernels.elements &&
+      op.m >= threads * least_rows / 2) {
+    // All of b is one strip, which every thread packs once. Its rows are those that it has in its cache: other
+    // operations cut them the same way.
+    plan->strip = plan->columns = b_columns;
+    plan->groups = 1;
+    const int64_t row_blocks = threads == 1 ? 1 : 4 * threads;
+    plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
+    plan->row_blocks = CeilDivide(op.m, plan->rows);
+    return;
+  }
   while (plan->strip > kernels.tile_columns &&
-         CeilDivide(op.n, plan->strip) * CeilDivide(op.m, kMaxPackedRows) < threads) {
+         CeilDivide(op.n, plan->strip) * CeilDivide(op.m, least_rows) < threads) {
     plan->strip = RoundUpTo(plan->strip / 2, kernels.tile_columns);
   }
-  const int64_t strips = CeilDivide(op.n, plan->strip), least_rows = 16 * kernels.tile_rows;
+  const int64_t strips = CeilDivide(op.n, plan->strip);
   int64_t row_blocks = 1, groups = strips;
   if (plan->read_a_in_place) {
     const int64_t wanted = threads == 1 ? 1 : 4 * threads;
@@ -68,7 +83,7 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
       const int64_t rows = op.m / row_blocks, columns = op.n / groups;
       // A thread that waits costs more than a strip of b that is packed twice.
       const int64_t least = row_blocks * groups < threads ? least_rows / 2 : least_rows;
-      const bool can_cut_rows = rows >= 2 * least, can_cut_columns = columns >= 2 * plan->strip;
+      const bool can_cut_rows = rows >= 2 * least, can_cut_columns = columns >= 2 * kernels.tile_columns;
       if (!can_cut_rows && !can_cut_columns) break;
       if (can_cut_columns && (columns >= rows || !can_cut_rows)) {
         groups *= 2;
@@ -79,7 +94,8 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
   }
   plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
   plan->row_blocks = CeilDivide(op.m, plan->rows);
-  plan->columns = CeilDivide(strips, groups) * plan->strip;
+  plan->columns = plan->read_a_in_place ? CeilDivide(strips, groups) * plan->strip
+                                        : RoundUpTo(CeilDivide(op.n, groups), kVectorColumns);
   plan->groups = CeilDivide(op.n, plan->columns);
 }
 
@@ -109,9 +125,13 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   return plan;
 }
 
+// Of the bias's gradient, whole panels.
+int64_t FloatsOfSums(const kotodama::Gemm& op, const Plan& plan) {
+  return op.bias_gradient ? RoundUpTo(plan.columns, plan.kernels->tile_columns) : 0;
+}
+
 int64_t FloatsOfWorker(const kotodama::Gemm& op, const Plan& plan) {
-  const int64_t sums = op.bias_gradient ? plan.columns : 0;
-  return RoundUpTo(plan.packed_b + plan.packed_a + plan.partial + sums, 1024) + 64;
+  return RoundUpTo(plan.packed_b + plan.packed_a + plan.partial + FloatsOfSums(op, plan), 1024) + 64;
 }
 
 // `rows` rows of `bytes` bytes each, asked for within `turns` turns of the tiles.
@@ -132,6 +152,12 @@ Prefetch SoonPart(const Tensor& matrix, int64_t ld, int64_t row, int64_t column,
   const int64_t size = static_cast<int64_t>(SizeOf(matrix.dtype));
   return Soon(RowAt(matrix, row * ld + column).data, ld * size, rows, columns * size, turns);
 }
+
+// What a worker packed last.
+struct Packed {
+  int64_t m0 = -1, k0_of_a = -1;
+  int64_t n = -1, k0_of_b = -1;
+};
 
 // What one item works on; the packed parts are for one block of K.
 struct Item {
@@ -219,7 +245,7 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
   }
 }
 
-void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scratch, float* bias_sums) {
+void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scratch, float* bias_sums, Packed* packed) {
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
   Item item = {};
@@ -231,7 +257,7 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
   item.packed_a = item.packed_b + plan.packed_b;
   item.partial = item.packed_a + plan.packed_a;
   const bool sums_bias = op.bias_gradient && item.m0 == 0;
-  if (sums_bias) std::fill(bias_sums, bias_sums + RoundUpTo(item.columns, plan.strip), 0.0f);
+  if (sums_bias) std::fill(bias_sums, bias_sums + FloatsOfSums(op, plan), 0.0f);
 
   for (int64_t block = 0; block < plan.blocks_k; ++block) {
     item.k0 = block * plan.block_k;
@@ -239,7 +265,9 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
     item.steps = CeilDivide(item.k, kernels.elements);
     item.first_block = block == 0;
     item.last_block = block + 1 == plan.blocks_k;
-    if (!plan.read_a_in_place) {
+    if (!plan.read_a_in_place && (packed->m0 != item.m0 || packed->k0_of_a != item.k0)) {
+      packed->m0 = item.m0;
+      packed->k0_of_a = item.k0;
       kernels.pack_a(RowAt(op.a, op.transpose_a ? item.k0 * plan.ld.a + item.m0 : item.m0 * plan.ld.a + item.k0),
                      plan.ld.a, op.transpose_a, item.k, item.rows, item.packed_a,
                      item.steps * kernels.tile_rows + kPanelGap);
@@ -247,8 +275,12 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
     for (int64_t j = 0; j < item.columns; j += plan.strip) {
       const int64_t n = item.n0 + j, columns = std::min(plan.strip, item.columns - j);
       const int64_t b_panel = item.steps * kernels.tile_columns + kPanelGap;
-      kernels.pack_b(RowAt(op.b, op.transpose_b ? n * plan.ld.b + item.k0 : item.k0 * plan.ld.b + n), plan.ld.b,
-                     op.transpose_b, item.k, columns, item.packed_b, b_panel);
+      if (packed->n != n || packed->k0_of_b != item.k0) {
+        packed->n = n;
+        packed->k0_of_b = item.k0;
+        kernels.pack_b(RowAt(op.b, op.transpose_b ? n * plan.ld.b + item.k0 : item.k0 * plan.ld.b + n), plan.ld.b,
+                       op.transpose_b, item.k, columns, item.packed_b, b_panel);
+      }
       for (int64_t i = 0, panel = 0; sums_bias && i < columns; i += kernels.tile_columns, ++panel) {
         kernels.panel_sums(item.packed_b + panel * b_panel, item.steps, bias_sums + j + i);
       }
@@ -273,12 +305,13 @@ WorkingMemory WorkingMemoryWithVectors(const Engine& engine, const kotodama::Gem
 
 void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
   const Plan plan = MakePlan(engine, op);
-  const int64_t sums = op.bias_gradient ? plan.columns : 0;
+  const int64_t sums = FloatsOfSums(op, plan);
   const int64_t per_worker = FloatsOfWorker(op, plan);
   float* scratch = engine.scratch.Floats(per_worker * engine.pool.threads());
+  std::vector<Packed> packed(engine.pool.threads());
   engine.pool.Run(plan.row_blocks * plan.groups, [&](int64_t item, int worker) {
     float* own = scratch + worker * per_worker;
-    RunItem(engine, plan, item, own, own + per_worker - sums);
+    RunItem(engine, plan, item, own, own + per_worker - sums, &packed[worker]);
   });
 }
 
