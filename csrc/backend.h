@@ -208,8 +208,8 @@ class Backend {
   virtual double PeakFlops(DType) { return 0; }
   // Throws Error(kOptions) where the operations do not take rows of C elements.
   virtual void RequireWidth(int64_t c) const { static_cast<void>(c); }
-  // Whether memory that is free is best spent on activations that backward would else compute again.
-  virtual bool KeepsActivations() const { return false; }
+  // Activations of up to so many bytes are best kept where memory is free, those too that backward could compute again.
+  virtual size_t KeptActivationBytes() const { return 0; }
   // How large a chunk of logits the head, the loss and their backward pass are best given at a time.
   virtual size_t LogitBytes() const { return size_t{32} << 20; }
 

@@ -39,7 +39,7 @@ class TimedBackend final : public Backend {
 
   DeviceInfo Info() const override { return device_.Info(); }
   bool SupportsBF16() const override { return device_.SupportsBF16(); }
-  bool KeepsActivations() const override { return device_.KeepsActivations(); }
+  size_t KeptActivationBytes() const override { return device_.KeptActivationBytes(); }
   size_t LogitBytes() const override { return device_.LogitBytes(); }
   WorkingMemory WorkingMemoryOf(const Gemm& op) const override { return device_.WorkingMemoryOf(op); }
   void* Allocate(size_t bytes) override { return device_.Allocate(bytes); }

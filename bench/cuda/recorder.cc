@@ -11,7 +11,7 @@ std::vector<Operation> Recorder::Take() {
 }
 
 Recorder::Recorder(const Backend& like)
-    : info_(like.Info()), keeps_activations_(like.KeepsActivations()), logit_bytes_(like.LogitBytes()) {}
+    : info_(like.Info()), kept_activation_bytes_(like.KeptActivationBytes()), logit_bytes_(like.LogitBytes()) {}
 
 void* Recorder::Allocate(size_t bytes) {
   if (bytes > info_.free_bytes) {

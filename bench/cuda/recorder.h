@@ -18,7 +18,7 @@ class Recorder final : public Backend {
 
   DeviceInfo Info() const override { return info_; }
   bool SupportsBF16() const override { return true; }
-  bool KeepsActivations() const override { return keeps_activations_; }
+  size_t KeptActivationBytes() const override { return kept_activation_bytes_; }
   size_t LogitBytes() const override { return logit_bytes_; }
   void* Allocate(size_t bytes) override;
   void Free(void* data) noexcept override;
@@ -48,7 +48,7 @@ class Recorder final : public Backend {
   void Add(const Operation& operation) { operations_.push_back(operation); }
 
   DeviceInfo info_;
-  bool keeps_activations_;
+  size_t kept_activation_bytes_;
   size_t logit_bytes_;
   std::vector<Operation> operations_;
   std::unordered_map<void*, size_t> allocations_;

@@ -38,6 +38,8 @@ class CpuBackend : public Backend {
     return info;
   }
 
+  // More would come from memory more slowly than it is computed again.
+  size_t KeptActivationBytes() const override { return size_t{64} << 20; }
   bool SupportsBF16() const override { return true; }
   double PeakFlops(DType type) override { return cpu::PeakFlops(pool_, isa_, type, 5); }
 

@@ -22,7 +22,12 @@ constexpr int64_t kStripUnits = 768 * 192;  // of a packed strip of b: 576 KiB
 constexpr int64_t kMaxStripColumns = 192;
 constexpr int64_t kVectorColumns = 16;   // a whole number of vectors
 constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed
-constexpr int64_t kPanelGap = 16;        // between packed panels, so that they do not fall on the same cache sets
+// A gradient of weights whose sums over part of the rows stay in the cache: the parts of K are items, so that a thread
+// takes the rows that it wrote, and their sums are added at the end.
+constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
+constexpr int64_t kElementsOfParts = 768 * 192;  // of C
+constexpr int64_t kElementsOfAdding = 8192;      // of one item of adding the parts
+constexpr int64_t kPanelGap = 16;  // between packed panels, so that they do not fall on the same cache sets
 
 struct Plan {
   const kotodama::Gemm* op;
@@ -31,12 +36,15 @@ struct Plan {
   bool read_a_in_place;
   int64_t block_k;  // elements of K in a block
   int64_t blocks_k;
+  int64_t parts;    // blocks of K that are items of their own; else 1
   int64_t strip;    // columns of a strip
   int64_t rows;     // rows of an item
   int64_t columns;  // columns of an item, whole strips
   int64_t row_blocks, groups;
   // Per worker, in floats.
   int64_t packed_b, packed_a, partial;
+  float* sums;       // (parts, M, N)
+  float* bias_sums;  // (parts, N)
 };
 
 bool FitsPairs(const Engine& engine, const kotodama::Gemm& op) {
@@ -59,8 +67,7 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
     plan->row_blocks = CeilDivide(op.m, plan->rows);
     return;
   }
-  while (plan->strip > kernels.tile_columns &&
-         CeilDivide(op.n, plan->strip) * CeilDivide(op.m, least_rows) < threads) {
+  while (plan->strip > kernels.tile_columns && CeilDivide(op.n, plan->strip) * CeilDivide(op.m, least_rows) < threads) {
     plan->strip = RoundUpTo(plan->strip / 2, kernels.tile_columns);
   }
   const int64_t strips = CeilDivide(op.n, plan->strip);
@@ -76,7 +83,7 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
       break;
     }
   } else {
-    const int64_t wanted = threads == 1 ? 1 : 2 * threads;
+    const int64_t wanted = threads == 1 ? 1 : CeilDivide((plan->parts > 1 ? 4 : 2) * threads, plan->parts);
     row_blocks = CeilDivide(op.m, kMaxPackedRows);
     groups = 1;
     while (row_blocks * groups < wanted) {
@@ -111,6 +118,15 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   const int64_t all_steps = CeilDivide(op.k, kernels.elements);
   plan.blocks_k = std::max<int64_t>(1, CeilDivide(all_steps, all_steps <= 2 * kLongSteps ? kLongSteps : kSteps));
   plan.block_k = RoundUpTo(CeilDivide(op.k, plan.blocks_k), kernels.elements);
+
+  plan.parts = 1;
+  const bool plain = op.c.dtype == DType::kF32 && op.epilogue == Epilogue::kNone && !op.bias;
+  if (plain && op.transpose_a && op.m * op.n <= kElementsOfParts && op.k >= 2 * kRowsOfPart &&
+      plan.blocks_k <= kMostParts) {
+    plan.parts = std::min(kMostParts, op.k / kRowsOfPart);
+    plan.block_k = RoundUpTo(CeilDivide(op.k, plan.parts), kernels.elements);
+    plan.parts = plan.blocks_k = CeilDivide(op.k, plan.block_k);
+  }
 
   const int64_t steps = plan.block_k / kernels.elements;
   const int64_t strip_columns = std::min(kMaxStripColumns, kStripUnits / std::max<int64_t>(1, steps));
@@ -174,13 +190,34 @@ Prefetch SoonStrip(const Plan& plan, const Item& item, int64_t n, int64_t turns)
   const kotodama::Gemm& op = *plan.op;
   int64_t next_k = item.k0, next_n = n + plan.strip;
   if (next_n >= item.n0 + item.columns) {
-    next_k = item.last_block ? 0 : item.k0 + plan.block_k;
-    next_n = item.last_block ? item.n0 + item.columns : item.n0;
+    if (!item.last_block) {
+      next_k += plan.block_k;
+      next_n = item.n0;
+    } else {
+      if (item.m0 + item.rows < op.m) return {};  // the next item packs these strips, which are in the cache
+      next_k = plan.parts > 1 ? item.k0 : 0;
+      next_n = item.n0 + item.columns;
+    }
   }
-  if (next_n >= op.n || (item.last_block && next_k == 0 && item.m0 + item.rows < op.m)) return {};
+  if (next_n >= op.n) return {};
   const int64_t k = std::min(plan.block_k, op.k - next_k), columns = std::min(plan.strip, op.n - next_n);
   return op.transpose_b ? SoonPart(op.b, plan.ld.b, next_n, next_k, columns, k, turns)
                         : SoonPart(op.b, plan.ld.b, next_k, next_n, k, columns, turns);
+}
+
+// Where the sums of the tile at (m, n) are between blocks of K.
+float* PartialAt(const Plan& plan, const Item& item, int64_t m, int64_t n, int64_t* stride) {
+  const kotodama::Gemm& op = *plan.op;
+  if (plan.parts > 1) {
+    *stride = op.n;
+    return plan.sums + (item.k0 / plan.block_k * op.m + m) * op.n + n;
+  }
+  if (op.c.dtype == DType::kF32) {
+    *stride = plan.ld.c;
+    return FloatsAt(op.c, m * plan.ld.c + n);
+  }
+  *stride = plan.columns;
+  return item.partial + (m - item.m0) * plan.columns + n - item.n0;
 }
 
 // All rows of the item by one packed strip of b, whose first column is n.
@@ -192,8 +229,8 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
   to.c_stride = plan.ld.c;
   to.epilogue = static_cast<int>(op.epilogue);
   to.aux_stride = op.n;
-  to.last = item.last_block;
-  to.add_partial = op.accumulate || !item.first_block;
+  to.last = item.last_block && plan.parts == 1;
+  to.add_partial = plan.parts == 1 && (op.accumulate || !item.first_block);
 
   const int64_t a_panel = item.steps * kernels.tile_rows + kPanelGap;
   const int64_t b_panel = item.steps * kernels.tile_columns + kPanelGap;
@@ -219,15 +256,8 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
     }
     for (int64_t j = 0, panel = 0; j < columns; j += kernels.tile_columns, ++panel) {
       const int tile_columns = static_cast<int>(std::min<int64_t>(kernels.tile_columns, columns - j));
-      const int64_t at = m * plan.ld.c + n + j;
-      if (op.c.dtype == DType::kF32) {
-        to.partial = FloatsAt(op.c, at);
-        to.partial_stride = plan.ld.c;
-      } else {
-        to.partial = item.partial + r * plan.columns + n - item.n0 + j;
-        to.partial_stride = plan.columns;
-      }
-      to.c = RowAt(op.c, at);
+      to.c = RowAt(op.c, m * plan.ld.c + n + j);
+      to.partial = PartialAt(plan, item, m, n + j, &to.partial_stride);
       to.bias = op.bias ? FloatsAt(op.bias, n + j) : nullptr;
       to.aux = op.aux ? RowAt(op.aux, m * op.n + n + j) : Row{nullptr, op.c.dtype == DType::kBF16};
       // These arrive while the tile is computed.
@@ -249,6 +279,8 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
   Item item = {};
+  const int64_t part = index / (plan.row_blocks * plan.groups);
+  index %= plan.row_blocks * plan.groups;
   item.m0 = index % plan.row_blocks * plan.rows;
   item.rows = std::min(plan.rows, op.m - item.m0);
   item.n0 = index / plan.row_blocks * plan.columns;
@@ -259,12 +291,13 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
   const bool sums_bias = op.bias_gradient && item.m0 == 0;
   if (sums_bias) std::fill(bias_sums, bias_sums + FloatsOfSums(op, plan), 0.0f);
 
-  for (int64_t block = 0; block < plan.blocks_k; ++block) {
+  const int64_t first = plan.parts > 1 ? part : 0, end = plan.parts > 1 ? part + 1 : plan.blocks_k;
+  for (int64_t block = first; block < end; ++block) {
     item.k0 = block * plan.block_k;
     item.k = std::min(plan.block_k, op.k - item.k0);
     item.steps = CeilDivide(item.k, kernels.elements);
-    item.first_block = block == 0;
-    item.last_block = block + 1 == plan.blocks_k;
+    item.first_block = block == first;
+    item.last_block = block + 1 == end;
     if (!plan.read_a_in_place && (packed->m0 != item.m0 || packed->k0_of_a != item.k0)) {
       packed->m0 = item.m0;
       packed->k0_of_a = item.k0;
@@ -288,6 +321,10 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
     }
   }
   if (!sums_bias) return;
+  if (plan.parts > 1) {
+    std::copy(bias_sums, bias_sums + item.columns, plan.bias_sums + part * op.n + item.n0);
+    return;
+  }
   float* target = FloatsAt(op.bias_gradient, item.n0);
   if (op.accumulate) {
     engine.kernels.add(target, bias_sums, item.columns);
@@ -296,23 +333,52 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
   }
 }
 
+// target = (or with `accumulate` +=) the rows of `parts`, `stride` apart, one after another.
+void AddParts(const Engine& engine, const float* parts, int64_t stride, int64_t count, int64_t columns, bool accumulate,
+              float* target) {
+  int64_t part = 0;
+  if (!accumulate) {
+    engine.kernels.sum_of_two(target, parts, parts + stride, columns);
+    part = 2;
+  }
+  for (; part < count; ++part) engine.kernels.add(target, parts + part * stride, columns);
+}
+
+int64_t FloatsOfParts(const Plan& plan) {
+  const kotodama::Gemm& op = *plan.op;
+  return plan.parts > 1 ? RoundUpTo(plan.parts * (op.m + 1) * op.n, 1024) : 0;
+}
+
 }  // namespace
 
 WorkingMemory WorkingMemoryWithVectors(const Engine& engine, const kotodama::Gemm& op) {
-  const int64_t floats = FloatsOfWorker(op, MakePlan(engine, op)) * engine.pool.threads();
+  const Plan plan = MakePlan(engine, op);
+  const int64_t floats = FloatsOfParts(plan) + FloatsOfWorker(op, plan) * engine.pool.threads();
   return {0, static_cast<size_t>(floats) * sizeof(float)};
 }
 
 void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
-  const Plan plan = MakePlan(engine, op);
+  Plan plan = MakePlan(engine, op);
   const int64_t sums = FloatsOfSums(op, plan);
   const int64_t per_worker = FloatsOfWorker(op, plan);
-  float* scratch = engine.scratch.Floats(per_worker * engine.pool.threads());
+  plan.sums = engine.scratch.Floats(FloatsOfParts(plan) + per_worker * engine.pool.threads());
+  plan.bias_sums = plan.sums + plan.parts * op.m * op.n;
+  float* scratch = plan.sums + FloatsOfParts(plan);
   std::vector<Packed> packed(engine.pool.threads());
-  engine.pool.Run(plan.row_blocks * plan.groups, [&](int64_t item, int worker) {
+  engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, [&](int64_t item, int worker) {
     float* own = scratch + worker * per_worker;
     RunItem(engine, plan, item, own, own + per_worker - sums, &packed[worker]);
   });
+  if (plan.parts == 1) return;
+  ForRanges(engine.pool, op.m, std::max<int64_t>(1, kElementsOfAdding / op.n), [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      AddParts(engine, plan.sums + row * op.n, op.m * op.n, plan.parts, op.n, op.accumulate,
+               FloatsAt(op.c, row * plan.ld.c));
+    }
+  });
+  if (op.bias_gradient) {
+    AddParts(engine, plan.bias_sums, op.n, plan.parts, op.n, op.accumulate, FloatsAt(op.bias_gradient, 0));
+  }
 }
 
 }  // namespace kotodama::cpu

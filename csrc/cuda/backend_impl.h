@@ -20,7 +20,7 @@ class CudaBackend final : public Backend {
   DeviceInfo Info() const override;
   bool SupportsBF16() const override { return true; }
   void RequireWidth(int64_t c) const override;
-  bool KeepsActivations() const override { return true; }
+  size_t KeptActivationBytes() const override { return ~size_t{0}; }
   // The embedding's gradient is read and written once a chunk, which the product must outweigh.
   size_t LogitBytes() const override { return size_t{256} << 20; }
 

@@ -97,10 +97,8 @@ MemoryPlan Model::Plan(BatchShape shape) const {
 std::pair<size_t, Keep> Model::TrainingActivations(BatchShape shape, size_t free) const {
   const auto kept = kept_.find({shape.b, shape.t});
   if (kept != kept_.end()) return {TrainingBytes(shape, kept->second), kept->second};
-  if (network_.backend->KeepsActivations()) {
-    const size_t all = TrainingBytes(shape, Keep::kAll);
-    if (all <= activations_.bytes() || all <= free + activations_.bytes()) return {all, Keep::kAll};
-  }
+  const size_t all = TrainingBytes(shape, Keep::kAll);
+  if (all <= network_.backend->KeptActivationBytes() && all <= free + activations_.bytes()) return {all, Keep::kAll};
   return {TrainingBytes(shape, Keep::kLess), Keep::kLess};
 }
 

@@ -153,20 +153,12 @@ void PackA(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out,
 
 template <typename Steps>
 void PanelSums(const float* panel, int64_t steps, float* sums) {
+  F32 total[kTileVectors];
+  for (int v = 0; v < kTileVectors; ++v) total[v] = Load(sums + v * kWidth);
   for (int64_t s = 0; s < steps; ++s, panel += kTileColumns) {
-    for (int j = 0; j < kTileColumns; ++j) {
-      if (Steps::kElements == 1) {
-        sums[j] += panel[j];
-      } else {
-        const uint32_t pair = BitsOf(panel + j), low = pair << 16, high = pair & 0xffff0000u;
-        float first, second;
-        __builtin_memcpy(&first, &low, sizeof(first));
-        __builtin_memcpy(&second, &high, sizeof(second));
-        sums[j] += first;
-        sums[j] += second;
-      }
-    }
+    for (int v = 0; v < kTileVectors; ++v) total[v] = Steps::Add(total[v], panel + v * kWidth);
   }
+  for (int v = 0; v < kTileVectors; ++v) Store(sums + v * kWidth, total[v]);
 }
 
 }  // namespace

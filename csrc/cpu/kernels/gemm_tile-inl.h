@@ -20,6 +20,8 @@ struct F32Steps {
     return Set(x);
   }
   static F32 MultiplyAdd(F32 sum, Vector a, Vector b) { return Fma(a, b, sum); }
+  // The elements of a step of kWidth columns, one after another.
+  static F32 Add(F32 sum, const float* step) { return sum + Load(step); }
 };
 
 #ifdef KOTODAMA_BF16_DOT
@@ -33,6 +35,7 @@ struct PairSteps {
     return SetPairs(pair);
   }
   static F32 MultiplyAdd(F32 sum, Vector a, Vector b) { return Dot(sum, a, b); }
+  static F32 Add(F32 sum, const float* step) { return sum + FirstOfPairs(step) + SecondOfPairs(step); }
 };
 #endif
 

@@ -175,6 +175,13 @@ inline Pairs LoadPairs(const void* p) {
 inline Pairs SetPairs(uint32_t pair) {
   return {(__m512bh)_mm512_set1_epi32(static_cast<int>(pair))};
 }
+inline F32 FirstOfPairs(const void* p) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};
+}
+inline F32 SecondOfPairs(const void* p) {
+  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), high))};
+}
 // acc + a.low * b.low + a.high * b.high
 inline F32 Dot(F32 acc, Pairs a, Pairs b) {
   return {_mm512_dpbf16_ps(acc.v, a.v, b.v)};
