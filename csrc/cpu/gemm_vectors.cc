@@ -33,7 +33,7 @@ struct Plan {
   const kotodama::Gemm* op;
   const GemmKernels* kernels;
   LeadingDimensions ld;
-  bool read_a_in_place;
+  bool read_a_in_place, read_b_in_place;
   int64_t block_k;  // elements of K in a block
   int64_t blocks_k;
   int64_t parts;    // blocks of K that are items of their own; else 1
@@ -133,7 +133,11 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   plan.strip = std::max<int64_t>(1, strip_columns / kernels.tile_columns) * kernels.tile_columns;
   CutIntoItems(op, kernels, engine.pool.threads(), &plan);
 
-  plan.packed_b = (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
+  // Packing pays only where many rows use it.
+  plan.read_b_in_place = plan.parts > 1 && kernels.elements == 1 && op.b.dtype == DType::kF32 && !op.transpose_b &&
+                         op.n % kVectorColumns == 0;
+  plan.packed_b =
+      plan.read_b_in_place ? 0 : (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
   plan.packed_a =
       plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * CeilDivide(plan.rows, kernels.tile_rows);
   const bool needs_partial = plan.blocks_k > 1 && op.c.dtype != DType::kF32;
@@ -205,6 +209,18 @@ Prefetch SoonStrip(const Plan& plan, const Item& item, int64_t n, int64_t turns)
                         : SoonPart(op.b, plan.ld.b, next_k, next_n, k, columns, turns);
 }
 
+// A strip of b as the tiles read it.
+struct PanelsOfB {
+  const float* first;
+  int64_t panel_stride, step_stride;
+};
+
+PanelsOfB FindB(const Plan& plan, const Item& item, int64_t n) {
+  const int64_t columns = plan.kernels->tile_columns;
+  if (plan.read_b_in_place) return {FloatsAt(plan.op->b, item.k0 * plan.ld.b + n), columns, plan.ld.b};
+  return {item.packed_b, item.steps * columns + kPanelGap, columns};
+}
+
 // Where the sums of the tile at (m, n) are between blocks of K.
 float* PartialAt(const Plan& plan, const Item& item, int64_t m, int64_t n, int64_t* stride) {
   const kotodama::Gemm& op = *plan.op;
@@ -233,7 +249,7 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
   to.add_partial = plan.parts == 1 && (op.accumulate || !item.first_block);
 
   const int64_t a_panel = item.steps * kernels.tile_rows + kPanelGap;
-  const int64_t b_panel = item.steps * kernels.tile_columns + kPanelGap;
+  const PanelsOfB b = FindB(plan, item, n);
   const int64_t turns_of_row = CeilDivide(item.steps, kStepsPerTurn) * CeilDivide(columns, kernels.tile_columns);
   Prefetch soon[2] = {};
   soon[1] = SoonStrip(plan, item, n, turns_of_row * CeilDivide(item.rows, kernels.tile_rows));
@@ -268,8 +284,8 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
       if (!to.last || (to.add_partial && to.c.bf16)) {
         FetchTile({to.partial, false}, to.partial_stride, tile_rows, tile_columns);
       }
-      kernels.tile(tile_rows, tile_columns, item.steps, a, row_stride, step_stride, item.packed_b + panel * b_panel,
-                   tile, soon);
+      kernels.tile(tile_rows, tile_columns, item.steps, a, row_stride, step_stride, b.first + panel * b.panel_stride,
+                   b.step_stride, tile, soon);
       engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
     }
   }
@@ -307,15 +323,17 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
     }
     for (int64_t j = 0; j < item.columns; j += plan.strip) {
       const int64_t n = item.n0 + j, columns = std::min(plan.strip, item.columns - j);
-      const int64_t b_panel = item.steps * kernels.tile_columns + kPanelGap;
-      if (packed->n != n || packed->k0_of_b != item.k0) {
+      const PanelsOfB b = FindB(plan, item, n);
+      if (!plan.read_b_in_place && (packed->n != n || packed->k0_of_b != item.k0)) {
         packed->n = n;
         packed->k0_of_b = item.k0;
         kernels.pack_b(RowAt(op.b, op.transpose_b ? n * plan.ld.b + item.k0 : item.k0 * plan.ld.b + n), plan.ld.b,
-                       op.transpose_b, item.k, columns, item.packed_b, b_panel);
+                       op.transpose_b, item.k, columns, item.packed_b, b.panel_stride);
       }
       for (int64_t i = 0, panel = 0; sums_bias && i < columns; i += kernels.tile_columns, ++panel) {
-        kernels.panel_sums(item.packed_b + panel * b_panel, item.steps, bias_sums + j + i);
+        const int panel_columns = static_cast<int>(std::min<int64_t>(kernels.tile_columns, columns - i));
+        kernels.panel_sums(b.first + panel * b.panel_stride, b.step_stride, panel_columns, item.steps,
+                           bias_sums + j + i);
       }
       MultiplyStrip(engine, plan, item, n, columns);
     }

@@ -76,17 +76,17 @@ struct GemmKernels {
   int elements;  // of K in a step: 1 or 2
   int tile_rows, tile_columns;
   // tile(rows, tile_columns) = a b over `steps`. a: 4-byte units at a + row * row_stride + step * step_stride (bytes;
-  // one of the two is 4). b: one packed panel. Only the vectors that hold the first `columns` are computed.
-  // `soon`: two regions, or null.
+  // one of the two is 4). b: one packed panel, or where it is, b_stride units from step to step. Only the vectors that
+  // hold the first `columns` are computed. `soon`: two regions, or null.
   void (*tile)(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-               const void* b, float* tile, Prefetch* soon);
+               const void* b, int64_t b_stride, float* tile, Prefetch* soon);
   // Panels of tile_columns, each step by step, with zeros behind the last column and in the missing half of a pair.
   // b is stored (N, K) if transposed, else (K, N). Strides of panels in 4-byte units.
   void (*pack_b)(Row b, int64_t ld, bool transposed, int64_t k, int64_t n, float* out, int64_t panel_stride);
   // The same for panels of tile_rows; a is stored (K, M) if transposed, else (M, K).
   void (*pack_a)(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out, int64_t panel_stride);
-  // sums[j] += packed column j, over the steps of one panel.
-  void (*panel_sums)(const float* panel, int64_t steps, float* sums);
+  // sums[j] += column j of b, over the steps of one panel, as `tile` finds them.
+  void (*panel_sums)(const float* panel, int64_t b_stride, int columns, int64_t steps, float* sums);
 };
 
 // The product of bfloat16 panels of 32 rows or columns, which lie packed by units of 32 elements of K. All null where

@@ -103,7 +103,7 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
 
   for (int64_t k0 = 0; k0 < t; k0 += kKeyTile) {
     const int64_t tile_keys = t - k0 < kKeyTile ? t - k0 : kKeyTile;
-    for (int64_t i = 0; i < kKeyTile * layout.d_padded; i += kWidth) {
+    for (int64_t i = 0; i < tile_keys * layout.d_padded; i += kWidth) {
       Store(dk + i, Set(0.0f));
       Store(dv + i, Set(0.0f));
     }
@@ -115,6 +115,9 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
         const int rows = static_cast<int>(tile_queries - r0 < kTileRows ? tile_queries - r0 : kTileRows);
         const int64_t count = q0 + r0 + rows - k0 < seen ? q0 + r0 + rows - k0 : seen;
         const int64_t row = (q0 + r0) * layout.d_steps;
+        if (k0 == 0) {
+          FetchPacked<true>(head.dqkv, head.c, q0 + r0, rows, d);
+        }
         Scores<Steps>(rows, q_rows + row, keys_t, layout, k0, count, scores + r0 * kKeyTile, kKeyTile);
         Scores<Steps>(rows, dout_rows + row, values_t, layout, k0, count, dprobabilities + r0 * kKeyTile, kKeyTile);
       }

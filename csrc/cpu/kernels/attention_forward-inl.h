@@ -28,6 +28,7 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
   for (int64_t q0 = head.first_query; q0 < end; q0 += kTileRows) {
     const int rows = static_cast<int>(end - q0 < kTileRows ? end - q0 : kTileRows);
     CopyRows<Steps>(At(head.qkv, q0 * ld), ld, rows, head.d, q);
+    FetchRows<true>(head.out, head.c, q0, rows, head.d);
     F32 top[kTileRows];
     float sum[kTileRows];
     for (int r = 0; r < rows; ++r) top[r] = lowest, sum[r] = 0;
@@ -48,7 +49,8 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
         F32 best = lowest;
         ForVectors(valid, [&](int64_t j, int n) { best = Max(SelectFirst(n, Load(row + j), lowest), best); });
         const F32 new_top = Max(Set(ReduceMax(best)) * scale, top[r]);
-        const F32 correction = Exp2(top[r] - new_top);
+        // Before the first keys there is nothing to correct.
+        const F32 correction = k0 == 0 ? Set(0.0f) : Exp2(top[r] - new_top);
         top[r] = new_top;
         F32 total = Set(0.0f);
         if (head.dropout.active) {
@@ -64,7 +66,7 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
         float factor[kWidth];
         Store(factor, correction);
         sum[r] = sum[r] * factor[0] + ReduceAdd(total);
-        for (int64_t j = 0; j < layout.d; j += kWidth) {
+        for (int64_t j = 0; k0 > 0 && j < layout.d; j += kWidth) {
           Store(out + r * layout.d_padded + j, Load(out + r * layout.d_padded + j) * correction);
         }
       }

@@ -152,13 +152,12 @@ void PackA(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out,
 }
 
 template <typename Steps>
-void PanelSums(const float* panel, int64_t steps, float* sums) {
-  F32 total[kTileVectors];
-  for (int v = 0; v < kTileVectors; ++v) total[v] = Load(sums + v * kWidth);
-  for (int64_t s = 0; s < steps; ++s, panel += kTileColumns) {
-    for (int v = 0; v < kTileVectors; ++v) total[v] = Steps::Add(total[v], panel + v * kWidth);
+void PanelSums(const float* panel, int64_t b_stride, int columns, int64_t steps, float* sums) {
+  for (int v = 0; v < columns; v += kWidth) {
+    F32 total = Load(sums + v);
+    for (int64_t s = 0; s < steps; ++s) total = Steps::Add(total, panel + s * b_stride + v);
+    Store(sums + v, total);
   }
-  for (int v = 0; v < kTileVectors; ++v) Store(sums + v * kWidth, total[v]);
 }
 
 }  // namespace
