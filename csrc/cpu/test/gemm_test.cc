@@ -182,6 +182,8 @@ TEST(GemmAccumulateAndBiasGradient) {
     CheckForms(g);
     g.accumulate = true;
     CheckForms(g);
+    g.n = 208;  // whole vectors
+    CheckForms(g);
     g.m = 5;
     CheckForms(g);
   }
@@ -192,6 +194,8 @@ TEST(GemmLeadingDimensions) {
   g.padding = 13;
   CheckForms(g);
   g.m = 4;
+  CheckForms(g);
+  g.m = 40, g.n = 96, g.k = 1000;
   CheckForms(g);
 }
 
