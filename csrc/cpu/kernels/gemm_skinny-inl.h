@@ -6,46 +6,65 @@
 namespace kotodama::cpu {
 namespace {
 
-// out(m, n) += a(m, kRows) b(kRows, n)
-template <int kRows, typename E>
-void SkinnyBlock(const float* a, int64_t m, int64_t lda, const E* b, int64_t ldb, int64_t n, float* out) {
+// out(m, n) += columns p * a_apart of a(m, ...) times rows p * b_apart of b, for p < kRows; m is 1 if kOne. Reads ahead
+// of itself: into the rows from `next` on where these end.
+template <int kRows, bool kOne, typename E>
+void SkinnyBlock(const float* a, int64_t m, int64_t lda, int64_t a_apart, const E* b, int64_t b_apart, const E* next,
+                 int64_t n, float* out) {
+  constexpr int64_t kAhead = 1024 / static_cast<int64_t>(sizeof(E));
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(E));
+  F32 first[kRows];
+  for (int p = 0; p < kRows; ++p) first[p] = Set(a[p * a_apart]);
   ForVectors(n, [&](int64_t j, int width) {
-    F32 bv[kRows];
-#pragma GCC unroll 8
-    for (int p = 0; p < kRows; ++p) {
-      __builtin_prefetch(b + (p + kRows) * ldb + j);  // the rows of the next block
-      bv[p] = LoadPartial(b + p * ldb + j, width);
+    if (j % kLine == 0) {
+      // To the second cache, which the sums do not share with it.
+      const E* ahead = j + kAhead < n ? b + (j + kAhead) : next + (j + kAhead - n);
+#pragma GCC unroll 4
+      for (int p = 0; p < kRows; ++p) __builtin_prefetch(ahead + p * b_apart, 0, 2);
     }
-    for (int64_t i = 0; i < m; ++i) {
+    F32 bv[kRows];
+#pragma GCC unroll 4
+    for (int p = 0; p < kRows; ++p) bv[p] = LoadPartial(b + p * b_apart + j, width);
+    for (int64_t i = 0; i < (kOne ? 1 : m); ++i) {
       F32 sum = LoadPartial(out + i * n + j, width);
-#pragma GCC unroll 8
-      for (int p = 0; p < kRows; ++p) sum = Fma(Set(a[i * lda + p]), bv[p], sum);
+#pragma GCC unroll 4
+      for (int p = 0; p < kRows; ++p) sum = Fma(kOne ? first[p] : Set(a[i * lda + p * a_apart]), bv[p], sum);
       StorePartial(out + i * n + j, sum, width);
     }
   });
 }
 
-// out(m, n) += a(m, k) b(k, n): the rows of b are read once, in their order.
-template <typename E>
+// out(m, n) += a(m, k) b(k, n). The rows of b are read once: four at a time, each from its own quarter, since one
+// stream of reads does not fill the memory's queues.
+template <bool kOne, typename E>
 void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ldb, int64_t k, int64_t n, float* out) {
-  int64_t p = 0;
-  for (; p + 8 <= k; p += 8) SkinnyBlock<8>(a + p, m, lda, b + p * ldb, ldb, n, out);
-  for (; p < k; ++p) SkinnyBlock<1>(a + p, m, lda, b + p * ldb, ldb, n, out);
+  const int64_t quarter = k / 4;
+  for (int64_t p = 0; p < quarter; ++p) {
+    // Behind the last row of its quarter, a stream goes on in the rows behind these, which the thread may get next.
+    const E* next = b + (p + 1 < quarter ? p + 1 : k) * ldb;
+    SkinnyBlock<4, kOne>(a + p, m, lda, quarter, b + p * ldb, quarter * ldb, next, n, out);
+  }
+  for (int64_t p = 4 * quarter; p < k; ++p) {
+    SkinnyBlock<1, kOne>(a + p, m, lda, 0, b + p * ldb, 0, b + (p + 1) * ldb, n, out);
+  }
 }
 
 // out[r * out_apart] = x . row r of b, for rows `apart` elements from each other. The sums are the same for any kRows.
+// Reads ahead of itself: into the rows from `next` on where these end.
 template <int kRows, typename E>
-void DotsOfRows(const float* x, const E* b, int64_t apart, int64_t k, float* out, int64_t out_apart) {
+void DotsOfRows(const float* x, const E* b, int64_t apart, const E* next, int64_t k, float* out, int64_t out_apart) {
   constexpr int64_t kAhead = 1024 / static_cast<int64_t>(sizeof(E));
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(E));
   F32 sum[kRows][2];
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = Set(0.0f);
   int64_t p = 0;
   for (; p + 2 * kWidth <= k; p += 2 * kWidth) {
     const F32 low = Load(x + p), high = Load(x + p + kWidth);
+    const E* ahead = p + kAhead < k ? b + (p + kAhead) : next + (p + kAhead - k);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
       const E* row = b + r * apart + p;
-      __builtin_prefetch(row + kAhead);
+      for (int64_t line = 0; line < 2 * kWidth; line += kLine) __builtin_prefetch(ahead + r * apart + line);
       sum[r][0] = Fma(low, Load(row), sum[r][0]);
       sum[r][1] = Fma(high, Load(row + kWidth), sum[r][1]);
     }
@@ -65,20 +84,34 @@ void SkinnyDotsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ld
                   int64_t ldo) {
   const int64_t quarter = n / 4;
   for (int64_t j = 0; j < quarter; ++j) {
+    const E* next = b + (j + 1 < quarter ? j + 1 : n) * ldb;  // as in SkinnyRowsOf
     for (int64_t i = 0; i < m; ++i) {
-      DotsOfRows<4>(a + i * lda, b + j * ldb, quarter * ldb, k, out + i * ldo + j, quarter);
+      DotsOfRows<4>(a + i * lda, b + j * ldb, quarter * ldb, next, k, out + i * ldo + j, quarter);
     }
   }
   for (int64_t j = 4 * quarter; j < n; ++j) {
-    for (int64_t i = 0; i < m; ++i) DotsOfRows<1>(a + i * lda, b + j * ldb, 0, k, out + i * ldo + j, 0);
+    for (int64_t i = 0; i < m; ++i) {
+      DotsOfRows<1>(a + i * lda, b + j * ldb, 0, b + (j + 1) * ldb, k, out + i * ldo + j, 0);
+    }
+  }
+}
+
+template <typename E>
+void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const void* b, int64_t ldb, int64_t k, int64_t n,
+                  float* out) {
+  const E* rows = static_cast<const E*>(b);
+  if (m == 1) {
+    SkinnyRowsOf<true>(a, m, lda, rows, ldb, k, n, out);
+  } else {
+    SkinnyRowsOf<false>(a, m, lda, rows, ldb, k, n, out);
   }
 }
 
 inline void SkinnyRows(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out) {
   if (b.bf16) {
-    SkinnyRowsOf(a, m, lda, static_cast<const BF16*>(b.data), ldb, k, n, out);
+    SkinnyRowsOf<BF16>(a, m, lda, b.data, ldb, k, n, out);
   } else {
-    SkinnyRowsOf(a, m, lda, static_cast<const float*>(b.data), ldb, k, n, out);
+    SkinnyRowsOf<float>(a, m, lda, b.data, ldb, k, n, out);
   }
 }
 
