@@ -199,8 +199,8 @@ struct Kernels {
   void (*attention_forward)(const AttentionHead& head);
   void (*attention_backward)(const AttentionHead& head);
   void (*attention_cached)(const AttentionCachedHead& head);
-  // Returns the loss; with `gradient` the row becomes softmax - one_hot, zeros from v to vp.
-  float (*cross_entropy)(Row logits, int64_t v, int64_t vp, int64_t label, bool gradient);
+  // Returns the loss; with `gradient` the row becomes softmax - one_hot, zeros from v to vp. `powers`: scratch, (v).
+  float (*cross_entropy)(Row logits, int64_t v, int64_t vp, int64_t label, bool gradient, float* powers);
   void (*adamw)(const AdamWRange& range);
   double (*sum_of_squares)(const float* x, int64_t count);
   void (*gelu)(Row target, Row source, int64_t count);

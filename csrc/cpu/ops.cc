@@ -122,12 +122,13 @@ void Run(const Engine& engine, const kotodama::LayerNormBackward& op) {
 
 void Run(const Engine& engine, const kotodama::CrossEntropy& op) {
   const int64_t vp = op.logits.shape[1];
-  ForRanges(engine.pool, op.logits.shape[0], 1, [&](int64_t r, int64_t, int) {
+  float* powers = engine.scratch.Floats(vp * engine.pool.threads());
+  ForRanges(engine.pool, op.logits.shape[0], 1, [&](int64_t r, int64_t, int worker) {
     const int32_t label = op.labels.as<int32_t>()[r];
     const Row logits = RowAt(op.logits, r * vp);
     float loss = 0;
     if (label != kIgnoredLabel) {
-      loss = engine.kernels.cross_entropy(logits, op.v, vp, label, op.gradient);
+      loss = engine.kernels.cross_entropy(logits, op.v, vp, label, op.gradient, powers + worker * vp);
     } else if (op.gradient) {
       std::memset(logits.data, 0, static_cast<size_t>(vp) * SizeOf(op.logits.dtype));
     }

@@ -6,31 +6,44 @@
 namespace kotodama::cpu {
 namespace {
 
+// `powers` (v) may be the logits themselves where the gradient overwrites them.
 template <typename E>
-float CrossEntropyOf(E* logits, int64_t v, int64_t vp, int64_t label, bool gradient) {
+float CrossEntropyOf(E* logits, int64_t v, int64_t vp, int64_t label, bool gradient, float* powers) {
   const F32 lowest = Set(-__builtin_inff());
-  F32 top_v = lowest;
-  ForVectors(v, [&](int64_t j, int n) { top_v = Max(SelectFirst(n, LoadPartial(logits + j, n), lowest), top_v); });
-  const float top = ReduceMax(top_v);
-  const F32 top_all = Set(top);
-  const float sum = SumOver(v, [&](int64_t j, int n) { return Exp(LoadPartial(logits + j, n) - top_all); });
+  F32 tops[4] = {lowest, lowest, lowest, lowest};
+  int64_t j = 0;
+  for (; j + 4 * kWidth <= v; j += 4 * kWidth) {
+    for (int q = 0; q < 4; ++q) tops[q] = Max(Load(logits + j + q * kWidth), tops[q]);
+  }
+  ForVectors(v - j,
+             [&](int64_t i, int n) { tops[0] = Max(SelectFirst(n, LoadPartial(logits + j + i, n), lowest), tops[0]); });
+  const float top = ReduceMax(Max(Max(tops[0], tops[1]), Max(tops[2], tops[3])));
   float at_label;
   StorePartial(&at_label, LoadPartial(logits + label, 1), 1);
+
+  const F32 top_all = Set(top), to_powers_of_2 = Set(1.44269504f);
+  const float sum = SumOver(v, [&](int64_t i, int n) {
+    // The row behind this one, which the thread probably gets next.
+    __builtin_prefetch(logits + vp + i, 0, 2);
+    const F32 power = Exp2((LoadPartial(logits + i, n) - top_all) * to_powers_of_2);
+    if (gradient) StorePartial(powers + i, power, n);
+    return power;
+  });
   const float loss = top - at_label + __builtin_logf(sum);
   if (gradient) {
+    const float at = powers[label] / sum - 1;
     const F32 inverse = Set(1.0f / sum);
-    ForVectors(
-        v, [&](int64_t j, int n) { StorePartial(logits + j, Exp(LoadPartial(logits + j, n) - top_all) * inverse, n); });
-    const F32 at = Set(1.0f / sum) * Exp(Set(at_label) - top_all) - Set(1.0f);
-    StorePartial(logits + label, at, 1);
-    ForVectors(vp - v, [&](int64_t j, int n) { StorePartial(logits + v + j, Set(0.0f), n); });
+    ForVectors(v, [&](int64_t i, int n) { StorePartial(logits + i, LoadPartial(powers + i, n) * inverse, n); });
+    StorePartial(logits + label, Set(at), 1);
+    ForVectors(vp - v, [&](int64_t i, int n) { StorePartial(logits + v + i, Set(0.0f), n); });
   }
   return loss;
 }
 
-float CrossEntropyRow(Row logits, int64_t v, int64_t vp, int64_t label, bool gradient) {
-  if (logits.bf16) return CrossEntropyOf(static_cast<BF16*>(logits.data), v, vp, label, gradient);
-  return CrossEntropyOf(static_cast<float*>(logits.data), v, vp, label, gradient);
+float CrossEntropyRow(Row logits, int64_t v, int64_t vp, int64_t label, bool gradient, float* powers) {
+  if (logits.bf16) return CrossEntropyOf(static_cast<BF16*>(logits.data), v, vp, label, gradient, powers);
+  float* floats = static_cast<float*>(logits.data);
+  return CrossEntropyOf(floats, v, vp, label, gradient, floats);
 }
 
 // Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
