@@ -38,9 +38,8 @@ void MultiplySkinny(const Engine& engine, const kotodama::Gemm& op) {
     });
   } else {
     ForRanges(engine.pool, op.k, rows_of_b, [&](int64_t begin, int64_t end, int) {
-      float* piece = sums + begin / rows_of_b * op.m * op.n;
-      std::fill(piece, piece + op.m * op.n, 0.0f);
-      engine.kernels.skinny_rows(a + begin, op.m, op.k, RowAt(op.b, begin * ld.b), ld.b, end - begin, op.n, piece);
+      engine.kernels.skinny_rows(a + begin, op.m, op.k, RowAt(op.b, begin * ld.b), ld.b, end - begin, op.n,
+                                 sums + begin / rows_of_b * op.m * op.n);
     });
     if (op.k == 0) std::fill(sums, sums + op.m * op.n, 0.0f);
     for (int64_t piece = 1; piece < pieces; ++piece) {

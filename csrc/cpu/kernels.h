@@ -187,7 +187,7 @@ struct Kernels {
   TileRegisterKernels tile_registers;
   bool streams;  // writes past the caches pay
   void (*finish_tile)(const float* tile, int tile_stride, int rows, int columns, const TileOutput& output);
-  // For few rows of a. out(m, n) += a(m, k) b, b stored (K, N): rows of b in their order.
+  // For few rows of a. out(m, n) = a(m, k) b, b stored (K, N).
   void (*skinny_rows)(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out);
   // out(m, n) = a(m, k) b^T, b stored (N, K): one dot product per row of b.
   void (*skinny_dots)(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out,

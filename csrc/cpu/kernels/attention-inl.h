@@ -48,7 +48,6 @@ void AttentionCached(const AttentionCachedHead& head) {
       StorePartial(head.q + j, LoadRow(head.qkv, at + j, n), n);
       StoreRow(head.keys, last * d + j, LoadRow(head.qkv, at + head.c + j, n), n);
       StoreRow(head.values, last * d + j, LoadRow(head.qkv, at + 2 * head.c + j, n), n);
-      StorePartial(head.mix + j, Set(0.0f), n);
     });
     const int64_t count = last + 1;
     SkinnyDots(head.q, 1, d, head.keys, d, d, count, head.scores, count);

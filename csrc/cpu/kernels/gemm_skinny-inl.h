@@ -6,6 +6,11 @@
 namespace kotodama::cpu {
 namespace {
 
+// The sums of whole pairs of vectors are kept in the order of LoadTwo.
+inline int64_t WholePairs(int64_t n) {
+  return n / (2 * kWidth) * (2 * kWidth);
+}
+
 // out(m, n) += columns p * a_apart of a(m, ...) times rows p * b_apart of b, for p < kRows; m is 1 if kOne. Reads ahead
 // of itself: into the rows from `next` on where these end.
 template <int kRows, bool kOne, typename E>
@@ -13,32 +18,49 @@ void SkinnyBlock(const float* a, int64_t m, int64_t lda, int64_t a_apart, const 
                  int64_t n, float* out) {
   constexpr int64_t kAhead = 1024 / static_cast<int64_t>(sizeof(E));
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(E));
+  const int64_t pairs = WholePairs(n);
   F32 first[kRows];
   for (int p = 0; p < kRows; ++p) first[p] = Set(a[p * a_apart]);
-  ForVectors(n, [&](int64_t j, int width) {
-    if (j % kLine == 0) {
-      // To the second cache, which the sums do not share with it.
-      const E* ahead = j + kAhead < n ? b + (j + kAhead) : next + (j + kAhead - n);
+  for (int64_t j = 0; j < pairs; j += 2 * kWidth) {
+    const E* ahead = j + kAhead < n ? b + (j + kAhead) : next + (j + kAhead - n);
+    F32 low[kRows], high[kRows];
 #pragma GCC unroll 4
-      for (int p = 0; p < kRows; ++p) __builtin_prefetch(ahead + p * b_apart, 0, 2);
+    for (int p = 0; p < kRows; ++p) {
+      // To the second cache: the sums fill the first.
+      for (int64_t line = 0; line < 2 * kWidth; line += kLine) __builtin_prefetch(ahead + p * b_apart + line, 0, 2);
+      LoadTwo(b + p * b_apart + j, low[p], high[p]);
     }
-    F32 bv[kRows];
-#pragma GCC unroll 4
-    for (int p = 0; p < kRows; ++p) bv[p] = LoadPartial(b + p * b_apart + j, width);
     for (int64_t i = 0; i < (kOne ? 1 : m); ++i) {
-      F32 sum = LoadPartial(out + i * n + j, width);
+      float* sums = out + i * n + j;
+      F32 low_sum = Load(sums), high_sum = Load(sums + kWidth);
 #pragma GCC unroll 4
-      for (int p = 0; p < kRows; ++p) sum = Fma(kOne ? first[p] : Set(a[i * lda + p * a_apart]), bv[p], sum);
-      StorePartial(out + i * n + j, sum, width);
+      for (int p = 0; p < kRows; ++p) {
+        const F32 factor = kOne ? first[p] : Set(a[i * lda + p * a_apart]);
+        low_sum = Fma(factor, low[p], low_sum);
+        high_sum = Fma(factor, high[p], high_sum);
+      }
+      Store(sums, low_sum);
+      Store(sums + kWidth, high_sum);
     }
-  });
+  }
+  for (int64_t i = 0; i < m; ++i) {
+    ForVectors(n - pairs, [&](int64_t j, int width) {
+      float* sums = out + i * n + pairs + j;
+      F32 sum = LoadPartial(sums, width);
+      for (int p = 0; p < kRows; ++p) {
+        sum = Fma(Set(a[i * lda + p * a_apart]), LoadPartial(b + p * b_apart + pairs + j, width), sum);
+      }
+      StorePartial(sums, sum, width);
+    });
+  }
 }
 
-// out(m, n) += a(m, k) b(k, n). The rows of b are read once: four at a time, each from its own quarter, since one
-// stream of reads does not fill the memory's queues.
+// out(m, n) = a(m, k) b(k, n). The rows of b are read once: four at a time, each from its own quarter, since one stream
+// of reads does not fill the memory's queues.
 template <bool kOne, typename E>
 void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ldb, int64_t k, int64_t n, float* out) {
   const int64_t quarter = k / 4;
+  ForVectors(m * n, [&](int64_t j, int width) { StorePartial(out + j, Set(0.0f), width); });
   for (int64_t p = 0; p < quarter; ++p) {
     // Behind the last row of its quarter, a stream goes on in the rows behind these, which the thread may get next.
     const E* next = b + (p + 1 < quarter ? p + 1 : k) * ldb;
@@ -46,6 +68,15 @@ void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ld
   }
   for (int64_t p = 4 * quarter; p < k; ++p) {
     SkinnyBlock<1, kOne>(a + p, m, lda, 0, b + p * ldb, 0, b + (p + 1) * ldb, n, out);
+  }
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < WholePairs(n); j += 2 * kWidth) {
+      float* sums = out + i * n + j;
+      F32 low = Load(sums), high = Load(sums + kWidth);
+      InOrder(b, low, high);
+      Store(sums, low);
+      Store(sums + kWidth, high);
+    }
   }
 }
 

@@ -51,6 +51,21 @@ inline F32 LoadPartial(const BF16* p, int n) {
   __builtin_memcpy(lanes, p, static_cast<unsigned>(n) * sizeof(BF16));
   return Load(lanes);
 }
+inline void LoadTwo(const float* p, F32& a, F32& b) {
+  a = Load(p);
+  b = Load(p + kWidth);
+}
+inline void InOrder(const float*, F32&, F32&) {}
+inline void LoadTwo(const BF16* p, F32& a, F32& b) {
+  const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  a = {_mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16))};
+  b = {_mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+inline void InOrder(const BF16*, F32& a, F32& b) {
+  const __m256 low = _mm256_unpacklo_ps(a.v, b.v), high = _mm256_unpackhi_ps(a.v, b.v);
+  a = {_mm256_permute2f128_ps(low, high, 0x20)};
+  b = {_mm256_permute2f128_ps(low, high, 0x31)};
+}
 inline void Store(float* p, F32 a) {
   _mm256_storeu_ps(p, a.v);
 }

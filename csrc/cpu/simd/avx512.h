@@ -55,6 +55,22 @@ inline F32 LoadPartial(const float* p, int n) {
 inline F32 LoadPartial(const BF16* p, int n) {
   return FromBits16(_mm256_maskz_loadu_epi16(FirstLanes(n), p));
 }
+inline void LoadTwo(const float* p, F32& a, F32& b) {
+  a = Load(p);
+  b = Load(p + kWidth);
+}
+inline void InOrder(const float*, F32&, F32&) {}
+inline void LoadTwo(const BF16* p, F32& a, F32& b) {
+  const __m512i pairs = _mm512_loadu_si512(p);
+  a = {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16))};
+  b = {_mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+inline void InOrder(const BF16*, F32& a, F32& b) {
+  const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512 even = a.v, odd = b.v;
+  a = {_mm512_permutex2var_ps(even, first, odd)};
+  b = {_mm512_permutex2var_ps(even, _mm512_add_epi32(first, _mm512_set1_epi32(8)), odd)};
+}
 inline void Store(float* p, F32 a) {
   _mm512_storeu_ps(p, a.v);
 }

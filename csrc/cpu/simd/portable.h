@@ -4,6 +4,7 @@
 // compiled for one set can be linked into code for another. Kernels are written once against these names:
 //   F32, kWidth               a vector of floats and its length
 //   Load, LoadPartial         kWidth, or the first n (1 to kWidth) elements with zeros behind them; F32 or BF16 memory
+//   LoadTwo, InOrder          two vectors in an order that is cheap to load, which depends on the type; back from it
 //   Store, StorePartial       likewise; BF16 rounds to nearest even and keeps NaN (subnormals may become 0)
 //   RoundToBF16               what a store to BF16 memory and a load give back
 //   Reciprocal                1 / a for a normal, finite a; 1.5 ulp
@@ -52,6 +53,22 @@ inline F32 LoadPartial(const E* p, int n) {
   E lanes[kWidth] = {};
   __builtin_memcpy(lanes, p, static_cast<unsigned>(n) * sizeof(E));
   return Load(lanes);
+}
+inline void LoadTwo(const float* p, F32& a, F32& b) {
+  a = Load(p);
+  b = Load(p + kWidth);
+}
+inline void InOrder(const float*, F32&, F32&) {}
+inline void LoadTwo(const BF16* p, F32& a, F32& b) {
+  Uint4 pairs;
+  __builtin_memcpy(&pairs, p, sizeof(pairs));
+  a = {(Float4)(pairs << 16)};
+  b = {(Float4)(pairs & 0xffff0000u)};
+}
+inline void InOrder(const BF16*, F32& a, F32& b) {
+  const Float4 even = a.v, odd = b.v;
+  a = {Float4{even[0], odd[0], even[1], odd[1]}};
+  b = {Float4{even[2], odd[2], even[3], odd[3]}};
 }
 inline void Store(float* p, F32 a) {
   __builtin_memcpy(p, &a.v, sizeof(a.v));
