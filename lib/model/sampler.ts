@@ -172,9 +172,22 @@ function largest(logits: Float32Array): number {
   return best;
 }
 
-/** Sorting typed arrays is native and numeric, which makes it faster here than a heap in JavaScript. */
+/** A heap of the k largest so far, the least of them first: nearly all values of a large vocabulary only meet that one. */
 function kthLargest(values: Float32Array, k: number): number {
-  return values.slice().sort()[values.length - k] as number;
+  const heap = values.slice(0, k).sort();
+  for (let i = k; i < values.length; i++) {
+    const value = values[i] as number;
+    if (value <= (heap[0] as number)) continue;
+    let hole = 0;
+    for (let child = 1; child < k; child = 2 * hole + 1) {
+      if (child + 1 < k && (heap[child + 1] as number) < (heap[child] as number)) child++;
+      if ((heap[child] as number) >= value) break;
+      heap[hole] = heap[child] as number;
+      hole = child;
+    }
+    heap[hole] = value;
+  }
+  return heap[0] as number;
 }
 
 /** Clears all but the likeliest ids whose sum first reaches `mass`; among equals the lower ids stay. */
