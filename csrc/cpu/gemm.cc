@@ -9,7 +9,7 @@ enum class Way { kSkinny, kTiles, kVectors };
 Way WayOf(const Engine& engine, const kotodama::Gemm& op) {
   const bool bf16 = op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
   if (op.m <= kSkinnyRows && !op.transpose_a && !op.bias_gradient) return Way::kSkinny;
-  return bf16 && engine.kernels.tile_registers.multiply != nullptr ? Way::kTiles : Way::kVectors;
+  return bf16 && op.k > 0 && engine.kernels.tile_registers.multiply != nullptr ? Way::kTiles : Way::kVectors;
 }
 
 }  // namespace

@@ -32,15 +32,4 @@ inline LeadingDimensions LeadingDimensionsOf(const kotodama::Gemm& op) {
           op.ldc != 0 ? op.ldc : op.n};
 }
 
-// Asks for the memory of a part of a matrix that will be written.
-inline void FetchTile(Row target, int64_t stride, int rows, int columns) {
-  if (target.data == nullptr) return;
-  const int64_t size = target.bf16 ? 2 : 4;
-  for (int r = 0; r < rows; ++r) {
-    const char* row = static_cast<const char*>(target.data) + r * stride * size;
-    for (int64_t byte = 0; byte < columns * size; byte += 64) __builtin_prefetch(row + byte, 1);
-    __builtin_prefetch(row + columns * size - 1, 1);
-  }
-}
-
 }  // namespace kotodama::cpu

@@ -1,8 +1,9 @@
 // The matrix product with vector registers. C is cut into items, a block of rows by a group of columns each, and the
 // columns into strips. For every block of K an item packs a strip of b into memory that stays in the second-level
-// cache, then streams the rows of a past it, one register tile after another. Rows of a are read where they are if
-// their elements lie side by side along K; else the item packs them once for all its strips. Only the blocks of K
-// decide in which order an element is summed, so neither the number of threads nor the cut of C changes a bit.
+// cache (or reads it where it is, where few rows use it), then streams the rows of a past it, one register tile after
+// another. Rows of a are read where they are if their elements lie side by side along K; else the item packs them once
+// for all its strips. Only the blocks of K decide in which order an element is summed, so neither the number of threads
+// nor the cut of C changes a bit.
 #include <algorithm>
 #include <vector>
 
@@ -173,6 +174,17 @@ Prefetch SoonPart(const Tensor& matrix, int64_t ld, int64_t row, int64_t column,
   return Soon(RowAt(matrix, row * ld + column).data, ld * size, rows, columns * size, turns);
 }
 
+// Asks for the memory of a part of a matrix that will be written.
+void FetchTile(Row target, int64_t stride, int rows, int columns) {
+  if (target.data == nullptr) return;
+  const int64_t size = target.bf16 ? 2 : 4;
+  for (int r = 0; r < rows; ++r) {
+    const char* row = static_cast<const char*>(target.data) + r * stride * size;
+    for (int64_t byte = 0; byte < columns * size; byte += 64) __builtin_prefetch(row + byte, 1);
+    __builtin_prefetch(row + columns * size - 1, 1);
+  }
+}
+
 // What a worker packed last.
 struct Packed {
   int64_t m0 = -1, k0_of_a = -1;
@@ -236,7 +248,7 @@ float* PartialAt(const Plan& plan, const Item& item, int64_t m, int64_t n, int64
   return item.partial + (m - item.m0) * plan.columns + n - item.n0;
 }
 
-// All rows of the item by one packed strip of b, whose first column is n.
+// All rows of the item by one strip of b, whose first column is n.
 void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int64_t n, int64_t columns) {
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;

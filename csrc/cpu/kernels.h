@@ -51,7 +51,7 @@ struct PendingTile {
   TileOutput to;
 };
 
-// What a tile's rows are written over and read with, asked for while the tile is multiplied.
+// What is in memory where a tile goes or is read with it, sums or GELU's input: asked for while the tile is multiplied.
 struct TileInput {
   const char* rows;    // or null
   int64_t row_stride;  // bytes
@@ -199,7 +199,8 @@ struct Kernels {
   void (*attention_forward)(const AttentionHead& head);
   void (*attention_backward)(const AttentionHead& head);
   void (*attention_cached)(const AttentionCachedHead& head);
-  // Returns the loss; with `gradient` the row becomes softmax - one_hot, zeros from v to vp. `powers`: scratch, (v).
+  // Returns the loss; with `gradient` the row becomes softmax - one_hot, zeros from v to vp. `powers`: scratch, (v),
+  // for bfloat16 logits with `gradient`.
   float (*cross_entropy)(Row logits, int64_t v, int64_t vp, int64_t label, bool gradient, float* powers);
   void (*adamw)(const AdamWRange& range);
   double (*sum_of_squares)(const float* x, int64_t count);

@@ -122,13 +122,15 @@ void Run(const Engine& engine, const kotodama::LayerNormBackward& op) {
 
 void Run(const Engine& engine, const kotodama::CrossEntropy& op) {
   const int64_t vp = op.logits.shape[1];
-  float* powers = engine.scratch.Floats(vp * engine.pool.threads());
+  const bool needs_powers = op.gradient && op.logits.dtype == DType::kBF16;
+  float* powers = engine.scratch.Floats(needs_powers ? vp * engine.pool.threads() : 0);
   ForRanges(engine.pool, op.logits.shape[0], 1, [&](int64_t r, int64_t, int worker) {
     const int32_t label = op.labels.as<int32_t>()[r];
     const Row logits = RowAt(op.logits, r * vp);
     float loss = 0;
     if (label != kIgnoredLabel) {
-      loss = engine.kernels.cross_entropy(logits, op.v, vp, label, op.gradient, powers + worker * vp);
+      loss = engine.kernels.cross_entropy(logits, op.v, vp, label, op.gradient,
+                                          needs_powers ? powers + worker * vp : nullptr);
     } else if (op.gradient) {
       std::memset(logits.data, 0, static_cast<size_t>(vp) * SizeOf(op.logits.dtype));
     }

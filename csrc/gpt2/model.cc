@@ -97,9 +97,11 @@ MemoryPlan Model::Plan(BatchShape shape) const {
 std::pair<size_t, Keep> Model::TrainingActivations(BatchShape shape, size_t free) const {
   const auto kept = kept_.find({shape.b, shape.t});
   if (kept != kept_.end()) return {TrainingBytes(shape, kept->second), kept->second};
-  const size_t all = TrainingBytes(shape, Keep::kAll);
-  if (all <= network_.backend->KeptActivationBytes() && all <= free + activations_.bytes()) return {all, Keep::kAll};
-  return {TrainingBytes(shape, Keep::kLess), Keep::kLess};
+  const size_t all = TrainingBytes(shape, Keep::kAll), less = TrainingBytes(shape, Keep::kLess);
+  // Memory that was reserved for a larger batch is enough for this one: it does not grow to keep more.
+  const size_t room = activations_.bytes() + (less <= activations_.bytes() ? 0 : free);
+  if (all <= network_.backend->KeptActivationBytes() && all <= room) return {all, Keep::kAll};
+  return {less, Keep::kLess};
 }
 
 size_t Model::TrainingBytes(BatchShape shape, Keep keep) const {

@@ -330,7 +330,7 @@ t.test('maxTime: the step is finished, the run is saved and can be continued', a
   const out = join(t.testdir(), 'run');
   const valid = new TinyLoader(2, { sameEachEpoch: true });
   const options = { maxSteps: 1_000_000, valid, evalEvery: 1_000_000, saveEvery: 0 };
-  const seen = await events(trainer({ model: await ownModel(t), out, ...options, maxTime: '0.05s' }));
+  const seen = await events(trainer({ model: await ownModel(t), out, ...options, maxTime: '1s' }));
   const end = seen.at(-1);
   t.match(end, { type: 'end', reason: 'maxTime', evalLoss: null });
   t.match(seen.at(-2), { type: 'checkpoint', step: end?.step });

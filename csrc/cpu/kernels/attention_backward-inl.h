@@ -116,7 +116,7 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
         const int64_t count = q0 + r0 + rows - k0 < seen ? q0 + r0 + rows - k0 : seen;
         const int64_t row = (q0 + r0) * layout.d_steps;
         if (k0 == 0) {
-          FetchPacked<true>(head.dqkv, head.c, q0 + r0, rows, d);
+          FetchPacked(head.dqkv, head.c, q0 + r0, rows, d);
         }
         Scores<Steps>(rows, q_rows + row, keys_t, layout, k0, count, scores + r0 * kKeyTile, kKeyTile);
         Scores<Steps>(rows, dout_rows + row, values_t, layout, k0, count, dprobabilities + r0 * kKeyTile, kKeyTile);

@@ -28,7 +28,7 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
   for (int64_t q0 = head.first_query; q0 < end; q0 += kTileRows) {
     const int rows = static_cast<int>(end - q0 < kTileRows ? end - q0 : kTileRows);
     CopyRows<Steps>(At(head.qkv, q0 * ld), ld, rows, head.d, q);
-    FetchRows<true>(head.out, head.c, q0, rows, head.d);
+    FetchRows(head.out, head.c, q0, rows, head.d);
     F32 top[kTileRows];
     float sum[kTileRows];
     for (int r = 0; r < rows; ++r) top[r] = lowest, sum[r] = 0;

@@ -79,21 +79,18 @@ void CopyRows(Row source, int64_t ld, int64_t rows, int64_t d, float* out) {
   }
 }
 
-// Asks for rows of d elements, row stride ld; none if `source` is null.
-template <bool kForWriting>
+// Asks for rows of d elements that will be written, row stride ld.
 inline void FetchRows(Row source, int64_t ld, int64_t first, int64_t rows, int64_t d) {
-  if (source.data == nullptr) return;
   const int64_t size = source.bf16 ? 2 : 4;
   for (int64_t r = first; r < first + rows; ++r) {
     const char* row = static_cast<const char*>(source.data) + r * ld * size;
-    for (int64_t byte = 0; byte < d * size; byte += 64) __builtin_prefetch(row + byte, kForWriting ? 1 : 0, 2);
+    for (int64_t byte = 0; byte < d * size; byte += 64) __builtin_prefetch(row + byte, 1, 2);
   }
 }
 
-// The same of q, k and v, or of their gradients.
-template <bool kForWriting>
+// The same of the gradients of q, k and v.
 inline void FetchPacked(Row source, int64_t c, int64_t first, int64_t rows, int64_t d) {
-  for (int part = 0; part < 3; ++part) FetchRows<kForWriting>(At(source, part * c), 3 * c, first, rows, d);
+  for (int part = 0; part < 3; ++part) FetchRows(At(source, part * c), 3 * c, first, rows, d);
 }
 
 // target(rows, d) += or = tile

@@ -106,8 +106,8 @@ class Beside {
   int soon_row_ = 0, soon_rows_ = 0, soon_of_unit_ = 0;
 };
 
-// to(kTiles x 16, 32) = from + a b over `units` of K, for kTiles panels of 16 rows. Three of them read less from beyond
-// the first-level cache than two: 5 KiB for six products, where two by two tiles take 4 KiB for four.
+// to(kTiles x 16, 32) = from + a b over `units` of K, for kTiles tiles of 16 rows of a. Three of them read less from
+// beyond the first-level cache than two: 5 KiB for six products, where two by two tiles take 4 KiB for four.
 template <int kTiles>
 inline void MultiplyTileRows(const char* const* a, const char* b, int64_t units, const float* from, int64_t from_stride,
                              float* to, int64_t to_stride, Beside beside) {
@@ -298,9 +298,8 @@ void PanelColumnSums(const void* panel, int64_t units, float* sums) {
   F32 even[2] = {Set(0.0f), Set(0.0f)}, odd[2] = {Set(0.0f), Set(0.0f)};
   for (int64_t step = 0; step < units * 16; ++step, data += 128) {
     for (int half = 0; half < 2; ++half) {
-      const __m512i pairs = _mm512_loadu_si512(data + half * 64);
-      even[half] = even[half] + AsFloats(_mm512_slli_epi32(pairs, 16));
-      odd[half] = odd[half] + AsFloats(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+      even[half] = even[half] + FirstOfPairs(data + half * 64);
+      odd[half] = odd[half] + SecondOfPairs(data + half * 64);
     }
   }
   for (int half = 0; half < 2; ++half) Store(sums + half * 16, even[half] + odd[half]);

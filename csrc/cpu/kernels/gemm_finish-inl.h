@@ -39,7 +39,7 @@ inline void StoreTo(E* p, F32 value, int n) {
   StorePartial(p, value, n);
 }
 
-// Mirrors kotodama::Epilogue, whose header must not be compiled here; gemm.cc asserts that the numbers agree.
+// Mirrors kotodama::Epilogue, whose header must not be compiled here; gemm_vectors.cc asserts that the numbers agree.
 constexpr int kPlainTile = 0, kGeluTile = 1, kGeluBackwardTile = 2;
 
 // Rows first ... end of a tile.

@@ -6,7 +6,7 @@
 namespace kotodama::cpu {
 namespace {
 
-// The sums of whole pairs of vectors are kept in the order of LoadTwo.
+// How many of n columns come in pairs of vectors. Their sums are kept in the order of LoadTwo.
 inline int64_t WholePairs(int64_t n) {
   return n / (2 * kWidth) * (2 * kWidth);
 }

@@ -50,7 +50,7 @@ inline void FetchSome(Prefetch* soon) {
   }
 }
 
-// tile(kRows, kVectors) = a b; b is one packed panel with b_stride floats from step to step.
+// tile(kRows, kVectors) = a b; b is one panel with b_stride floats from step to step.
 // kUnitStep: the steps of a row of a lie side by side, else its rows do.
 template <typename Steps, int kRows, int kVectors, bool kUnitStep>
 __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char* a, int64_t row_stride,

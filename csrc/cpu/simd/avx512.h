@@ -60,10 +60,16 @@ inline void LoadTwo(const float* p, F32& a, F32& b) {
   b = Load(p + kWidth);
 }
 inline void InOrder(const float*, F32&, F32&) {}
+inline F32 FirstOfPairs(const void* p) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};
+}
+inline F32 SecondOfPairs(const void* p) {
+  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), high))};
+}
 inline void LoadTwo(const BF16* p, F32& a, F32& b) {
-  const __m512i pairs = _mm512_loadu_si512(p);
-  a = {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16))};
-  b = {_mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+  a = FirstOfPairs(p);
+  b = SecondOfPairs(p);
 }
 inline void InOrder(const BF16*, F32& a, F32& b) {
   const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -190,13 +196,6 @@ inline Pairs LoadPairs(const void* p) {
 }
 inline Pairs SetPairs(uint32_t pair) {
   return {(__m512bh)_mm512_set1_epi32(static_cast<int>(pair))};
-}
-inline F32 FirstOfPairs(const void* p) {
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};
-}
-inline F32 SecondOfPairs(const void* p) {
-  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000));
-  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), high))};
 }
 // acc + a.low * b.low + a.high * b.high
 inline F32 Dot(F32 acc, Pairs a, Pairs b) {

@@ -4,11 +4,11 @@
 // compiled for one set can be linked into code for another. Kernels are written once against these names:
 //   F32, kWidth               a vector of floats and its length
 //   Load, LoadPartial         kWidth, or the first n (1 to kWidth) elements with zeros behind them; F32 or BF16 memory
-//   LoadTwo, InOrder          two vectors in an order that is cheap to load, which depends on the type; back from it
 //   Store, StorePartial       likewise; BF16 rounds to nearest even and keeps NaN (subnormals may become 0)
-//   RoundToBF16               what a store to BF16 memory and a load give back
-//   Reciprocal                1 / a for a normal, finite a; 1.5 ulp
-//   Fma a * b + c, NegFma c - a * b, Max and Min (the second operand where one is NaN), Sqrt, Round (to nearest)
+//   LoadTwo                   2 kWidth elements as two vectors, in an order that is cheap to load and depends on the
+//   type InOrder                   two sums of such vectors back in the order of memory RoundToBF16               what
+//   a store to BF16 memory and a load give back Reciprocal                1 / a for a normal, finite a; 1.5 ulp Fma a *
+//   b + c, NegFma c - a * b, Max and Min (the second operand where one is NaN), Sqrt, Round (to nearest)
 //   ScaleByPowerOf2(a, n)     a 2^n for an integral n in [-252, 254]
 //   Less, Select, SelectFirst lane masks; SelectFirst takes `first` in the first n lanes
 //   ReduceAdd, ReduceMax      over the lanes, in a fixed order

@@ -139,6 +139,7 @@ TEST(GemmOddSizes) {
 }
 
 TEST(GemmBlocksOfK) {
+  CheckForms({20, 40, 0});
   CheckForms({33, 65, 1700});
   CheckForms({20, 250, 3100});
   CheckForms({9, 30, 769});

@@ -257,6 +257,27 @@ void TestStartWithZeros() {
   }
 }
 
+// The CPU keeps more of a small batch than of a large one: still the memory that was reserved must do.
+void TestReservedMemoryIsEnough() {
+  Config config;
+  config.vocab_size = 4000;
+  config.n_layer = 4;
+  config.n_head = 4;
+  config.n_embd = 128;
+  config.n_inner = 512;
+  config.n_positions = 256;
+  const auto backend = MakeCpuBackend(2);
+  for (Precision precision : {Precision::kF32, Precision::kBF16}) {
+    for (int64_t b = 2; b <= 12; ++b) {
+      Model model(config, precision, 3, *backend, Start::kZeros);
+      model.Reserve({b, 256});
+      const size_t held = model.held_bytes();
+      model.Reserve({b - 1, 256});
+      Expect(model.held_bytes() == held, "memory held after a batch of one less than " + std::to_string(b));
+    }
+  }
+}
+
 void TestErrors() {
   Config config = SmallConfig();
   const auto backend = MakeCpuBackend(1);
@@ -289,6 +310,7 @@ int main() {
   kotodama::TestAccumulation();
   kotodama::TestLogitsCoverTheVocabulary();
   kotodama::TestStartWithZeros();
+  kotodama::TestReservedMemoryIsEnough();
   kotodama::TestErrors();
   std::printf(kotodama::failures == 0 ? "gpt2: passed\n" : "gpt2: %d failed\n", kotodama::failures);
   return kotodama::failures == 0 ? 0 : 1;
