@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 
@@ -36,7 +36,7 @@ export class FailingDisk {
   /** Makes the n-th call fail that changes something in the folder; 0: none does. */
   arm(n: number, mode: Mode = 'once', error: keyof typeof constants.errno = 'EIO'): void {
     const numbers = new BigInt64Array([BigInt(n), BigInt(MODES[mode]), BigInt(constants.errno[error]), 0n]);
-    // Not truncated first: a program may have the file mapped.
-    writeFileSync(this.control, Buffer.from(numbers.buffer), { flag: n === 0 ? 'w' : 'r+' });
+    // Never truncated: a program may have the file mapped, and would end with SIGBUS.
+    writeFileSync(this.control, Buffer.from(numbers.buffer), { flag: existsSync(this.control) ? 'r+' : 'w' });
   }
 }

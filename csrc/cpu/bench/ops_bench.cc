@@ -214,9 +214,11 @@ struct Product {
   bool f32_result = false;
 };
 
-// The products of a model c wide with a vocabulary of vp, padded.
+// The products of a model c wide with a vocabulary of vp, padded; the head's for a chunk of tokens, as LogitRows of
+// csrc/gpt2 cuts them.
 void BenchGemms(Bench& bench, DType type, const std::string& label, int64_t tokens, int64_t c, int64_t vp) {
-  const int64_t rows = 256;
+  const int64_t row_bytes = vp * static_cast<int64_t>(SizeOf(type));
+  const int64_t rows = std::min(tokens, static_cast<int64_t>(bench.backend().LogitBytes()) / row_bytes / 64 * 64);
   const std::vector<Product> products = {
       {"fwd qkv", false, false, tokens, 3 * c, c},
       {"fwd attention out", false, false, tokens, c, c},
