@@ -6,6 +6,13 @@
 namespace kotodama::cpu {
 namespace {
 
+// As those of BF16 memory: floats are loaded in their order.
+inline void LoadTwo(const float* p, F32& a, F32& b) {
+  a = Load(p);
+  b = Load(p + kWidth);
+}
+inline void InOrder(const float*, F32&, F32&) {}
+
 // How many of n columns come in pairs of vectors. Their sums are kept in the order of LoadTwo.
 inline int64_t WholePairs(int64_t n) {
   return n / (2 * kWidth) * (2 * kWidth);

@@ -51,11 +51,6 @@ inline F32 LoadPartial(const BF16* p, int n) {
   __builtin_memcpy(lanes, p, static_cast<unsigned>(n) * sizeof(BF16));
   return Load(lanes);
 }
-inline void LoadTwo(const float* p, F32& a, F32& b) {
-  a = Load(p);
-  b = Load(p + kWidth);
-}
-inline void InOrder(const float*, F32&, F32&) {}
 inline void LoadTwo(const BF16* p, F32& a, F32& b) {
   const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   a = {_mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16))};

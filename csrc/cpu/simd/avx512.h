@@ -55,11 +55,6 @@ inline F32 LoadPartial(const float* p, int n) {
 inline F32 LoadPartial(const BF16* p, int n) {
   return FromBits16(_mm256_maskz_loadu_epi16(FirstLanes(n), p));
 }
-inline void LoadTwo(const float* p, F32& a, F32& b) {
-  a = Load(p);
-  b = Load(p + kWidth);
-}
-inline void InOrder(const float*, F32&, F32&) {}
 inline F32 FirstOfPairs(const void* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};
 }

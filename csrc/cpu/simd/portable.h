@@ -5,10 +5,11 @@
 //   F32, kWidth               a vector of floats and its length
 //   Load, LoadPartial         kWidth, or the first n (1 to kWidth) elements with zeros behind them; F32 or BF16 memory
 //   Store, StorePartial       likewise; BF16 rounds to nearest even and keeps NaN (subnormals may become 0)
-//   LoadTwo                   2 kWidth elements as two vectors, in an order that is cheap to load and depends on the
-//   type InOrder                   two sums of such vectors back in the order of memory RoundToBF16               what
-//   a store to BF16 memory and a load give back Reciprocal                1 / a for a normal, finite a; 1.5 ulp Fma a *
-//   b + c, NegFma c - a * b, Max and Min (the second operand where one is NaN), Sqrt, Round (to nearest)
+//   RoundToBF16               what a store to BF16 memory and a load give back
+//   LoadTwo                   two vectors of BF16 memory, in an order that is cheap to load
+//   InOrder                   two sums of such vectors, back in the order of memory
+//   Reciprocal                1 / a for a normal, finite a; 1.5 ulp
+//   Fma a * b + c, NegFma c - a * b, Max and Min (the second operand where one is NaN), Sqrt, Round (to nearest)
 //   ScaleByPowerOf2(a, n)     a 2^n for an integral n in [-252, 254]
 //   Less, Select, SelectFirst lane masks; SelectFirst takes `first` in the first n lanes
 //   ReduceAdd, ReduceMax      over the lanes, in a fixed order
@@ -54,11 +55,6 @@ inline F32 LoadPartial(const E* p, int n) {
   __builtin_memcpy(lanes, p, static_cast<unsigned>(n) * sizeof(E));
   return Load(lanes);
 }
-inline void LoadTwo(const float* p, F32& a, F32& b) {
-  a = Load(p);
-  b = Load(p + kWidth);
-}
-inline void InOrder(const float*, F32&, F32&) {}
 inline void LoadTwo(const BF16* p, F32& a, F32& b) {
   Uint4 pairs;
   __builtin_memcpy(&pairs, p, sizeof(pairs));
