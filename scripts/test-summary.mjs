@@ -1,35 +1,51 @@
-// Reads a TAP file and prints, as the last line, `N passed, N failed` (and how many were skipped), counting assertions.
+// Reads a TAP file and prints what failed, each failure with where it stands and what it said, and as the last line
+// `N passed, N failed` (and how many were skipped), counting assertions.
 //
 //   node scripts/test-summary.mjs FILE.tap STATUS
 //
 // STATUS is the exit status of the test run: one that failed for another reason (coverage, a crash) counts as a failure.
 
 import { createReadStream } from 'node:fs';
+import { inspect } from 'node:util';
 import { Parser } from 'tap-parser';
 
 const counts = { passed: 0, failed: 0, skipped: 0 };
+const failures = [];
 
 /** Subtests are summed up by their own assertions, not by the line that closes them. */
-function count(parser) {
+function count(parser, path) {
   const children = new Set();
   parser.on('child', (child) => {
     children.add(child.name);
-    count(child);
+    count(child, [...path, child.name]);
   });
   parser.on('assert', (result) => {
     if (children.has(result.name) && result.ok) return;
     if (result.skip || result.todo) counts.skipped += 1;
     else if (result.ok) counts.passed += 1;
-    else counts.failed += 1;
+    else {
+      counts.failed += 1;
+      failures.push({ path: [...path, result.name], diag: result.diag });
+    }
   });
+  parser.on('bailout', (reason) => failures.push({ path: [...path, 'bail out'], diag: { reason } }));
+}
+
+/** Its path through the tests, and what it told, indented: strings as they are, with their lines. */
+function describe({ path, diag }) {
+  const told = Object.entries(diag ?? {}).map(
+    ([key, value]) => `${key}: ${typeof value === 'string' ? value : inspect(value, { depth: 6, breakLength: 120 })}`,
+  );
+  return `${[`not ok: ${path.join(' > ')}`, ...told].join('\n').trimEnd().replaceAll('\n', '\n    ')}\n`;
 }
 
 const [file, status] = process.argv.slice(2);
 const root = new Parser(() => {
   const failed = Math.max(counts.failed, status === '0' ? 0 : 1);
   const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
+  process.stdout.write(failures.map(describe).join(''));
   process.stdout.write(`${counts.passed} passed, ${failed} failed${skipped}\n`);
   process.exitCode = failed > 0 || counts.passed === 0 ? 1 : 0;
 });
-count(root);
+count(root, []);
 createReadStream(file).pipe(root);
