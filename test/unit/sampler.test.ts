@@ -75,6 +75,28 @@ t.test("Transformers' own processors give the same distributions", async (t) => 
   }
 });
 
+t.test('top-p of a large vocabulary is what sorting all of it would leave', async (t) => {
+  const property = fc.property(
+    fc.integer({ min: 0, max: 1e9 }),
+    fc.double({ min: 0, max: 12 }),
+    fc.double({ min: 0, max: 1, minExcluded: true, maxExcluded: true, noNaN: true }),
+    (seed, spread, topP) => {
+      const values = Float32Array.from({ length: 3000 }, (_, i) => spread * Math.sin((i + 1) * (seed + 0.5)));
+      const everything = distribution(values, RULES);
+      const order = Array.from(everything.keys()).sort((a, b) => everything[b] - everything[a] || a - b);
+      let sum = 0;
+      const nucleus = new Set<number>();
+      for (const id of order) {
+        if (sum >= topP) break;
+        nucleus.add(id);
+        sum += everything[id];
+      }
+      return distribution(values, { ...RULES, topP }).every((p, id) => p > 0 === nucleus.has(id));
+    },
+  );
+  t.doesNotThrow(() => fc.assert(property, { numRuns: 50 }));
+});
+
 t.test('a sampler punishes what the prompt has, and then what it chose', async (t) => {
   const sampler = new Sampler({ ...RULES, temperature: 0, repetitionPenalty: 10 }, [3]);
   const values = logits(2, 3, 4, 5);
