@@ -248,6 +248,19 @@ float* PartialAt(const Plan& plan, const Item& item, int64_t m, int64_t n, int64
   return item.partial + (m - item.m0) * plan.columns + n - item.n0;
 }
 
+struct FloatRows {
+  float* data;
+  int64_t stride;
+};
+
+// Where the sums of a tile go as they are: nothing is added to them and nothing computed from them. Else null.
+FloatRows StraightTarget(const TileOutput& to, int columns) {
+  if (to.add_partial || columns % kVectorColumns != 0) return {};
+  if (!to.last) return {to.partial, to.partial_stride};
+  const bool as_they_are = !to.c.bf16 && to.bias == nullptr && to.epilogue == static_cast<int>(Epilogue::kNone);
+  return as_they_are ? FloatRows{static_cast<float*>(to.c.data), to.c_stride} : FloatRows{};
+}
+
 // All rows of the item by one strip of b, whose first column is n.
 void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int64_t n, int64_t columns) {
   const kotodama::Gemm& op = *plan.op;
@@ -296,8 +309,11 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
       if (!to.last || (to.add_partial && to.c.bf16)) {
         FetchTile({to.partial, false}, to.partial_stride, tile_rows, tile_columns);
       }
+      const FloatRows direct = StraightTarget(to, tile_columns);
+      const FloatRows target = direct.data != nullptr ? direct : FloatRows{tile, kernels.tile_columns};
       kernels.tile(tile_rows, tile_columns, item.steps, a, row_stride, step_stride, b.first + panel * b.panel_stride,
-                   b.step_stride, tile, soon);
+                   b.step_stride, target.data, target.stride, soon);
+      if (direct.data != nullptr) continue;
       engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
     }
   }

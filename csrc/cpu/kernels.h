@@ -77,9 +77,9 @@ struct GemmKernels {
   int tile_rows, tile_columns;
   // tile(rows, tile_columns) = a b over `steps`. a: 4-byte units at a + row * row_stride + step * step_stride (bytes;
   // one of the two is 4). b: one packed panel, or where it is, b_stride units from step to step. Only the vectors that
-  // hold the first `columns` are computed. `soon`: two regions, or null.
+  // hold the first `columns` are computed. `tile` has tile_stride floats from row to row. `soon`: two regions, or null.
   void (*tile)(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-               const void* b, int64_t b_stride, float* tile, Prefetch* soon);
+               const void* b, int64_t b_stride, float* tile, int64_t tile_stride, Prefetch* soon);
   // Panels of tile_columns, each step by step, with zeros behind the last column and in the missing half of a pair.
   // b is stored (N, K) if transposed, else (K, N). Strides of panels in 4-byte units.
   void (*pack_b)(Row b, int64_t ld, bool transposed, int64_t k, int64_t n, float* out, int64_t panel_stride);
@@ -87,6 +87,12 @@ struct GemmKernels {
   void (*pack_a)(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out, int64_t panel_stride);
   // sums[j] += column j of b, over the steps of one panel, as `tile` finds them.
   void (*panel_sums)(const float* panel, int64_t b_stride, int columns, int64_t steps, float* sums);
+};
+
+// One to three tiles of 16 rows of a, in a packed panel or where the matrix is.
+struct TilesOfA {
+  const char* first[3];
+  int64_t row_bytes, unit_bytes;  // from row to row, and from one unit of K to the next
 };
 
 // The product of bfloat16 panels of 32 rows or columns, which lie packed by units of 32 elements of K. All null where
@@ -97,12 +103,10 @@ struct TileRegisterKernels {
   // Around all other calls of one thread.
   void (*start)();
   void (*stop)();
-  // to(tiles x 16, 32) = from + a b over `units` of K: one to three tiles of 16 rows of a, each at its place in its
-  // panel; `from` may be null for zeros. Strides in floats. Meanwhile `pending` is written and `soon` is asked for;
-  // both may be null.
-  void (*multiply)(const char* const* a, int tiles, const char* b, int64_t units, const float* from,
-                   int64_t from_stride, float* to, int64_t to_stride, const PendingTile* pending,
-                   const TileInput* soon);
+  // to(tiles x 16, 32) = from + a b over `units` of K; `from` may be null for zeros. Strides in floats. Meanwhile
+  // `pending` is written and `soon` is asked for; both may be null.
+  void (*multiply)(const TilesOfA& a, int tiles, const char* b, int64_t units, const float* from, int64_t from_stride,
+                   float* to, int64_t to_stride, const PendingTile* pending, const TileInput* soon);
   // Packs rows of a or columns of b into panels of 32, `stride` bytes apart. along_k: stored (count, K), else (K,
   // count).
   void (*pack_a)(const void* source, int64_t ld, bool along_k, int64_t k, int64_t count, void* out, int64_t stride);

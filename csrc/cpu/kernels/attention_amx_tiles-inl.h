@@ -46,14 +46,14 @@ inline void PackElements(PackFunction pack, Row source, int64_t ld, int64_t posi
 
 // 16 columns of one row after the other 16 of it, in bfloat16: a row of a unit of a.
 inline void StoreRowOfA(char* out, F32 left, F32 right) {
-  _mm512_storeu_si512(out, (__m512i)_mm512_cvtne2ps_pbh(right.v, left.v));
+  _mm512_storeu_si512(out, TwoToBits16(left, right));
 }
 
 // 16 columns of two rows: half a step of a unit of b.
 inline void StoreStepOfB(char* out, F32 first, F32 second) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
                                          5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second.v, first.v);
+  const __m512i both = TwoToBits16(first, second);
   _mm512_storeu_si512(out, _mm512_permutexvar_epi16(order, both));
 }
 

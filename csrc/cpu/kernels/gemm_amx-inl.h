@@ -109,12 +109,13 @@ class Beside {
 // to(kTiles x 16, 32) = from + a b over `units` of K, for kTiles tiles of 16 rows of a. Three of them read less from
 // beyond the first-level cache than two: 5 KiB for six products, where two by two tiles take 4 KiB for four.
 template <int kTiles>
-inline void MultiplyTileRows(const char* const* a, const char* b, int64_t units, const float* from, int64_t from_stride,
+inline void MultiplyTileRows(const TilesOfA& a, const char* b, int64_t units, const float* from, int64_t from_stride,
                              float* to, int64_t to_stride, Beside beside) {
   const int64_t from_bytes = from_stride * 4, to_bytes = to_stride * 4;
-  const char* rows0 = a[0];
-  const char* rows1 = kTiles > 1 ? a[1] : nullptr;
-  const char* rows2 = kTiles > 2 ? a[2] : nullptr;
+  const int64_t row_bytes = a.row_bytes;
+  const char* rows0 = a.first[0];
+  const char* rows1 = kTiles > 1 ? a.first[1] : nullptr;
+  const char* rows2 = kTiles > 2 ? a.first[2] : nullptr;
   asm volatile("" ::: "memory");  // as in MultiplyPanels
   if (from == nullptr) {
     _tile_zero(0);
@@ -133,28 +134,29 @@ inline void MultiplyTileRows(const char* const* a, const char* b, int64_t units,
     if (kTiles > 2) _tile_loadd(4, from2, from_bytes);
     if (kTiles > 2) _tile_loadd(5, from2 + kTileRegister, from_bytes);
   }
-  for (int64_t at = 0; at < units * kUnitBytes; at += kUnitBytes) {
+  const char* const end = b + units * kUnitBytes;
+  for (int64_t at = 0; b < end; b += kUnitBytes, at += a.unit_bytes) {
     // There is no register for each tile of a: the first two are loaded again, from the first-level cache.
-    _tile_loadd(6, b + at, 128);
-    _tile_loadd(7, rows0 + at, 64);
+    _tile_loadd(6, b, 128);
+    _tile_loadd(7, rows0 + at, row_bytes);
     _tile_dpbf16ps(0, 7, 6);
     if (kTiles > 1) {
-      _tile_loadd(7, rows1 + at, 64);
+      _tile_loadd(7, rows1 + at, row_bytes);
       _tile_dpbf16ps(2, 7, 6);
     }
     if (kTiles > 2) {
-      _tile_loadd(7, rows2 + at, 64);
+      _tile_loadd(7, rows2 + at, row_bytes);
       _tile_dpbf16ps(4, 7, 6);
     }
     beside.Work();
-    _tile_loadd(6, b + at + 64, 128);
+    _tile_loadd(6, b + 64, 128);
     if (kTiles > 2) {
       _tile_dpbf16ps(5, 7, 6);
-      _tile_loadd(7, rows1 + at, 64);
+      _tile_loadd(7, rows1 + at, row_bytes);
     }
     if (kTiles > 1) {
       _tile_dpbf16ps(3, 7, 6);
-      _tile_loadd(7, rows0 + at, 64);
+      _tile_loadd(7, rows0 + at, row_bytes);
     }
     _tile_dpbf16ps(1, 7, 6);
   }
@@ -168,7 +170,7 @@ inline void MultiplyTileRows(const char* const* a, const char* b, int64_t units,
   if (kTiles > 2) _tile_stored(5, to2 + kTileRegister, to_bytes);
 }
 
-void MultiplyRows(const char* const* a, int tiles, const char* b, int64_t units, const float* from, int64_t from_stride,
+void MultiplyRows(const TilesOfA& a, int tiles, const char* b, int64_t units, const float* from, int64_t from_stride,
                   float* to, int64_t to_stride, const PendingTile* pending, const TileInput* soon) {
   const Beside beside(pending, soon, units);
   switch (tiles) {

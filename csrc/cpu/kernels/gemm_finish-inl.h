@@ -27,41 +27,72 @@ inline F32 Rounded(F32 value, const BF16*) {
   return RoundToBF16(value);
 }
 
-// Past the caches with `kStream`, where `p` is a multiple of the size of the vector and n is kWidth.
+// Two vectors side by side; simd/ has its own where the processor has an instruction for it.
+template <typename E>
+inline void StoreTwo(E* p, F32 a, F32 b) {
+  Store(p, a);
+  Store(p + kWidth, b);
+}
+
+// Past the caches with `kStream`, where `p` is a multiple of the size of both.
 template <bool kStream, typename E>
-inline void StoreTo(E* p, F32 value, int n) {
+inline void StoreTwoTo(E* p, F32 a, F32 b) {
 #ifdef KOTODAMA_STREAMS
-  if (kStream) {
-    Stream(p, value);
-    return;
-  }
+  if (kStream) return StreamTwo(p, a, b);
 #endif
-  StorePartial(p, value, n);
+  StoreTwo(p, a, b);
 }
 
 // Mirrors kotodama::Epilogue, whose header must not be compiled here; gemm_vectors.cc asserts that the numbers agree.
 constexpr int kPlainTile = 0, kGeluTile = 1, kGeluBackwardTile = 2;
 
-// Rows first ... end of a tile.
+// The result of n sums, from column j of a row on; partial, bias and aux are those of the row. At GELU also its input.
+template <int kEpilogue, typename Aux>
+inline F32 FinishedOf(F32 sum, const float* partial, const float* bias, const Aux* aux, int64_t j, int n, F32* input) {
+  F32 value = sum;
+  if (partial != nullptr) value = value + LoadPartial(partial + j, n);
+  if (bias != nullptr) value = value + LoadPartial(bias + j, n);
+  if (kEpilogue == kGeluTile) {
+    *input = value;
+    value = GeluOf(Rounded(value, static_cast<Aux*>(nullptr)));
+  } else if (kEpilogue == kGeluBackwardTile) {
+    value = value * GeluSlopeOf(LoadPartial(aux + j, n));
+  }
+  return value;
+}
+
+// Rows first ... end of a tile. With kStream there are only whole pairs of vectors.
 template <int kEpilogue, bool kStream, typename C, typename Aux>
 void FinishRows(const float* tile, int tile_stride, int first, int end, int columns, const TileOutput& to) {
+  // Not in the loop: the compiler cannot know that no store changes `to`.
+  const float* from = tile + first * tile_stride;
+  const float* bias = to.bias;
+  const int64_t partial_stride = to.partial_stride, c_stride = to.c_stride, aux_stride = to.aux_stride;
+  const float* partial = to.add_partial ? to.partial + first * partial_stride : nullptr;
+  C* c = static_cast<C*>(to.c.data) + first * c_stride;
+  Aux* aux = to.aux.data == nullptr ? nullptr : static_cast<Aux*>(to.aux.data) + first * aux_stride;
   for (int r = first; r < end; ++r) {
-    const float* from = tile + r * tile_stride;
-    const float* partial = to.add_partial ? to.partial + r * to.partial_stride : nullptr;
-    C* c = static_cast<C*>(to.c.data) + r * to.c_stride;
-    Aux* aux = to.aux.data == nullptr ? nullptr : static_cast<Aux*>(to.aux.data) + r * to.aux_stride;
-    ForVectors(columns, [&](int64_t j, int n) {
-      F32 value = LoadPartial(from + j, n);
-      if (partial != nullptr) value = value + LoadPartial(partial + j, n);
-      if (to.bias != nullptr) value = value + LoadPartial(to.bias + j, n);
-      if (kEpilogue == kGeluTile) {
-        if (aux != nullptr) StoreTo<kStream>(aux + j, value, n);
-        value = GeluOf(Rounded(value, static_cast<Aux*>(nullptr)));
-      } else if (kEpilogue == kGeluBackwardTile) {
-        value = value * GeluSlopeOf(LoadPartial(aux + j, n));
+    int64_t j = 0;
+    for (; j + 2 * kWidth <= columns; j += 2 * kWidth) {
+      F32 value[2], input[2];
+      for (int i = 0; i < 2; ++i) {
+        const int64_t at = j + i * kWidth;
+        value[i] = FinishedOf<kEpilogue>(Load(from + at), partial, bias, aux, at, kWidth, &input[i]);
       }
-      StoreTo<kStream>(c + j, value, n);
-    });
+      if (kEpilogue == kGeluTile && aux != nullptr) StoreTwoTo<kStream>(aux + j, input[0], input[1]);
+      StoreTwoTo<kStream>(c + j, value[0], value[1]);
+    }
+    for (; !kStream && j < columns; j += kWidth) {
+      const int n = columns - j < kWidth ? static_cast<int>(columns - j) : kWidth;
+      F32 input;
+      const F32 value = FinishedOf<kEpilogue>(LoadPartial(from + j, n), partial, bias, aux, j, n, &input);
+      if (kEpilogue == kGeluTile && aux != nullptr) StorePartial(aux + j, input, n);
+      StorePartial(c + j, value, n);
+    }
+    from += tile_stride;
+    c += c_stride;
+    if (partial != nullptr) partial += partial_stride;
+    if (aux != nullptr) aux += aux_stride;
   }
 }
 

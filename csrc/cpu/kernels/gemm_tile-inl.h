@@ -143,9 +143,9 @@ void Tile(int rows, int columns, int64_t steps, const void* a, int64_t row_strid
 
 template <typename Steps>
 void GemmTile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-              const void* b, int64_t b_stride, float* tile, Prefetch* soon) {
+              const void* b, int64_t b_stride, float* tile, int64_t tile_stride, Prefetch* soon) {
   Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, static_cast<const float*>(b),
-              static_cast<int>(b_stride), tile, kTileColumns, soon);
+              static_cast<int>(b_stride), tile, tile_stride, soon);
 }
 
 }  // namespace

@@ -78,14 +78,23 @@ inline void Store(float* p, F32 a) {
 inline void Store(BF16* p, F32 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), ToBits16(a));
 }
+#ifdef __AVX512BF16__
+inline __m512i TwoToBits16(F32 a, F32 b) {
+  return (__m512i)_mm512_cvtne2ps_pbh(b.v, a.v);
+}
+inline void StoreTwo(BF16* p, F32 a, F32 b) {
+  _mm512_storeu_si512(p, TwoToBits16(a, b));
+}
+#endif
 #ifdef __AMX_BF16__
 #define KOTODAMA_STREAMS 1
 // These processors read a line before they write to it, and are three times as fast where they need not.
-inline void Stream(float* p, F32 a) {
+inline void StreamTwo(float* p, F32 a, F32 b) {
   _mm512_stream_ps(p, a.v);
+  _mm512_stream_ps(p + kWidth, b.v);
 }
-inline void Stream(BF16* p, F32 a) {
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), ToBits16(a));
+inline void StreamTwo(BF16* p, F32 a, F32 b) {
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), TwoToBits16(a, b));
 }
 #endif
 inline void StorePartial(float* p, F32 a, int n) {

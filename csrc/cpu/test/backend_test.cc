@@ -30,7 +30,7 @@ TEST(WorkingMemoryOfProducts) {
   Device device(2);
   for (DType type : {DType::kF32, DType::kBF16}) {
     Gemm op;
-    op.m = 96, op.n = 640, op.k = 320;
+    op.m = 400, op.n = 640, op.k = 320;
     op.transpose_b = true;
     op.a = device.Make(type, {op.m, op.k});
     op.b = device.Make(type, {op.n, op.k});
@@ -42,6 +42,11 @@ TEST(WorkingMemoryOfProducts) {
     CHECK(once.kept == 0 && once.shared > 0 && once.shared == again.shared + again.kept, once.shared, again.shared);
     const bool packs_whole = device->Info().detail.rfind("amx", 0) == 0 && type == DType::kBF16;
     CHECK((again.kept >= static_cast<size_t>(2 * op.n * op.k)) == packs_whole, again.kept);
+    op.m = 96;
+    op.reused = false;
+    const WorkingMemory few_rows = device->WorkingMemoryOf(op);
+    CHECK(few_rows.kept == 0 && few_rows.shared > 0, few_rows.shared);
+    if (packs_whole) CHECK(few_rows.shared < static_cast<size_t>(2 * op.n * op.k), few_rows.shared);
   }
 }
 

@@ -148,6 +148,14 @@ TEST(GemmBlocksOfK) {
 TEST(GemmManyItems) {
   CheckForms({300, 500, 70});
   CheckForms({130, 400, 129});
+  CheckForms({400, 300, 40});
+}
+
+// Whole tiles, where factors may be read in place and sums go straight to C.
+TEST(GemmWholeTiles) {
+  CheckForms({48, 70, 64});
+  CheckForms({400, 96, 96});
+  CheckForms({112, 800, 64});
 }
 
 TEST(GemmBiasAndGelu) {
