@@ -49,7 +49,7 @@ struct Plan {
 };
 
 bool FitsPairs(const Engine& engine, const kotodama::Gemm& op) {
-  return engine.kernels.bf16.elements == 2 && op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
+  return engine.kernels.bf16.packed_a.elements == 2 && op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
 }
 
 // Enough items for the threads, yet large ones: a strip of b is packed once per block of rows, a row of a (if at all)
@@ -110,11 +110,13 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
 Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   Plan plan = {};
   plan.op = &op;
-  plan.kernels = FitsPairs(engine, op) ? &engine.kernels.bf16 : &engine.kernels.f32;
+  const GemmShapes& shapes = FitsPairs(engine, op) ? engine.kernels.bf16 : engine.kernels.f32;
+  const int elements = shapes.packed_a.elements;
+  const bool same_units = elements == 2 || op.a.dtype == DType::kF32;
+  plan.read_a_in_place = !op.transpose_a && same_units && op.k % elements == 0;
+  plan.kernels = plan.read_a_in_place ? &shapes.a_in_place : &shapes.packed_a;
   const GemmKernels& kernels = *plan.kernels;
   plan.ld = LeadingDimensionsOf(op);
-  const bool same_units = kernels.elements == 2 || op.a.dtype == DType::kF32;
-  plan.read_a_in_place = !op.transpose_a && same_units && op.k % kernels.elements == 0;
 
   const int64_t all_steps = CeilDivide(op.k, kernels.elements);
   plan.blocks_k = std::max<int64_t>(1, CeilDivide(all_steps, all_steps <= 2 * kLongSteps ? kLongSteps : kSteps));

@@ -185,9 +185,14 @@ struct RoundingFactors {
   uint32_t step[2];
 };
 
+// The tiles for a that is packed, and for a that is read where it is.
+struct GemmShapes {
+  GemmKernels packed_a, a_in_place;
+};
+
 struct Kernels {
-  GemmKernels f32;
-  GemmKernels bf16;  // equals f32 where the processor cannot multiply bfloat16
+  GemmShapes f32;
+  GemmShapes bf16;  // equals f32 where the processor cannot multiply bfloat16
   TileRegisterKernels tile_registers;
   bool streams;  // writes past the caches pay
   void (*finish_tile)(const float* tile, int tile_stride, int rows, int columns, const TileOutput& output);

@@ -141,14 +141,14 @@ void Pack(Row source, int64_t ld, bool side_by_side, int64_t k, int64_t columns,
   }
 }
 
-template <typename Steps>
+template <typename Steps, int kColumns = kTileColumns>
 void PackB(Row b, int64_t ld, bool transposed, int64_t k, int64_t n, float* out, int64_t panel_stride) {
-  Pack<Steps::kElements, kTileColumns>(b, ld, !transposed, k, n, out, panel_stride);
+  Pack<Steps::kElements, kColumns>(b, ld, !transposed, k, n, out, panel_stride);
 }
 
-template <typename Steps>
+template <typename Steps, int kRows>
 void PackA(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out, int64_t panel_stride) {
-  Pack<Steps::kElements, kTileRows>(a, ld, transposed, k, m, out, panel_stride);
+  Pack<Steps::kElements, kRows>(a, ld, transposed, k, m, out, panel_stride);
 }
 
 template <typename Steps>

@@ -162,10 +162,5 @@ inline void SkinnyDots(const float* a, int64_t m, int64_t lda, Row b, int64_t ld
   }
 }
 
-template <typename Steps>
-constexpr GemmKernels MakeGemmKernels() {
-  return {Steps::kElements, kTileRows, kTileColumns, GemmTile<Steps>, PackB<Steps>, PackA<Steps>, PanelSums<Steps>};
-}
-
 }  // namespace
 }  // namespace kotodama::cpu

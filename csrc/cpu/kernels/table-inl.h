@@ -7,6 +7,22 @@
 namespace kotodama::cpu {
 namespace {
 
+template <typename Steps, int kRows, int kVectors>
+constexpr GemmKernels MakeTileKernels() {
+  return {Steps::kElements,    kRows,           kVectors * kWidth, GemmTile<Steps>, PackB<Steps, kVectors * kWidth>,
+          PackA<Steps, kRows>, PanelSums<Steps>};
+}
+
+template <typename Steps>
+constexpr GemmShapes MakeGemmKernels() {
+  constexpr GemmKernels packed = MakeTileKernels<Steps, kTileRows, kTileVectors>();
+#ifdef KOTODAMA_WIDE_TILES
+  return {packed, MakeTileKernels<Steps, kWideTileRows, kWideTileVectors>()};
+#else
+  return {packed, packed};
+#endif
+}
+
 constexpr Kernels MakeKernels() {
   Kernels kernels = {};
   kernels.f32 = MakeGemmKernels<F32Steps>();

@@ -188,6 +188,10 @@ inline void Transpose(F32 (&rows)[16]) {
 // Registers for a tile of the matrix product: 8 x 3 sums, 3 vectors of b, one of a.
 constexpr int kTileRows = 8;
 constexpr int kTileVectors = 3;
+// 6 x 4 sums: fewer loads for as many products, but where a is packed its panels are narrow.
+#define KOTODAMA_WIDE_TILES 1
+constexpr int kWideTileRows = 6;
+constexpr int kWideTileVectors = 4;
 
 #ifdef __AVX512BF16__
 #define KOTODAMA_BF16_DOT 1

@@ -15,6 +15,7 @@
 //   ReduceAdd, ReduceMax      over the lanes, in a fixed order
 //   Transpose                 kWidth vectors
 //   kTileRows, kTileVectors   the register tile of the matrix product: rows of a, vectors of b
+//   kWideTileRows, kWideTileVectors   one with more columns, where KOTODAMA_WIDE_TILES says that there is one
 #pragma once
 
 #include "cpu/simd/element.h"
