@@ -10,10 +10,12 @@
 namespace kotodama::cpu {
 namespace {
 
-// A short K is one block: no sums are stored in between. The columns of an item are so many that a block of K of them
-// takes a third of a second-level cache of 2 MiB, the rows so many that their sums take another.
-constexpr int64_t kUnitsOfOneBlock = 32, kUnitsOfBlock = 24;
-constexpr int64_t kItemRows = 384, kItemColumns = 384;
+// How large items are, for second-level caches of 2 MiB. A short K is one block, and no sums are stored in between. Of
+// a longer one, a block of so few columns of b takes half of the cache that sums are read and written rarely.
+struct Blocking {
+  int64_t units, rows, columns;
+};
+constexpr Blocking kOneBlock = {32, 384, 384}, kManyBlocks = {48, 768, 192};
 constexpr int64_t kLeastItemRows = 96;  // of items made small for many threads
 constexpr int64_t kTileRows = 16, kRowsAtOnce = 48;
 constexpr int64_t kElementBytes = 2;
@@ -52,18 +54,18 @@ bool ReadsInPlace(const Plan& plan) {
   const kotodama::Gemm& op = *plan.op;
   constexpr int64_t kLine = 64, kMostLinesApart = 16;
   const int64_t stride = plan.ld.a * kElementBytes;
-  return !op.transpose_a && plan.b_panels <= kMostPanelsInPlace && plan.units <= kUnitsOfOneBlock &&
+  return !op.transpose_a && plan.b_panels <= kMostPanelsInPlace && plan.units <= kOneBlock.units &&
          op.k % plan.tiles->unit == 0 && op.m % kTileRows == 0 && stride % kLine == 0 &&
          stride / kLine % (2 * kMostLinesApart) != 0;
 }
 
 // Where all rows of C are one block, an item packs its own columns of b right before it multiplies them, and no other
 // item needs them.
-void CutIntoItems(const kotodama::Gemm& op, int threads, Plan* plan) {
+void CutIntoItems(const kotodama::Gemm& op, const Blocking& blocking, int threads, Plan* plan) {
   const int64_t panel = plan->tiles->panel;
   const int64_t wanted = threads == 1 ? 1 : 4 * threads;
-  plan->groups = CeilDivide(op.n, kItemColumns);
-  plan->row_blocks = CeilDivide(op.m, kItemRows);
+  plan->groups = CeilDivide(op.n, blocking.columns);
+  plan->row_blocks = CeilDivide(op.m, blocking.rows);
   plan->packs_own_b = plan->row_blocks == 1 && !(op.weight_version != 0 && op.reused);
   if (plan->packs_own_b) {
     plan->groups = std::max(plan->groups, std::min(wanted, plan->b_panels));
@@ -87,7 +89,8 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   plan.panel_bytes = plan.units * plan.tiles->unit_bytes + kPanelGap;
   plan.a_panels = CeilDivide(op.m, panel);
   plan.b_panels = CeilDivide(op.n, panel);
-  plan.units_of_block = plan.units <= kUnitsOfOneBlock ? std::max<int64_t>(1, plan.units) : kUnitsOfBlock;
+  const Blocking& blocking = plan.units <= kOneBlock.units ? kOneBlock : kManyBlocks;
+  plan.units_of_block = std::clamp<int64_t>(plan.units, 1, blocking.units);
 
   const int64_t c_bytes = op.m * op.n * static_cast<int64_t>(SizeOf(op.c.dtype));
   plan.streams = engine.kernels.streams && !op.accumulate && c_bytes >= kLeastStreamed;
@@ -95,7 +98,7 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   plan.a_row_bytes = plan.read_a_in_place ? plan.ld.a * kElementBytes : plan.tiles->unit * kElementBytes;
   plan.a_unit_bytes = plan.read_a_in_place ? plan.tiles->unit * kElementBytes : plan.tiles->unit_bytes;
 
-  CutIntoItems(op, engine.pool.threads(), &plan);
+  CutIntoItems(op, blocking, engine.pool.threads(), &plan);
   return plan;
 }
 
