@@ -12,15 +12,16 @@ import { Parser } from 'tap-parser';
 const counts = { passed: 0, failed: 0, skipped: 0 };
 const failures = [];
 
-/** Subtests are summed up by their own assertions, not by the line that closes them. */
+/** Subtests are summed up by their own assertions, not by the line that closes them, unless it alone tells a failure. */
 function count(parser, path) {
-  const children = new Set();
+  const failedBefore = new Map();
   parser.on('child', (child) => {
-    children.add(child.name);
+    failedBefore.set(child.name, counts.failed);
     count(child, [...path, child.name]);
   });
   parser.on('assert', (result) => {
-    if (children.has(result.name) && result.ok) return;
+    const before = failedBefore.get(result.name);
+    if (before !== undefined && (result.ok || counts.failed > before)) return;
     if (result.skip || result.todo) counts.skipped += 1;
     else if (result.ok) counts.passed += 1;
     else {
@@ -28,7 +29,6 @@ function count(parser, path) {
       failures.push({ path: [...path, result.name], diag: result.diag });
     }
   });
-  parser.on('bailout', (reason) => failures.push({ path: [...path, 'bail out'], diag: { reason } }));
 }
 
 /** Its path through the tests, and what it told, indented: strings as they are, with their lines. */
@@ -40,7 +40,8 @@ function describe({ path, diag }) {
 }
 
 const [file, status] = process.argv.slice(2);
-const root = new Parser(() => {
+const root = new Parser((results) => {
+  if (results.bailout) failures.push({ path: [file, 'bail out'], diag: { reason: String(results.bailout) } });
   const failed = Math.max(counts.failed, status === '0' ? 0 : 1);
   const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
   process.stdout.write(failures.map(describe).join(''));

@@ -1,8 +1,8 @@
-// The matrix product with tile registers. Factors are packed once, whole, but for a few rows: then a stays where it is,
-// or each item packs its columns of b. C is cut into items, blocks of rows by columns: the panels of b of an item (32
-// columns each) stay in the second-level cache while the rows of a pass by, 48 at a time; sums between blocks of K stay
-// in the item's own memory. Only the blocks of K decide in which order an element is summed, so neither the number of
-// threads nor the cut of C changes a bit.
+// The matrix product with tile registers. Factors are packed once, whole, with two exceptions: a is read where it is if
+// b has few columns, and each item packs its own columns of b if C has few rows. C is cut into items, blocks of rows by
+// columns: the panels of b of an item (32 columns each) stay in the second-level cache while the rows of a pass by, 48
+// at a time; sums between blocks of K stay in the item's own memory. Only the blocks of K decide in which order an
+// element is summed, so neither the number of threads nor the cut of C changes a bit.
 #include <algorithm>
 
 #include "cpu/gemm.h"
@@ -10,8 +10,9 @@
 namespace kotodama::cpu {
 namespace {
 
-// How large items are, for second-level caches of 2 MiB. A short K is one block, and no sums are stored in between. Of
-// a longer one, a block of so few columns of b takes half of the cache that sums are read and written rarely.
+// How large items are, for second-level caches of 2 MiB. A short K is one block, and no sums are stored in between. A
+// longer one is cut into blocks, so long that sums are read and written rarely; the columns are so few that a block of
+// b and the item's sums take little more than half of the cache.
 struct Blocking {
   int64_t units, rows, columns;
 };
@@ -19,8 +20,11 @@ constexpr Blocking kOneBlock = {32, 384, 384}, kManyBlocks = {48, 768, 192};
 constexpr int64_t kLeastItemRows = 96;  // of items made small for many threads
 constexpr int64_t kTileRows = 16, kRowsAtOnce = 48;
 constexpr int64_t kElementBytes = 2;
+constexpr int64_t kLine = 64;               // bytes of a cache line
 constexpr int64_t kMostPanelsInPlace = 24;  // of b, where a is read in place
-// Bytes of C. Smaller ones are still in the cache when the next operation reads them, and leave the factors theirs.
+constexpr int64_t kWorstLines = 32;         // rows that far apart share two of the first-level cache's 64 sets
+constexpr int64_t kMostOwnBytes = 3 << 19;  // of an item's columns of b: beyond, they leave the cache before their use
+// Bytes of C. A smaller one stays in the cache for the next operation, and leaves room there for the factors.
 constexpr int64_t kLeastStreamed = 256 << 10;
 constexpr int64_t kPanelGap = 64 * 17;        // bytes between panels, so that they do not fall on the same cache sets
 constexpr int64_t kMostPanelsOfPacking = 12;  // of one item of the packing
@@ -44,19 +48,24 @@ struct Plan {
 };
 
 bool WholeLines(Row row, int64_t stride) {
-  constexpr uintptr_t kLine = 64;
-  return reinterpret_cast<uintptr_t>(row.data) % kLine == 0 && stride * (row.bf16 ? 2 : 4) % kLine == 0;
+  const auto address = static_cast<int64_t>(reinterpret_cast<uintptr_t>(row.data) % kLine);
+  return address == 0 && stride * (row.bf16 ? 2 : 4) % kLine == 0;
 }
 
 // Rows of a serve as tiles where they are if they consist of whole units, and if the 16 lines of a tile fall on enough
-// sets of the first-level cache. It pays where b has few columns: packing a takes as long as many of its products.
+// sets of the first-level cache. It pays where b has few columns, since packing a takes as long as many of its
+// products, and where K is one block: longer rows were slower in place.
 bool ReadsInPlace(const Plan& plan) {
   const kotodama::Gemm& op = *plan.op;
-  constexpr int64_t kLine = 64, kMostLinesApart = 16;
   const int64_t stride = plan.ld.a * kElementBytes;
   return !op.transpose_a && plan.b_panels <= kMostPanelsInPlace && plan.units <= kOneBlock.units &&
          op.k % plan.tiles->unit == 0 && op.m % kTileRows == 0 && stride % kLine == 0 &&
-         stride / kLine % (2 * kMostLinesApart) != 0;
+         stride / kLine % kWorstLines != 0;
+}
+
+// The caller says that it multiplies by these weights again.
+bool KeepsPacked(const kotodama::Gemm& op) {
+  return op.weight_version != 0 && op.reused;
 }
 
 // Where all rows of C are one block, an item packs its own columns of b right before it multiplies them, and no other
@@ -66,7 +75,8 @@ void CutIntoItems(const kotodama::Gemm& op, const Blocking& blocking, int thread
   const int64_t wanted = threads == 1 ? 1 : 4 * threads;
   plan->groups = CeilDivide(op.n, blocking.columns);
   plan->row_blocks = CeilDivide(op.m, blocking.rows);
-  plan->packs_own_b = plan->row_blocks == 1 && !(op.weight_version != 0 && op.reused);
+  plan->packs_own_b = plan->row_blocks == 1 && plan->b_panels >= threads && !KeepsPacked(op) &&
+                      blocking.columns / panel * plan->panel_bytes <= kMostOwnBytes;
   if (plan->packs_own_b) {
     plan->groups = std::max(plan->groups, std::min(wanted, plan->b_panels));
   } else if (plan->groups * plan->row_blocks < wanted) {
@@ -279,7 +289,7 @@ WorkerBytes BytesOfWorker(const Plan& plan) {
 WorkingMemory WorkingMemoryWithTiles(const Engine& engine, const kotodama::Gemm& op) {
   const Plan plan = MakePlan(engine, op);
   const WorkerBytes worker = BytesOfWorker(plan);
-  const bool kept = op.weight_version != 0 && op.reused;
+  const bool kept = KeepsPacked(op);
   const int64_t b = plan.packs_own_b ? 0 : BytesOfB(plan);
   const int64_t of_workers = (worker.b + worker.sums) * engine.pool.threads();
   return {static_cast<size_t>(kept ? b : 0), static_cast<size_t>(BytesOfA(plan) + (kept ? 0 : b) + of_workers)};

@@ -256,8 +256,9 @@ struct FloatRows {
 };
 
 // Where the sums of a tile go as they are: nothing is added to them and nothing computed from them. Else null.
-FloatRows StraightTarget(const TileOutput& to, int columns) {
-  if (to.add_partial || columns % kVectorColumns != 0) return {};
+FloatRows StraightTarget(const TileOutput& to, int columns, int tile_columns) {
+  const bool whole_vectors = columns == tile_columns || columns % kVectorColumns == 0;
+  if (to.add_partial || !whole_vectors) return {};
   if (!to.last) return {to.partial, to.partial_stride};
   const bool as_they_are = !to.c.bf16 && to.bias == nullptr && to.epilogue == static_cast<int>(Epilogue::kNone);
   return as_they_are ? FloatRows{static_cast<float*>(to.c.data), to.c_stride} : FloatRows{};
@@ -267,7 +268,7 @@ FloatRows StraightTarget(const TileOutput& to, int columns) {
 void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int64_t n, int64_t columns) {
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
-  alignas(64) float tile[8 * 48];
+  alignas(64) float tile[kMostTileFloats];
   TileOutput to = {};
   to.c_stride = plan.ld.c;
   to.epilogue = static_cast<int>(op.epilogue);
@@ -311,7 +312,7 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
       if (!to.last || (to.add_partial && to.c.bf16)) {
         FetchTile({to.partial, false}, to.partial_stride, tile_rows, tile_columns);
       }
-      const FloatRows direct = StraightTarget(to, tile_columns);
+      const FloatRows direct = StraightTarget(to, tile_columns, kernels.tile_columns);
       const FloatRows target = direct.data != nullptr ? direct : FloatRows{tile, kernels.tile_columns};
       kernels.tile(tile_rows, tile_columns, item.steps, a, row_stride, step_stride, b.first + panel * b.panel_stride,
                    b.step_stride, target.data, target.stride, soon);

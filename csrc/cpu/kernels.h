@@ -69,6 +69,7 @@ struct Prefetch {
   int lines_per_turn;  // a turn is kStepsPerTurn steps of a tile
 };
 constexpr int kStepsPerTurn = 16;
+constexpr int kMostTileFloats = 384;  // of the sums of a tile, on any processor
 
 // One matrix-product path: f32 by f32, or bfloat16 pairs. A "step" is what one instruction takes along K: one float, or
 // a pair of bfloat16; 4 bytes either way.
@@ -95,8 +96,8 @@ struct TilesOfA {
   int64_t row_bytes, unit_bytes;  // from row to row, and from one unit of K to the next
 };
 
-// The product of bfloat16 panels of 32 rows or columns, which lie packed by units of 32 elements of K. All null where
-// the processor has no tile registers.
+// The product of bfloat16 panels of 32 rows or columns, packed by units of 32 elements of K. All null where the
+// processor has no tile registers.
 struct TileRegisterKernels {
   int panel, unit;
   int64_t unit_bytes;
@@ -185,7 +186,7 @@ struct RoundingFactors {
   uint32_t step[2];
 };
 
-// The tiles for a that is packed, and for a that is read where it is.
+// The tiles for a that is packed, and for a that is read where it is; the latter have no pack_a.
 struct GemmShapes {
   GemmKernels packed_a, a_in_place;
 };

@@ -192,7 +192,7 @@ function kthLargest(values: Float32Array, k: number): number {
 
 /** Clears all but the likeliest ids whose sum first reaches `mass`; among equals the lower ids stay. */
 function keepNucleus(probabilities: Float64Array, mass: number): void {
-  // All ids below this have half of what the nucleus leaves out, at most: they are none of it, and need no sorting.
+  // All ids below this together have at most half of what the nucleus may leave out, so that none of them is in it.
   const negligible = (1 - mass) / (2 * probabilities.length);
   const sorted = probabilities.filter((probability) => probability >= negligible).sort();
   let sum = 0;

@@ -1,6 +1,7 @@
 // The matrix product of AMX: tile registers of 16 rows by 64 bytes, and an instruction that multiplies two of them.
 //
-// Both factors are packed into panels, whole units of K one after another; a unit is 32 elements of K, 2 KiB:
+// Factors are packed into panels, whole units of K one after another; a unit is 32 elements of K, 2 KiB. (a may also be
+// read where it is, if its rows are whole units: TilesOfA.)
 //   a: two tiles, the panel's rows 0 to 15 and 16 to 31, 32 elements of each
 //   b: 16 steps (pairs of K) of the panel's 32 columns
 // What lies beyond the matrix is zero.

@@ -9,18 +9,28 @@ namespace {
 
 template <typename Steps, int kRows, int kVectors>
 constexpr GemmKernels MakeTileKernels() {
-  return {Steps::kElements,    kRows,           kVectors * kWidth, GemmTile<Steps>, PackB<Steps, kVectors * kWidth>,
-          PackA<Steps, kRows>, PanelSums<Steps>};
+  static_assert(kRows * kVectors * kWidth <= kMostTileFloats, "callers hold the sums of a tile");
+  GemmKernels kernels = {};
+  kernels.elements = Steps::kElements;
+  kernels.tile_rows = kRows;
+  kernels.tile_columns = kVectors * kWidth;
+  kernels.tile = GemmTile<Steps>;
+  kernels.pack_b = PackB<Steps, kVectors * kWidth>;
+  kernels.panel_sums = PanelSums<Steps>;
+  return kernels;
 }
 
 template <typename Steps>
 constexpr GemmShapes MakeGemmKernels() {
-  constexpr GemmKernels packed = MakeTileKernels<Steps, kTileRows, kTileVectors>();
+  GemmShapes shapes = {};
+  shapes.packed_a = MakeTileKernels<Steps, kTileRows, kTileVectors>();
+  shapes.packed_a.pack_a = PackA<Steps, kTileRows>;
 #ifdef KOTODAMA_WIDE_TILES
-  return {packed, MakeTileKernels<Steps, kWideTileRows, kWideTileVectors>()};
+  shapes.a_in_place = MakeTileKernels<Steps, kWideTileRows, kWideTileVectors>();
 #else
-  return {packed, packed};
+  shapes.a_in_place = MakeTileKernels<Steps, kTileRows, kTileVectors>();
 #endif
+  return shapes;
 }
 
 constexpr Kernels MakeKernels() {

@@ -143,6 +143,7 @@ TEST(GemmBlocksOfK) {
   CheckForms({33, 65, 1700});
   CheckForms({20, 250, 3100});
   CheckForms({9, 30, 769});
+  CheckForms({800, 40, 1100});
 }
 
 TEST(GemmManyItems) {
@@ -184,6 +185,17 @@ TEST(GemmGeluBackward) {
   }
 }
 
+// Large enough to go past the caches where the processor can.
+TEST(GemmLargeResults) {
+  for (Epilogue epilogue : {Epilogue::kNone, Epilogue::kGelu, Epilogue::kGeluBackward}) {
+    GemmCase g = {112, 1600, 64};
+    g.type = g.c_type = DType::kBF16;
+    g.bias = epilogue != Epilogue::kGeluBackward;
+    g.epilogue = epilogue;
+    CheckGemm(g);
+  }
+}
+
 TEST(GemmAccumulateAndBiasGradient) {
   for (int64_t k : {1, 63, 1601}) {
     GemmCase g = {60, 210, k};
@@ -196,6 +208,11 @@ TEST(GemmAccumulateAndBiasGradient) {
     g.m = 5;
     CheckForms(g);
   }
+  GemmCase many_rows = {400, 70, 63};
+  many_rows.bias_gradient = true;
+  CheckForms(many_rows);
+  many_rows.accumulate = true;
+  CheckForms(many_rows);
 }
 
 TEST(GemmLeadingDimensions) {
@@ -206,16 +223,21 @@ TEST(GemmLeadingDimensions) {
   CheckForms(g);
   g.m = 40, g.n = 96, g.k = 1000;
   CheckForms(g);
+  g = {48, 64, 64};
+  g.padding = 32;
+  CheckForms(g);
 }
 
 // A packed copy is kept from the second product on: no product may see an older one.
 TEST(GemmWeightVersions) {
   constexpr int64_t kM = 40, kN = 70, kK = 50;
   for (DType type : {DType::kF32, DType::kBF16}) {
-    for (bool transpose : {false, true}) {
+    for (int form = 0; form < 4; ++form) {
+      const bool transpose = form & 1;
       Device device(2);
       Gemm op;
       op.transpose_b = transpose;
+      op.reused = form & 2;
       op.m = kM, op.n = kN, op.k = kK;
       op.a = device.Put(RandomFloats(kM * kK), type, {kM, kK});
       op.b = device.Make(type, {transpose ? kN : kK, transpose ? kK : kN});
@@ -232,7 +254,7 @@ TEST(GemmWeightVersions) {
       for (uint64_t version = 1; version <= 3; ++version) {
         fill();
         const auto expected = product(0);
-        for (int repeat = 0; repeat < 3; ++repeat) CHECK(product(version) == expected, transpose, version, repeat);
+        for (int repeat = 0; repeat < 3; ++repeat) CHECK(product(version) == expected, form, version, repeat);
       }
       // Memory that is given back and taken again may hold another weight of the same version at the same place.
       for (int repeat = 0; repeat < 3; ++repeat) {
@@ -240,7 +262,7 @@ TEST(GemmWeightVersions) {
         op.b.data = device->Allocate(op.b.bytes());
         fill();
         const auto expected = product(0);
-        CHECK(product(3) == expected && product(3) == expected, transpose, "after Free", repeat);
+        CHECK(product(3) == expected && product(3) == expected, form, "after Free", repeat);
       }
     }
   }
