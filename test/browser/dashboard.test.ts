@@ -7,7 +7,7 @@ import { Dashboard, type DashboardOptions } from '../../dist/report/dashboard/se
 import { type ControlCommand, TrainerControl } from '../../dist/train/control.js';
 import type { TrainEvent } from '../../dist/train/events.js';
 import { endEvent, evalEvent, sampleEvent, startEvent, stepEvent } from '../unit/helpers/events.js';
-import { HOSTILE, hacked, launchFor, open } from './pages.js';
+import { drawn, HOSTILE, hacked, launchFor, open } from './pages.js';
 
 const loss = (step: number) => 3 + 5 * Math.exp(-step / 50);
 
@@ -152,6 +152,7 @@ t.test('what a model, a file name or a warning says stays text', async (t) => {
   t.match(await page.locator('.events').textContent(), HOSTILE);
   t.match(await page.locator('.groups').textContent(), HOSTILE);
   await page.locator('.plot').first().hover();
+  await drawn(page);
   t.match(await page.locator('.tip').first().textContent(), HOSTILE);
   t.equal(await hacked(page), 0);
   await page.evaluate(() => {

@@ -51,7 +51,13 @@ export async function open(
     }
   });
   await page.goto(url);
+  await drawn(page);
   return { page, faults };
+}
+
+/** A page draws what changed in its next frame; this returns after it. */
+export async function drawn(page: Page): Promise<void> {
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(done)));
 }
 
 /** Text that would run if it became markup, and its traces. */

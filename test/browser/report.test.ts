@@ -5,7 +5,7 @@ import t from 'tap';
 import { reportPage } from '../../dist/report/report.js';
 import { RunRecord } from '../../dist/report/run-record.js';
 import { checkpointEvent, endEvent, evalEvent, sampleEvent, startEvent, stepEvent } from '../unit/helpers/events.js';
-import { HOSTILE, hacked, launchFor, open } from './pages.js';
+import { drawn, HOSTILE, hacked, launchFor, open } from './pages.js';
 
 function run(level: number, out = 'runs/a'): RunRecord {
   const record = new RunRecord();
@@ -40,6 +40,7 @@ t.test('a report opens from a file, and needs nothing else', async (t) => {
   t.match(await page.locator('main').textContent(), /forward and backward 49 % 3m 20s/);
   t.equal(await page.locator('.samples article').count(), 6);
   await page.getByRole('button', { name: 'Show all 10' }).click();
+  await drawn(page);
   t.equal(await page.locator('.samples article').count(), 10);
   t.match(await page.locator('.samples article').last().textContent(), 'step 200so sample of 200');
   t.same(faults, { errors: [], foreign: [] });
@@ -72,8 +73,10 @@ t.test('zoom, logarithmic axis, smoothing and the x axis', async (t) => {
   const ticks = async (anchor: string) => chart.locator(`text[text-anchor=${anchor}]`).allTextContents();
   t.same((await ticks('end')).map(Number), [0, 20, 40, 60, 80, 100]);
   await chart.getByRole('button', { name: 'log' }).click();
+  await drawn(page);
   t.same((await ticks('end')).map(Number), [5, 10, 20, 50, 100]);
   await chart.getByRole('button', { name: 'log' }).click();
+  await drawn(page);
 
   const all = await ticks('middle');
   t.same(all.at(-1), '200');
@@ -82,6 +85,7 @@ t.test('zoom, logarithmic axis, smoothing and the x axis', async (t) => {
   await page.mouse.move(...at(0.5));
   await page.mouse.down();
   await page.mouse.move(...at(0.75), { steps: 4 });
+  await drawn(page);
   t.equal(await chart.locator('.selection').count(), 1);
   await page.mouse.up();
   await page.waitForFunction(() => document.querySelector('figure text[text-anchor=middle]')?.textContent === '105');
@@ -100,6 +104,7 @@ t.test('zoom, logarithmic axis, smoothing and the x axis', async (t) => {
   t.same(await ticks('middle'), all);
 
   await page.mouse.move(...at(0.5));
+  await drawn(page);
   t.match(await chart.locator('.tip').textContent(), /^step 101training/);
   t.equal(await page.locator('line.cursor').count(), 5, 'in every chart');
 
@@ -107,6 +112,7 @@ t.test('zoom, logarithmic axis, smoothing and the x axis', async (t) => {
   await page.getByLabel('smoothing').fill('0');
   await page.waitForFunction(() => document.querySelectorAll('figure path[opacity="0.28"]').length === 0);
   await page.mouse.move(...at(0));
+  await drawn(page);
   t.match(await chart.locator('.tip').textContent(), 'step 1training103');
 
   await page.getByLabel('along').selectOption('seconds');
@@ -124,6 +130,7 @@ t.test('keyboard and screen reader', async (t) => {
   const plot = page.getByRole('group', { name: /^Loss: chart/ });
   await plot.focus();
   for (const key of ['Home', 'ArrowRight', 'ArrowRight']) await page.keyboard.press(key);
+  await drawn(page);
   const spoken = page.locator('figure').first().locator('[aria-live=polite]');
   t.match(await spoken.textContent(), /^step 9: training \d+\.\d+, validation 4$/);
   await page.keyboard.press('+');
@@ -157,6 +164,7 @@ t.test('several runs overlaid, told apart, compared', async (t) => {
   await page.getByRole('checkbox', { name: 'runs/4' }).uncheck();
   await page.waitForFunction(() => document.querySelectorAll('section > figure path.main').length === 6);
   await page.getByLabel('differences alone').check();
+  await drawn(page);
   t.same(await page.locator('.facts tbody th').allTextContents(), ['lr']);
   t.equal(await hacked(page), 0);
   t.same(faults, { errors: [], foreign: [] });
