@@ -35,7 +35,8 @@ struct Plan {
   LeadingDimensions ld;
   int64_t units;        // of K
   int64_t panel_bytes;  // of a packed panel, gap included
-  int64_t a_panels, b_panels;
+  int64_t a_panels;     // packed: none where a is read in place
+  int64_t b_panels;
   int64_t rows, columns;  // of an item, whole panels
   int64_t row_blocks, groups;
   bool streams;      // C goes past the caches
@@ -48,8 +49,7 @@ struct Plan {
 };
 
 bool WholeLines(Row row, int64_t stride) {
-  const auto address = static_cast<int64_t>(reinterpret_cast<uintptr_t>(row.data) % kLine);
-  return address == 0 && stride * (row.bf16 ? 2 : 4) % kLine == 0;
+  return reinterpret_cast<uintptr_t>(row.data) % kLine == 0 && stride * (row.bf16 ? 2 : 4) % kLine == 0;
 }
 
 // Rows of a serve as tiles where they are if they consist of whole units, and if the 16 lines of a tile fall on enough
@@ -97,7 +97,6 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   plan.ld = LeadingDimensionsOf(op);
   plan.units = CeilDivide(op.k, plan.tiles->unit);
   plan.panel_bytes = plan.units * plan.tiles->unit_bytes + kPanelGap;
-  plan.a_panels = CeilDivide(op.m, panel);
   plan.b_panels = CeilDivide(op.n, panel);
   const Blocking& blocking = plan.units <= kOneBlock.units ? kOneBlock : kManyBlocks;
   plan.units_of_block = std::clamp<int64_t>(plan.units, 1, blocking.units);
@@ -105,6 +104,7 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   const int64_t c_bytes = op.m * op.n * static_cast<int64_t>(SizeOf(op.c.dtype));
   plan.streams = engine.kernels.streams && !op.accumulate && c_bytes >= kLeastStreamed;
   plan.read_a_in_place = ReadsInPlace(plan);
+  plan.a_panels = plan.read_a_in_place ? 0 : CeilDivide(op.m, panel);
   plan.a_row_bytes = plan.read_a_in_place ? plan.ld.a * kElementBytes : plan.tiles->unit * kElementBytes;
   plan.a_unit_bytes = plan.read_a_in_place ? plan.tiles->unit * kElementBytes : plan.tiles->unit_bytes;
 
@@ -266,7 +266,6 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, char* own_b,
 }
 
 int64_t BytesOfA(const Plan& plan) {
-  if (plan.read_a_in_place) return 0;
   return RoundUpTo(plan.a_panels * plan.panel_bytes, 4096);
 }
 
@@ -314,15 +313,14 @@ void MultiplyWithTiles(const Engine& engine, const kotodama::Gemm& op) {
   plan.packed_a = packed_a;
   plan.packed_b = packed_b;
 
-  const int64_t a_panels = plan.read_a_in_place ? 0 : plan.a_panels;
   const int64_t b_panels = plan.packs_own_b || (kept.valid && !op.bias_gradient) ? 0 : plan.b_panels;
   const int64_t of_item =
-      std::clamp<int64_t>((a_panels + b_panels) / (4 * engine.pool.threads()), 1, kMostPanelsOfPacking);
-  const int64_t a_items = CeilDivide(a_panels, of_item), b_items = CeilDivide(b_panels, of_item);
+      std::clamp<int64_t>((plan.a_panels + b_panels) / (4 * engine.pool.threads()), 1, kMostPanelsOfPacking);
+  const int64_t a_items = CeilDivide(plan.a_panels, of_item), b_items = CeilDivide(b_panels, of_item);
   engine.pool.Run(a_items + b_items, [&](int64_t item, int) {
     const int64_t first = (item < a_items ? item : item - a_items) * of_item;
     if (item < a_items) {
-      PackA(plan, first, std::min(first + of_item, a_panels), packed_a + first * plan.panel_bytes);
+      PackA(plan, first, std::min(first + of_item, plan.a_panels), packed_a + first * plan.panel_bytes);
       return;
     }
     const int64_t end = std::min(first + of_item, b_panels);

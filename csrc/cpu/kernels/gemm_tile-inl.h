@@ -8,19 +8,10 @@ namespace kotodama::cpu {
 namespace {
 
 constexpr int kTileColumns = kTileVectors * kWidth;
-#ifdef KOTODAMA_WIDE_TILES
-constexpr int kMostTileVectors = kWideTileVectors;
-#else
-constexpr int kMostTileVectors = kTileVectors;
-#endif
 
 // The rows of a tile with so many vectors, at most.
 constexpr int MostRows(int vectors) {
-#ifdef KOTODAMA_WIDE_TILES
-  if (vectors > kTileVectors) return kWideTileRows;
-#endif
-  (void)vectors;
-  return kTileRows;
+  return vectors > kTileVectors ? kWideTileRows : kTileRows;
 }
 
 // The two ways to multiply. A step takes 4 bytes of a and of every column of b.
@@ -145,8 +136,8 @@ void Tile(int rows, int columns, int64_t steps, const void* a, int64_t row_strid
           int b_stride, float* tile, int64_t tile_stride, Prefetch* soon) {
   const char* bytes = static_cast<const char*>(a);
   const int vectors = (columns + kWidth - 1) / kWidth;
-  if (vectors >= 4 && kMostTileVectors >= 4) {
-    TileWithVectors<Steps, kMostTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile,
+  if (vectors >= 4 && kWideTileVectors >= 4) {
+    TileWithVectors<Steps, kWideTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile,
                                              tile_stride, soon);
   } else if (vectors >= 3 && kTileVectors >= 3) {
     TileWithVectors<Steps, kTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride,

@@ -25,11 +25,7 @@ constexpr GemmShapes MakeGemmKernels() {
   GemmShapes shapes = {};
   shapes.packed_a = MakeTileKernels<Steps, kTileRows, kTileVectors>();
   shapes.packed_a.pack_a = PackA<Steps, kTileRows>;
-#ifdef KOTODAMA_WIDE_TILES
   shapes.a_in_place = MakeTileKernels<Steps, kWideTileRows, kWideTileVectors>();
-#else
-  shapes.a_in_place = MakeTileKernels<Steps, kTileRows, kTileVectors>();
-#endif
   return shapes;
 }
 

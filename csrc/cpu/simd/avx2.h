@@ -160,6 +160,8 @@ inline void Transpose(F32 (&rows)[8]) {
 // Registers for a tile of the matrix product: 4 x 3 sums, 3 vectors of b, one of a.
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 3;
+constexpr int kWideTileRows = kTileRows;
+constexpr int kWideTileVectors = kTileVectors;
 
 }  // namespace
 }  // namespace kotodama::cpu

@@ -189,7 +189,6 @@ inline void Transpose(F32 (&rows)[16]) {
 constexpr int kTileRows = 8;
 constexpr int kTileVectors = 3;
 // 6 x 4 sums: 10 loads for 24 products instead of 11. Where a is packed, panels of 6 rows cost more than that saves.
-#define KOTODAMA_WIDE_TILES 1
 constexpr int kWideTileRows = 6;
 constexpr int kWideTileVectors = 4;
 

@@ -15,7 +15,7 @@
 //   ReduceAdd, ReduceMax      over the lanes, in a fixed order
 //   Transpose                 kWidth vectors
 //   kTileRows, kTileVectors   the register tile of the matrix product: rows of a, vectors of b
-//   kWideTileRows, kWideTileVectors   one with more columns, where KOTODAMA_WIDE_TILES says that there is one
+//   kWideTileRows, kWideTileVectors   the one for rows of a that are not packed: the same, or with more columns
 #pragma once
 
 #include "cpu/simd/element.h"
@@ -173,6 +173,8 @@ constexpr int kTileVectors = 3;
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 #endif
+constexpr int kWideTileRows = kTileRows;
+constexpr int kWideTileVectors = kTileVectors;
 
 }  // namespace
 }  // namespace kotodama::cpu
