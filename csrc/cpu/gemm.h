@@ -8,6 +8,7 @@ namespace kotodama::cpu {
 
 // Up to here b is read in place: the product is bound by memory.
 constexpr int64_t kSkinnyRows = 8;
+constexpr int64_t kLine = 64;  // bytes of a cache line
 
 // gemm_vectors.cc: any types, with vector registers.
 void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op);

@@ -20,7 +20,6 @@ constexpr Blocking kOneBlock = {32, 384, 384}, kManyBlocks = {48, 768, 192};
 constexpr int64_t kLeastItemRows = 96;  // of items made small for many threads
 constexpr int64_t kTileRows = 16, kRowsAtOnce = 48;
 constexpr int64_t kElementBytes = 2;
-constexpr int64_t kLine = 64;               // bytes of a cache line
 constexpr int64_t kMostPanelsInPlace = 24;  // of b, where a is read in place
 constexpr int64_t kWorstLines = 32;         // rows that far apart share two of the first-level cache's 64 sets
 constexpr int64_t kMostOwnBytes = 3 << 19;  // of an item's columns of b: beyond, they leave the cache before their use

@@ -2,8 +2,8 @@
 // columns into strips. For every block of K an item packs a strip of b into memory that stays in the second-level
 // cache (or reads it where it is, where few rows use it), then streams the rows of a past it, one register tile after
 // another. Rows of a are read where they are if their elements lie side by side along K; else the item packs them once
-// for all its strips. Only the blocks of K decide in which order an element is summed, so neither the number of threads
-// nor the cut of C changes a bit.
+// for all its strips (or, where all of b is one strip, some at a time). Only the blocks of K decide in which order an
+// element is summed, so neither the number of threads nor the cut of C changes a bit.
 #include <algorithm>
 #include <vector>
 
@@ -19,10 +19,12 @@ static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogu
 // Steps of one block of K. A strip of b shrinks as they grow, so that it fits its cache, and a is read once per strip:
 // the longer block pays where it leaves at most two, since then C is read and written less often.
 constexpr int64_t kSteps = 768, kLongSteps = 1536;
-constexpr int64_t kStripUnits = 768 * 192;  // of a packed strip of b: 576 KiB
+constexpr int64_t kStripUnits = 768 * 192;            // of a packed strip of b: 576 KiB
+constexpr int64_t kOnlyStripUnits = 2 * kStripUnits;  // where a strip is all of b and rows of a are packed
 constexpr int64_t kMaxStripColumns = 192;
 constexpr int64_t kVectorColumns = 16;   // a whole number of vectors
-constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed
+constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed for several strips
+constexpr int64_t kRowsAtOnce = 96;      // of a that are packed together, where only one strip reads them
 // A gradient of weights whose sums over part of the rows stay in the cache: the parts of K are items, so that a thread
 // takes the rows that it wrote, and their sums are added at the end.
 constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
@@ -42,6 +44,8 @@ struct Plan {
   int64_t rows;     // rows of an item
   int64_t columns;  // columns of an item, whole strips
   int64_t row_blocks, groups;
+  bool only_strip;      // an item has one strip, and only that one reads its rows of a
+  int64_t panels_of_a;  // that are packed together: of all rows of an item, or with only_strip of kRowsAtOnce
   // Per worker, in floats.
   int64_t packed_b, packed_a, partial;
   float* sums;       // (parts, M, N)
@@ -57,9 +61,10 @@ bool FitsPairs(const Engine& engine, const kotodama::Gemm& op) {
 void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, Plan* plan) {
   const int64_t least_rows = 16 * kernels.tile_rows;
   const int64_t b_columns = RoundUpTo(op.n, kernels.tile_columns);
-  if (plan->read_a_in_place && b_columns * plan->block_k <= kStripUnits * kernels.elements &&
+  const int64_t most_units = plan->read_a_in_place ? kStripUnits : kOnlyStripUnits;
+  if (plan->parts == 1 && b_columns * plan->block_k <= most_units * kernels.elements &&
       op.m >= threads * least_rows / 2) {
-    // All of b is one strip, which every thread packs once. Its rows are those that it has in its cache: other
+    // All of b is one strip, which every thread packs once. Its rows of a are those that it has in its cache: other
     // operations cut them the same way.
     plan->strip = plan->columns = b_columns;
     plan->groups = 1;
@@ -141,8 +146,9 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
                          op.n % kVectorColumns == 0;
   plan.packed_b =
       plan.read_b_in_place ? 0 : (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
-  plan.packed_a =
-      plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * CeilDivide(plan.rows, kernels.tile_rows);
+  plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;
+  plan.panels_of_a = CeilDivide(std::min(plan.rows, plan.only_strip ? kRowsAtOnce : plan.rows), kernels.tile_rows);
+  plan.packed_a = plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * plan.panels_of_a;
   const bool needs_partial = plan.blocks_k > 1 && op.c.dtype != DType::kF32;
   plan.partial = needs_partial ? plan.rows * plan.columns : 0;
   return plan;
@@ -160,11 +166,12 @@ int64_t FloatsOfWorker(const kotodama::Gemm& op, const Plan& plan) {
 // `rows` rows of `bytes` bytes each, asked for within `turns` turns of the tiles.
 Prefetch Soon(const void* data, int64_t row_stride, int64_t rows, int64_t bytes, int64_t turns) {
   Prefetch soon = {};
-  if (rows <= 0 || bytes <= 0 || turns <= 0) return soon;
-  soon.row = static_cast<const char*>(data);
+  if (data == nullptr || rows <= 0 || bytes <= 0 || turns <= 0) return soon;
+  const int64_t before = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) % kLine);
+  soon.row = static_cast<const char*>(data) - before;
   soon.row_stride = row_stride;
   soon.rows = rows;
-  soon.lines_per_row = static_cast<int>(CeilDivide(bytes, 64));
+  soon.lines_per_row = static_cast<int>(CeilDivide(before + bytes, kLine));
   soon.lines_per_turn = static_cast<int>(CeilDivide(rows * soon.lines_per_row, turns));
   return soon;
 }
@@ -198,10 +205,23 @@ struct Item {
   int64_t m0, rows, n0, columns;
   int64_t k0, k, steps;
   bool first_block, last_block;
+  bool packs_a;  // its first strip does
   float* packed_b;
   float* packed_a;
   float* partial;  // (rows, plan.columns), where C cannot hold sums between blocks of K
 };
+
+// Rows of a from m on, in this block of K.
+Row PartOfA(const Plan& plan, const Item& item, int64_t m) {
+  const kotodama::Gemm& op = *plan.op;
+  return RowAt(op.a, op.transpose_a ? item.k0 * plan.ld.a + m : m * plan.ld.a + item.k0);
+}
+
+Prefetch SoonRowsOfA(const Plan& plan, const Item& item, int64_t m, int64_t rows, int64_t turns) {
+  const Tensor& a = plan.op->a;
+  return plan.op->transpose_a ? SoonPart(a, plan.ld.a, item.k0, m, item.k, rows, turns)
+                              : SoonPart(a, plan.ld.a, m, item.k0, rows, item.k, turns);
+}
 
 // The next strip of b that this item, or the one after it, will pack.
 Prefetch SoonStrip(const Plan& plan, const Item& item, int64_t n, int64_t turns) {
@@ -255,10 +275,10 @@ struct FloatRows {
   int64_t stride;
 };
 
-// Where the sums of a tile go as they are: nothing is added to them and nothing computed from them. Else null.
+// Where the sums of a tile go, or are added, as they are: nothing is computed from them. Else null.
 FloatRows StraightTarget(const TileOutput& to, int columns, int tile_columns) {
   const bool whole_vectors = columns == tile_columns || columns % kVectorColumns == 0;
-  if (to.add_partial || !whole_vectors) return {};
+  if (!whole_vectors) return {};
   if (!to.last) return {to.partial, to.partial_stride};
   const bool as_they_are = !to.c.bf16 && to.bias == nullptr && to.epilogue == static_cast<int>(Epilogue::kNone);
   return as_they_are ? FloatRows{static_cast<float*>(to.c.data), to.c_stride} : FloatRows{};
@@ -278,25 +298,33 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
 
   const int64_t a_panel = item.steps * kernels.tile_rows + kPanelGap;
   const PanelsOfB b = FindB(plan, item, n);
-  const int64_t turns_of_row = CeilDivide(item.steps, kStepsPerTurn) * CeilDivide(columns, kernels.tile_columns);
+  const int64_t turns = CeilDivide(item.steps, kStepsPerTurn);
+  const int64_t turns_of_row = turns * CeilDivide(columns, kernels.tile_columns);
   Prefetch soon[2] = {};
-  soon[1] = SoonStrip(plan, item, n, turns_of_row * CeilDivide(item.rows, kernels.tile_rows));
+  Prefetch &next_a = soon[0], &next_b = soon[1];
+  next_b = SoonStrip(plan, item, n, turns_of_row * CeilDivide(item.rows, kernels.tile_rows));
   for (int64_t r = 0; r < item.rows; r += kernels.tile_rows) {
     const int64_t m = item.m0 + r;
     const int tile_rows = static_cast<int>(std::min<int64_t>(kernels.tile_rows, item.rows - r));
-    const int64_t rows_after = item.rows - r - tile_rows;
+    const int64_t rows_after = std::min<int64_t>(kernels.tile_rows, item.rows - r - tile_rows);
     const void* a;
     int64_t row_stride = 4, step_stride = 4;
     if (plan.read_a_in_place) {
       a = RowAt(op.a, m * plan.ld.a + item.k0).data;
       row_stride = plan.ld.a * static_cast<int64_t>(SizeOf(op.a.dtype));
-      soon[0] = SoonPart(op.a, plan.ld.a, m + tile_rows, item.k0, std::min<int64_t>(kernels.tile_rows, rows_after),
-                         item.k, turns_of_row);
+      next_a = SoonRowsOfA(plan, item, m + tile_rows, rows_after, turns_of_row);
     } else {
-      const float* panel = item.packed_a + r / kernels.tile_rows * a_panel;
+      const int64_t panel_index = r / kernels.tile_rows % plan.panels_of_a;
+      float* panel = item.packed_a + panel_index * a_panel;
+      if (item.packs_a && panel_index == 0) {
+        const int64_t rows = std::min(item.rows - r, plan.panels_of_a * kernels.tile_rows);
+        kernels.pack_a(PartOfA(plan, item, m), plan.ld.a, op.transpose_a, item.k, rows, panel, a_panel);
+        const int64_t next_rows = std::min(rows, item.rows - r - rows);
+        next_a = SoonRowsOfA(plan, item, m + rows, next_rows, turns_of_row * plan.panels_of_a);
+      }
+      if (!plan.only_strip) next_a = Soon(panel + a_panel, 0, rows_after > 0 ? 1 : 0, a_panel * 4, turns_of_row);
       a = panel;
       step_stride = kernels.tile_rows * 4;
-      soon[0] = Soon(panel + a_panel, 0, rows_after > 0 ? 1 : 0, a_panel * 4, turns_of_row);
     }
     for (int64_t j = 0, panel = 0; j < columns; j += kernels.tile_columns, ++panel) {
       const int tile_columns = static_cast<int>(std::min<int64_t>(kernels.tile_columns, columns - j));
@@ -315,7 +343,7 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
       const FloatRows direct = StraightTarget(to, tile_columns, kernels.tile_columns);
       const FloatRows target = direct.data != nullptr ? direct : FloatRows{tile, kernels.tile_columns};
       kernels.tile(tile_rows, tile_columns, item.steps, a, row_stride, step_stride, b.first + panel * b.panel_stride,
-                   b.step_stride, target.data, target.stride, soon);
+                   b.step_stride, target.data, target.stride, direct.data != nullptr && to.add_partial, soon);
       if (direct.data != nullptr) continue;
       engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
     }
@@ -345,13 +373,9 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
     item.steps = CeilDivide(item.k, kernels.elements);
     item.first_block = block == first;
     item.last_block = block + 1 == end;
-    if (!plan.read_a_in_place && (packed->m0 != item.m0 || packed->k0_of_a != item.k0)) {
-      packed->m0 = item.m0;
-      packed->k0_of_a = item.k0;
-      kernels.pack_a(RowAt(op.a, op.transpose_a ? item.k0 * plan.ld.a + item.m0 : item.m0 * plan.ld.a + item.k0),
-                     plan.ld.a, op.transpose_a, item.k, item.rows, item.packed_a,
-                     item.steps * kernels.tile_rows + kPanelGap);
-    }
+    item.packs_a = !plan.read_a_in_place && (packed->m0 != item.m0 || packed->k0_of_a != item.k0);
+    packed->m0 = item.m0;
+    packed->k0_of_a = item.k0;
     for (int64_t j = 0; j < item.columns; j += plan.strip) {
       const int64_t n = item.n0 + j, columns = std::min(plan.strip, item.columns - j);
       const PanelsOfB b = FindB(plan, item, n);
@@ -367,6 +391,7 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
                            bias_sums + j + i);
       }
       MultiplyStrip(engine, plan, item, n, columns);
+      item.packs_a = false;
     }
   }
   if (!sums_bias) return;

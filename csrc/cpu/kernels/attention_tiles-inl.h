@@ -93,24 +93,14 @@ inline void FetchPacked(Row source, int64_t c, int64_t first, int64_t rows, int6
   for (int part = 0; part < 3; ++part) FetchRows(At(source, part * c), 3 * c, first, rows, d);
 }
 
-// target(rows, d) += or = tile
-inline void AddTile(const float* tile, int rows, int64_t columns, float* target, int64_t stride) {
-  for (int r = 0; r < rows; ++r) {
-    for (int64_t j = 0; j < columns; j += kWidth) {
-      Store(target + r * stride + j, Load(target + r * stride + j) + Load(tile + r * kTileColumns + j));
-    }
-  }
-}
-
 // target(rows, d_padded) += a(rows, steps) b, b packed in panels of d columns.
 template <typename Steps>
 void AddProduct(int rows, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
                 const HeadLayout<Steps>& layout, float* target) {
-  alignas(64) float tile[kTileRows * kTileColumns];
   for (int64_t j = 0; j < layout.d; j += layout.columns, b += layout.value_panel) {
     const int columns = static_cast<int>(layout.d - j < layout.columns ? layout.d - j : layout.columns);
-    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, layout.columns, tile, kTileColumns, nullptr);
-    AddTile(tile, rows, RoundUp(columns, kWidth), target + j, layout.d_padded);
+    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, layout.columns, target + j, layout.d_padded,
+                /*add=*/true, nullptr);
   }
 }
 
@@ -132,7 +122,7 @@ void Scores(int rows, const float* q, const float* keys, const HeadLayout<Steps>
   for (int64_t j = 0; j < count; j += kTileColumns, panel += layout.key_panel) {
     const int columns = static_cast<int>(count - j < kTileColumns ? count - j : kTileColumns);
     Tile<Steps>(rows, columns, layout.d_steps, q, layout.d_steps * 4, 4, panel, kTileColumns, scores + j, scores_stride,
-                nullptr);
+                /*add=*/false, nullptr);
   }
 }
 

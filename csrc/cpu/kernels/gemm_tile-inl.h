@@ -55,12 +55,17 @@ inline void FetchSome(Prefetch* soon) {
   }
 }
 
-// tile(kRows, kVectors) = a b; b is one panel with b_stride floats from step to step.
+// Panels of b come from the second-level cache, which the processor's own prefetching follows too late beside rows of a
+// that are packed. So far ahead a tile asks for its steps, where that is one line for every vector.
+constexpr int kStepsAhead = 8;
+constexpr bool kVectorIsLine = kWidth * sizeof(float) == 64;
+
+// tile(kRows, kVectors) = (+=) a b; b is one panel with b_stride floats from step to step.
 // kUnitStep: the steps of a row of a lie side by side, else its rows do.
 template <typename Steps, int kRows, int kVectors, bool kUnitStep>
 __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char* a, int64_t row_stride,
                                                        int64_t step_stride, const float* b, int b_stride, float* tile,
-                                                       int64_t tile_stride, Prefetch* soon) {
+                                                       int64_t tile_stride, bool add, Prefetch* soon) {
   F32 sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -78,7 +83,10 @@ __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char
     for (; s < turn; ++s) {
       typename Steps::Vector bv[kVectors];
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) bv[v] = Steps::LoadB(b + v * kWidth);
+      for (int v = 0; v < kVectors; ++v) {
+        bv[v] = Steps::LoadB(b + v * kWidth);
+        if (!kUnitStep && kVectorIsLine) __builtin_prefetch(b + kStepsAhead * b_stride + v * kWidth);
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const typename Steps::Vector av = Steps::BroadcastA(a + r * rows_apart);
@@ -87,6 +95,13 @@ __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char
       }
       a += steps_apart;
       b += b_stride;
+    }
+  }
+  if (add) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = sum[r][v] + Load(tile + r * tile_stride + v * kWidth);
     }
   }
 #pragma GCC unroll 8
@@ -98,23 +113,23 @@ __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char
 
 template <typename Steps, int kRows, int kVectors>
 void ComputeTileOf(int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b, int b_stride,
-                   float* tile, int64_t tile_stride, Prefetch* soon) {
+                   float* tile, int64_t tile_stride, bool add, Prefetch* soon) {
   if (step_stride == 4) {
-    ComputeTile<Steps, kRows, kVectors, true>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, soon);
+    ComputeTile<Steps, kRows, kVectors, true>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, add, soon);
   } else {
-    ComputeTile<Steps, kRows, kVectors, false>(steps, a, 4, step_stride, b, b_stride, tile, tile_stride, soon);
+    ComputeTile<Steps, kRows, kVectors, false>(steps, a, 4, step_stride, b, b_stride, tile, tile_stride, add, soon);
   }
 }
 
 template <typename Steps, int kVectors>
 void TileWithVectors(int rows, int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b,
-                     int b_stride, float* tile, int64_t tile_stride, Prefetch* soon) {
+                     int b_stride, float* tile, int64_t tile_stride, bool add, Prefetch* soon) {
   switch (rows) {
-#define KOTODAMA_ROWS(n)                                                                                          \
-  case n:                                                                                                         \
-    if constexpr (n <= MostRows(kVectors)) {                                                                      \
-      ComputeTileOf<Steps, n, kVectors>(steps, a, row_stride, step_stride, b, b_stride, tile, tile_stride, soon); \
-    }                                                                                                             \
+#define KOTODAMA_ROWS(n)                                                                                               \
+  case n:                                                                                                              \
+    if constexpr (n <= MostRows(kVectors)) {                                                                           \
+      ComputeTileOf<Steps, n, kVectors>(steps, a, row_stride, step_stride, b, b_stride, tile, tile_stride, add, soon); \
+    }                                                                                                                  \
     break;
     KOTODAMA_ROWS(1)
     KOTODAMA_ROWS(2)
@@ -133,27 +148,27 @@ void TileWithVectors(int rows, int64_t steps, const char* a, int64_t row_stride,
 // Rows are packed or not: a + row * row_stride + step * step_stride (bytes), one of the strides being 4.
 template <typename Steps>
 void Tile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
-          int b_stride, float* tile, int64_t tile_stride, Prefetch* soon) {
+          int b_stride, float* tile, int64_t tile_stride, bool add, Prefetch* soon) {
   const char* bytes = static_cast<const char*>(a);
   const int vectors = (columns + kWidth - 1) / kWidth;
   if (vectors >= 4 && kWideTileVectors >= 4) {
     TileWithVectors<Steps, kWideTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile,
-                                             tile_stride, soon);
+                                             tile_stride, add, soon);
   } else if (vectors >= 3 && kTileVectors >= 3) {
     TileWithVectors<Steps, kTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride,
-                                         soon);
+                                         add, soon);
   } else if (vectors >= 2) {
-    TileWithVectors<Steps, 2>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, soon);
+    TileWithVectors<Steps, 2>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, add, soon);
   } else {
-    TileWithVectors<Steps, 1>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, soon);
+    TileWithVectors<Steps, 1>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, add, soon);
   }
 }
 
 template <typename Steps>
 void GemmTile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-              const void* b, int64_t b_stride, float* tile, int64_t tile_stride, Prefetch* soon) {
+              const void* b, int64_t b_stride, float* tile, int64_t tile_stride, bool add, Prefetch* soon) {
   Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, static_cast<const float*>(b),
-              static_cast<int>(b_stride), tile, tile_stride, soon);
+              static_cast<int>(b_stride), tile, tile_stride, add, soon);
 }
 
 }  // namespace
