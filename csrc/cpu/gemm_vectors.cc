@@ -19,6 +19,9 @@ static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogu
 // Steps of one block of K. A strip of b shrinks as they grow, so that it fits its cache, and a is read once per strip:
 // the longer block pays where it leaves at most two, since then C is read and written less often.
 constexpr int64_t kSteps = 768, kLongSteps = 1536;
+// Rows of b up to which few rows of a read it in place, and their steps of a block of K. Not where its rows are a whole
+// number of pages apart: they would fall on the same cache sets.
+constexpr int64_t kFewRows = 384, kStepsOfFewRows = 384, kPage = 4096;
 constexpr int64_t kStripUnits = 768 * 192;            // of a packed strip of b: 576 KiB
 constexpr int64_t kOnlyStripUnits = 2 * kStripUnits;  // where a strip is all of b and rows of a are packed
 constexpr int64_t kMaxStripColumns = 192;
@@ -123,8 +126,16 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   const GemmKernels& kernels = *plan.kernels;
   plan.ld = LeadingDimensionsOf(op);
 
+  // Packing pays only where many rows use it.
+  const bool can_read_b =
+      kernels.elements == 1 && op.b.dtype == DType::kF32 && !op.transpose_b && op.n % kVectorColumns == 0;
+  plan.read_b_in_place = can_read_b && plan.read_a_in_place && op.m <= kFewRows &&
+                         plan.ld.b * static_cast<int64_t>(sizeof(float)) % kPage != 0;
+
   const int64_t all_steps = CeilDivide(op.k, kernels.elements);
-  plan.blocks_k = std::max<int64_t>(1, CeilDivide(all_steps, all_steps <= 2 * kLongSteps ? kLongSteps : kSteps));
+  const int64_t most_steps =
+      plan.read_b_in_place ? kStepsOfFewRows : (all_steps <= 2 * kLongSteps ? kLongSteps : kSteps);
+  plan.blocks_k = std::max<int64_t>(1, CeilDivide(all_steps, most_steps));
   plan.block_k = RoundUpTo(CeilDivide(op.k, plan.blocks_k), kernels.elements);
 
   plan.parts = 1;
@@ -134,6 +145,7 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
     plan.parts = std::min(kMostParts, op.k / kRowsOfPart);
     plan.block_k = RoundUpTo(CeilDivide(op.k, plan.parts), kernels.elements);
     plan.parts = plan.blocks_k = CeilDivide(op.k, plan.block_k);
+    plan.read_b_in_place = can_read_b;
   }
 
   const int64_t steps = plan.block_k / kernels.elements;
@@ -141,9 +153,6 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   plan.strip = std::max<int64_t>(1, strip_columns / kernels.tile_columns) * kernels.tile_columns;
   CutIntoItems(op, kernels, engine.pool.threads(), &plan);
 
-  // Packing pays only where many rows use it.
-  plan.read_b_in_place = plan.parts > 1 && kernels.elements == 1 && op.b.dtype == DType::kF32 && !op.transpose_b &&
-                         op.n % kVectorColumns == 0;
   plan.packed_b =
       plan.read_b_in_place ? 0 : (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
   plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;

@@ -8,6 +8,7 @@ namespace kotodama::cpu {
 namespace {
 
 constexpr int kTileColumns = kTileVectors * kWidth;
+constexpr int kWidestTile = kWideTileVectors * kWidth;  // columns
 
 // The rows of a tile with so many vectors, at most.
 constexpr int MostRows(int vectors) {
@@ -55,14 +56,14 @@ inline void FetchSome(Prefetch* soon) {
   }
 }
 
-// Panels of b come from the second-level cache, which the processor's own prefetching follows too late beside rows of a
-// that are packed. So far ahead a tile asks for its steps, where that is one line for every vector.
+// b comes from the second-level cache. The processor's own prefetching follows it too late beside rows of a that are
+// packed, and not at all where b is not. So far ahead a tile asks for its steps then, if a vector is a line.
 constexpr int kStepsAhead = 8;
 constexpr bool kVectorIsLine = kWidth * sizeof(float) == 64;
 
 // tile(kRows, kVectors) = (+=) a b; b is one panel with b_stride floats from step to step.
-// kUnitStep: the steps of a row of a lie side by side, else its rows do.
-template <typename Steps, int kRows, int kVectors, bool kUnitStep>
+// kUnitStep: the steps of a row of a lie side by side, else its rows do. kAsks: for steps of b ahead.
+template <typename Steps, int kRows, int kVectors, bool kUnitStep, bool kAsks>
 __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char* a, int64_t row_stride,
                                                        int64_t step_stride, const float* b, int b_stride, float* tile,
                                                        int64_t tile_stride, bool add, Prefetch* soon) {
@@ -85,7 +86,7 @@ __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
         bv[v] = Steps::LoadB(b + v * kWidth);
-        if (!kUnitStep && kVectorIsLine) __builtin_prefetch(b + kStepsAhead * b_stride + v * kWidth);
+        if (kAsks && kVectorIsLine) __builtin_prefetch(b + kStepsAhead * b_stride + v * kWidth);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
@@ -114,10 +115,14 @@ __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char
 template <typename Steps, int kRows, int kVectors>
 void ComputeTileOf(int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b, int b_stride,
                    float* tile, int64_t tile_stride, bool add, Prefetch* soon) {
-  if (step_stride == 4) {
-    ComputeTile<Steps, kRows, kVectors, true>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, add, soon);
+  if (step_stride != 4) {
+    ComputeTile<Steps, kRows, kVectors, false, true>(steps, a, 4, step_stride, b, b_stride, tile, tile_stride, add,
+                                                     soon);
+  } else if (b_stride > kWidestTile) {
+    ComputeTile<Steps, kRows, kVectors, true, true>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, add, soon);
   } else {
-    ComputeTile<Steps, kRows, kVectors, false>(steps, a, 4, step_stride, b, b_stride, tile, tile_stride, add, soon);
+    ComputeTile<Steps, kRows, kVectors, true, false>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, add,
+                                                     soon);
   }
 }
 
