@@ -70,8 +70,8 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
   float* keys = carver.Take(layout.values_units());
   float* queries = carver.Take(layout.values_units());
   float* douts = carver.Take(layout.values_units());
-  float* q_rows = carver.Take(t * layout.d_steps);
-  float* dout_rows = carver.Take(t * layout.d_steps);
+  float* q_room = carver.Take(t * layout.d_steps);
+  float* dout_room = carver.Take(t * layout.d_steps);
   float* delta = carver.Take(t);
   float* dq = carver.Take(RoundUp(t, kTileRows) * layout.d_padded);
   float* dk = carver.Take(kKeyTile * layout.d_padded);
@@ -90,23 +90,18 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
   PackValues(k, ld, t, layout, keys);
   PackValues(head.qkv, ld, t, layout, queries);
   PackValues(head.dout, head.c, t, layout, douts);
-  CopyRows<Steps>(head.qkv, ld, t, d, q_rows);
-  CopyRows<Steps>(head.dout, head.c, t, d, dout_rows);
+  const RowsOfSteps q_rows = FindRows<Steps>(head.qkv, ld, t, d, q_room);
+  const RowsOfSteps dout_rows = FindRows<Steps>(head.dout, head.c, t, d, dout_room);
   for (int64_t q = 0; q < t; ++q) {
     delta[q] = SumOver(d, [&](int64_t j, int n) {
       return LoadRow(head.dout, q * head.c + j, n) * LoadRow(head.out, q * head.c + j, n);
     });
   }
-  for (int64_t i = 0; i < RoundUp(t, kTileRows) * layout.d_padded; i += kWidth) Store(dq + i, Set(0.0f));
   const float scale_value = 1.0f / __builtin_sqrtf(static_cast<float>(d));
   const F32 scale = Set(scale_value), scale2 = Set(scale_value * kLog2E);
 
   for (int64_t k0 = 0; k0 < t; k0 += kKeyTile) {
     const int64_t tile_keys = t - k0 < kKeyTile ? t - k0 : kKeyTile;
-    for (int64_t i = 0; i < tile_keys * layout.d_padded; i += kWidth) {
-      Store(dk + i, Set(0.0f));
-      Store(dv + i, Set(0.0f));
-    }
     for (int64_t q0 = k0; q0 < t; q0 += kQueryTile) {
       const int64_t tile_queries = t - q0 < kQueryTile ? t - q0 : kQueryTile;
       // Keys that the last query of the tile sees.
@@ -114,12 +109,13 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
       for (int64_t r0 = 0; r0 < tile_queries; r0 += kTileRows) {
         const int rows = static_cast<int>(tile_queries - r0 < kTileRows ? tile_queries - r0 : kTileRows);
         const int64_t count = q0 + r0 + rows - k0 < seen ? q0 + r0 + rows - k0 : seen;
-        const int64_t row = (q0 + r0) * layout.d_steps;
         if (k0 == 0) {
           FetchPacked(head.dqkv, head.c, q0 + r0, rows, d);
         }
-        Scores<Steps>(rows, q_rows + row, keys_t, layout, k0, count, scores + r0 * kKeyTile, kKeyTile);
-        Scores<Steps>(rows, dout_rows + row, values_t, layout, k0, count, dprobabilities + r0 * kKeyTile, kKeyTile);
+        Scores<Steps>(rows, q_rows.At(q0 + r0), q_rows.stride, keys_t, layout, k0, count, scores + r0 * kKeyTile,
+                      kKeyTile);
+        Scores<Steps>(rows, dout_rows.At(q0 + r0), dout_rows.stride, values_t, layout, k0, count,
+                      dprobabilities + r0 * kKeyTile, kKeyTile);
       }
       const int64_t padded = RoundUp(seen, kWidth);
       for (int64_t r = 0; r < tile_queries; r += 2) {
@@ -160,9 +156,9 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
       for (int64_t r0 = 0; r0 < tile_queries; r0 += kTileRows) {
         const int rows = static_cast<int>(tile_queries - r0 < kTileRows ? tile_queries - r0 : kTileRows);
         const int64_t count = q0 + r0 + rows - k0 < seen ? q0 + r0 + rows - k0 : seen;
-        AddProduct<Steps>(rows, (count + kE - 1) / kE, tiles.RowsOfDs(r0),
-                          kKeyTile * static_cast<int64_t>(sizeof(Element)), 4, keys + k0 / kE * layout.columns, layout,
-                          dq + (q0 + r0) * layout.d_padded);
+        Product<Steps>(rows, (count + kE - 1) / kE, tiles.RowsOfDs(r0),
+                       kKeyTile * static_cast<int64_t>(sizeof(Element)), 4, keys + k0 / kE * layout.columns, layout,
+                       /*add=*/k0 > 0, dq + (q0 + r0) * layout.d_padded);
       }
       for (int64_t c0 = 0; c0 < seen; c0 += kTileRows) {
         const int rows = static_cast<int>(seen - c0 < kTileRows ? seen - c0 : kTileRows);
@@ -170,10 +166,11 @@ int64_t AttentionBackwardHead(const AttentionHead& head, Carver carver) {
         const int64_t skipped = k0 + c0 > q0 ? (k0 + c0 - q0) / 2 * 2 : 0;
         const int64_t steps = (tile_queries - skipped + kE - 1) / kE;
         const int64_t a = skipped / kE * kKeyTile + c0, b = (q0 + skipped) / kE * layout.columns;
-        AddProduct<Steps>(rows, steps, tiles.ColumnsOfP() + a, 4, kKeyTile * 4, douts + b, layout,
-                          dv + c0 * layout.d_padded);
-        AddProduct<Steps>(rows, steps, tiles.ColumnsOfDs() + a, 4, kKeyTile * 4, queries + b, layout,
-                          dk + c0 * layout.d_padded);
+        const bool add = k0 + c0 < q0;  // an earlier tile of queries saw these keys
+        Product<Steps>(rows, steps, tiles.ColumnsOfP() + a, 4, kKeyTile * 4, douts + b, layout, add,
+                       dv + c0 * layout.d_padded);
+        Product<Steps>(rows, steps, tiles.ColumnsOfDs() + a, 4, kKeyTile * 4, queries + b, layout, add,
+                       dk + c0 * layout.d_padded);
       }
     }
     for (int64_t r = 0; r < tile_keys; ++r) {

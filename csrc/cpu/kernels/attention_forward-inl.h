@@ -12,7 +12,7 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
   const HeadLayout<Steps> layout(head.t, head.d);
   float* keys = carver.Take(layout.keys_units());
   float* values = carver.Take(layout.values_units());
-  float* q = carver.Take(kTileRows * layout.d_steps);
+  float* q_room = carver.Take(kTileRows * layout.d_steps);
   float* scores = carver.Take(kTileRows * kForwardKeyTile);
   Element* probabilities = carver.Take<Element>(kTileRows * kForwardKeyTile / Steps::kElements);
   float* out = carver.Take(kTileRows * layout.d_padded);
@@ -27,17 +27,16 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
 
   for (int64_t q0 = head.first_query; q0 < end; q0 += kTileRows) {
     const int rows = static_cast<int>(end - q0 < kTileRows ? end - q0 : kTileRows);
-    CopyRows<Steps>(At(head.qkv, q0 * ld), ld, rows, head.d, q);
+    const RowsOfSteps q = FindRows<Steps>(At(head.qkv, q0 * ld), ld, rows, head.d, q_room);
     FetchRows(head.out, head.c, q0, rows, head.d);
     F32 top[kTileRows];
     float sum[kTileRows];
     for (int r = 0; r < rows; ++r) top[r] = lowest, sum[r] = 0;
-    for (int64_t i = 0; i < rows * layout.d_padded; i += kWidth) Store(out + i, Set(0.0f));
 
     for (int64_t k0 = 0; k0 < q0 + rows; k0 += kForwardKeyTile) {
       const int64_t count = q0 + rows - k0 < kForwardKeyTile ? q0 + rows - k0 : kForwardKeyTile;
       const int64_t padded = RoundUp(count, kWidth);
-      Scores<Steps>(rows, q, keys, layout, k0, count, scores, kForwardKeyTile);
+      Scores<Steps>(rows, q.first, q.stride, keys, layout, k0, count, scores, kForwardKeyTile);
       for (int r = 0; r < rows; ++r) {
         float* row = scores + r * kForwardKeyTile;
         Element* p = probabilities + r * kForwardKeyTile;
@@ -71,8 +70,8 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
         }
       }
       const int64_t steps = (count + Steps::kElements - 1) / Steps::kElements;
-      AddProduct<Steps>(rows, steps, probabilities, kForwardKeyTile * static_cast<int64_t>(sizeof(Element)), 4,
-                        values + k0 / Steps::kElements * layout.columns, layout, out);
+      Product<Steps>(rows, steps, probabilities, kForwardKeyTile * static_cast<int64_t>(sizeof(Element)), 4,
+                     values + k0 / Steps::kElements * layout.columns, layout, /*add=*/k0 > 0, out);
     }
     for (int r = 0; r < rows; ++r) {
       const F32 inverse = Set(1.0f / sum[r]);

@@ -51,7 +51,8 @@ struct HeadLayout {
 
   // A last panel of one vector would leave the multipliers waiting for each other: two panels of two instead.
   static constexpr int ColumnsFor(int64_t d) {
-    return kTileVectors == 3 && (d + kWidth - 1) / kWidth % 3 == 1 ? 2 * kWidth : kTileColumns;
+    const int64_t vectors = (d + kWidth - 1) / kWidth;
+    return kTileVectors == 3 && (vectors % 3 == 1 || vectors == 2) ? 2 * kWidth : kTileColumns;
   }
 
   int64_t keys_units() const { return RoundUp(t, kTileColumns) / kTileColumns * key_panel; }
@@ -79,6 +80,23 @@ void CopyRows(Row source, int64_t ld, int64_t rows, int64_t d, float* out) {
   }
 }
 
+// Rows of d_steps steps that tiles multiply; `stride` in bytes.
+struct RowsOfSteps {
+  const char* first;
+  int64_t stride;
+
+  const char* At(int64_t row) const { return first + row * stride; }
+};
+
+// (rows, d) with row stride ld: where they are if their elements are whole steps, else as a copy in `room`.
+template <typename Steps>
+RowsOfSteps FindRows(Row source, int64_t ld, int64_t rows, int64_t d, float* room) {
+  const bool whole_steps = Steps::kElements == 1 ? !source.bf16 : d % Steps::kElements == 0;
+  if (whole_steps) return {static_cast<const char*>(source.data), ld * (source.bf16 ? 2 : 4)};
+  CopyRows<Steps>(source, ld, rows, d, room);
+  return {reinterpret_cast<const char*>(room), (d + Steps::kElements - 1) / Steps::kElements * 4};
+}
+
 // Asks for rows of d elements that will be written, row stride ld.
 inline void FetchRows(Row source, int64_t ld, int64_t first, int64_t rows, int64_t d) {
   const int64_t size = source.bf16 ? 2 : 4;
@@ -93,14 +111,14 @@ inline void FetchPacked(Row source, int64_t c, int64_t first, int64_t rows, int6
   for (int part = 0; part < 3; ++part) FetchRows(At(source, part * c), 3 * c, first, rows, d);
 }
 
-// target(rows, d_padded) += a(rows, steps) b, b packed in panels of d columns.
+// target(rows, d_padded) = (or with `add` +=) a(rows, steps) b, b packed in panels of d columns.
 template <typename Steps>
-void AddProduct(int rows, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
-                const HeadLayout<Steps>& layout, float* target) {
+void Product(int rows, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
+             const HeadLayout<Steps>& layout, bool add, float* target) {
   for (int64_t j = 0; j < layout.d; j += layout.columns, b += layout.value_panel) {
     const int columns = static_cast<int>(layout.d - j < layout.columns ? layout.d - j : layout.columns);
-    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, layout.columns, target + j, layout.d_padded,
-                /*add=*/true, nullptr);
+    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, layout.columns, target + j, layout.d_padded, add,
+                nullptr);
   }
 }
 
@@ -116,12 +134,12 @@ void PackValues(Row source, int64_t ld, int64_t positions, const HeadLayout<Step
 
 // scores(rows, keys) = q k^T for the keys of [first, first + keys), first at a panel's start.
 template <typename Steps>
-void Scores(int rows, const float* q, const float* keys, const HeadLayout<Steps>& layout, int64_t first, int64_t count,
-            float* scores, int64_t scores_stride) {
+void Scores(int rows, const char* q, int64_t q_stride, const float* keys, const HeadLayout<Steps>& layout,
+            int64_t first, int64_t count, float* scores, int64_t scores_stride) {
   const float* panel = keys + first / kTileColumns * layout.key_panel;
   for (int64_t j = 0; j < count; j += kTileColumns, panel += layout.key_panel) {
     const int columns = static_cast<int>(count - j < kTileColumns ? count - j : kTileColumns);
-    Tile<Steps>(rows, columns, layout.d_steps, q, layout.d_steps * 4, 4, panel, kTileColumns, scores + j, scores_stride,
+    Tile<Steps>(rows, columns, layout.d_steps, q, q_stride, 4, panel, kTileColumns, scores + j, scores_stride,
                 /*add=*/false, nullptr);
   }
 }
