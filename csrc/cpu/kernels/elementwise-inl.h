@@ -79,7 +79,12 @@ double SumOfSquares(const float* x, int64_t count) {
 }
 
 void GeluElements(Row target, Row source, int64_t count) {
-  ForVectors(count, [&](int64_t j, int n) { StoreRow(target, j, GeluOf(LoadRow(source, j, n)), n); });
+  // As exactly as in the products' epilogue, whose result this is.
+  if (target.bf16) {
+    ForVectors(count, [&](int64_t j, int n) { StoreRow(target, j, GeluOf<BF16>(LoadRow(source, j, n)), n); });
+  } else {
+    ForVectors(count, [&](int64_t j, int n) { StoreRow(target, j, GeluOf<float>(LoadRow(source, j, n)), n); });
+  }
 }
 
 void CastElements(Row target, Row source, int64_t count) {

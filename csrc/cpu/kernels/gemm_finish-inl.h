@@ -47,16 +47,16 @@ inline void StoreTwoTo(E* p, F32 a, F32 b) {
 constexpr int kPlainTile = 0, kGeluTile = 1, kGeluBackwardTile = 2;
 
 // The result of n sums, from column j of a row on; partial, bias and aux are those of the row. At GELU also its input.
-template <int kEpilogue, typename Aux>
+template <int kEpilogue, typename C, typename Aux>
 inline F32 FinishedOf(F32 sum, const float* partial, const float* bias, const Aux* aux, int64_t j, int n, F32* input) {
   F32 value = sum;
   if (partial != nullptr) value = value + LoadPartial(partial + j, n);
   if (bias != nullptr) value = value + LoadPartial(bias + j, n);
   if (kEpilogue == kGeluTile) {
     *input = value;
-    value = GeluOf(Rounded(value, static_cast<Aux*>(nullptr)));
+    value = GeluOf<C>(Rounded(value, static_cast<Aux*>(nullptr)));
   } else if (kEpilogue == kGeluBackwardTile) {
-    value = value * GeluSlopeOf(LoadPartial(aux + j, n));
+    value = value * GeluSlopeOf<C>(LoadPartial(aux + j, n));
   }
   return value;
 }
@@ -77,7 +77,7 @@ void FinishRows(const float* tile, int tile_stride, int first, int end, int colu
       F32 value[2], input[2];
       for (int i = 0; i < 2; ++i) {
         const int64_t at = j + i * kWidth;
-        value[i] = FinishedOf<kEpilogue>(Load(from + at), partial, bias, aux, at, kWidth, &input[i]);
+        value[i] = FinishedOf<kEpilogue, C>(Load(from + at), partial, bias, aux, at, kWidth, &input[i]);
       }
       if (kEpilogue == kGeluTile && aux != nullptr) StoreTwoTo<kStream>(aux + j, input[0], input[1]);
       StoreTwoTo<kStream>(c + j, value[0], value[1]);
@@ -85,7 +85,7 @@ void FinishRows(const float* tile, int tile_stride, int first, int end, int colu
     for (; !kStream && j < columns; j += kWidth) {
       const int n = columns - j < kWidth ? static_cast<int>(columns - j) : kWidth;
       F32 input;
-      const F32 value = FinishedOf<kEpilogue>(LoadPartial(from + j, n), partial, bias, aux, j, n, &input);
+      const F32 value = FinishedOf<kEpilogue, C>(LoadPartial(from + j, n), partial, bias, aux, j, n, &input);
       if (kEpilogue == kGeluTile && aux != nullptr) StorePartial(aux + j, input, n);
       StorePartial(c + j, value, n);
     }

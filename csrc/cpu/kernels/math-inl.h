@@ -48,24 +48,58 @@ inline F32 Exp2(F32 x) {
   return Exp2Within(Max(Set(-151.0f), x));
 }
 
-// 1 / (1 + e^-2u) = (1 + tanh(u)) / 2 with the u of GELU's tanh form; at least 2.4e-35.
-inline F32 GeluGate(F32 x) {
+// 2^r for |r| <= 1/2 and a number that is rounded to E later. The multiplications do not wait for each other as in
+// Horner's form: GELU is a long chain of instructions, and few of them find room beside each other.
+inline F32 Exp2Fraction(F32 r, const float*) {
+  const F32 r2 = r * r;  // Cephes' polynomial, as in Exp2Within
+  const F32 high = Fma(Fma(Set(1.535336188319500e-4f), r, Set(1.339887440266574e-3f)), r2,
+                       Fma(Set(9.618437357674640e-3f), r, Set(5.550332471162809e-2f)));
+  const F32 low = Fma(Set(2.402264791363012e-1f), r, Set(6.931472028550421e-1f));
+  return Fma(Fma(high, r2, low), r, Set(1.0f));
+}
+// The minimax polynomial of degree 3 (Remez), 7.5e-5 off at most: 1/26 of the rounding to bfloat16.
+inline F32 Exp2Fraction(F32 r, const BF16*) {
+  return Fma(Fma(Set(5.51716685e-2f), r, Set(2.42611125e-1f)), r * r, Fma(Set(6.93260968e-1f), r, Set(9.99928057e-1f)));
+}
+inline F32 ReciprocalFor(F32 a, const float*) {
+  return Reciprocal(a);
+}
+inline F32 ReciprocalFor(F32 a, const BF16*) {
+  return RoughReciprocal(a);
+}
+
+// With the u of GELU's tanh form: e^-2u, and 1 / (1 + e^-2u) = (1 + tanh(u)) / 2, at least 2^-114. `near` is the x that
+// they are for: beyond it, and far before, they decide nothing.
+struct GeluParts {
+  F32 near, power, gate;
+};
+
+// As exactly as a result needs it that is rounded to E.
+template <typename E>
+inline GeluParts GeluPartsOf(F32 x) {
   constexpr float kPowerOf2 = -2 * 0.7978845608028654f * 1.44269504f;
-  const F32 power = x * Fma(x * x, Set(kPowerOf2 * 0.044715f), Set(kPowerOf2));
   // Within these bounds no number is subnormal, which some processors take a hundred cycles for.
-  return Reciprocal(Set(1.0f) + Exp2Within(Max(Set(-115.0f), Min(Set(115.0f), power))));
+  const F32 near = ClampAbs(x, Set(9.6f));
+  const F32 slope = Fma(near * near, Set(kPowerOf2 * 0.044715f), Set(kPowerOf2));
+  const F32 shifted = Fma(near, slope, Set(kShiftOfInteger));
+  const F32 fraction = Fma(near, slope, Set(kShiftOfInteger) - shifted);
+  const F32 power = ScaleByShifted(Exp2Fraction(fraction, static_cast<const E*>(nullptr)), shifted);
+  return {near, power, ReciprocalFor(power + Set(1.0f), static_cast<const E*>(nullptr))};
 }
 
 // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), Hendrycks and Gimpel 2016.
+template <typename E>
 inline F32 GeluOf(F32 x) {
-  return x * GeluGate(x);
+  return x * GeluPartsOf<E>(x).gate;
 }
 
-// d gelu(x) / dx
+// d gelu(x) / dx; tanh'(u) is 4 gate (1 - gate), and 1 - gate is power gate.
+template <typename E>
 inline F32 GeluSlopeOf(F32 x) {
-  const F32 gate = GeluGate(x);
-  const F32 twice_du = Fma(x * x, Set(6 * 0.7978845608028654f * 0.044715f), Set(2 * 0.7978845608028654f));
-  return Fma(x * gate * (Set(1.0f) - gate), twice_du, gate);
+  const GeluParts parts = GeluPartsOf<E>(x);
+  const F32 twice_du =
+      Fma(parts.near * parts.near, Set(6 * 0.7978845608028654f * 0.044715f), Set(2 * 0.7978845608028654f));
+  return Fma(x * parts.gate * (parts.power * parts.gate), twice_du, parts.gate);
 }
 
 }  // namespace

@@ -126,6 +126,9 @@ inline F32 Reciprocal(F32 a) {
   const __m512 r = _mm512_rcp14_ps(a.v);
   return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f)))};
 }
+inline F32 RoughReciprocal(F32 a) {
+  return {_mm512_rcp14_ps(a.v)};
+}
 inline F32 Max(F32 a, F32 b) {
   return {_mm512_max_ps(a.v, b.v)};
 }
@@ -140,6 +143,14 @@ inline F32 Round(F32 a) {
 }
 inline F32 ScaleByPowerOf2(F32 a, F32 n) {
   return {_mm512_scalef_ps(a.v, n.v)};
+}
+inline F32 ScaleByShifted(F32 a, F32 shifted) {
+  const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(shifted.v), 23);
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), exponent))};
+}
+inline F32 ClampAbs(F32 a, F32 limit) {
+  constexpr int kSmallerWithSignOfFirst = 2;
+  return {_mm512_range_ps(a.v, limit.v, kSmallerWithSignOfFirst)};
 }
 inline Mask Less(F32 a, F32 b) {
   return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ);

@@ -9,8 +9,11 @@
 //   LoadTwo                   two vectors of BF16 memory, in an order that is cheap to load
 //   InOrder                   two sums of such vectors, back in the order of memory
 //   Reciprocal                1 / a for a normal, finite a; 1.5 ulp
+//   RoughReciprocal           the same, at most 2^-14 of it off
 //   Fma a * b + c, NegFma c - a * b, Max and Min (the second operand where one is NaN), Sqrt, Round (to nearest)
 //   ScaleByPowerOf2(a, n)     a 2^n for an integral n in [-252, 254]
+//   ScaleByShifted(a, n + kShiftOfInteger)   the same where a and the result are normal
+//   ClampAbs(a, limit)        the nearest number to a in [-limit, limit]; any where a is NaN
 //   Less, Select, SelectFirst lane masks; SelectFirst takes `first` in the first n lanes
 //   ReduceAdd, ReduceMax      over the lanes, in a fixed order
 //   Transpose                 kWidth vectors
@@ -129,6 +132,9 @@ inline F32 SelectFirst(int n, F32 first, F32 rest) {
 inline F32 Reciprocal(F32 a) {
   return Set(1.0f) / a;
 }
+inline F32 RoughReciprocal(F32 a) {
+  return Reciprocal(a);
+}
 inline F32 Max(F32 a, F32 b) {
   return Select(Less(b, a), a, b);
 }
@@ -140,17 +146,22 @@ inline F32 Sqrt(F32 a) {
 }
 // Exact below 2^22, which is all that callers need.
 inline F32 Round(F32 a) {
-  const F32 magic = Set(12582912.0f);
-  return (a + magic) - magic;
+  return (a + Set(kShiftOfInteger)) - Set(kShiftOfInteger);
 }
 // 2^n for an integral n in [-126, 127].
 inline F32 PowerOf2(F32 n) {
-  const F32 biased = n + Set(12582912.0f + 127.0f);
+  const F32 biased = n + Set(kShiftOfInteger + 127.0f);
   return {(Float4)((Int4)biased.v << 23)};
 }
 inline F32 ScaleByPowerOf2(F32 a, F32 n) {
   const F32 half = Round(n * Set(0.5f));
   return a * PowerOf2(half) * PowerOf2(n - half);
+}
+inline F32 ScaleByShifted(F32 a, F32 shifted) {
+  return {(Float4)((Int4)a.v + ((Int4)shifted.v << 23))};
+}
+inline F32 ClampAbs(F32 a, F32 limit) {
+  return Max(Set(0.0f) - limit, Min(limit, a));
 }
 inline float ReduceAdd(F32 a) {
   return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);

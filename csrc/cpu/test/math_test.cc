@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "check.h"
@@ -60,6 +61,58 @@ TEST(GeluAccuracy) {
     // The exponent's own rounding grows with it.
     const double error = std::abs(found[i] - exact) / Ulp(exact) / (4 + std::abs(2 * u));
     CHECK(error <= 3, x[i], found[i], exact, error);
+  }
+}
+
+// Every bfloat16 up to 1e5, as 64 rows; zeros for the others.
+std::vector<float> AllBFloat16() {
+  std::vector<float> x;
+  for (uint32_t upper = 0; upper < 0x10000; ++upper) {
+    const uint32_t bits = upper << 16;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    x.push_back(std::abs(value) < 1e5f ? value : 0);
+  }
+  return x;
+}
+
+double UlpOfBFloat16(double exact) {
+  return std::ldexp(1.0, std::max(-126, std::ilogb(exact)) - 7);
+}
+
+// Results in bfloat16 come from shorter formulas: a twentieth of a unit in the last place beside the rounding's half.
+TEST(GeluAccuracyBFloat16) {
+  const std::vector<float> x = AllBFloat16();
+  Device device(2);
+  const Tensor source = device.Put(x, DType::kBF16, {64, 1024}), target = device.Make(DType::kBF16, {64, 1024});
+  device->Gelu(target, source);
+  const auto found = Device::Get(target);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double v = x[i], exact = v / (1 + std::exp(-2 * 0.7978845608028653559 * (v + 0.044715 * v * v * v)));
+    CHECK(std::abs(found[i] - exact) <= std::max(0.55 * UlpOfBFloat16(exact), 1e-29), x[i], found[i], exact);
+  }
+}
+
+// The derivative likewise, but at its zeros, where its terms cancel: those are near 1/2.
+TEST(GeluSlopeAccuracyBFloat16) {
+  const std::vector<float> x = AllBFloat16();
+  Device device(2);
+  Gemm product;  // 1 times the slope
+  product.m = 64;
+  product.n = 1024;
+  product.k = 1;
+  product.a = device.Put(std::vector<float>(64, 1), DType::kBF16, {64, 1});
+  product.b = device.Put(std::vector<float>(1024, 1), DType::kBF16, {1, 1024});
+  product.c = device.Make(DType::kBF16, {64, 1024});
+  product.aux = device.Put(x, DType::kBF16, {64, 1024});
+  product.epilogue = Epilogue::kGeluBackward;
+  device->Run(product);
+  const auto found = Device::Get(product.c);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double v = std::clamp<double>(x[i], -50, 50), u = 0.7978845608028653559 * (v + 0.044715 * v * v * v);
+    const double gate = 1 / (1 + std::exp(-2 * u)), rest = 1 / (1 + std::exp(2 * u));
+    const double exact = gate + v * gate * rest * 2 * 0.7978845608028653559 * (1 + 3 * 0.044715 * v * v);
+    CHECK(std::abs(found[i] - exact) <= 0.55 * UlpOfBFloat16(exact) + 1.5e-4, x[i], found[i], exact);
   }
 }
 
