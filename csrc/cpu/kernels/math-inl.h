@@ -31,27 +31,11 @@ inline F32 Exp(F32 x) {
   return ScaleByPowerOf2(Fma(p, r * r, r) + Set(1.0f), n);
 }
 
-// 2^x for x from -151 to 127; NaN stays NaN. Cephes' polynomial (Moshier, exp2f.c).
-inline F32 Exp2Within(F32 x) {
-  const F32 n = Round(x), r = x - n;
-  F32 p = Set(1.535336188319500e-4f);
-  p = Fma(p, r, Set(1.339887440266574e-3f));
-  p = Fma(p, r, Set(9.618437357674640e-3f));
-  p = Fma(p, r, Set(5.550332471162809e-2f));
-  p = Fma(p, r, Set(2.402264791363012e-1f));
-  p = Fma(p, r, Set(6.931472028550421e-1f));
-  return ScaleByPowerOf2(Fma(p, r, Set(1.0f)), n);
-}
-
-// 2^x for x at most a little above 0, as softmax needs it: 1.5 ulp, 0 below -151.
-inline F32 Exp2(F32 x) {
-  return Exp2Within(Max(Set(-151.0f), x));
-}
-
-// 2^r for |r| <= 1/2 and a number that is rounded to E later. The multiplications do not wait for each other as in
-// Horner's form: GELU is a long chain of instructions, and few of them find room beside each other.
+// 2^r for |r| <= 1/2 and a number that is rounded to this type later. The multiplications wait less for each other than
+// in Horner's form: they stand in long chains of instructions, and few of those find room beside each other.
+// Cephes' polynomial (Moshier, exp2f.c).
 inline F32 Exp2Fraction(F32 r, const float*) {
-  const F32 r2 = r * r;  // Cephes' polynomial, as in Exp2Within
+  const F32 r2 = r * r;
   const F32 high = Fma(Fma(Set(1.535336188319500e-4f), r, Set(1.339887440266574e-3f)), r2,
                        Fma(Set(9.618437357674640e-3f), r, Set(5.550332471162809e-2f)));
   const F32 low = Fma(Set(2.402264791363012e-1f), r, Set(6.931472028550421e-1f));
@@ -61,6 +45,13 @@ inline F32 Exp2Fraction(F32 r, const float*) {
 inline F32 Exp2Fraction(F32 r, const BF16*) {
   return Fma(Fma(Set(5.51716685e-2f), r, Set(2.42611125e-1f)), r * r, Fma(Set(6.93260968e-1f), r, Set(9.99928057e-1f)));
 }
+
+// 2^x for x at most a little above 0, as softmax needs it: 1.5 ulp, 0 below -151; NaN stays NaN.
+inline F32 Exp2(F32 x) {
+  const F32 clamped = Max(Set(-151.0f), x), n = Round(clamped);
+  return ScaleByPowerOf2(Exp2Fraction(clamped - n, static_cast<const float*>(nullptr)), n);
+}
+
 inline F32 ReciprocalFor(F32 a, const float*) {
   return Reciprocal(a);
 }
