@@ -1,6 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -26,6 +25,7 @@ import {
   TOKENIZER_FOLDER,
   temporaryFile,
 } from './helpers/blocks.js';
+import { temporaryFolder } from './helpers/temporary-folder.js';
 
 const tokenizer = await Tokenizer.fromPretrained(TOKENIZER_FOLDER);
 const TEXT = Array.from({ length: 400 }, (_, i) => `Article ${i}. すべての人間は、${'自由 and equal, '.repeat(i % 7)}`);
@@ -208,7 +208,7 @@ t.test('a worker that dies, and one that cannot load the tokenizer', async (t) =
   process.off('worker', kill);
   t.equal(alive.size, 0);
 
-  const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
+  const folder = temporaryFolder();
   cpSync(TOKENIZER_FOLDER, folder, { recursive: true });
   const dataset = BlockDataset.fromFile(PATH, { tokenizer: await Tokenizer.fromPretrained(folder), blockSize: 32 });
   writeFileSync(join(folder, 'tokenizer_config.json'), '{}');
@@ -245,7 +245,7 @@ t.test('SentencePiece models in workers; those of unigrams without their files, 
   for (const numWorkers of [0, 2]) {
     // User-defined symbols, byte pieces, a dummy space at the end, no rules; and a BPE.
     for (const name of ['unigram-nmt-nfkc', 'unigram-nmt-nfkc-cf', 'unigram-identity', 'unigram-suffix', 'bpe-rules']) {
-      const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
+      const folder = temporaryFolder();
       copyFileSync(join(models, `${name}.model`), join(folder, 'spiece.model'));
       const tokenizer = await Tokenizer.fromPretrained(folder);
       if (name.startsWith('unigram')) rmSync(folder, { recursive: true });

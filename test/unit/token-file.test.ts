@@ -1,5 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
@@ -7,12 +6,9 @@ import { BlockDataset, type FileDatasetOptions, writeTokenFiles } from '../../di
 import { inspectTokenFile } from '../../dist/data/token-file.js';
 import { checkOutput } from '../../dist/data/token-file-writer.js';
 import { NUMBERS, temporaryFile } from './helpers/blocks.js';
+import { temporaryFolder } from './helpers/temporary-folder.js';
 
 const MARK = { fingerprint: 'abc', vocabSize: 1000 };
-
-function folder(): string {
-  return mkdtempSync(join(tmpdir(), 'kotodama-'));
-}
 
 async function* pieces(...lists: readonly (readonly number[])[]): AsyncGenerator<Int32Array> {
   for (const list of lists) yield Int32Array.from(list);
@@ -29,7 +25,7 @@ function readLlmc(path: string): number[] {
 }
 
 t.test('one file, as llm.c reads it, and notes beside it', async (t) => {
-  const output = join(folder(), 'sub', 'a.bin');
+  const output = join(temporaryFolder(), 'sub', 'a.bin');
   const progress: number[] = [];
   const [file, ...others] = await writeTokenFiles(pieces([1, 2, 3], [], [999], [0, 5]), {
     output,
@@ -60,7 +56,7 @@ t.test('the notes tell where documents begin', async (t) => {
     shardTokens?: number,
   ): Promise<[number[], number[] | undefined][]> => {
     const dataset = BlockDataset.fromFile(paths, { tokenizer, blockSize: 1, ...options });
-    const output = join(folder(), 'a.bin');
+    const output = join(temporaryFolder(), 'a.bin');
     const files = await writeTokenFiles(dataset.tokens(), { output, tokenizer, sources: paths, shardTokens });
     for (const file of files) t.same(await inspectTokenFile(file.path), file);
     return files.map(({ path, notes }) => [readLlmc(path), notes?.documents]);
@@ -136,7 +132,7 @@ t.test('the notes tell where documents begin', async (t) => {
     for (let i = 0; i < 17; i++)
       yield { ids: new Int32Array(70_000), documents: Array.from({ length: 70_000 }, (_, k) => k) };
   }
-  const output = join(folder(), 'many.bin');
+  const output = join(temporaryFolder(), 'many.bin');
   const [file, rest] = await writeTokenFiles(many(), { output, tokenizer: MARK, sources: [], shardTokens: 1_100_000 });
   t.equal(file.notes?.documents, undefined, 'too many to list');
   t.equal(rest.notes?.documents?.length, 90_000);
@@ -145,7 +141,7 @@ t.test('the notes tell where documents begin', async (t) => {
 });
 
 t.test('a vocabulary above 65,536 makes a file of uint32', async (t) => {
-  const output = join(folder(), 'a.bin');
+  const output = join(temporaryFolder(), 'a.bin');
   const ids = [65_536, 1, 100_000];
   const tokenizer = { fingerprint: 'x', vocabSize: 128_256 };
   await writeTokenFiles(pieces(ids), { output, tokenizer, sources: [] });
@@ -156,7 +152,7 @@ t.test('a vocabulary above 65,536 makes a file of uint32', async (t) => {
     ids,
   );
   t.equal(bytes.length, 1024 + 12);
-  const edge = join(folder(), 'b.bin');
+  const edge = join(temporaryFolder(), 'b.bin');
   await writeTokenFiles(pieces([65_535]), {
     output: edge,
     tokenizer: { ...tokenizer, vocabSize: 65_536 },
@@ -173,7 +169,7 @@ t.test('several files hold the same ids, however they come and are cut', async (
       async (lists, shardTokens) => {
         const ids = lists.flat();
         fc.pre(ids.length > 0);
-        const base = folder();
+        const base = temporaryFolder();
         const output = join(base, 'x.bin');
         const files = await writeTokenFiles(pieces(...lists), { output, tokenizer: MARK, sources: [], shardTokens });
         const names = files.map((_, index) => join(base, `x_${String(index).padStart(6, '0')}.bin`));
@@ -195,7 +191,7 @@ t.test('several files hold the same ids, however they come and are cut', async (
 });
 
 t.test('what fails leaves nothing behind', async (t) => {
-  const base = folder();
+  const base = temporaryFolder();
   const output = join(base, 'a.bin');
   async function* failing() {
     yield Int32Array.of(1, 2, 3, 4, 5);
@@ -215,7 +211,7 @@ t.test('what fails leaves nothing behind', async (t) => {
 });
 
 t.test('nothing is overwritten, and a folder that cannot be made is named', async (t) => {
-  const base = folder();
+  const base = temporaryFolder();
   const output = join(base, 'a.bin');
   const options = { output, tokenizer: MARK, sources: [] };
   await writeTokenFiles(pieces([1, 2]), options);

@@ -1,11 +1,11 @@
-import { copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { loadSentencePiece, Tokenizer } from '../../dist/tokenizer/index.js';
 import { cutText } from '../../dist/tokenizer/tokenizer-json.js';
 import { TOKENIZER_FOLDER } from './helpers/blocks.js';
+import { temporaryFolder } from './helpers/temporary-folder.js';
 import { readTokenizerFile, unigramJson } from './helpers/tokenizer-json.js';
 
 const CASES = JSON.parse(
@@ -14,8 +14,8 @@ const CASES = JSON.parse(
 const BPE = readTokenizerFile('tokenizer.json');
 const CONFIG = readTokenizerFile('tokenizer_config.json');
 
-function temporaryFolder(files: { [name: string]: unknown }): string {
-  const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
+function folderOf(files: { [name: string]: unknown }): string {
+  const folder = temporaryFolder();
   for (const [name, content] of Object.entries(files)) {
     writeFileSync(join(folder, name), typeof content === 'string' ? content : JSON.stringify(content));
   }
@@ -74,7 +74,7 @@ t.test('special ids, files, fingerprint', async (t) => {
   t.equal(tokenizer.padTokenId, undefined);
   t.same(tokenizer.files, [join(TOKENIZER_FOLDER, 'tokenizer.json'), join(TOKENIZER_FOLDER, 'tokenizer_config.json')]);
 
-  const copy = mkdtempSync(join(tmpdir(), 'kotodama-'));
+  const copy = temporaryFolder();
   for (const file of tokenizer.files) copyFileSync(file, join(copy, file.slice(TOKENIZER_FOLDER.length + 1)));
   t.equal((await Tokenizer.fromPretrained(copy)).fingerprint, tokenizer.fingerprint, 'a copy is the same tokenizer');
   writeFileSync(join(copy, 'special_tokens_map.json'), '{"pad_token": {"content": "<|endoftext|>"}, "bos_token": "a"}');
@@ -139,7 +139,7 @@ t.test('words, with an unknown token; a Unigram model with a long line', async (
 });
 
 t.test('a folder with a SentencePiece model and special_tokens_map.json', async (t) => {
-  const folder = temporaryFolder({ 'special_tokens_map.json': { eos_token: '</s>', pad_token: { content: '<unk>' } } });
+  const folder = folderOf({ 'special_tokens_map.json': { eos_token: '</s>', pad_token: { content: '<unk>' } } });
   copyFileSync(
     new URL('./fixtures/sentencepiece/unigram-nmt-nfkc.model', import.meta.url),
     join(folder, 'spiece.model'),
@@ -180,23 +180,23 @@ t.test('files that cannot be used', async (t) => {
     t.rejects(Tokenizer.fromPretrained(folder), { code: 'ERR_TOKENIZER', message }, String(message));
   await reject('gpt2-small-ja', /gpt2-small-ja was not found.*of the Hub/s);
   await reject(join(TOKENIZER_FOLDER, 'tokenizer.json'), /not a folder/);
-  await reject(temporaryFolder({}), /no tokenizer.*an empty folder/s);
-  await reject(temporaryFolder({ 'vocab.txt': '' }), /no tokenizer.*only vocab.txt/s);
-  await reject(temporaryFolder({ 'tokenizer.json': '{"model": ' }), /tokenizer\.json cannot be read/);
-  await reject(temporaryFolder({ 'tokenizer.json': [] }), /tokenizer\.json.*an array/s);
-  await reject(temporaryFolder({ 'tokenizer.json': {} }), /tokenizer\.json.*"model"/s);
-  await reject(temporaryFolder({ 'tokenizer.json': { model: { type: 'New' } } }), /tokenizer\.json cannot be used/);
-  await reject(temporaryFolder({ 'tokenizer.json': { model: { type: 'BPE' } } }), /tokenizer\.json cannot be used/);
+  await reject(folderOf({}), /no tokenizer.*an empty folder/s);
+  await reject(folderOf({ 'vocab.txt': '' }), /no tokenizer.*only vocab.txt/s);
+  await reject(folderOf({ 'tokenizer.json': '{"model": ' }), /tokenizer\.json cannot be read/);
+  await reject(folderOf({ 'tokenizer.json': [] }), /tokenizer\.json.*an array/s);
+  await reject(folderOf({ 'tokenizer.json': {} }), /tokenizer\.json.*"model"/s);
+  await reject(folderOf({ 'tokenizer.json': { model: { type: 'New' } } }), /tokenizer\.json cannot be used/);
+  await reject(folderOf({ 'tokenizer.json': { model: { type: 'BPE' } } }), /tokenizer\.json cannot be used/);
   await reject(
-    temporaryFolder({ 'tokenizer.json': { model: { type: 'BPE', vocab: {}, merges: [] } } }),
+    folderOf({ 'tokenizer.json': { model: { type: 'BPE', vocab: {}, merges: [] } } }),
     /tokenizer\.json.*empty vocabulary/s,
   );
   await reject(
-    temporaryFolder({ 'tokenizer.json': BPE, 'tokenizer_config.json': 'x' }),
+    folderOf({ 'tokenizer.json': BPE, 'tokenizer_config.json': 'x' }),
     /tokenizer_config\.json cannot be read/,
   );
-  await reject(temporaryFolder({ 'spiece.model': 'not a model' }), /SentencePiece|spiece/);
-  const folder = temporaryFolder({});
+  await reject(folderOf({ 'spiece.model': 'not a model' }), /SentencePiece|spiece/);
+  const folder = folderOf({});
   cpSync(TOKENIZER_FOLDER, folder, { recursive: true });
   rmSync(join(folder, 'tokenizer_config.json'));
   const bare = await Tokenizer.fromPretrained(folder);

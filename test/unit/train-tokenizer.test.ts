@@ -1,5 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
@@ -10,6 +9,7 @@ import {
   type TrainTokenizerOptions,
   trainTokenizer,
 } from '../../dist/tokenizer/training/index.js';
+import { temporaryFolder } from './helpers/temporary-folder.js';
 
 interface Case {
   texts: string[] | null;
@@ -206,7 +206,7 @@ t.test('fewer tokens than asked for', async (t) => {
 });
 
 t.test('files: saved, loaded, the same as from memory', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
+  const folder = temporaryFolder();
   const lines = CASES[0]?.texts as string[];
   const half = Math.floor(lines.length / 2);
   writeFileSync(join(folder, 'a.txt'), `${lines.slice(0, half).join('\n')}\n`);
@@ -284,7 +284,7 @@ t.test('abort: before, while reading, while learning', async (t) => {
 });
 
 t.test('texts that cannot be used', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
+  const folder = temporaryFolder();
   const file = (name: string, content: string | Uint8Array) => {
     writeFileSync(join(folder, name), content);
     return join(folder, name);

@@ -1,7 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import t from 'tap';
 import { Tokenizer } from '../../dist/tokenizer/index.js';
@@ -11,6 +9,7 @@ import {
   trainTokenizer,
 } from '../../dist/tokenizer/training/index.js';
 import { CASES, declarations } from './fixtures/train-unigram/cases.mjs';
+import { temporaryFolder } from './helpers/temporary-folder.js';
 
 interface Expected {
   sha256: string;
@@ -35,7 +34,7 @@ for (const [name, options] of Object.entries(CASES as { [name: string]: Partial<
     const model = trained.files['spiece.model'] as Uint8Array;
     // The tables of nmt_nfkc are the platform's; without them the file is the same everywhere.
     if (name === 'identity') t.equal(createHash('sha256').update(model).digest('hex'), expected.sha256);
-    const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
+    const folder = temporaryFolder();
     await trained.save(folder);
     t.same(readdirSync(folder).sort(), ['special_tokens_map.json', 'spiece.model', 'tokenizer_config.json']);
     const tokenizer = await Tokenizer.fromPretrained(folder);

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { copyFileSync, mkdtempSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -13,6 +12,7 @@ import {
 } from '../../dist/data/index.js';
 import { Tokenizer } from '../../dist/tokenizer/index.js';
 import { PythonRandom } from './helpers/python-random.js';
+import { temporaryFolder } from './helpers/temporary-folder.js';
 
 const FIXTURES = new URL('./fixtures/', import.meta.url);
 const TEXT = fileURLToPath(new URL('tutorial/text.txt', FIXTURES));
@@ -22,7 +22,7 @@ const EXPECTED = JSON.parse(readFileSync(new URL('tutorial/expected.json', FIXTU
   order: number[];
 };
 
-const folder = mkdtempSync(join(tmpdir(), 'kotodama-'));
+const folder = temporaryFolder();
 copyFileSync(new URL('sentencepiece/unigram-nmt-nfkc.model', FIXTURES), join(folder, 'spiece.model'));
 const tokenizer = await Tokenizer.fromPretrained(folder);
 

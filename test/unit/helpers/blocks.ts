@@ -1,9 +1,9 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Batch, Block, BlockSource, Json } from '../../../dist/data/index.js';
 import type { TokenizerModel } from '../../../dist/tokenizer/index.js';
+import { temporaryFolder } from './temporary-folder.js';
 
 /** A folder with a real byte-level BPE tokenizer. */
 export const TOKENIZER_FOLDER = fileURLToPath(new URL('../../../demo/tokenizer', import.meta.url));
@@ -26,7 +26,7 @@ export function numbers(from: number, to: number): string {
 
 /** Writes a file into a new folder and gives its path. */
 export function temporaryFile(content: string | Uint8Array, name = 'text.txt'): string {
-  const path = join(mkdtempSync(join(tmpdir(), 'kotodama-')), name);
+  const path = join(temporaryFolder(), name);
   writeFileSync(path, content);
   return path;
 }
