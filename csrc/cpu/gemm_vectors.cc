@@ -2,8 +2,9 @@
 // columns into strips. For every block of K an item packs a strip of b into memory that stays in the second-level
 // cache (or reads it where it is, where few rows use it), then streams the rows of a past it, one register tile after
 // another. Rows of a are read where they are if their elements lie side by side along K; else the item packs them once
-// for all its strips (or, where all of b is one strip, some at a time). Only the blocks of K decide in which order an
-// element is summed, so neither the number of threads nor the cut of C changes a bit.
+// for all its strips (or, where all of b is one strip, some at a time). Only the blocks of K, which follow from the
+// shapes, decide in which order an element is summed: neither the number of threads nor the cut of C changes a bit.
+// The sizes below are for a second-level cache of 2 MiB.
 #include <algorithm>
 #include <vector>
 
@@ -19,8 +20,9 @@ static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogu
 // Steps of one block of K. A strip of b shrinks as they grow, so that it fits its cache, and a is read once per strip:
 // the longer block pays where it leaves at most two, since then C is read and written less often.
 constexpr int64_t kSteps = 768, kLongSteps = 1536;
-// Rows of b up to which few rows of a read it in place, and their steps of a block of K. Not where its rows are a whole
-// number of pages apart: they would fall on the same cache sets.
+// Up to so many rows of a, b is read where it is, in blocks of so many steps: packing b takes as long as 20 rows do,
+// and shorter blocks leave the part of b that they read in the second-level cache. Not where the rows of b are a whole
+// number of pages apart, since those share a few sets of the caches.
 constexpr int64_t kFewRows = 384, kStepsOfFewRows = 384, kPage = 4096;
 constexpr int64_t kStripUnits = 768 * 192;            // of a packed strip of b: 576 KiB
 constexpr int64_t kOnlyStripUnits = 2 * kStripUnits;  // where a strip is all of b and rows of a are packed
@@ -65,8 +67,9 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
   const int64_t least_rows = 16 * kernels.tile_rows;
   const int64_t b_columns = RoundUpTo(op.n, kernels.tile_columns);
   const int64_t most_units = plan->read_a_in_place ? kStripUnits : kOnlyStripUnits;
-  if (plan->parts == 1 && b_columns * plan->block_k <= most_units * kernels.elements &&
-      op.m >= threads * least_rows / 2) {
+  const bool keeps_sums = plan->blocks_k > 1 && op.c.dtype != DType::kF32;  // of its rows, beside C
+  if (plan->parts == 1 && (plan->read_a_in_place || !keeps_sums) &&
+      b_columns * plan->block_k <= most_units * kernels.elements && op.m >= threads * least_rows / 2) {
     // All of b is one strip, which every thread packs once. Its rows of a are those that it has in its cache: other
     // operations cut them the same way.
     plan->strip = plan->columns = b_columns;
@@ -175,7 +178,7 @@ int64_t FloatsOfWorker(const kotodama::Gemm& op, const Plan& plan) {
 // `rows` rows of `bytes` bytes each, asked for within `turns` turns of the tiles.
 Prefetch Soon(const void* data, int64_t row_stride, int64_t rows, int64_t bytes, int64_t turns) {
   Prefetch soon = {};
-  if (data == nullptr || rows <= 0 || bytes <= 0 || turns <= 0) return soon;
+  if (rows <= 0 || bytes <= 0 || turns <= 0) return soon;
   const int64_t before = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) % kLine);
   soon.row = static_cast<const char*>(data) - before;
   soon.row_stride = row_stride;
@@ -198,7 +201,7 @@ void FetchTile(Row target, int64_t stride, int rows, int columns) {
   const int64_t size = target.bf16 ? 2 : 4;
   for (int r = 0; r < rows; ++r) {
     const char* row = static_cast<const char*>(target.data) + r * stride * size;
-    for (int64_t byte = 0; byte < columns * size; byte += 64) __builtin_prefetch(row + byte, 1);
+    for (int64_t byte = 0; byte < columns * size; byte += kLine) __builtin_prefetch(row + byte, 1);
     __builtin_prefetch(row + columns * size - 1, 1);
   }
 }

@@ -224,7 +224,8 @@ struct Kernels {
   void (*sum_of_two)(float* target, const float* a, const float* b, int64_t count);
   // target[i] = source[i] * factor of element first + i
   void (*dropout)(float* target, const float* source, int64_t first, int64_t count, const DropoutFactors& dropout);
-  void (*exp)(float* target, const float* source, int64_t count);
+  // 2^source[i], for at most a little above 0
+  void (*exp2)(float* target, const float* source, int64_t count);
 };
 
 enum class Isa : int;

@@ -41,7 +41,7 @@ void AttentionBackward(const AttentionHead& head) {
 // Positions one after another: each appends its key and value, then attends to all before it.
 void AttentionCached(const AttentionCachedHead& head) {
   const int64_t d = head.d;
-  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(d));
+  const float scale = kLog2E / __builtin_sqrtf(static_cast<float>(d));  // scores in powers of 2
   for (int64_t r = 0; r < head.n; ++r) {
     const int64_t at = r * 3 * head.c, last = head.past + r;
     ForVectors(d, [&](int64_t j, int n) {
@@ -57,7 +57,7 @@ void AttentionCached(const AttentionCachedHead& head) {
                [&](int64_t j, int n) { best = Max(SelectFirst(n, LoadPartial(head.scores + j, n), lowest), best); });
     const F32 negative_top = Set(-ReduceMax(best) * scale);
     const float sum = SumOver(count, [&](int64_t j, int n) {
-      const F32 e = Exp(Fma(LoadPartial(head.scores + j, n), Set(scale), negative_top));
+      const F32 e = Exp2(Fma(LoadPartial(head.scores + j, n), Set(scale), negative_top));
       StorePartial(head.scores + j, e, n);
       return e;
     });

@@ -57,9 +57,15 @@ int64_t AttentionForwardHead(const AttentionHead& head, Carver carver) {
         }
         for (int64_t j = 0; j < padded; j += kWidth) {
           F32 e = Exp2(Fma(Load(row + j), scale, Set(0.0f) - new_top));
-          if (j + kWidth > valid) e = SelectFirst(static_cast<int>(valid > j ? valid - j : 0), e, Set(0.0f));
+          // Behind the last valid key there are neither scores nor factors.
+          const bool cut = j + kWidth > valid;
+          const int inside = static_cast<int>(valid > j ? valid - j : 0);
+          if (cut) e = SelectFirst(inside, e, Set(0.0f));
           total = total + e;
-          if (head.dropout.active) e = e * Load(factors + j);
+          if (head.dropout.active) {
+            const F32 factor = Load(factors + j);
+            e = e * (cut ? SelectFirst(inside, factor, Set(0.0f)) : factor);
+          }
           StoreElements(p, j, e);
         }
         float factor[kWidth];

@@ -10,8 +10,10 @@ namespace {
 constexpr int64_t kForwardKeyTile = 384;
 constexpr int64_t kKeyTile = 192;  // in backward
 constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
-// A tile of queries in backward; even.
+// A tile of queries in backward: whole register tiles, so that none holds keys of which only some were seen before.
 constexpr int64_t kQueryTile = 96;
+static_assert(kQueryTile % kTileRows == 0 && kQueryTile % 2 == 0);
+static_assert(kForwardKeyTile % kTileColumns == 0 && kKeyTile % kTileColumns == 0 && kKeyTile % kTileRows == 0);
 
 inline int64_t RoundUp(int64_t x, int64_t unit) {
   return (x + unit - 1) / unit * unit;

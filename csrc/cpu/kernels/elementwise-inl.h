@@ -141,8 +141,8 @@ void DropoutElements(float* target, const float* source, int64_t first, int64_t 
   }
 }
 
-void ExpElements(float* target, const float* source, int64_t count) {
-  ForVectors(count, [&](int64_t j, int n) { StorePartial(target + j, Exp(LoadPartial(source + j, n)), n); });
+void Exp2Elements(float* target, const float* source, int64_t count) {
+  ForVectors(count, [&](int64_t j, int n) { StorePartial(target + j, Exp2(LoadPartial(source + j, n)), n); });
 }
 
 }  // namespace

@@ -118,7 +118,7 @@ void ComputeTileOf(int64_t steps, const char* a, int64_t row_stride, int64_t ste
   if (step_stride != 4) {
     ComputeTile<Steps, kRows, kVectors, false, true>(steps, a, 4, step_stride, b, b_stride, tile, tile_stride, add,
                                                      soon);
-  } else if (b_stride > kWidestTile) {
+  } else if (b_stride > kWidestTile) {  // b is read where it is, and not one panel anyway
     ComputeTile<Steps, kRows, kVectors, true, true>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, add, soon);
   } else {
     ComputeTile<Steps, kRows, kVectors, true, false>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, add,

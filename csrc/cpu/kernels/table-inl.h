@@ -61,7 +61,7 @@ constexpr Kernels MakeKernels() {
   kernels.add = AddElements;
   kernels.sum_of_two = SumOfTwo;
   kernels.dropout = DropoutElements;
-  kernels.exp = ExpElements;
+  kernels.exp2 = Exp2Elements;
   return kernels;
 }
 

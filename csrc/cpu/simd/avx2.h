@@ -98,7 +98,7 @@ inline F32 Reciprocal(F32 a) {
   return Set(1.0f) / a;
 }
 inline F32 RoughReciprocal(F32 a) {
-  return Reciprocal(a);  // rcpps has other bits on other processors
+  return Reciprocal(a);  // the bits of rcpps differ between makers
 }
 inline F32 Max(F32 a, F32 b) {
   return {_mm256_max_ps(a.v, b.v)};
@@ -121,12 +121,12 @@ inline F32 ScaleByPowerOf2(F32 a, F32 n) {
   const F32 half = Round(n * Set(0.5f));
   return a * PowerOf2(half) * PowerOf2(n - half);
 }
-inline F32 ClampAbs(F32 a, F32 limit) {
-  return Max(Set(0.0f) - limit, Min(limit, a));
-}
 inline F32 ScaleByShifted(F32 a, F32 shifted) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), exponent))};
+}
+inline F32 ClampAbs(F32 a, F32 limit) {
+  return Max(Set(0.0f) - limit, Min(limit, a));
 }
 inline Mask Less(F32 a, F32 b) {
   return _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ);

@@ -126,6 +126,7 @@ inline F32 Reciprocal(F32 a) {
   const __m512 r = _mm512_rcp14_ps(a.v);
   return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f)))};
 }
+// Of rcp14 Intel publishes every bit, unlike of the older rcpps.
 inline F32 RoughReciprocal(F32 a) {
   return {_mm512_rcp14_ps(a.v)};
 }

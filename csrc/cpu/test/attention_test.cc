@@ -146,6 +146,50 @@ TEST(AttentionDropout) {
   }
 }
 
+// What other operations left in the working memory reaches no result.
+TEST(AttentionAfterNaN) {
+  for (DType type : kTypes) {
+    for (float p : {0.0f, 0.2f}) {
+      constexpr int64_t kT = 70, kH = 2, kD = 24, kC = kH * kD;
+      const auto qkv = RandomFloats(kT * 3 * kC), dout = RandomFloats(kT * kC);
+      DropoutKey key = {0x123456789abcdefull, 5};
+      std::vector<float> found[2];
+      for (bool poisoned : {false, true}) {
+        Device device(2);
+        if (poisoned) {
+          Gemm product;
+          product.m = product.n = product.k = 700;
+          product.transpose_a = true;
+          product.a = device.Put(std::vector<float>(700 * 700, NAN), DType::kF32, {700, 700});
+          product.b = product.a;
+          product.c = device.Make(DType::kF32, {700, 700});
+          device->Run(product);
+        }
+        AttentionForward forward;
+        forward.b = 1, forward.t = kT, forward.h = kH, forward.d = kD;
+        forward.qkv = device.Put(qkv, type, {1, kT, 3 * kC});
+        forward.out = device.Make(type, {1, kT, kC});
+        forward.lse = device.Make(DType::kF32, {1, kH, kT});
+        forward.dropout = {p, 7, &key};
+        device->Run(forward);
+        AttentionBackward backward;
+        backward.b = 1, backward.t = kT, backward.h = kH, backward.d = kD;
+        backward.qkv = forward.qkv;
+        backward.out = forward.out;
+        backward.lse = forward.lse;
+        backward.dout = device.Put(dout, type, {1, kT, kC});
+        backward.dqkv = device.Make(type, {1, kT, 3 * kC});
+        backward.dropout = forward.dropout;
+        device->Run(backward);
+        found[poisoned] = Device::Get(forward.out);
+        const auto gradient = Device::Get(backward.dqkv);
+        found[poisoned].insert(found[poisoned].end(), gradient.begin(), gradient.end());
+      }
+      CHECK(found[0] == found[1], type == DType::kBF16 ? "bf16" : "f32", p);
+    }
+  }
+}
+
 // Attending position by position through the cache gives what the whole sequence gives.
 TEST(AttentionCache) {
   for (DType type : kTypes) {

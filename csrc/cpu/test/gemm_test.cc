@@ -152,6 +152,37 @@ TEST(GemmManyItems) {
   CheckForms({400, 300, 40});
 }
 
+// Few rows with b where it is, more than one block of K, and rows of b that are whole pages apart.
+TEST(GemmFewRows) {
+  CheckForms({40, 1040, 800});
+  CheckForms({40, 1024, 800});
+  for (Epilogue epilogue : {Epilogue::kNone, Epilogue::kGelu, Epilogue::kGeluBackward}) {
+    GemmCase g = {37, 96, 1601};
+    g.type = g.c_type = DType::kF32;
+    g.bias = epilogue != Epilogue::kGeluBackward;
+    g.epilogue = epilogue;
+    CheckGemm(g);
+  }
+  GemmCase g = {40, 96, 1000};
+  g.bias_gradient = g.accumulate = true;
+  CheckForms(g);
+  g.padding = 32;
+  CheckForms(g);
+}
+
+// One strip of b, past which rows of a are packed some at a time.
+TEST(GemmRowsPackedAtOnce) {
+  CheckForms({203, 96, 300});
+  for (DType c_type : {DType::kF32, DType::kBF16}) {
+    GemmCase g = {200, 100, 1700};
+    g.transpose_a = true;
+    g.bias = true;
+    g.type = DType::kBF16;
+    g.c_type = c_type;
+    CheckGemm(g);
+  }
+}
+
 // Whole tiles, where factors may be read in place and sums go straight to C.
 TEST(GemmWholeTiles) {
   CheckForms({48, 70, 64});
