@@ -44,10 +44,11 @@ struct Plan {
   bool read_a_in_place, read_b_in_place;
   int64_t block_k;  // elements of K in a block
   int64_t blocks_k;
-  int64_t parts;    // blocks of K that are items of their own; else 1
-  int64_t strip;    // columns of a strip
-  int64_t rows;     // rows of an item
-  int64_t columns;  // columns of an item, whole strips
+  int64_t parts;       // blocks of K that are items of their own; else 1
+  bool needs_partial;  // C cannot hold the sums between blocks of K: an item keeps those of its rows
+  int64_t strip;       // columns of a strip
+  int64_t rows;        // rows of an item
+  int64_t columns;     // columns of an item, whole strips
   int64_t row_blocks, groups;
   bool only_strip;      // an item has one strip, and only that one reads its rows of a
   int64_t panels_of_a;  // that are packed together: of all rows of an item, or with only_strip of kRowsAtOnce
@@ -67,8 +68,7 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
   const int64_t least_rows = 16 * kernels.tile_rows;
   const int64_t b_columns = RoundUpTo(op.n, kernels.tile_columns);
   const int64_t most_units = plan->read_a_in_place ? kStripUnits : kOnlyStripUnits;
-  const bool keeps_sums = plan->blocks_k > 1 && op.c.dtype != DType::kF32;  // of its rows, beside C
-  if (plan->parts == 1 && (plan->read_a_in_place || !keeps_sums) &&
+  if (plan->parts == 1 && (plan->read_a_in_place || !plan->needs_partial) &&
       b_columns * plan->block_k <= most_units * kernels.elements && op.m >= threads * least_rows / 2) {
     // All of b is one strip, which every thread packs once. Its rows of a are those that it has in its cache: other
     // operations cut them the same way.
@@ -150,6 +150,7 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
     plan.parts = plan.blocks_k = CeilDivide(op.k, plan.block_k);
     plan.read_b_in_place = can_read_b;
   }
+  plan.needs_partial = plan.blocks_k > 1 && op.c.dtype != DType::kF32;
 
   const int64_t steps = plan.block_k / kernels.elements;
   const int64_t strip_columns = std::min(kMaxStripColumns, kStripUnits / std::max<int64_t>(1, steps));
@@ -161,8 +162,7 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;
   plan.panels_of_a = CeilDivide(std::min(plan.rows, plan.only_strip ? kRowsAtOnce : plan.rows), kernels.tile_rows);
   plan.packed_a = plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * plan.panels_of_a;
-  const bool needs_partial = plan.blocks_k > 1 && op.c.dtype != DType::kF32;
-  plan.partial = needs_partial ? plan.rows * plan.columns : 0;
+  plan.partial = plan.needs_partial ? plan.rows * plan.columns : 0;
   return plan;
 }
 

@@ -62,6 +62,33 @@ Reference Compute(const Shape& s, const std::vector<float>& qkv, const std::vect
   return result;
 }
 
+struct Found {
+  std::vector<float> out, lse, dqkv;
+};
+
+Found RunBoth(Device& device, const Shape& s, DType type, const std::vector<float>& qkv, const std::vector<float>& dout,
+              const Dropout& dropout) {
+  const int64_t c = s.h * s.d;
+  AttentionForward forward;
+  forward.b = s.b, forward.t = s.t, forward.h = s.h, forward.d = s.d;
+  forward.qkv = device.Put(qkv, type, {s.b, s.t, 3 * c});
+  forward.out = device.Make(type, {s.b, s.t, c});
+  forward.lse = device.Make(DType::kF32, {s.b, s.h, s.t});
+  forward.dropout = dropout;
+  device->Run(forward);
+
+  AttentionBackward backward;
+  backward.b = s.b, backward.t = s.t, backward.h = s.h, backward.d = s.d;
+  backward.qkv = forward.qkv;
+  backward.out = forward.out;
+  backward.lse = forward.lse;
+  backward.dout = device.Put(dout, type, {s.b, s.t, c});
+  backward.dqkv = device.Put(RandomFloats(s.b * s.t * 3 * c), type, {s.b, s.t, 3 * c});
+  backward.dropout = dropout;
+  device->Run(backward);
+  return {Device::Get(forward.out), Device::Get(forward.lse), Device::Get(backward.dqkv)};
+}
+
 void CheckAttention(const Shape& s, DType type, float magnitude, float p) {
   const int64_t c = s.h * s.d;
   const auto qkv = As(RandomFloats(s.b * s.t * 3 * c, magnitude), type);
@@ -73,36 +100,17 @@ void CheckAttention(const Shape& s, DType type, float magnitude, float p) {
       Text("B", s.b, "T", s.t, "H", s.h, "D", s.d, type == DType::kBF16 ? "bf16" : "f32", magnitude, p);
   // In bfloat16 p and ds are rounded before they are multiplied.
   const double bound = type == DType::kBF16 ? 1e-2 : 1e-5 * std::max(1.0f, magnitude);
-  std::vector<float> first_out, first_gradient;
+  Found first;
   for (int threads : {1, 2, 3}) {
     Device device(threads);
-    AttentionForward forward;
-    forward.b = s.b, forward.t = s.t, forward.h = s.h, forward.d = s.d;
-    forward.qkv = device.Put(qkv, type, {s.b, s.t, 3 * c});
-    forward.out = device.Make(type, {s.b, s.t, c});
-    forward.lse = device.Make(DType::kF32, {s.b, s.h, s.t});
-    forward.dropout = dropout;
-    device->Run(forward);
-    const auto out = Device::Get(forward.out);
-    CHECK(WorstError(out, expected.out) < bound, what, WorstError(out, expected.out));
-    CHECK(WorstError(Device::Get(forward.lse), expected.lse) < 1e-5, what,
-          WorstError(Device::Get(forward.lse), expected.lse));
-
-    AttentionBackward backward;
-    backward.b = s.b, backward.t = s.t, backward.h = s.h, backward.d = s.d;
-    backward.qkv = forward.qkv;
-    backward.out = forward.out;
-    backward.lse = forward.lse;
-    backward.dout = device.Put(dout, type, {s.b, s.t, c});
-    backward.dqkv = device.Put(RandomFloats(s.b * s.t * 3 * c), type, {s.b, s.t, 3 * c});
-    backward.dropout = dropout;
-    device->Run(backward);
-    const auto gradient = Device::Get(backward.dqkv);
+    const Found found = RunBoth(device, s, type, qkv, dout, dropout);
+    CHECK(WorstError(found.out, expected.out) < bound, what, WorstError(found.out, expected.out));
+    CHECK(WorstError(found.lse, expected.lse) < 1e-5, what, WorstError(found.lse, expected.lse));
     const double gradient_bound = type == DType::kBF16 ? 2e-2 : 5e-5 * std::max(1.0f, magnitude);
-    CHECK(RelativeL2(gradient, expected.dqkv) < gradient_bound, what, RelativeL2(gradient, expected.dqkv));
-    if (first_out.empty()) first_out = out, first_gradient = gradient;
-    CHECK(std::memcmp(first_out.data(), out.data(), out.size() * 4) == 0, what, threads);
-    CHECK(std::memcmp(first_gradient.data(), gradient.data(), gradient.size() * 4) == 0, what, threads);
+    CHECK(RelativeL2(found.dqkv, expected.dqkv) < gradient_bound, what, RelativeL2(found.dqkv, expected.dqkv));
+    if (first.out.empty()) first = found;
+    CHECK(std::memcmp(first.out.data(), found.out.data(), found.out.size() * 4) == 0, what, threads);
+    CHECK(std::memcmp(first.dqkv.data(), found.dqkv.data(), found.dqkv.size() * 4) == 0, what, threads);
   }
 }
 
@@ -150,10 +158,11 @@ TEST(AttentionDropout) {
 TEST(AttentionAfterNaN) {
   for (DType type : kTypes) {
     for (float p : {0.0f, 0.2f}) {
-      constexpr int64_t kT = 70, kH = 2, kD = 24, kC = kH * kD;
-      const auto qkv = RandomFloats(kT * 3 * kC), dout = RandomFloats(kT * kC);
+      const Shape s = {1, 70, 2, 24};
+      const int64_t c = s.h * s.d;
+      const auto qkv = RandomFloats(s.t * 3 * c), dout = RandomFloats(s.t * c);
       DropoutKey key = {0x123456789abcdefull, 5};
-      std::vector<float> found[2];
+      Found found[2];
       for (bool poisoned : {false, true}) {
         Device device(2);
         if (poisoned) {
@@ -165,27 +174,10 @@ TEST(AttentionAfterNaN) {
           product.c = device.Make(DType::kF32, {700, 700});
           device->Run(product);
         }
-        AttentionForward forward;
-        forward.b = 1, forward.t = kT, forward.h = kH, forward.d = kD;
-        forward.qkv = device.Put(qkv, type, {1, kT, 3 * kC});
-        forward.out = device.Make(type, {1, kT, kC});
-        forward.lse = device.Make(DType::kF32, {1, kH, kT});
-        forward.dropout = {p, 7, &key};
-        device->Run(forward);
-        AttentionBackward backward;
-        backward.b = 1, backward.t = kT, backward.h = kH, backward.d = kD;
-        backward.qkv = forward.qkv;
-        backward.out = forward.out;
-        backward.lse = forward.lse;
-        backward.dout = device.Put(dout, type, {1, kT, kC});
-        backward.dqkv = device.Make(type, {1, kT, 3 * kC});
-        backward.dropout = forward.dropout;
-        device->Run(backward);
-        found[poisoned] = Device::Get(forward.out);
-        const auto gradient = Device::Get(backward.dqkv);
-        found[poisoned].insert(found[poisoned].end(), gradient.begin(), gradient.end());
+        found[poisoned] = RunBoth(device, s, type, qkv, dout, {p, 7, &key});
       }
-      CHECK(found[0] == found[1], type == DType::kBF16 ? "bf16" : "f32", p);
+      CHECK(found[0].out == found[1].out, type == DType::kBF16 ? "bf16" : "f32", p);
+      CHECK(found[0].dqkv == found[1].dqkv, type == DType::kBF16 ? "bf16" : "f32", p);
     }
   }
 }

@@ -130,6 +130,16 @@ void CheckForms(GemmCase g) {
   }
 }
 
+// With a bias, where the model has one.
+void CheckEpilogues(GemmCase g, DType type) {
+  g.type = g.c_type = type;
+  for (Epilogue epilogue : {Epilogue::kNone, Epilogue::kGelu, Epilogue::kGeluBackward}) {
+    g.bias = epilogue != Epilogue::kGeluBackward;
+    g.epilogue = epilogue;
+    CheckGemm(g);
+  }
+}
+
 TEST(GemmOddSizes) {
   for (int64_t m : {1, 2, 7, 8, 9, 33}) {
     for (int64_t n : {1, 15, 16, 17, 49, 100}) {
@@ -156,13 +166,7 @@ TEST(GemmManyItems) {
 TEST(GemmFewRows) {
   CheckForms({40, 1040, 800});
   CheckForms({40, 1024, 800});
-  for (Epilogue epilogue : {Epilogue::kNone, Epilogue::kGelu, Epilogue::kGeluBackward}) {
-    GemmCase g = {37, 96, 1601};
-    g.type = g.c_type = DType::kF32;
-    g.bias = epilogue != Epilogue::kGeluBackward;
-    g.epilogue = epilogue;
-    CheckGemm(g);
-  }
+  CheckEpilogues({37, 96, 1601}, DType::kF32);
   GemmCase g = {40, 96, 1000};
   g.bias_gradient = g.accumulate = true;
   CheckForms(g);
@@ -218,13 +222,7 @@ TEST(GemmGeluBackward) {
 
 // Large enough to go past the caches where the processor can.
 TEST(GemmLargeResults) {
-  for (Epilogue epilogue : {Epilogue::kNone, Epilogue::kGelu, Epilogue::kGeluBackward}) {
-    GemmCase g = {112, 1600, 64};
-    g.type = g.c_type = DType::kBF16;
-    g.bias = epilogue != Epilogue::kGeluBackward;
-    g.epilogue = epilogue;
-    CheckGemm(g);
-  }
+  CheckEpilogues({112, 1600, 64}, DType::kBF16);
 }
 
 TEST(GemmAccumulateAndBiasGradient) {
