@@ -156,7 +156,7 @@ for (const { name, scaling } of cases)
 
 measurePeaksAgain();
 const generations = [];
-for (const precision of ['fp32', 'bf16']) {
+for (const precision of /** @type {const} */ (['fp32', 'bf16'])) {
   progress(`generation, ${precision}`);
   const what = { model: GPT2_124M, precision, threads, prompt: 16, tokens: quick ? 16 : 64, rounds: quick ? 1 : 3 };
   const timings = (await measureGeneration(what, quick ? undefined : python)).map((timing) => {
@@ -164,7 +164,7 @@ for (const precision of ['fp32', 'bf16']) {
     return {
       ...timing,
       tokensPerSecond,
-      share: (tokensPerSecond * bytesOfToken(GPT2_124M, precision)) / peaks.readBytes,
+      share: (tokensPerSecond * bytesOfToken(GPT2_124M, timing.int8 ? 'int8' : precision)) / peaks.readBytes,
     };
   });
   generations.push({ precision, timings });

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "error.h"
 #include "tensor.h"
 
 // The one interface between the model and a device. The model knows no device, a device knows no model.
@@ -125,7 +126,8 @@ enum class Epilogue : uint8_t {
 struct Gemm {
   bool transpose_a = false, transpose_b = false;
   int64_t m = 0, n = 0, k = 0;
-  Tensor a, b;                        // X; stored (M, K) or (K, M), (K, N) or (N, K)
+  Tensor a, b;                        // X; stored (M, K) or (K, M), (K, N) or (N, K). b may come from Quantize, for a
+                                      // that is not transposed and without bias_gradient
   Tensor c;                           // X or F32
   int64_t lda = 0, ldb = 0, ldc = 0;  // elements from row to row as stored; 0: dense
   Tensor bias;                        // (N) F32, or none
@@ -203,6 +205,8 @@ class Backend {
 
   virtual DeviceInfo Info() const = 0;
   virtual bool SupportsBF16() const = 0;
+  // Whether Quantize is there, and Gemm takes its result.
+  virtual bool SupportsInt8() const { return false; }
   // FLOP/s of products of this type (kF32, kBF16) at the very best, measured now in about a millisecond; 0 where only
   // its maker knows.
   virtual double PeakFlops(DType) { return 0; }
@@ -254,6 +258,13 @@ class Backend {
   virtual void Cast(const Tensor& target, const Tensor& source) = 0;
   // The copy that AdamW would make of a parameter: source (n) F32, target (n) BF16. `rounding` has a key.
   virtual void Round(const Tensor& target, const Tensor& source, const StochasticRounding& rounding) = 0;
+  // Eight bits for each weight of Gemm::b: source (rows, columns) F32 / scale, rounded to an integer of -127 to 127, in
+  // `target`, I8, whose scale is written too: for every column of op(b) its largest magnitude / 127. Of numbers that
+  // are not finite the scale is not finite. (Dettmers et al. 2022, "LLM.int8()", section 2.1, absmax quantization.)
+  virtual void Quantize(const Tensor& target, const Tensor& source, bool transpose_b) {
+    static_cast<void>(target), static_cast<void>(source), static_cast<void>(transpose_b);
+    throw Error(ErrorCode::kDevice, "this device has no 8-bit weights");
+  }
   // totals = sum of losses and number of labels that are not ignored; both (N).
   virtual void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) = 0;
   // Fills grad_norm, grad_clip and applied; grads is (n) F32.

@@ -7,10 +7,17 @@
 
 namespace kotodama {
 
-enum class DType : uint8_t { kF32, kBF16, kI32 };
+enum class DType : uint8_t { kF32, kBF16, kI32, kI8 };
 
 constexpr size_t SizeOf(DType dtype) {
-  return dtype == DType::kBF16 ? 2 : 4;
+  switch (dtype) {
+    case DType::kBF16:
+      return 2;
+    case DType::kI8:
+      return 1;
+    default:
+      return 4;
+  }
 }
 
 // A view of device memory: dense, row-major, owned by somebody else. `data` is an address on the device and may only be
@@ -20,6 +27,7 @@ struct Tensor {
   DType dtype = DType::kF32;
   int rank = 0;
   std::array<int64_t, 4> shape = {1, 1, 1, 1};
+  float* scale = nullptr;  // of an I8 matrix, on the device; see Backend::Quantize
 
   Tensor() = default;
   Tensor(void* data, DType dtype, std::initializer_list<int64_t> dims) : data(data), dtype(dtype) {

@@ -144,8 +144,11 @@ export interface NativeModel {
   writeTensor(kind: TensorKind, name: string, data: Float32Array): Promise<void>;
   counters(): NativeCounters;
   setCounters(counters: NativeCounters): void;
-  /** A key-value cache for `batchSize` sequences of up to `capacity` positions. */
-  createDecoder(batchSize: number, capacity: number): Promise<NativeDecoder>;
+  /**
+   * A key-value cache for `batchSize` sequences of up to `capacity` positions.
+   * @param int8 compute positions that come one at a time after others with matrices of eight bits; CPU only [false]
+   */
+  createDecoder(batchSize: number, capacity: number, int8?: boolean): Promise<NativeDecoder>;
   /** Frees device memory once a running call has ended; safe to call again. */
   dispose(): Promise<void>;
 }

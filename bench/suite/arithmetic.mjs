@@ -15,9 +15,11 @@ export function flopsOfToken({ vocabSize, nLayer, nEmbd }, block) {
   return 6 * matrices + attention;
 }
 
-/** Bytes of weights that one generated token reads. @param {Shape} model @param {string} precision */
-export function bytesOfToken({ vocabSize, nLayer, nEmbd }, precision) {
-  return (nLayer * 12 * nEmbd ** 2 + vocabSize * nEmbd) * (precision === 'bf16' ? 2 : 4);
+const BYTES_OF_WEIGHT = { fp32: 4, bf16: 2, int8: 1 };
+
+/** Bytes of weights that one generated token reads. @param {Shape} model @param {keyof BYTES_OF_WEIGHT} weights */
+export function bytesOfToken({ vocabSize, nLayer, nEmbd }, weights) {
+  return (nLayer * 12 * nEmbd ** 2 + vocabSize * nEmbd) * BYTES_OF_WEIGHT[weights];
 }
 
 /** @type {Shape} */

@@ -41,7 +41,7 @@ await serve({
     const prompt = Array.from({ length: request.prompt }, (_, i) => i);
     const seconds = [];
     let begin = performance.now();
-    const options = { maxNewTokens: request.tokens, temperature: 0, eosTokenId: null };
+    const options = { maxNewTokens: request.tokens, temperature: 0, eosTokenId: null, int8: request.int8 };
     for await (const _ of made.generateIds(prompt, options)) {
       seconds.push((performance.now() - begin) / 1000);
       begin = performance.now();

@@ -98,24 +98,31 @@ export async function measureTraining(what, python) {
 }
 
 /**
- * Tokens one after another with the key-value cache, in turns.
+ * Tokens one after another with the key-value cache, in turns; kotodama also with weights of eight bits.
  *
  * @param {{ model: import('./arithmetic.mjs').Shape, precision: string, threads: number, prompt: number,
  *   tokens: number, rounds: number }} what
- * @param {string | undefined} python @returns {Promise<Timing[]>}
+ * @param {string | undefined} python @returns {Promise<(Timing & { int8: boolean })[]>}
  */
 export async function measureGeneration(what, python) {
-  const request = { do: 'generate', ...what };
-  const contenders = [kotodama()];
-  if (python) contenders.push(torch(python, false, what.threads), torch(python, true, what.threads));
+  const contenders = [
+    { contender: kotodama(), int8: false },
+    { contender: kotodama(), int8: true },
+  ];
+  if (python) {
+    for (const tuned of [false, true]) contenders.push({ contender: torch(python, tuned, what.threads), int8: false });
+  }
   /** @type {number[][]} */
   const seconds = contenders.map(() => []);
   for (let round = 0; round < what.rounds; round++) {
-    for (const [i, contender] of contenders.entries()) seconds[i]?.push(...(await contender.ask(request)).seconds);
+    for (const [i, { contender, int8 }] of contenders.entries()) {
+      seconds[i]?.push(...(await contender.ask({ do: 'generate', ...what, int8 })).seconds);
+    }
   }
-  for (const contender of contenders) await contender.end();
-  return contenders.map(({ name }, i) => ({
-    who: name,
+  for (const { contender } of contenders) await contender.end();
+  return contenders.map(({ contender: { name }, int8 }, i) => ({
+    who: int8 ? `${name}, int8` : name,
+    int8,
     threads: what.threads,
     loss: Number.NaN,
     ...spread(seconds[i] ?? []),

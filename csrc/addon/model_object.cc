@@ -430,9 +430,12 @@ Napi::Value ModelObject::CreateDecoder(const Napi::CallbackInfo& info) {
   return Async(env, [&]() -> Napi::Value {
     const int64_t batch_size = RequireInteger(info[0], "batchSize", 1, kMostInt32);
     const int64_t capacity = RequireInteger(info[1], "capacity", 1, kMostInt32);
+    const bool int8 = !info[2].IsUndefined() && RequireBoolean(info[2], "int8");
     return StartJob(
         env, session_, This(),
-        [session = session_.get(), batch_size, capacity] { return session->OpenDecoder(batch_size, capacity); },
+        [session = session_.get(), batch_size, capacity, int8] {
+          return session->OpenDecoder(batch_size, capacity, int8);
+        },
         [session = session_](const Napi::Object& owner, uint32_t id) {
           return DecoderObject::New(owner.Env(), session, id);
         });

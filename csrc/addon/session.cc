@@ -15,8 +15,8 @@ void Session::Open(const Config& config, const ModelOptions& options) {
   model_ = std::make_unique<Model>(config, options.precision, options.seed, *backend_, options.start, options.rounding);
 }
 
-uint32_t Session::OpenDecoder(int64_t batch_size, int64_t capacity) {
-  decoders_[next_decoder_] = std::make_unique<Decoder>(*model_, batch_size, capacity);
+uint32_t Session::OpenDecoder(int64_t batch_size, int64_t capacity, bool int8) {
+  decoders_[next_decoder_] = std::make_unique<Decoder>(*model_, batch_size, capacity, int8);
   return next_decoder_++;
 }
 

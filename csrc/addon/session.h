@@ -38,7 +38,7 @@ class Session {
 
   // On the thread of the work, which holds the mutex.
   void Open(const Config& config, const ModelOptions& options);
-  uint32_t OpenDecoder(int64_t batch_size, int64_t capacity);
+  uint32_t OpenDecoder(int64_t batch_size, int64_t capacity, bool int8);
   // Frees the model and its decoders.
   void Close();
   Model& model() { return *model_; }

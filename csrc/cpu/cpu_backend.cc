@@ -41,6 +41,7 @@ class CpuBackend : public Backend {
   // More would come from memory more slowly than it is computed again.
   size_t KeptActivationBytes() const override { return size_t{64} << 20; }
   bool SupportsBF16() const override { return true; }
+  bool SupportsInt8() const override { return true; }
   double PeakFlops(DType type) override { return cpu::PeakFlops(pool_, isa_, type, 5); }
 
   // 768 rows of GPT-2's logits in bfloat16: with fewer, tile registers wait for the embedding's gradient.
@@ -74,6 +75,9 @@ class CpuBackend : public Backend {
   void Cast(const Tensor& target, const Tensor& source) override { cpu::Cast(engine_, target, source); }
   void Round(const Tensor& target, const Tensor& source, const StochasticRounding& rounding) override {
     cpu::Round(engine_, target, source, rounding);
+  }
+  void Quantize(const Tensor& target, const Tensor& source, bool transpose_b) override {
+    cpu::Quantize(engine_, target, source, transpose_b);
   }
   void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals) override {
     cpu::ReduceLoss(losses, labels, totals);

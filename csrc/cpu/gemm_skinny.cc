@@ -20,6 +20,13 @@ void FinishSkinny(const Engine& engine, const kotodama::Gemm& op, int64_t ldc, c
   engine.kernels.finish_tile(sums, op.n, static_cast<int>(op.m), op.n, to);
 }
 
+SkinnyFactor FactorAt(const Tensor& b, int64_t row, int64_t ld) {
+  const Element element = b.dtype == DType::kI8     ? Element::kI8
+                          : b.dtype == DType::kBF16 ? Element::kBF16
+                                                    : Element::kF32;
+  return {b.as<char>() + row * ld * static_cast<int64_t>(SizeOf(b.dtype)), element, ld};
+}
+
 }  // namespace
 
 void MultiplySkinny(const Engine& engine, const kotodama::Gemm& op) {
@@ -34,16 +41,21 @@ void MultiplySkinny(const Engine& engine, const kotodama::Gemm& op) {
   for (int64_t i = 0; i < op.m; ++i) engine.kernels.cast({a + i * op.k, false}, RowAt(op.a, i * ld.a), op.k);
   if (op.transpose_b) {
     ForRanges(engine.pool, op.n, kDots, [&](int64_t begin, int64_t end, int) {
-      engine.kernels.skinny_dots(a, op.m, op.k, RowAt(op.b, begin * ld.b), ld.b, op.k, end - begin, sums + begin, op.n);
+      engine.kernels.skinny_dots(a, op.m, op.k, FactorAt(op.b, begin, ld.b), op.k, end - begin, sums + begin, op.n);
     });
   } else {
     ForRanges(engine.pool, op.k, rows_of_b, [&](int64_t begin, int64_t end, int) {
-      engine.kernels.skinny_rows(a + begin, op.m, op.k, RowAt(op.b, begin * ld.b), ld.b, end - begin, op.n,
+      engine.kernels.skinny_rows(a + begin, op.m, op.k, FactorAt(op.b, begin, ld.b), end - begin, op.n,
                                  sums + begin / rows_of_b * op.m * op.n);
     });
     if (op.k == 0) std::fill(sums, sums + op.m * op.n, 0.0f);
     for (int64_t piece = 1; piece < pieces; ++piece) {
       engine.kernels.add(sums, sums + piece * op.m * op.n, op.m * op.n);
+    }
+  }
+  if (op.b.scale != nullptr) {
+    for (int64_t i = 0; i < op.m; ++i) {
+      for (int64_t j = 0; j < op.n; ++j) sums[i * op.n + j] *= op.b.scale[j];
     }
   }
   FinishSkinny(engine, op, ld.c, sums);

@@ -117,6 +117,13 @@ struct TileRegisterKernels {
   void (*column_sums)(const void* panel, int64_t units, float* sums);
 };
 
+// The factor that a product with few rows reads where it is; int8_t without its scale.
+struct SkinnyFactor {
+  const void* data;
+  Element element;
+  int64_t ld;  // elements from row to row
+};
+
 struct LayerNormRows {
   int64_t first, rows, c;  // `first` counts dropout elements; the pointers are those of the first row
   const float* x;
@@ -199,9 +206,9 @@ struct Kernels {
   bool streams;  // writes past the caches pay
   void (*finish_tile)(const float* tile, int tile_stride, int rows, int columns, const TileOutput& output);
   // For few rows of a. out(m, n) = a(m, k) b, b stored (K, N).
-  void (*skinny_rows)(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out);
+  void (*skinny_rows)(const float* a, int64_t m, int64_t lda, SkinnyFactor b, int64_t k, int64_t n, float* out);
   // out(m, n) = a(m, k) b^T, b stored (N, K): one dot product per row of b.
-  void (*skinny_dots)(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out,
+  void (*skinny_dots)(const float* a, int64_t m, int64_t lda, SkinnyFactor b, int64_t k, int64_t n, float* out,
                       int64_t ldo);
 
   void (*layernorm_forward)(const LayerNormRows& rows);

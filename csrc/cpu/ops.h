@@ -32,6 +32,7 @@ void Run(const Engine& engine, const kotodama::AdamW& op);
 void Gelu(const Engine& engine, const Tensor& target, const Tensor& source);
 void Cast(const Engine& engine, const Tensor& target, const Tensor& source);
 void Round(const Engine& engine, const Tensor& target, const Tensor& source, const StochasticRounding& rounding);
+void Quantize(const Engine& engine, const Tensor& target, const Tensor& source, bool transpose_b);
 void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals);
 void GlobalNorm(const Engine& engine, const Tensor& grads, OptimizerScalars* scalars);
 void Zero(const Engine& engine, void* data, size_t bytes);

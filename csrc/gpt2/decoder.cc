@@ -10,10 +10,25 @@ namespace {
 
 constexpr int64_t kChunk = 128;
 
+// Calls body(matrix of `master`, the same of `other`, transposed in its product).
+template <typename Body>
+void ForMatrices(const Weights& master, Weights& other, Body body) {
+  other.layers.resize(master.layers.size());
+  for (size_t l = 0; l < master.layers.size(); ++l) {
+    const LayerWeights& from = master.layers[l];
+    LayerWeights& to = other.layers[l];
+    body(from.c_attn_weight, to.c_attn_weight, false);
+    body(from.c_proj_weight, to.c_proj_weight, false);
+    body(from.c_fc_weight, to.c_fc_weight, false);
+    body(from.mlp_proj_weight, to.mlp_proj_weight, false);
+  }
+  body(master.head, other.head, true);
+}
+
 }  // namespace
 
-Decoder::Decoder(Model& model, int64_t batch_size, int64_t capacity)
-    : model_(model), batch_size_(batch_size), capacity_(capacity), chunk_(std::min(capacity, kChunk)) {
+Decoder::Decoder(Model& model, int64_t batch_size, int64_t capacity, bool int8)
+    : model_(model), batch_size_(batch_size), capacity_(capacity), int8_(int8), chunk_(std::min(capacity, kChunk)) {
   const int64_t most = model.config().n_positions;
   if (batch_size < 1 || batch_size > (1 << 20)) {
     throw Error(ErrorCode::kOptions,
@@ -24,6 +39,11 @@ Decoder::Decoder(Model& model, int64_t batch_size, int64_t capacity)
                                          ", received " + std::to_string(capacity));
   }
   Backend& backend = *model.network().backend;
+  if (int8 && !backend.SupportsInt8()) {
+    throw Error(ErrorCode::kOptions, "int8: expected a model on the CPU, found one on the device '" +
+                                         backend.Info().type +
+                                         "'\n  hint: leave int8 out, or load the model on the CPU");
+  }
   const size_t bytes = LayOut(nullptr);
   RequireFree(bytes, backend.Info().free_bytes,
               "a decoder of " + std::to_string(batch_size) + " sequences, " + std::to_string(capacity) + " positions",
@@ -53,7 +73,25 @@ size_t Decoder::LayOut(void* base) {
   pre_gelu_ = carver.Take(x, {rows, config.n_inner});
   last_ = carver.Take(x, {batch_size_, c});
   logits_ = carver.Take(DType::kF32, {batch_size_, config.padded_vocab()});
+  if (int8_) {
+    int8_network_ = model_.network();
+    int8_network_.weight_version = 0;
+    int8_network_.compute = {};
+    ForMatrices(int8_network_.master, int8_network_.compute, [&](const Tensor& from, Tensor& to, bool transposed) {
+      to = carver.Take(DType::kI8, {from.shape[0], from.shape[1]});
+      to.scale = carver.Take(DType::kF32, {from.shape[transposed ? 0 : 1]}).as<float>();
+    });
+  }
   return carver.bytes();
+}
+
+void Decoder::RefreshInt8() {
+  const uint64_t version = model_.network().weight_version;
+  if (int8_network_.weight_version == version) return;
+  ForMatrices(int8_network_.master, int8_network_.compute, [&](const Tensor& from, const Tensor& to, bool transposed) {
+    int8_network_.backend->Quantize(to, from, transposed);
+  });
+  int8_network_.weight_version = version;
 }
 
 void Decoder::Append(const int32_t* ids, size_t count, float* logits) {
@@ -71,12 +109,15 @@ void Decoder::Append(const int32_t* ids, size_t count, float* logits) {
   model_.RefreshCopy();
 
   const int64_t before = length_;
+  const bool int8 = int8_ && before > 0 && n == 1;
+  if (int8) RefreshInt8();
+  const Network& network = int8 ? int8_network_ : model_.network();
   try {
     for (int64_t first = 0; first < n; first += chunk_) {
       const int64_t part = std::min(chunk_, n - first);
       std::vector<int32_t> part_ids(static_cast<size_t>(batch_size_ * part));
       for (int64_t b = 0; b < batch_size_; ++b) std::copy_n(ids + b * n + first, part, part_ids.data() + b * part);
-      RunPositions(part_ids, part, first + part == n);
+      RunPositions(network, part_ids, part, first + part == n);
       length_ += part;
     }
     const int64_t v = model_.config().vocab_size, vp = model_.config().padded_vocab();
@@ -89,8 +130,7 @@ void Decoder::Append(const int32_t* ids, size_t count, float* logits) {
   }
 }
 
-void Decoder::RunPositions(const std::vector<int32_t>& ids, int64_t n, bool last) {
-  const Network& network = model_.network();
+void Decoder::RunPositions(const Network& network, const std::vector<int32_t>& ids, int64_t n, bool last) {
   const Config& config = network.config;
   Backend& backend = *network.backend;
   const int64_t rows = batch_size_ * n, c = config.n_embd;

@@ -13,8 +13,10 @@ namespace kotodama {
 // must outlive it.
 class Decoder {
  public:
-  // Up to `capacity` positions, at most n_positions. Error(kMemory) when the cache does not fit.
-  Decoder(Model& model, int64_t batch_size, int64_t capacity);
+  // Up to `capacity` positions, at most n_positions. Error(kMemory) when the cache does not fit. `int8`: positions that
+  // come one at a time after others are computed with matrices of eight bits (Backend::Quantize); Error(kOptions) where
+  // the device has none.
+  Decoder(Model& model, int64_t batch_size, int64_t capacity, bool int8 = false);
 
   int64_t batch_size() const { return batch_size_; }
   int64_t length() const { return length_; }
@@ -26,13 +28,16 @@ class Decoder {
 
  private:
   size_t LayOut(void* base);
-  void RunPositions(const std::vector<int32_t>& ids, int64_t n, bool last);
+  void RefreshInt8();
+  void RunPositions(const Network& network, const std::vector<int32_t>& ids, int64_t n, bool last);
 
   Model& model_;
   int64_t batch_size_, capacity_;
+  bool int8_;
   int64_t length_ = 0;
   int64_t chunk_;  // positions run at once; a long prompt takes several rounds
   DeviceBuffer memory_;
+  Network int8_network_;  // with `int8`: the model's with matrices of eight bits, of the weights of its weight_version
 
   std::vector<Tensor> keys_, values_;   // per layer (B, H, capacity, D) X
   Tensor ids_;                          // (B, chunk) I32

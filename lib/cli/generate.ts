@@ -16,6 +16,7 @@ interface GenerateArguments extends LoadArguments {
   repetitionPenalty: number;
   stop?: string[];
   seed: number;
+  int8: boolean;
   numSamples: number;
   json: boolean;
 }
@@ -59,7 +60,7 @@ async function writeSamples(
   first: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const { prompt = '', maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, stop, json } = options;
+  const { prompt = '', maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, stop, int8, json } = options;
   const numSamples = Math.min(BATCH, options.numSamples - first);
   const texts = Array.from({ length: numSamples }, () => '');
   const begin = (index: number) => {
@@ -67,7 +68,7 @@ async function writeSamples(
   };
   begin(0);
   const pieces = model.generateSamples(prompt, {
-    ...{ tokenizer, maxNewTokens, temperature, topP, minP, repetitionPenalty, numSamples, signal },
+    ...{ tokenizer, maxNewTokens, temperature, topP, minP, repetitionPenalty, int8, numSamples, signal },
     ...(topK > 0 && { topK }),
     ...(stop !== undefined && { stop }),
     seed: options.seed + first,

@@ -416,7 +416,7 @@ export class GPT2 implements AsyncDisposable {
   private decoding(): Decoding {
     return {
       config: this.config,
-      createDecoder: (batchSize, capacity) => this.run(() => this.model.createDecoder(batchSize, capacity)),
+      createDecoder: (batchSize, capacity, int8) => this.run(() => this.model.createDecoder(batchSize, capacity, int8)),
       call: (work) => this.run(work),
     };
   }

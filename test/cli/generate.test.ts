@@ -54,6 +54,8 @@ t.test('every rule of sampling, and stop strings', async (t) => {
   const stop = whole.slice(8, 10);
   const stopped = await run('--temperature', '1.2', ...rules, '--stop', 'not there', stop);
   t.equal(stopped.stdout, `Everyone${whole.slice(0, whole.indexOf(stop))}\n`);
+  const int8 = await run('--int8', '--seed', '4');
+  t.equal(int8.stdout, `Everyone${await text(4, { int8: true })}\n`);
   const wrong = await run('--min-p', '2', '--repetition-penalty', '0', '--stop');
   t.match(wrong.stderr, /3 problems\n.*--min-p.*\n.*--repetition-penalty.*\n.*--stop/);
 });

@@ -1,4 +1,5 @@
 import t from 'tap';
+import type { NativeModel } from '../../dist/native.js';
 import { batchOf, create, relativeMax, smallConfig } from './engine-helpers.js';
 
 const config = { ...smallConfig, nPositions: 300 };
@@ -65,4 +66,84 @@ t.test('a decoder follows the weights and ends with its model', async (t) => {
   await model.dispose();
   await t.rejects(decoder.append(Int32Array.of(1)), { code: 'ERR_DISPOSED' });
   await decoder.dispose();
+});
+
+/** A weight as eight bits hold it: `scale` times an integer, with a scale for each row or column of (rows, columns). */
+function rounded(values: Float32Array, columns: number, each: 'row' | 'column'): Float32Array {
+  const groupOf = (i: number) => (each === 'row' ? Math.floor(i / columns) : i % columns);
+  const scales: number[] = [];
+  values.forEach((value, i) => {
+    scales[groupOf(i)] = Math.max(scales[groupOf(i)] ?? 0, Math.abs(value) / 127);
+  });
+  return values.map((value, i) => Math.round(value / (scales[groupOf(i)] as number)) * (scales[groupOf(i)] as number));
+}
+
+t.test('int8: after the prompt, logits are those of matrices that are rounded to eight bits', async (t) => {
+  const matrices = /wte|c_attn\.weight|c_proj\.weight|c_fc\.weight/;
+  for (const precision of ['fp32', 'bf16'] as const) {
+    const [model, other] = [await create(config, { precision }), await create(config, { precision })];
+    t.teardown(() => Promise.all([model.dispose(), other.dispose()]));
+    const round = async (target: NativeModel, names: RegExp) => {
+      for (const { name, shape } of target.tensors().filter(({ name }) => names.test(name))) {
+        const values = await target.readTensor('param', name);
+        await target.writeTensor(
+          'param',
+          name,
+          rounded(values, shape[1] as number, /wte/.test(name) ? 'row' : 'column'),
+        );
+      }
+    };
+    // The embedding is looked up with all of its bits, so that both models begin with one that eight bits hold.
+    await round(model, /wte/);
+    await round(other, /wte/);
+    // More sequences than one product takes.
+    const n = 11;
+    const [int8, plain] = [await model.createDecoder(n, 40, true), await other.createDecoder(n, 40)];
+    const prompt = batchOf(config, n, 9).inputIds;
+    t.same(await int8.append(prompt), await plain.append(prompt), 'the prompt is read with the weights themselves');
+    await round(other, matrices);
+    for (const salt of [1, 2, 3]) {
+      const ids = batchOf(config, n, 1, salt).inputIds;
+      const [found, expected] = [await int8.append(ids), await plain.append(ids)];
+      const error = relativeMax(found, expected);
+      // In bf16 the rounded weights of `other` are rounded once more.
+      t.ok(error < (precision === 'fp32' ? 1e-5 : 2e-2), `${precision}, ${salt}: ${error}`);
+    }
+  }
+});
+
+t.test('int8: the same bits for any number of threads and of sequences; new weights are seen', async (t) => {
+  const ids = batchOf(config, 20, 1).inputIds;
+  const logits: Float32Array[][] = [];
+  for (const threads of [1, 2, 3]) {
+    const model = await create(config, { threads });
+    t.teardown(() => model.dispose());
+    const decoder = await model.createDecoder(20, 10, true);
+    const append = async () => {
+      decoder.reset();
+      await decoder.append(ids);
+      return decoder.append(ids);
+    };
+    const before = await append();
+    const [{ name, shape }] = model.tensors() as [{ name: string; shape: number[] }];
+    const length = shape.reduce((a, b) => a * b, 1);
+    await model.writeTensor(
+      'param',
+      name,
+      Float32Array.from({ length }, (_, i) => Math.sin(i)),
+    );
+    const after = await append();
+    t.notSame(after, before, 'it follows the weights');
+    const alone = await model.createDecoder(1, 10, true);
+    await alone.append(ids.subarray(13, 14));
+    const row = after.subarray(13 * config.vocabSize, 14 * config.vocabSize);
+    const error = relativeMax(await alone.append(ids.subarray(13, 14)), row);
+    t.ok(error < 1e-5, `a sequence alone: ${error}`);
+    logits.push([before, after]);
+  }
+  t.same(logits[1], logits[0]);
+  t.same(logits[2], logits[0]);
+  const model = await create(config);
+  t.teardown(() => model.dispose());
+  await t.rejects(model.createDecoder(1, 5, 1 as unknown as boolean), { code: 'ERR_OPTIONS', message: /int8/ });
 });

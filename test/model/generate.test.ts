@@ -51,6 +51,29 @@ t.test('beyond the context the newer half stays', async (t) => {
   }
 });
 
+t.test('int8: nearly the same choices, and the same ids again', async (t) => {
+  const options = { temperature: 0, maxNewTokens: 60, eosTokenId: null, int8: true };
+  const found = await collect(model.generateIds(expected.prompt, options));
+  t.equal(found.length, 60);
+  t.same(await collect(model.generateIds(expected.prompt, options)), found);
+  t.same(found[0], expected.greedy[0], 'the first one follows the prompt, which is read with the weights themselves');
+  // Past the context too: a little less than the best is all that eight bits may choose.
+  let context = [...expected.prompt];
+  for (const [index, id] of found.entries()) {
+    const { logits } = await model.forward({ inputIds: [context] });
+    const last = logits.data.subarray(logits.data.length - 61);
+    const best = last.reduce((a, b) => Math.max(a, b));
+    const least = last.reduce((a, b) => Math.min(a, b));
+    t.ok((best - (last[id] as number)) / (best - least) < 0.05, `id ${index}`);
+    context.push(id);
+    if (context.length > 24) context = context.slice(-12);
+  }
+  await t.rejects(collect(model.generateIds([1], { int8: 'yes' as unknown as boolean })), {
+    code: 'ERR_OPTIONS',
+    message: /int8/,
+  });
+});
+
 t.test('a prompt longer than the context counts by its end', async (t) => {
   const long = Array.from({ length: 40 }, (_, index) => (index * 7) % 61);
   const [id] = await collect(model.generateIds(long, { temperature: 0, maxNewTokens: 1, eosTokenId: null }));

@@ -203,7 +203,14 @@ class Bench {
 };
 
 const char* NameOf(DType type) {
-  return type == DType::kBF16 ? "bf16" : "f32";
+  switch (type) {
+    case DType::kBF16:
+      return "bf16";
+    case DType::kI8:
+      return "int8";
+    default:
+      return "f32";
+  }
 }
 
 struct Product {
@@ -375,8 +382,10 @@ void BenchOptimizer(Bench& bench, bool with_copy) {
   bench.FreeAll();
 }
 
+// `type` is that of the weights.
 void BenchDecode(Bench& bench, DType type) {
   const int64_t c = 768;
+  const DType x = type == DType::kI8 ? DType::kF32 : type;
   const std::string name = std::string("decode ") + NameOf(type);
   if (!bench.Wanted(name)) return;
   for (const Product& p : {Product{"c_fc row", false, false, 1, 4 * c, c},
@@ -387,9 +396,14 @@ void BenchDecode(Bench& bench, DType type) {
     Gemm op;
     op.transpose_b = p.transpose_b;
     op.m = p.m, op.n = p.n, op.k = p.k;
-    op.a = bench.Random(type, {p.m, p.k});
-    op.b = bench.Random(type, {copies, p.k * p.n});
-    op.c = bench.Make(type, {p.m, p.n});
+    op.a = bench.Random(x, {p.m, p.k});
+    if (type == DType::kI8) {
+      op.b = bench.Make(type, {copies, p.k * p.n});
+      op.b.scale = bench.Make(DType::kF32, {p.n}).as<float>();
+    } else {
+      op.b = bench.Random(type, {copies, p.k * p.n});
+    }
+    op.c = bench.Make(x, {p.m, p.n});
     const Tensor all = op.b;
     const double bytes = static_cast<double>(all.bytes());
     bench.Measure(name + " " + p.name, false, 0, bytes, [&] {
@@ -427,6 +441,7 @@ int Main(int argc, char** argv) {
     BenchRest(bench, type, 3072);
     BenchDecode(bench, type);
   }
+  BenchDecode(bench, DType::kI8);
   BenchOptimizer(bench, false);
   BenchOptimizer(bench, true);
   return 0;

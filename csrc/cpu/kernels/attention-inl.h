@@ -50,7 +50,7 @@ void AttentionCached(const AttentionCachedHead& head) {
       StoreRow(head.values, last * d + j, LoadRow(head.qkv, at + 2 * head.c + j, n), n);
     });
     const int64_t count = last + 1;
-    SkinnyDots(head.q, 1, d, head.keys, d, d, count, head.scores, count);
+    SkinnyDots(head.q, 1, d, FactorOf(head.keys, d), d, count, head.scores, count);
     const F32 lowest = Set(-__builtin_inff());
     F32 best = lowest;
     ForVectors(count,
@@ -61,7 +61,7 @@ void AttentionCached(const AttentionCachedHead& head) {
       StorePartial(head.scores + j, e, n);
       return e;
     });
-    SkinnyRows(head.scores, 1, count, head.values, d, count, d, head.mix);
+    SkinnyRows(head.scores, 1, count, FactorOf(head.values, d), count, d, head.mix);
     const F32 inverse = Set(1.0f / sum);
     ForVectors(
         d, [&](int64_t j, int n) { StoreRow(head.out, r * head.c + j, LoadPartial(head.mix + j, n) * inverse, n); });

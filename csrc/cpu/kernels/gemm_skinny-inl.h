@@ -6,12 +6,14 @@
 namespace kotodama::cpu {
 namespace {
 
-// As those of BF16 memory: floats are loaded in their order.
-inline void LoadTwo(const float* p, F32& a, F32& b) {
+// As those of BF16 memory, in the order of memory.
+template <typename E>
+inline void LoadTwo(const E* p, F32& a, F32& b) {
   a = Load(p);
   b = Load(p + kWidth);
 }
-inline void InOrder(const float*, F32&, F32&) {}
+template <typename E>
+inline void InOrder(const E*, F32&, F32&) {}
 
 // How many of n columns come in pairs of vectors. Their sums are kept in the order of LoadTwo.
 inline int64_t WholePairs(int64_t n) {
@@ -135,30 +137,39 @@ void SkinnyDotsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ld
 }
 
 template <typename E>
-void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const void* b, int64_t ldb, int64_t k, int64_t n,
-                  float* out) {
-  const E* rows = static_cast<const E*>(b);
+void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const SkinnyFactor& b, int64_t k, int64_t n, float* out) {
+  const E* rows = static_cast<const E*>(b.data);
   if (m == 1) {
-    SkinnyRowsOf<true>(a, m, lda, rows, ldb, k, n, out);
+    SkinnyRowsOf<true>(a, m, lda, rows, b.ld, k, n, out);
   } else {
-    SkinnyRowsOf<false>(a, m, lda, rows, ldb, k, n, out);
+    SkinnyRowsOf<false>(a, m, lda, rows, b.ld, k, n, out);
   }
 }
 
-inline void SkinnyRows(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out) {
-  if (b.bf16) {
-    SkinnyRowsOf<BF16>(a, m, lda, b.data, ldb, k, n, out);
-  } else {
-    SkinnyRowsOf<float>(a, m, lda, b.data, ldb, k, n, out);
+inline SkinnyFactor FactorOf(Row b, int64_t ld) {
+  return {b.data, b.bf16 ? Element::kBF16 : Element::kF32, ld};
+}
+
+inline void SkinnyRows(const float* a, int64_t m, int64_t lda, SkinnyFactor b, int64_t k, int64_t n, float* out) {
+  switch (b.element) {
+    case Element::kF32:
+      return SkinnyRowsOf<float>(a, m, lda, b, k, n, out);
+    case Element::kBF16:
+      return SkinnyRowsOf<BF16>(a, m, lda, b, k, n, out);
+    case Element::kI8:
+      return SkinnyRowsOf<int8_t>(a, m, lda, b, k, n, out);
   }
 }
 
-inline void SkinnyDots(const float* a, int64_t m, int64_t lda, Row b, int64_t ldb, int64_t k, int64_t n, float* out,
+inline void SkinnyDots(const float* a, int64_t m, int64_t lda, SkinnyFactor b, int64_t k, int64_t n, float* out,
                        int64_t ldo) {
-  if (b.bf16) {
-    SkinnyDotsOf(a, m, lda, static_cast<const BF16*>(b.data), ldb, k, n, out, ldo);
-  } else {
-    SkinnyDotsOf(a, m, lda, static_cast<const float*>(b.data), ldb, k, n, out, ldo);
+  switch (b.element) {
+    case Element::kF32:
+      return SkinnyDotsOf(a, m, lda, static_cast<const float*>(b.data), b.ld, k, n, out, ldo);
+    case Element::kBF16:
+      return SkinnyDotsOf(a, m, lda, static_cast<const BF16*>(b.data), b.ld, k, n, out, ldo);
+    case Element::kI8:
+      return SkinnyDotsOf(a, m, lda, static_cast<const int8_t*>(b.data), b.ld, k, n, out, ldo);
   }
 }
 

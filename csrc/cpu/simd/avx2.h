@@ -43,12 +43,16 @@ inline F32 Load(const float* p) {
 inline F32 Load(const BF16* p) {
   return FromBits16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+inline F32 Load(const int8_t* p) {
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(p)))};
+}
 inline F32 LoadPartial(const float* p, int n) {
   return {_mm256_maskload_ps(p, FirstLanes(n))};
 }
-inline F32 LoadPartial(const BF16* p, int n) {
-  alignas(16) BF16 lanes[kWidth] = {};
-  __builtin_memcpy(lanes, p, static_cast<unsigned>(n) * sizeof(BF16));
+template <typename E>
+inline F32 LoadPartial(const E* p, int n) {
+  alignas(16) E lanes[kWidth] = {};
+  __builtin_memcpy(lanes, p, static_cast<unsigned>(n) * sizeof(E));
   return Load(lanes);
 }
 inline void LoadTwo(const BF16* p, F32& a, F32& b) {

@@ -49,11 +49,17 @@ inline F32 Load(const float* p) {
 inline F32 Load(const BF16* p) {
   return FromBits16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+inline F32 Load(const int8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
 inline F32 LoadPartial(const float* p, int n) {
   return {_mm512_maskz_loadu_ps(FirstLanes(n), p)};
 }
 inline F32 LoadPartial(const BF16* p, int n) {
   return FromBits16(_mm256_maskz_loadu_epi16(FirstLanes(n), p));
+}
+inline F32 LoadPartial(const int8_t* p, int n) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(FirstLanes(n), p)))};
 }
 inline F32 FirstOfPairs(const void* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};

@@ -3,7 +3,8 @@
 // Each header of this folder defines the same names for one instruction set, in an anonymous namespace, so that nothing
 // compiled for one set can be linked into code for another. Kernels are written once against these names:
 //   F32, kWidth               a vector of floats and its length
-//   Load, LoadPartial         kWidth, or the first n (1 to kWidth) elements with zeros behind them; F32 or BF16 memory
+//   Load, LoadPartial         kWidth, or the first n (1 to kWidth) elements with zeros behind them; F32, BF16 or
+//                             int8_t memory
 //   Store, StorePartial       likewise; BF16 rounds to nearest even and keeps NaN (subnormals may become 0)
 //   RoundToBF16               what a store to BF16 memory and a load give back
 //   LoadTwo                   two vectors of BF16 memory, in an order that is cheap to load
@@ -52,6 +53,9 @@ inline F32 Load(const float* p) {
 inline F32 Load(const BF16* p) {
   const Uint4 bits = {p[0].bits, p[1].bits, p[2].bits, p[3].bits};
   return {(Float4)(bits << 16)};
+}
+inline F32 Load(const int8_t* p) {
+  return {Float4{float(p[0]), float(p[1]), float(p[2]), float(p[3])}};
 }
 template <typename E>
 inline F32 LoadPartial(const E* p, int n) {
