@@ -126,8 +126,8 @@ enum class Epilogue : uint8_t {
 struct Gemm {
   bool transpose_a = false, transpose_b = false;
   int64_t m = 0, n = 0, k = 0;
-  Tensor a, b;                        // X; stored (M, K) or (K, M), (K, N) or (N, K). b may come from Quantize, for a
-                                      // that is not transposed and without bias_gradient
+  Tensor a, b;                        // X; stored (M, K) or (K, M), (K, N) or (N, K). b may come from Quantize, with up
+                                      // to MostInt8Rows, no transpose_a and no bias_gradient
   Tensor c;                           // X or F32
   int64_t lda = 0, ldb = 0, ldc = 0;  // elements from row to row as stored; 0: dense
   Tensor bias;                        // (N) F32, or none
@@ -205,8 +205,8 @@ class Backend {
 
   virtual DeviceInfo Info() const = 0;
   virtual bool SupportsBF16() const = 0;
-  // Whether Quantize is there, and Gemm takes its result.
-  virtual bool SupportsInt8() const { return false; }
+  // With up to so many rows, Gemm takes a b that Quantize made. 0: there is no Quantize.
+  virtual int64_t MostInt8Rows() const { return 0; }
   // FLOP/s of products of this type (kF32, kBF16) at the very best, measured now in about a millisecond; 0 where only
   // its maker knows.
   virtual double PeakFlops(DType) { return 0; }

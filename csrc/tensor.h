@@ -27,7 +27,7 @@ struct Tensor {
   DType dtype = DType::kF32;
   int rank = 0;
   std::array<int64_t, 4> shape = {1, 1, 1, 1};
-  float* scale = nullptr;  // of an I8 matrix, on the device; see Backend::Quantize
+  float* scale = nullptr;  // of an I8 matrix, on the device, for all of its rows; see Backend::Quantize
 
   Tensor() = default;
   Tensor(void* data, DType dtype, std::initializer_list<int64_t> dims) : data(data), dtype(dtype) {

@@ -6,7 +6,7 @@ Reads requests from the standard input and answers each with one line, both JSON
     {"do": "train", "model": {...}, "batch": 3, "block": 1024, "precision": "fp32", "threads": 2, "tuned": false,
      "compile": false}                                  -> once two steps are done, of each kind
     {"do": "steps", "count": 5, "compile": false}       -> {"seconds": [...], "loss": ...}
-    {"do": "generate", "model": {...}, "precision": "fp32", "threads": 2, "prompt": 16, "tokens": 64}
+    {"do": "generate", "model": {...}, "precision": "fp32", "threads": 2, "prompt": 16, "tokens": 64, "int8": false}
                                                         -> {"seconds": [one for each token]}
     {"do": "memory"}                                    -> {"peakBytes": of this process}
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "cpu/gemm.h"
 #include "cpu/machine.h"
 #include "cpu/memory.h"
 #include "cpu/ops.h"
@@ -41,7 +42,7 @@ class CpuBackend : public Backend {
   // More would come from memory more slowly than it is computed again.
   size_t KeptActivationBytes() const override { return size_t{64} << 20; }
   bool SupportsBF16() const override { return true; }
-  bool SupportsInt8() const override { return true; }
+  int64_t MostInt8Rows() const override { return cpu::kSkinnyRows; }
   double PeakFlops(DType type) override { return cpu::PeakFlops(pool_, isa_, type, 5); }
 
   // 768 rows of GPT-2's logits in bfloat16: with fewer, tile registers wait for the embedding's gradient.

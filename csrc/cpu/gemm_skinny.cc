@@ -20,11 +20,19 @@ void FinishSkinny(const Engine& engine, const kotodama::Gemm& op, int64_t ldc, c
   engine.kernels.finish_tile(sums, op.n, static_cast<int>(op.m), op.n, to);
 }
 
+Element ElementOf(DType type) {
+  switch (type) {
+    case DType::kI8:
+      return Element::kI8;
+    case DType::kBF16:
+      return Element::kBF16;
+    default:
+      return Element::kF32;
+  }
+}
+
 SkinnyFactor FactorAt(const Tensor& b, int64_t row, int64_t ld) {
-  const Element element = b.dtype == DType::kI8     ? Element::kI8
-                          : b.dtype == DType::kBF16 ? Element::kBF16
-                                                    : Element::kF32;
-  return {b.as<char>() + row * ld * static_cast<int64_t>(SizeOf(b.dtype)), element, ld};
+  return {b.as<char>() + row * ld * static_cast<int64_t>(SizeOf(b.dtype)), ElementOf(b.dtype), ld};
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ int32_t MagnitudeBits(float x) {
   return BitsOf(x) & 0x7fffffff;
 }
 
-// Below this, 1 / scale would not be finite: such columns become zeros.
+// Columns with a smaller one become zeros, so that 1 / scale stays finite.
 constexpr float kLeastScale = 1e-36f;
 
 float ScaleOf(int32_t magnitude) {

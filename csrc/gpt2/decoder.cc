@@ -10,10 +10,9 @@ namespace {
 
 constexpr int64_t kChunk = 128;
 
-// Calls body(matrix of `master`, the same of `other`, transposed in its product).
+// Calls body(a matrix of `master`, the one of `other` in the same place, whether its product transposes it).
 template <typename Body>
 void ForMatrices(const Weights& master, Weights& other, Body body) {
-  other.layers.resize(master.layers.size());
   for (size_t l = 0; l < master.layers.size(); ++l) {
     const LayerWeights& from = master.layers[l];
     LayerWeights& to = other.layers[l];
@@ -28,7 +27,11 @@ void ForMatrices(const Weights& master, Weights& other, Body body) {
 }  // namespace
 
 Decoder::Decoder(Model& model, int64_t batch_size, int64_t capacity, bool int8)
-    : model_(model), batch_size_(batch_size), capacity_(capacity), int8_(int8), chunk_(std::min(capacity, kChunk)) {
+    : model_(model),
+      batch_size_(batch_size),
+      capacity_(capacity),
+      int8_(int8 && batch_size <= model.network().backend->MostInt8Rows()),
+      chunk_(std::min(capacity, kChunk)) {
   const int64_t most = model.config().n_positions;
   if (batch_size < 1 || batch_size > (1 << 20)) {
     throw Error(ErrorCode::kOptions,
@@ -39,15 +42,21 @@ Decoder::Decoder(Model& model, int64_t batch_size, int64_t capacity, bool int8)
                                          ", received " + std::to_string(capacity));
   }
   Backend& backend = *model.network().backend;
-  if (int8 && !backend.SupportsInt8()) {
+  if (int8 && backend.MostInt8Rows() == 0) {
     throw Error(ErrorCode::kOptions, "int8: expected a model on the CPU, found one on the device '" +
                                          backend.Info().type +
                                          "'\n  hint: leave int8 out, or load the model on the CPU");
   }
+  if (int8_) {
+    int8_network_ = model.network();
+    int8_network_.weight_version = 0;
+    int8_network_.compute = {};
+    int8_network_.compute.layers.resize(int8_network_.master.layers.size());
+  }
   const size_t bytes = LayOut(nullptr);
   RequireFree(bytes, backend.Info().free_bytes,
               "a decoder of " + std::to_string(batch_size) + " sequences, " + std::to_string(capacity) + " positions",
-              "use fewer sequences or a smaller capacity");
+              std::string("use fewer sequences or a smaller capacity") + (int8_ ? ", or leave int8 out" : ""));
   memory_ = DeviceBuffer(backend, bytes);
   LayOut(memory_.data());
 }
@@ -74,9 +83,6 @@ size_t Decoder::LayOut(void* base) {
   last_ = carver.Take(x, {batch_size_, c});
   logits_ = carver.Take(DType::kF32, {batch_size_, config.padded_vocab()});
   if (int8_) {
-    int8_network_ = model_.network();
-    int8_network_.weight_version = 0;
-    int8_network_.compute = {};
     ForMatrices(int8_network_.master, int8_network_.compute, [&](const Tensor& from, Tensor& to, bool transposed) {
       to = carver.Take(DType::kI8, {from.shape[0], from.shape[1]});
       to.scale = carver.Take(DType::kF32, {from.shape[transposed ? 0 : 1]}).as<float>();

@@ -14,8 +14,8 @@ namespace kotodama {
 class Decoder {
  public:
   // Up to `capacity` positions, at most n_positions. Error(kMemory) when the cache does not fit. `int8`: positions that
-  // come one at a time after others are computed with matrices of eight bits (Backend::Quantize); Error(kOptions) where
-  // the device has none.
+  // come one at a time after others are computed with matrices of eight bits (Backend::Quantize), as long as there are
+  // no more sequences than the device multiplies so; Error(kOptions) where it cannot at all.
   Decoder(Model& model, int64_t batch_size, int64_t capacity, bool int8 = false);
 
   int64_t batch_size() const { return batch_size_; }

@@ -17,8 +17,8 @@ struct Network {
   Config config;
   DType compute_type = DType::kF32;  // X
   Backend* backend = nullptr;
-  Weights master;                           // F32; embeddings, LayerNorm and biases are read from here
-  Weights compute;                          // X; the matrices as the products read them, `master` itself when X is F32
+  Weights master;   // F32; embeddings, LayerNorm and biases are read from here
+  Weights compute;  // X; the matrices as the products read them, `master` itself when X is F32; a Decoder's may be I8
   uint64_t weight_version = 1;              // changes whenever a parameter does
   const DropoutKey* dropout_key = nullptr;  // device memory
 };

@@ -157,7 +157,7 @@ export const GENERATE_OPTIONS = {
   stop: { kind: 'strings', placeholder: 'TEXT...', derived: 'none', help: 'end before any of these' },
   seed: { ...seed, help: 'seeds the choices; sample i has seed + i' },
   numSamples: { kind: 'integer', range: size, default: 1, help: 'texts to write' },
-  int8: { kind: 'boolean', default: false, help: 'on the CPU: weights of 8 bits, faster and almost as exact' },
+  int8: { kind: 'boolean', default: false, help: 'on the CPU: weights of 8 bits; faster, now and then another word' },
   tokenizer: { ...TOKENIZER_FOLDER, derived: "the model's" },
   ...ENGINE,
   json: { kind: 'boolean', default: false, help: 'one JSON object per text' },

@@ -14,9 +14,11 @@ export interface GenerateIdsOptions extends SamplingOptions {
   /** The id that ends generation and is not yielded; null: none [the model's eosTokenId]. */
   eosTokenId?: number | null | undefined;
   /**
-   * On the CPU: what follows the prompt is computed with matrices of eight bits, one scale for each output, which takes
-   * about half the time of bf16 and a quarter of fp32. Logits differ by about a hundredth, so that now and then another
-   * token is chosen. The model stays as it is; a quarter of its weights' memory is taken besides [false].
+   * On the CPU, for up to 8 texts at once: each token after the prompt is computed with matrices that are rounded to
+   * eight bits, with a scale for each output. One text takes less than half the time of bf16 and about a quarter of
+   * fp32; more texts gain less. Now and then another token is chosen. The rounded copy is made by each call, which takes
+   * as long as about 15 tokens and, until the text ends, one more byte for each weight. The model stays as it is
+   * [false].
    */
   int8?: boolean | undefined;
   /** Ends generation with `ERR_ABORTED`. */

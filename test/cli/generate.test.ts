@@ -1,15 +1,13 @@
 import { join } from 'node:path';
 import t from 'tap';
-import { GPT2, Tokenizer } from '../../dist/index.js';
+import { Tokenizer } from '../../dist/index.js';
+import { vulnerable } from '../model/vulnerable.js';
 import { kotodama, TOKENIZER } from './program.js';
 
 const cwd = t.testdir();
 const tokenizer = await Tokenizer.fromPretrained(TOKENIZER);
 const { vocabSize, bosTokenId, eosTokenId } = tokenizer;
-const model = await GPT2.create(
-  { vocabSize, bosTokenId, eosTokenId, nPositions: 32, nEmbd: 16, nHead: 2, nLayer: 1, initializerRange: 0.5 },
-  { device: 'cpu', threads: 1, seed: 2 },
-);
+const model = await vulnerable({ vocabSize, bosTokenId, eosTokenId, nPositions: 32 });
 t.teardown(() => model.dispose());
 await model.savePretrained(join(cwd, 'model'), { tokenizer });
 
@@ -56,6 +54,7 @@ t.test('every rule of sampling, and stop strings', async (t) => {
   t.equal(stopped.stdout, `Everyone${whole.slice(0, whole.indexOf(stop))}\n`);
   const int8 = await run('--int8', '--seed', '4');
   t.equal(int8.stdout, `Everyone${await text(4, { int8: true })}\n`);
+  t.not(int8.stdout, `Everyone${await text(4)}\n`);
   const wrong = await run('--min-p', '2', '--repetition-penalty', '0', '--stop');
   t.match(wrong.stderr, /3 problems\n.*--min-p.*\n.*--repetition-penalty.*\n.*--stop/);
 });

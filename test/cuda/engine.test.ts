@@ -85,6 +85,17 @@ if (useDevice() === undefined) {
 
   testRounding(t, 'cuda:0');
 
+  t.test('there are no weights of eight bits, which is said before anything is taken', async (t) => {
+    const model = await create(config, { device: 'cuda:0' });
+    await t.rejects(model.createDecoder(1, 4, true), {
+      code: 'ERR_OPTIONS',
+      message: /^int8: expected a model on the CPU, found one on the device 'cuda'/,
+    });
+    const decoder = await model.createDecoder(1, 4);
+    t.equal((await decoder.append(Int32Array.of(1))).length, config.vocabSize);
+    await model.dispose();
+  });
+
   t.test('stochastic rounding draws the same numbers as on the CPU', async (t) => {
     const { inputIds, batchSize, blockSize } = batchOf(config, 2, 70);
     const logits = async (options: EngineOptions, step: number) => {

@@ -33,10 +33,5 @@ if (device === undefined) {
     }
     t.match(text.stdout, /^Everyone.+[^\n]\n$/s, 'some text, and the end of its line');
     t.equal(json.stdout, '');
-    const int8 = await generate('--int8');
-    t.match(
-      int8.stderr,
-      /^error ERR_OPTIONS: int8: expected a model on the CPU, found one on the device 'cuda'\n.*hint/s,
-    );
   });
 }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { GPT2 } from '../../dist/index.js';
+import { vulnerable } from './vulnerable.js';
 
 const fixtures = 'test/unit/fixtures/model-files';
 const expected: { prompt: number[]; greedy: number[]; penalized: number[] } = JSON.parse(
@@ -68,6 +69,10 @@ t.test('int8: nearly the same choices, and the same ids again', async (t) => {
     context.push(id);
     if (context.length > 24) context = context.slice(-12);
   }
+  const damaged = await vulnerable();
+  t.teardown(() => damaged.dispose());
+  const write = (int8: boolean) => collect(damaged.generateIds([1, 2, 3], { temperature: 0, eosTokenId: null, int8 }));
+  t.notSame(await write(true), await write(false), 'weights of eight bits are what it computes with');
   await t.rejects(collect(model.generateIds([1], { int8: 'yes' as unknown as boolean })), {
     code: 'ERR_OPTIONS',
     message: /int8/,

@@ -397,7 +397,7 @@ void BenchDecode(Bench& bench, DType type) {
     op.transpose_b = p.transpose_b;
     op.m = p.m, op.n = p.n, op.k = p.k;
     op.a = bench.Random(x, {p.m, p.k});
-    if (type == DType::kI8) {
+    if (type == DType::kI8) {  // zeros take as long
       op.b = bench.Make(type, {copies, p.k * p.n});
       op.b.scale = bench.Make(DType::kF32, {p.n}).as<float>();
     } else {

@@ -137,12 +137,11 @@ void SkinnyDotsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ld
 }
 
 template <typename E>
-void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const SkinnyFactor& b, int64_t k, int64_t n, float* out) {
-  const E* rows = static_cast<const E*>(b.data);
+void SkinnyRowsOf(const float* a, int64_t m, int64_t lda, const E* b, int64_t ldb, int64_t k, int64_t n, float* out) {
   if (m == 1) {
-    SkinnyRowsOf<true>(a, m, lda, rows, b.ld, k, n, out);
+    SkinnyRowsOf<true>(a, m, lda, b, ldb, k, n, out);
   } else {
-    SkinnyRowsOf<false>(a, m, lda, rows, b.ld, k, n, out);
+    SkinnyRowsOf<false>(a, m, lda, b, ldb, k, n, out);
   }
 }
 
@@ -153,11 +152,11 @@ inline SkinnyFactor FactorOf(Row b, int64_t ld) {
 inline void SkinnyRows(const float* a, int64_t m, int64_t lda, SkinnyFactor b, int64_t k, int64_t n, float* out) {
   switch (b.element) {
     case Element::kF32:
-      return SkinnyRowsOf<float>(a, m, lda, b, k, n, out);
+      return SkinnyRowsOf(a, m, lda, static_cast<const float*>(b.data), b.ld, k, n, out);
     case Element::kBF16:
-      return SkinnyRowsOf<BF16>(a, m, lda, b, k, n, out);
+      return SkinnyRowsOf(a, m, lda, static_cast<const BF16*>(b.data), b.ld, k, n, out);
     case Element::kI8:
-      return SkinnyRowsOf<int8_t>(a, m, lda, b, k, n, out);
+      return SkinnyRowsOf(a, m, lda, static_cast<const int8_t*>(b.data), b.ld, k, n, out);
   }
 }
 
