@@ -6,9 +6,13 @@
 // shapes, decide in which order an element is summed: neither the number of threads nor the cut of C changes a bit.
 // The sizes below are for a second-level cache of 2 MiB.
 #include <algorithm>
+#include <atomic>
+#include <memory>
+#include <thread>
 #include <vector>
 
 #include "cpu/gemm.h"
+#include "cpu/shared_loop.h"
 
 namespace kotodama::cpu {
 namespace {
@@ -35,6 +39,7 @@ constexpr int64_t kRowsAtOnce = 96;      // of a that are packed together, where
 constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
 constexpr int64_t kElementsOfParts = 768 * 192;  // of C
 constexpr int64_t kElementsOfAdding = 8192;      // of one item of adding the parts
+constexpr int64_t kProductsOfTurn = 4 << 20;     // of numbers, that a thread does at a time before others may go on
 constexpr int64_t kPanelGap = 16;  // between packed panels, so that they do not fall on the same cache sets
 
 struct Plan {
@@ -296,8 +301,28 @@ FloatRows StraightTarget(const TileOutput& to, int columns, int tile_columns) {
   return as_they_are ? FloatRows{static_cast<float*>(to.c.data), to.c_stride} : FloatRows{};
 }
 
-// All rows of the item by one strip of b, whose first column is n.
-void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int64_t n, int64_t columns) {
+// Packs the item's rows of a from r on, as many as are packed together; what to ask for meanwhile.
+Prefetch PackRowsOfA(const Plan& plan, const Item& item, int64_t r, int64_t turns_of_row) {
+  const GemmKernels& kernels = *plan.kernels;
+  const int64_t rows = std::min(item.rows - r, plan.panels_of_a * kernels.tile_rows);
+  kernels.pack_a(PartOfA(plan, item, item.m0 + r), plan.ld.a, plan.op->transpose_a, item.k, rows, item.packed_a,
+                 item.steps * kernels.tile_rows + kPanelGap);
+  const int64_t next_rows = std::min(rows, item.rows - r - rows);
+  return SoonRowsOfA(plan, item, item.m0 + r + rows, next_rows, turns_of_row * plan.panels_of_a);
+}
+
+// A strip of b, from column n on, and the item that it is for.
+struct StripOfItem {
+  const Engine& engine;
+  const Plan& plan;
+  const Item& item;
+  int64_t n, columns;
+  PanelsOfB b;
+};
+
+// The item's rows `first` to `end` by one strip. `next_b` may be null.
+void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch* next_b) {
+  const auto& [engine, plan, item, n, columns, b] = strip;
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
   alignas(64) float tile[kMostTileFloats];
@@ -309,13 +334,11 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
   to.add_partial = plan.parts == 1 && (op.accumulate || !item.first_block);
 
   const int64_t a_panel = item.steps * kernels.tile_rows + kPanelGap;
-  const PanelsOfB b = FindB(plan, item, n);
-  const int64_t turns = CeilDivide(item.steps, kStepsPerTurn);
-  const int64_t turns_of_row = turns * CeilDivide(columns, kernels.tile_columns);
+  const int64_t turns_of_row = CeilDivide(item.steps, kStepsPerTurn) * CeilDivide(columns, kernels.tile_columns);
   Prefetch soon[2] = {};
-  Prefetch &next_a = soon[0], &next_b = soon[1];
-  next_b = SoonStrip(plan, item, n, turns_of_row * CeilDivide(item.rows, kernels.tile_rows));
-  for (int64_t r = 0; r < item.rows; r += kernels.tile_rows) {
+  Prefetch& next_a = soon[0];
+  if (next_b != nullptr) soon[1] = *next_b;
+  for (int64_t r = first; r < end; r += kernels.tile_rows) {
     const int64_t m = item.m0 + r;
     const int tile_rows = static_cast<int>(std::min<int64_t>(kernels.tile_rows, item.rows - r));
     const int64_t rows_after = std::min<int64_t>(kernels.tile_rows, item.rows - r - tile_rows);
@@ -328,12 +351,7 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
     } else {
       const int64_t panel_index = r / kernels.tile_rows % plan.panels_of_a;
       float* panel = item.packed_a + panel_index * a_panel;
-      if (item.packs_a && panel_index == 0) {
-        const int64_t rows = std::min(item.rows - r, plan.panels_of_a * kernels.tile_rows);
-        kernels.pack_a(PartOfA(plan, item, m), plan.ld.a, op.transpose_a, item.k, rows, panel, a_panel);
-        const int64_t next_rows = std::min(rows, item.rows - r - rows);
-        next_a = SoonRowsOfA(plan, item, m + rows, next_rows, turns_of_row * plan.panels_of_a);
-      }
+      if (item.packs_a && panel_index == 0) next_a = PackRowsOfA(plan, item, r, turns_of_row);
       if (!plan.only_strip) next_a = Soon(panel + a_panel, 0, rows_after > 0 ? 1 : 0, a_panel * 4, turns_of_row);
       a = panel;
       step_stride = kernels.tile_rows * 4;
@@ -360,9 +378,30 @@ void MultiplyStrip(const Engine& engine, const Plan& plan, const Item& item, int
       engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
     }
   }
+  if (next_b != nullptr) *next_b = soon[1];
 }
 
-void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scratch, float* bias_sums, Packed* packed) {
+// All rows of the item by one strip; threads that have nothing else to do help.
+void MultiplyStrip(const StripOfItem& strip, SharedLoop* loop) {
+  const Plan& plan = strip.plan;
+  const int64_t rows = strip.item.rows, steps = strip.item.steps, tile_rows = plan.kernels->tile_rows;
+  const int64_t tiles = CeilDivide(rows, tile_rows) * CeilDivide(strip.columns, plan.kernels->tile_columns);
+  Prefetch next_b = SoonStrip(plan, strip.item, strip.n, CeilDivide(steps, kStepsPerTurn) * tiles);
+  const int64_t products_of_row = std::max<int64_t>(1, strip.item.k * strip.columns);
+  const int64_t rows_of_turn = RoundUpTo(CeilDivide(kProductsOfTurn, products_of_row), tile_rows);
+  const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
+  if (strip.engine.pool.threads() == 1 || packs_as_it_goes || rows <= rows_of_turn) {
+    MultiplyRows(strip, 0, rows, &next_b);
+    return;
+  }
+  loop->Run(CeilDivide(rows, rows_of_turn), [&](int64_t turn, bool owns) {
+    const int64_t first = turn * rows_of_turn;
+    MultiplyRows(strip, first, std::min(first + rows_of_turn, rows), owns ? &next_b : nullptr);
+  });
+}
+
+void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scratch, float* bias_sums, Packed* packed,
+             SharedLoop* loop) {
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
   Item item = {};
@@ -402,7 +441,11 @@ void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scrat
         kernels.panel_sums(b.first + panel * b.panel_stride, b.step_stride, panel_columns, item.steps,
                            bias_sums + j + i);
       }
-      MultiplyStrip(engine, plan, item, n, columns);
+      if (item.packs_a && !plan.only_strip) {
+        PackRowsOfA(plan, item, 0, 0);
+        item.packs_a = false;
+      }
+      MultiplyStrip({engine, plan, item, n, columns, b}, loop);
       item.packs_a = false;
     }
   }
@@ -451,10 +494,22 @@ void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
   plan.bias_sums = plan.sums + plan.parts * op.m * op.n;
   float* scratch = plan.sums + FloatsOfParts(plan);
   std::vector<Packed> packed(engine.pool.threads());
-  engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, [&](int64_t item, int worker) {
+  const std::unique_ptr<SharedLoop[]> loops(new SharedLoop[engine.pool.threads()]);
+  std::atomic<int> busy{0};
+  const auto help = [&] {
+    while (busy.load(std::memory_order_relaxed) > 0) {
+      bool helped = false;
+      for (int worker = 0; worker < engine.pool.threads(); ++worker) helped = loops[worker].Help() || helped;
+      if (!helped) std::this_thread::yield();
+    }
+  };
+  const auto run = [&](int64_t item, int worker) {
     float* own = scratch + worker * per_worker;
-    RunItem(engine, plan, item, own, own + per_worker - sums, &packed[worker]);
-  });
+    busy.fetch_add(1, std::memory_order_relaxed);
+    RunItem(engine, plan, item, own, own + per_worker - sums, &packed[worker], &loops[worker]);
+    busy.fetch_sub(1, std::memory_order_relaxed);
+  };
+  engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, run, help);
   if (plan.parts == 1) return;
   ForRanges(engine.pool, op.m, std::max<int64_t>(1, kElementsOfAdding / op.n), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {

@@ -135,6 +135,7 @@ void ThreadPool::Work(int worker) {
         (*task_)(item, worker);
       }
     }
+    if (*idle_ && !failed_.load(std::memory_order_relaxed)) (*idle_)();
   } catch (...) {
     std::lock_guard<std::mutex> lock(error_mutex_);
     if (!error_) error_ = std::current_exception();
@@ -143,7 +144,7 @@ void ThreadPool::Work(int worker) {
   PublishStores();
 }
 
-void ThreadPool::Run(int64_t count, const std::function<void(int64_t, int)>& task) {
+void ThreadPool::Run(int64_t count, const std::function<void(int64_t, int)>& task, const std::function<void()>& idle) {
   if (count <= 0) return;
   const bool alone = threads_ == 1 || count == 1 || (owner_process_ != 0 && owner_process_ != getpid());
   if (alone) {
@@ -154,6 +155,7 @@ void ThreadPool::Run(int64_t count, const std::function<void(int64_t, int)>& tas
   if (workers_.empty()) Start();
 
   task_ = &task;
+  idle_ = &idle;
   for (int worker = 0; worker < threads_; ++worker) {
     shares_[worker].next.store(count * worker / threads_, std::memory_order_relaxed);
     shares_[worker].end = count * (worker + 1) / threads_;
