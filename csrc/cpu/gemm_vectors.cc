@@ -39,7 +39,9 @@ constexpr int64_t kRowsAtOnce = 96;      // of a that are packed together, where
 constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
 constexpr int64_t kElementsOfParts = 768 * 192;  // of C
 constexpr int64_t kElementsOfAdding = 8192;      // of one item of adding the parts
-constexpr int64_t kProductsOfTurn = 4 << 20;     // of numbers, that a thread does at a time before others may go on
+// Of numbers, that a thread does at a time before another may go on, and how many such turns are worth to be shared: a
+// helper first has to fetch the strip of b.
+constexpr int64_t kProductsOfTurn = 4 << 20, kLeastTurns = 8;
 constexpr int64_t kPanelGap = 16;  // between packed panels, so that they do not fall on the same cache sets
 
 struct Plan {
@@ -55,8 +57,9 @@ struct Plan {
   int64_t rows;        // rows of an item
   int64_t columns;     // columns of an item, whole strips
   int64_t row_blocks, groups;
-  bool only_strip;      // an item has one strip, and only that one reads its rows of a
-  int64_t panels_of_a;  // that are packed together: of all rows of an item, or with only_strip of kRowsAtOnce
+  int64_t rows_of_turn;  // that a thread multiplies by a strip before another may go on; 0: one does all of an item's
+  bool only_strip;       // an item has one strip, and only that one reads its rows of a
+  int64_t panels_of_a;   // that are packed together: of all rows of an item, or with only_strip of kRowsAtOnce
   // Per worker, in floats.
   int64_t packed_b, packed_a, partial;
   float* sums;       // (parts, M, N)
@@ -100,7 +103,7 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
       break;
     }
   } else {
-    const int64_t wanted = threads == 1 ? 1 : CeilDivide((plan->parts > 1 ? 4 : 2) * threads, plan->parts);
+    const int64_t wanted = threads == 1 ? 1 : CeilDivide((plan->parts > 1 ? 4 : 1) * threads, plan->parts);
     row_blocks = CeilDivide(op.m, kMaxPackedRows);
     groups = 1;
     while (row_blocks * groups < wanted) {
@@ -166,6 +169,11 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
       plan.read_b_in_place ? 0 : (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
   plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;
   plan.panels_of_a = CeilDivide(std::min(plan.rows, plan.only_strip ? kRowsAtOnce : plan.rows), kernels.tile_rows);
+  const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
+  const int64_t products_of_row = std::max<int64_t>(1, plan.block_k * std::min(plan.strip, op.n));
+  const int64_t rows_of_turn = RoundUpTo(CeilDivide(kProductsOfTurn, products_of_row), kernels.tile_rows);
+  if (engine.pool.threads() > 1 && !packs_as_it_goes && kLeastTurns * rows_of_turn <= plan.rows)
+    plan.rows_of_turn = rows_of_turn;
   plan.packed_a = plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * plan.panels_of_a;
   plan.partial = plan.needs_partial ? plan.rows * plan.columns : 0;
   return plan;
@@ -381,19 +389,17 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
   if (next_b != nullptr) *next_b = soon[1];
 }
 
-// All rows of the item by one strip; threads that have nothing else to do help.
+// All rows of the item by one strip; with a loop, threads that have nothing else to do help.
 void MultiplyStrip(const StripOfItem& strip, SharedLoop* loop) {
   const Plan& plan = strip.plan;
   const int64_t rows = strip.item.rows, steps = strip.item.steps, tile_rows = plan.kernels->tile_rows;
   const int64_t tiles = CeilDivide(rows, tile_rows) * CeilDivide(strip.columns, plan.kernels->tile_columns);
   Prefetch next_b = SoonStrip(plan, strip.item, strip.n, CeilDivide(steps, kStepsPerTurn) * tiles);
-  const int64_t products_of_row = std::max<int64_t>(1, strip.item.k * strip.columns);
-  const int64_t rows_of_turn = RoundUpTo(CeilDivide(kProductsOfTurn, products_of_row), tile_rows);
-  const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
-  if (strip.engine.pool.threads() == 1 || packs_as_it_goes || rows <= rows_of_turn) {
+  if (loop == nullptr) {
     MultiplyRows(strip, 0, rows, &next_b);
     return;
   }
+  const int64_t rows_of_turn = plan.rows_of_turn;
   loop->Run(CeilDivide(rows, rows_of_turn), [&](int64_t turn, bool owns) {
     const int64_t first = turn * rows_of_turn;
     MultiplyRows(strip, first, std::min(first + rows_of_turn, rows), owns ? &next_b : nullptr);
@@ -494,20 +500,20 @@ void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
   plan.bias_sums = plan.sums + plan.parts * op.m * op.n;
   float* scratch = plan.sums + FloatsOfParts(plan);
   std::vector<Packed> packed(engine.pool.threads());
-  const std::unique_ptr<SharedLoop[]> loops(new SharedLoop[engine.pool.threads()]);
+  const std::unique_ptr<SharedLoop[]> loops(plan.rows_of_turn > 0 ? new SharedLoop[engine.pool.threads()] : nullptr);
   std::atomic<int> busy{0};
-  const auto help = [&] {
-    while (busy.load(std::memory_order_relaxed) > 0) {
-      bool helped = false;
-      for (int worker = 0; worker < engine.pool.threads(); ++worker) helped = loops[worker].Help() || helped;
-      if (!helped) std::this_thread::yield();
-    }
-  };
   const auto run = [&](int64_t item, int worker) {
     float* own = scratch + worker * per_worker;
     busy.fetch_add(1, std::memory_order_relaxed);
-    RunItem(engine, plan, item, own, own + per_worker - sums, &packed[worker], &loops[worker]);
+    RunItem(engine, plan, item, own, own + per_worker - sums, &packed[worker], loops ? &loops[worker] : nullptr);
     busy.fetch_sub(1, std::memory_order_relaxed);
+  };
+  const auto all_done = [&] {
+    for (int worker = 0; worker < engine.pool.threads(); ++worker) loops[worker].Help();
+    return busy.load(std::memory_order_relaxed) == 0;
+  };
+  const auto help = [&] {
+    while (loops && !SpinUntil(all_done)) std::this_thread::yield();
   };
   engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, run, help);
   if (plan.parts == 1) return;

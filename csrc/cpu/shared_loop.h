@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <thread>
 
+#include "cpu/spin.h"
+
 namespace kotodama::cpu {
 
 // A loop of one thread whose turns other threads take too while they have nothing else to do. Where items are few and
@@ -21,32 +23,25 @@ class alignas(64) SharedLoop {
     gate_.store(kOpen, std::memory_order_release);
     TakeTurns(true);
     gate_.fetch_and(~kOpen, std::memory_order_acquire);
-    for (int spins = 0; gate_.load(std::memory_order_acquire) != 0; ++spins) {
-      if (spins > kMostSpins) std::this_thread::yield();
-    }
+    const auto alone = [&] { return gate_.load(std::memory_order_acquire) == 0; };
+    while (!SpinUntil(alone)) std::this_thread::yield();
   }
 
-  // For any other thread: takes turns of the loop until none is left. False if there was none.
-  bool Help() {
+  // For any other thread: takes turns of the loop, if it runs, until none is left.
+  void Help() {
     uint32_t gate = gate_.load(std::memory_order_relaxed);
     do {
-      if ((gate & kOpen) == 0) return false;
+      if ((gate & kOpen) == 0) return;
     } while (!gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire, std::memory_order_relaxed));
-    const bool helped = TakeTurns(false);
+    TakeTurns(false);
     gate_.fetch_sub(1, std::memory_order_release);
-    return helped;
   }
 
  private:
   static constexpr uint32_t kOpen = 1u << 31;
-  static constexpr int kMostSpins = 10000;
 
-  bool TakeTurns(bool owns) {
-    bool any = false;
-    for (int64_t turn; (turn = next_.fetch_add(1, std::memory_order_relaxed)) < count_; any = true) {
-      call_(body_, turn, owns);
-    }
-    return any;
+  void TakeTurns(bool owns) {
+    for (int64_t turn; (turn = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) call_(body_, turn, owns);
   }
 
   std::atomic<uint32_t> gate_{0};  // kOpen, and the number of helpers inside; the rest changes while it is 0

@@ -3,7 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
+
+#include "cpu/spin.h"
 
 namespace kotodama::cpu {
 namespace {
@@ -11,15 +12,6 @@ namespace {
 constexpr uint64_t kOpen = 1u << 16;
 constexpr uint64_t kJoinedMask = kOpen - 1;
 constexpr int kJobShift = 17;
-constexpr auto kSpinTime = std::chrono::microseconds(200);
-
-inline void Pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 // Stores that went past the caches are seen by other threads only after this.
 inline void PublishStores() {
@@ -56,19 +48,6 @@ class SubnormalsAreZero {
   uint64_t before_;
 #endif
 };
-
-// Spins until `done` or until the time is over; the clock is read rarely.
-template <typename Done>
-bool SpinUntil(Done done) {
-  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
-  do {
-    for (int i = 0; i < 64; ++i) {
-      if (done()) return true;
-      Pause();
-    }
-  } while (std::chrono::steady_clock::now() < deadline);
-  return done();
-}
 
 }  // namespace
 
