@@ -194,6 +194,24 @@ TEST(GemmWholeTiles) {
   CheckForms({112, 800, 64});
 }
 
+// Strips so long that threads without an item help with them: blocks of K, sums outside of C, rows of a in place and
+// packed, parts of rows, and a gradient of the bias.
+TEST(GemmSharedStrips) {
+  CheckForms({1700, 200, 300});
+  CheckForms({800, 180, 1700});
+  CheckEpilogues({1700, 200, 300}, DType::kF32);
+  for (bool transpose_a : {false, true}) {
+    GemmCase g = {1600, 100, 1601};
+    g.transpose_a = transpose_a;
+    g.bias = true;
+    g.c_type = DType::kBF16;
+    CheckGemm(g);
+    g = {1700, 200, 300, transpose_a};
+    g.bias_gradient = g.accumulate = true;
+    CheckGemm(g);
+  }
+}
+
 TEST(GemmBiasAndGelu) {
   for (int64_t k : {5, 64, 1601}) {
     GemmCase g = {37, 101, k};
