@@ -146,7 +146,8 @@ export interface NativeModel {
   setCounters(counters: NativeCounters): void;
   /**
    * A key-value cache for `batchSize` sequences of up to `capacity` positions.
-   * @param int8 compute positions that come one at a time after others with matrices of eight bits; CPU only [false]
+   * @param int8 with up to 8 sequences, compute positions that come one at a time after others with matrices of eight
+   *   bits; CPU only [false]
    */
   createDecoder(batchSize: number, capacity: number, int8?: boolean): Promise<NativeDecoder>;
   /** Frees device memory once a running call has ended; safe to call again. */

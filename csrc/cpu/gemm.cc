@@ -12,7 +12,8 @@ Way WayOf(const Engine& engine, const kotodama::Gemm& op) {
   const bool bf16 = op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
   if (op.m <= kSkinnyRows && !op.transpose_a && !op.bias_gradient) return Way::kSkinny;
   if (op.b.dtype == DType::kI8)
-    throw Error(ErrorCode::kDevice, "a product with weights of eight bits has too many rows");
+    throw Error(ErrorCode::kDevice,
+                "weights of eight bits: expected at most 8 rows, not transposed, and no gradient of a bias");
   return bf16 && op.k > 0 && engine.kernels.tile_registers.multiply != nullptr ? Way::kTiles : Way::kVectors;
 }
 

@@ -2,13 +2,13 @@
 // columns into strips. For every block of K an item packs a strip of b into memory that stays in the second-level
 // cache (or reads it where it is, where few rows use it), then streams the rows of a past it, one register tile after
 // another. Rows of a are read where they are if their elements lie side by side along K; else the item packs them once
-// for all its strips (or, where all of b is one strip, some at a time). Only the blocks of K, which follow from the
+// for all its strips (or, where all of b is one strip, some at a time). Threads that find no item left take rows of the
+// others' strips. Only the blocks of K, which follow from the
 // shapes, decide in which order an element is summed: neither the number of threads nor the cut of C changes a bit.
 // The sizes below are for a second-level cache of 2 MiB.
 #include <algorithm>
 #include <atomic>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #include "cpu/gemm.h"
@@ -39,8 +39,8 @@ constexpr int64_t kRowsAtOnce = 96;      // of a that are packed together, where
 constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
 constexpr int64_t kElementsOfParts = 768 * 192;  // of C
 constexpr int64_t kElementsOfAdding = 8192;      // of one item of adding the parts
-// Of numbers, that a thread does at a time before another may go on, and how many such turns are worth to be shared: a
-// helper first has to fetch the strip of b.
+// Multiplications of one turn of a shared strip, and the fewest turns that are worth sharing: a helper first has to
+// fetch the strip of b.
 constexpr int64_t kProductsOfTurn = 4 << 20, kLeastTurns = 8;
 constexpr int64_t kPanelGap = 16;  // between packed panels, so that they do not fall on the same cache sets
 
@@ -57,7 +57,7 @@ struct Plan {
   int64_t rows;        // rows of an item
   int64_t columns;     // columns of an item, whole strips
   int64_t row_blocks, groups;
-  int64_t rows_of_turn;  // that a thread multiplies by a strip before another may go on; 0: one does all of an item's
+  int64_t rows_of_turn;  // of a shared strip; 0: strips are not shared
   bool only_strip;       // an item has one strip, and only that one reads its rows of a
   int64_t panels_of_a;   // that are packed together: of all rows of an item, or with only_strip of kRowsAtOnce
   // Per worker, in floats.
@@ -68,6 +68,31 @@ struct Plan {
 
 bool FitsPairs(const Engine& engine, const kotodama::Gemm& op) {
   return engine.kernels.bf16.packed_a.elements == 2 && op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
+}
+
+// Of a shared strip.
+int64_t RowsOfTurn(const kotodama::Gemm& op, const GemmKernels& kernels, const Plan& plan) {
+  const int64_t products_of_row = std::max<int64_t>(1, plan.block_k * std::min(plan.strip, op.n));
+  return RoundUpTo(CeilDivide(kProductsOfTurn, products_of_row), kernels.tile_rows);
+}
+
+// Where a is packed for several strips: at least as many items as `wanted`, if they do not become too small.
+void CutForPackedA(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, int64_t wanted,
+                   int64_t* row_blocks, int64_t* groups) {
+  *row_blocks = CeilDivide(op.m, kMaxPackedRows);
+  *groups = 1;
+  while (threads > 1 && *row_blocks * *groups < wanted) {
+    const int64_t rows = op.m / *row_blocks, columns = op.n / *groups;
+    // A thread that waits costs more than a strip of b that is packed twice.
+    const int64_t least = (*row_blocks * *groups < threads ? 8 : 16) * kernels.tile_rows;
+    const bool can_cut_rows = rows >= 2 * least, can_cut_columns = columns >= 2 * kernels.tile_columns;
+    if (!can_cut_rows && !can_cut_columns) break;
+    if (can_cut_columns && (columns >= rows || !can_cut_rows)) {
+      *groups *= 2;
+    } else {
+      *row_blocks *= 2;
+    }
+  }
 }
 
 // Enough items for the threads, yet large ones: a strip of b is packed once per block of rows, a row of a (if at all)
@@ -103,20 +128,11 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
       break;
     }
   } else {
-    const int64_t wanted = threads == 1 ? 1 : CeilDivide((plan->parts > 1 ? 4 : 1) * threads, plan->parts);
-    row_blocks = CeilDivide(op.m, kMaxPackedRows);
-    groups = 1;
-    while (row_blocks * groups < wanted) {
-      const int64_t rows = op.m / row_blocks, columns = op.n / groups;
-      // A thread that waits costs more than a strip of b that is packed twice.
-      const int64_t least = row_blocks * groups < threads ? least_rows / 2 : least_rows;
-      const bool can_cut_rows = rows >= 2 * least, can_cut_columns = columns >= 2 * kernels.tile_columns;
-      if (!can_cut_rows && !can_cut_columns) break;
-      if (can_cut_columns && (columns >= rows || !can_cut_rows)) {
-        groups *= 2;
-      } else {
-        row_blocks *= 2;
-      }
+    // Where threads help each other with their strips, one item for each is enough.
+    const int64_t per_thread = plan->parts > 1 ? 4 : 1;
+    CutForPackedA(op, kernels, threads, CeilDivide(per_thread * threads, plan->parts), &row_blocks, &groups);
+    if (plan->parts == 1 && op.m / row_blocks < kLeastTurns * RowsOfTurn(op, kernels, *plan)) {
+      CutForPackedA(op, kernels, threads, 2 * threads, &row_blocks, &groups);
     }
   }
   plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
@@ -170,10 +186,9 @@ Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
   plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;
   plan.panels_of_a = CeilDivide(std::min(plan.rows, plan.only_strip ? kRowsAtOnce : plan.rows), kernels.tile_rows);
   const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
-  const int64_t products_of_row = std::max<int64_t>(1, plan.block_k * std::min(plan.strip, op.n));
-  const int64_t rows_of_turn = RoundUpTo(CeilDivide(kProductsOfTurn, products_of_row), kernels.tile_rows);
-  if (engine.pool.threads() > 1 && !packs_as_it_goes && kLeastTurns * rows_of_turn <= plan.rows)
-    plan.rows_of_turn = rows_of_turn;
+  const int64_t rows_of_turn = RowsOfTurn(op, kernels, plan);
+  const bool shares = engine.pool.threads() > 1 && !packs_as_it_goes && kLeastTurns * rows_of_turn <= plan.rows;
+  plan.rows_of_turn = shares ? rows_of_turn : 0;
   plan.packed_a = plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * plan.panels_of_a;
   plan.partial = plan.needs_partial ? plan.rows * plan.columns : 0;
   return plan;
@@ -402,6 +417,7 @@ void MultiplyStrip(const StripOfItem& strip, SharedLoop* loop) {
   const int64_t rows_of_turn = plan.rows_of_turn;
   loop->Run(CeilDivide(rows, rows_of_turn), [&](int64_t turn, bool owns) {
     const int64_t first = turn * rows_of_turn;
+    // Helpers leave it to the owner to ask for the next strip.
     MultiplyRows(strip, first, std::min(first + rows_of_turn, rows), owns ? &next_b : nullptr);
   });
 }
@@ -501,19 +517,20 @@ void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
   float* scratch = plan.sums + FloatsOfParts(plan);
   std::vector<Packed> packed(engine.pool.threads());
   const std::unique_ptr<SharedLoop[]> loops(plan.rows_of_turn > 0 ? new SharedLoop[engine.pool.threads()] : nullptr);
-  std::atomic<int> busy{0};
+  std::atomic<int> busy{0};  // threads that may have a strip to share; RunItem does not throw
   const auto run = [&](int64_t item, int worker) {
     float* own = scratch + worker * per_worker;
-    busy.fetch_add(1, std::memory_order_relaxed);
+    ++busy;
     RunItem(engine, plan, item, own, own + per_worker - sums, &packed[worker], loops ? &loops[worker] : nullptr);
-    busy.fetch_sub(1, std::memory_order_relaxed);
+    --busy;
   };
-  const auto all_done = [&] {
-    for (int worker = 0; worker < engine.pool.threads(); ++worker) loops[worker].Help();
-    return busy.load(std::memory_order_relaxed) == 0;
-  };
-  const auto help = [&] {
-    while (loops && !SpinUntil(all_done)) std::this_thread::yield();
+  const auto help = [&](int worker) {
+    const int threads = engine.pool.threads();
+    if (!loops) return;
+    WaitUntil([&] {
+      for (int other = 1; other < threads; ++other) loops[(worker + other) % threads].Help();
+      return busy == 0;
+    });
   };
   engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, run, help);
   if (plan.parts == 1) return;

@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <thread>
 
 #include "cpu/spin.h"
 
@@ -13,7 +12,8 @@ namespace kotodama::cpu {
 class alignas(64) SharedLoop {
  public:
   // For the thread that owns the loop. Calls body(turn, owns) for every turn in [0, count), here or where Help is
-  // called, `owns` being true here, and returns when all are done. What turns write is seen after it. No exceptions.
+  // called, `owns` being true here, and returns when all are done. What turns write is seen after it. `body` must not
+  // throw.
   template <typename Body>
   void Run(int64_t count, const Body& body) {
     body_ = &body;
@@ -22,9 +22,7 @@ class alignas(64) SharedLoop {
     next_.store(0, std::memory_order_relaxed);
     gate_.store(kOpen, std::memory_order_release);
     TakeTurns(true);
-    gate_.fetch_and(~kOpen, std::memory_order_acquire);
-    const auto alone = [&] { return gate_.load(std::memory_order_acquire) == 0; };
-    while (!SpinUntil(alone)) std::this_thread::yield();
+    WaitUntil([&] { return gate_.load(std::memory_order_acquire) == 0; });
   }
 
   // For any other thread: takes turns of the loop, if it runs, until none is left.
@@ -42,6 +40,8 @@ class alignas(64) SharedLoop {
 
   void TakeTurns(bool owns) {
     for (int64_t turn; (turn = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) call_(body_, turn, owns);
+    // Who comes now would find nothing. The owner opens the gate again only once all have left.
+    gate_.fetch_and(~kOpen, std::memory_order_relaxed);
   }
 
   std::atomic<uint32_t> gate_{0};  // kOpen, and the number of helpers inside; the rest changes while it is 0

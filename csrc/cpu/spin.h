@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <thread>
 
 namespace kotodama::cpu {
 
@@ -12,7 +13,7 @@ inline void Pause() {
 #endif
 }
 
-// Spins until done() or for a short while, after which it returns false; the clock is read rarely.
+// Spins until done(), which it returns, or for a short while; the clock is read rarely.
 template <typename Done>
 bool SpinUntil(Done done) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
@@ -23,6 +24,12 @@ bool SpinUntil(Done done) {
     }
   } while (std::chrono::steady_clock::now() < deadline);
   return done();
+}
+
+// Spins until done(), after a short while giving other threads of the machine their turns.
+template <typename Done>
+void WaitUntil(Done done) {
+  while (!SpinUntil(done)) std::this_thread::yield();
 }
 
 }  // namespace kotodama::cpu

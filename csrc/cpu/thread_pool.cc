@@ -114,7 +114,7 @@ void ThreadPool::Work(int worker) {
         (*task_)(item, worker);
       }
     }
-    if (*idle_ && !failed_.load(std::memory_order_relaxed)) (*idle_)();
+    if (*idle_ && !failed_.load(std::memory_order_relaxed)) (*idle_)(worker);
   } catch (...) {
     std::lock_guard<std::mutex> lock(error_mutex_);
     if (!error_) error_ = std::current_exception();
@@ -123,7 +123,8 @@ void ThreadPool::Work(int worker) {
   PublishStores();
 }
 
-void ThreadPool::Run(int64_t count, const std::function<void(int64_t, int)>& task, const std::function<void()>& idle) {
+void ThreadPool::Run(int64_t count, const std::function<void(int64_t, int)>& task,
+                     const std::function<void(int)>& idle) {
   if (count <= 0) return;
   const bool alone = threads_ == 1 || count == 1 || (owner_process_ != 0 && owner_process_ != getpid());
   if (alone) {
@@ -150,7 +151,7 @@ void ThreadPool::Run(int64_t count, const std::function<void(int64_t, int)>& tas
   Work(0);
   const int joined = static_cast<int>(gate_.fetch_and(~kOpen) & kJoinedMask);
   const auto all_left = [&] { return left_.load(std::memory_order_acquire) == joined; };
-  while (!SpinUntil(all_left)) std::this_thread::yield();
+  WaitUntil(all_left);
   if (failed_) {
     std::exception_ptr error;
     std::swap(error, error_);

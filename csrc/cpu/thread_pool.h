@@ -30,9 +30,9 @@ class ThreadPool {
   // Every thread begins with its own contiguous share and then helps the others. The first exception of a task is
   // thrown again here, once no task runs any more. After fork, the child runs everything in its only thread. Tasks take
   // subnormal numbers for zero. `idle`, if given, is called by a thread that finds no item left while others may still
-  // be at theirs.
+  // be at theirs; it must return once they are done. Not where one thread runs everything, nor after an exception.
   void Run(int64_t count, const std::function<void(int64_t item, int worker)>& task,
-           const std::function<void()>& idle = nullptr);
+           const std::function<void(int worker)>& idle = nullptr);
 
  private:
   struct alignas(64) Share {
@@ -50,7 +50,7 @@ class ThreadPool {
   std::vector<std::thread> workers_;
   std::unique_ptr<Share[]> shares_;
   const std::function<void(int64_t, int)>* task_ = nullptr;
-  const std::function<void()>* idle_ = nullptr;
+  const std::function<void(int)>* idle_ = nullptr;
 
   // Number of the job << 17 | open << 16 | number of workers that joined. A worker joins only while the job is open, so
   // that the caller never waits for one that still sleeps.

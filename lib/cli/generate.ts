@@ -21,8 +21,9 @@ interface GenerateArguments extends LoadArguments {
   json: boolean;
 }
 
-/** Texts that are written together: the memory for them grows with their number. */
+/** Texts that are written together: the memory for them grows with their number, and `int8` is for no more than 8. */
 const BATCH = 16;
+const INT8_BATCH = 8;
 
 export const generate: Command = {
   summary: 'continues a text with a trained model',
@@ -38,8 +39,9 @@ export const generate: Command = {
     const { model, tokenizer } = await loadModel(options);
     const interrupt = catchInterrupt(() => {});
     try {
-      for (let first = 0; first < options.numSamples; first += BATCH) {
-        await writeSamples(model, tokenizer, options, first, interrupt.signal);
+      const batch = options.int8 ? INT8_BATCH : BATCH;
+      for (let first = 0; first < options.numSamples; first += batch) {
+        await writeSamples(model, tokenizer, options, first, batch, interrupt.signal);
       }
       return 0;
     } catch (error) {
@@ -58,10 +60,11 @@ async function writeSamples(
   tokenizer: Tokenizer,
   options: GenerateArguments,
   first: number,
+  batch: number,
   signal: AbortSignal,
 ): Promise<void> {
   const { prompt = '', maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, stop, int8, json } = options;
-  const numSamples = Math.min(BATCH, options.numSamples - first);
+  const numSamples = Math.min(batch, options.numSamples - first);
   const texts = Array.from({ length: numSamples }, () => '');
   const begin = (index: number) => {
     if (!json) process.stdout.write(first + index === 0 ? prompt : `\n${'-'.repeat(20)}\n${prompt}`);

@@ -55,6 +55,14 @@ t.test('every rule of sampling, and stop strings', async (t) => {
   const int8 = await run('--int8', '--seed', '4');
   t.equal(int8.stdout, `Everyone${await text(4, { int8: true })}\n`);
   t.not(int8.stdout, `Everyone${await text(4)}\n`);
+  const ten = await run('--int8', '--seed', '4', '--num-samples', '10', '--json');
+  const texts = ten.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).text);
+  t.equal(texts.length, 10);
+  t.equal(texts[0], await text(4, { int8: true }));
+  t.equal(texts[9], await text(13, { int8: true }), 'however many are written together');
   const wrong = await run('--min-p', '2', '--repetition-penalty', '0', '--stop');
   t.match(wrong.stderr, /3 problems\n.*--min-p.*\n.*--repetition-penalty.*\n.*--stop/);
 });

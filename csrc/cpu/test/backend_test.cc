@@ -127,6 +127,24 @@ TEST(PoolCarriesExceptions) {
   }
 }
 
+// Each thread of a job calls `idle` once at most, after its items; none where one does everything.
+TEST(PoolCallsIdle) {
+  for (int threads : {1, 4}) {
+    cpu::ThreadPool pool(threads);
+    for (int64_t count : {0, 1, 3, 200}) {
+      for (int repeat = 0; repeat < 50; ++repeat) {
+        std::atomic<int64_t> done{0};
+        std::vector<std::atomic<int>> calls(threads);
+        pool.Run(
+            count, [&](int64_t, int) { ++done; }, [&](int worker) { ++calls[worker]; });
+        CHECK(done == count, done.load());
+        for (const auto& of_worker : calls) CHECK(of_worker <= 1, threads, count, of_worker.load());
+        CHECK(calls[0] == (threads > 1 && count > 1 ? 1 : 0), threads, count, calls[0].load());
+      }
+    }
+  }
+}
+
 TEST(PoolWakesAfterSleep) {
   cpu::ThreadPool pool(2);
   for (int repeat = 0; repeat < 5; ++repeat) {

@@ -194,13 +194,16 @@ TEST(GemmWholeTiles) {
   CheckForms({112, 800, 64});
 }
 
-// Strips so long that threads without an item help with them: rows of a in place and packed, sums outside of C between
-// blocks of K, a gradient of the bias.
+// Strips so long that threads without an item help with them: rows of a in place and packed, also anew for every block
+// of K, sums outside of C between those, a gradient of the bias, parts of K, pairs.
 TEST(GemmSharedStrips) {
   for (bool transpose_b : {false, true}) {
     for (bool transpose_a : {false, true}) CheckGemm({400, 1536, 768, transpose_a, transpose_b});
   }
   CheckEpilogues({400, 1536, 768}, DType::kF32);
+  CheckGemm({320, 900, 1700, /*transpose_a=*/true});
+  CheckGemm({512, 256, 3072, /*transpose_a=*/true});
+  CheckGemm({400, 1536, 768, false, false, DType::kBF16, DType::kBF16});
   GemmCase g = {800, 600, 1700};
   g.bias = true;
   g.c_type = DType::kBF16;
