@@ -1,5 +1,7 @@
 #include "cpu/gemm.h"
 
+#include <string>
+
 #include "error.h"
 
 namespace kotodama::cpu {
@@ -11,9 +13,10 @@ enum class Way { kSkinny, kTiles, kVectors };
 Way WayOf(const Engine& engine, const kotodama::Gemm& op) {
   const bool bf16 = op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
   if (op.m <= kSkinnyRows && !op.transpose_a && !op.bias_gradient) return Way::kSkinny;
-  if (op.b.dtype == DType::kI8)
-    throw Error(ErrorCode::kDevice,
-                "weights of eight bits: expected at most 8 rows, not transposed, and no gradient of a bias");
+  if (op.b.dtype == DType::kI8) {
+    throw Error(ErrorCode::kDevice, "weights of eight bits: expected at most " + std::to_string(kSkinnyRows) +
+                                        " rows, not transposed, and no gradient of a bias");
+  }
   return bf16 && op.k > 0 && engine.kernels.tile_registers.multiply != nullptr ? Way::kTiles : Way::kVectors;
 }
 

@@ -3,15 +3,14 @@
 // cache (or reads it where it is, where few rows use it), then streams the rows of a past it, one register tile after
 // another. Rows of a are read where they are if their elements lie side by side along K; else the item packs them once
 // for all its strips (or, where all of b is one strip, some at a time). Threads that find no item left take rows of the
-// others' strips. Only the blocks of K, which follow from the
-// shapes, decide in which order an element is summed: neither the number of threads nor the cut of C changes a bit.
-// The sizes below are for a second-level cache of 2 MiB.
+// others' strips. Only the blocks of K, which follow from the shapes, decide in which order an element is summed:
+// neither the number of threads nor the cut of C changes a bit. gemm_vectors_plan.cc has the sizes.
 #include <algorithm>
 #include <atomic>
 #include <memory>
 #include <vector>
 
-#include "cpu/gemm.h"
+#include "cpu/gemm_vectors_plan.h"
 #include "cpu/shared_loop.h"
 
 namespace kotodama::cpu {
@@ -21,185 +20,14 @@ static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogu
                   static_cast<int>(Epilogue::kGeluBackward) == 2,
               "kernels/gemm_finish-inl.h counts on these numbers");
 
-// Steps of one block of K. A strip of b shrinks as they grow, so that it fits its cache, and a is read once per strip:
-// the longer block pays where it leaves at most two, since then C is read and written less often.
-constexpr int64_t kSteps = 768, kLongSteps = 1536;
-// Up to so many rows of a, b is read where it is, in blocks of so many steps: packing b takes as long as 20 rows do,
-// and shorter blocks leave the part of b that they read in the second-level cache. Not where the rows of b are a whole
-// number of pages apart, since those share a few sets of the caches.
-constexpr int64_t kFewRows = 384, kStepsOfFewRows = 384, kPage = 4096;
-constexpr int64_t kStripUnits = 768 * 192;            // of a packed strip of b: 576 KiB
-constexpr int64_t kOnlyStripUnits = 2 * kStripUnits;  // where a strip is all of b and rows of a are packed
-constexpr int64_t kMaxStripColumns = 192;
-constexpr int64_t kVectorColumns = 16;   // a whole number of vectors
-constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed for several strips
-constexpr int64_t kRowsAtOnce = 96;      // of a that are packed together, where only one strip reads them
-// A gradient of weights whose sums over part of the rows stay in the cache: the parts of K are items, so that a thread
-// takes the rows that it wrote, and their sums are added at the end.
-constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
-constexpr int64_t kElementsOfParts = 768 * 192;  // of C
-constexpr int64_t kElementsOfAdding = 8192;      // of one item of adding the parts
-// Multiplications of one turn of a shared strip, and the fewest turns that are worth sharing: a helper first has to
-// fetch the strip of b.
-constexpr int64_t kProductsOfTurn = 4 << 20, kLeastTurns = 8;
-constexpr int64_t kPanelGap = 16;  // between packed panels, so that they do not fall on the same cache sets
-
-struct Plan {
-  const kotodama::Gemm* op;
-  const GemmKernels* kernels;
-  LeadingDimensions ld;
-  bool read_a_in_place, read_b_in_place;
-  int64_t block_k;  // elements of K in a block
-  int64_t blocks_k;
-  int64_t parts;       // blocks of K that are items of their own; else 1
-  bool needs_partial;  // C cannot hold the sums between blocks of K: an item keeps those of its rows
-  int64_t strip;       // columns of a strip
-  int64_t rows;        // rows of an item
-  int64_t columns;     // columns of an item, whole strips
-  int64_t row_blocks, groups;
-  int64_t rows_of_turn;  // of a shared strip; 0: strips are not shared
-  bool only_strip;       // an item has one strip, and only that one reads its rows of a
-  int64_t panels_of_a;   // that are packed together: of all rows of an item, or with only_strip of kRowsAtOnce
-  // Per worker, in floats.
-  int64_t packed_b, packed_a, partial;
-  float* sums;       // (parts, M, N)
-  float* bias_sums;  // (parts, N)
-};
-
-bool FitsPairs(const Engine& engine, const kotodama::Gemm& op) {
-  return engine.kernels.bf16.packed_a.elements == 2 && op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
-}
-
-// Of a shared strip.
-int64_t RowsOfTurn(const kotodama::Gemm& op, const GemmKernels& kernels, const Plan& plan) {
-  const int64_t products_of_row = std::max<int64_t>(1, plan.block_k * std::min(plan.strip, op.n));
-  return RoundUpTo(CeilDivide(kProductsOfTurn, products_of_row), kernels.tile_rows);
-}
-
-// Where a is packed for several strips: at least as many items as `wanted`, if they do not become too small.
-void CutForPackedA(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, int64_t wanted,
-                   int64_t* row_blocks, int64_t* groups) {
-  *row_blocks = CeilDivide(op.m, kMaxPackedRows);
-  *groups = 1;
-  while (threads > 1 && *row_blocks * *groups < wanted) {
-    const int64_t rows = op.m / *row_blocks, columns = op.n / *groups;
-    // A thread that waits costs more than a strip of b that is packed twice.
-    const int64_t least = (*row_blocks * *groups < threads ? 8 : 16) * kernels.tile_rows;
-    const bool can_cut_rows = rows >= 2 * least, can_cut_columns = columns >= 2 * kernels.tile_columns;
-    if (!can_cut_rows && !can_cut_columns) break;
-    if (can_cut_columns && (columns >= rows || !can_cut_rows)) {
-      *groups *= 2;
-    } else {
-      *row_blocks *= 2;
-    }
-  }
-}
-
-// Enough items for the threads, yet large ones: a strip of b is packed once per block of rows, a row of a (if at all)
-// once per group of columns.
-void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, Plan* plan) {
-  const int64_t least_rows = 16 * kernels.tile_rows;
-  const int64_t b_columns = RoundUpTo(op.n, kernels.tile_columns);
-  const int64_t most_units = plan->read_a_in_place ? kStripUnits : kOnlyStripUnits;
-  if (plan->parts == 1 && (plan->read_a_in_place || !plan->needs_partial) &&
-      b_columns * plan->block_k <= most_units * kernels.elements && op.m >= threads * least_rows / 2) {
-    // All of b is one strip, which every thread packs once. Its rows of a are those that it has in its cache: other
-    // operations cut them the same way.
-    plan->strip = plan->columns = b_columns;
-    plan->groups = 1;
-    const int64_t row_blocks = threads == 1 ? 1 : 4 * threads;
-    plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
-    plan->row_blocks = CeilDivide(op.m, plan->rows);
-    return;
-  }
-  while (plan->strip > kernels.tile_columns && CeilDivide(op.n, plan->strip) * CeilDivide(op.m, least_rows) < threads) {
-    plan->strip = RoundUpTo(plan->strip / 2, kernels.tile_columns);
-  }
-  const int64_t strips = CeilDivide(op.n, plan->strip);
-  int64_t row_blocks = 1, groups = strips;
-  if (plan->read_a_in_place) {
-    const int64_t wanted = threads == 1 ? 1 : 4 * threads;
-    const int64_t most = CeilDivide(op.m, least_rows);
-    row_blocks = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, most);
-    // As many items for every thread, where few more do that.
-    for (int64_t more = row_blocks; more < std::min(row_blocks + threads, most + 1); ++more) {
-      if (strips * more % threads != 0) continue;
-      row_blocks = more;
-      break;
-    }
-  } else {
-    // Where threads help each other with their strips, one item for each is enough.
-    const int64_t per_thread = plan->parts > 1 ? 4 : 1;
-    CutForPackedA(op, kernels, threads, CeilDivide(per_thread * threads, plan->parts), &row_blocks, &groups);
-    if (plan->parts == 1 && op.m / row_blocks < kLeastTurns * RowsOfTurn(op, kernels, *plan)) {
-      CutForPackedA(op, kernels, threads, 2 * threads, &row_blocks, &groups);
-    }
-  }
-  plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
-  plan->row_blocks = CeilDivide(op.m, plan->rows);
-  plan->columns = plan->read_a_in_place ? CeilDivide(strips, groups) * plan->strip
-                                        : RoundUpTo(CeilDivide(op.n, groups), kVectorColumns);
-  plan->groups = CeilDivide(op.n, plan->columns);
-}
-
-Plan MakePlan(const Engine& engine, const kotodama::Gemm& op) {
-  Plan plan = {};
-  plan.op = &op;
-  const GemmShapes& shapes = FitsPairs(engine, op) ? engine.kernels.bf16 : engine.kernels.f32;
-  const int elements = shapes.packed_a.elements;
-  const bool same_units = elements == 2 || op.a.dtype == DType::kF32;
-  plan.read_a_in_place = !op.transpose_a && same_units && op.k % elements == 0;
-  plan.kernels = plan.read_a_in_place ? &shapes.a_in_place : &shapes.packed_a;
-  const GemmKernels& kernels = *plan.kernels;
-  plan.ld = LeadingDimensionsOf(op);
-
-  // Packing pays only where many rows use it.
-  const bool can_read_b =
-      kernels.elements == 1 && op.b.dtype == DType::kF32 && !op.transpose_b && op.n % kVectorColumns == 0;
-  plan.read_b_in_place = can_read_b && plan.read_a_in_place && op.m <= kFewRows &&
-                         plan.ld.b * static_cast<int64_t>(sizeof(float)) % kPage != 0;
-
-  const int64_t all_steps = CeilDivide(op.k, kernels.elements);
-  const int64_t most_steps =
-      plan.read_b_in_place ? kStepsOfFewRows : (all_steps <= 2 * kLongSteps ? kLongSteps : kSteps);
-  plan.blocks_k = std::max<int64_t>(1, CeilDivide(all_steps, most_steps));
-  plan.block_k = RoundUpTo(CeilDivide(op.k, plan.blocks_k), kernels.elements);
-
-  plan.parts = 1;
-  const bool plain = op.c.dtype == DType::kF32 && op.epilogue == Epilogue::kNone && !op.bias;
-  if (plain && op.transpose_a && op.m * op.n <= kElementsOfParts && op.k >= 2 * kRowsOfPart &&
-      plan.blocks_k <= kMostParts) {
-    plan.parts = std::min(kMostParts, op.k / kRowsOfPart);
-    plan.block_k = RoundUpTo(CeilDivide(op.k, plan.parts), kernels.elements);
-    plan.parts = plan.blocks_k = CeilDivide(op.k, plan.block_k);
-    plan.read_b_in_place = can_read_b;
-  }
-  plan.needs_partial = plan.blocks_k > 1 && op.c.dtype != DType::kF32;
-
-  const int64_t steps = plan.block_k / kernels.elements;
-  const int64_t strip_columns = std::min(kMaxStripColumns, kStripUnits / std::max<int64_t>(1, steps));
-  plan.strip = std::max<int64_t>(1, strip_columns / kernels.tile_columns) * kernels.tile_columns;
-  CutIntoItems(op, kernels, engine.pool.threads(), &plan);
-
-  plan.packed_b =
-      plan.read_b_in_place ? 0 : (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
-  plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;
-  plan.panels_of_a = CeilDivide(std::min(plan.rows, plan.only_strip ? kRowsAtOnce : plan.rows), kernels.tile_rows);
-  const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
-  const int64_t rows_of_turn = RowsOfTurn(op, kernels, plan);
-  const bool shares = engine.pool.threads() > 1 && !packs_as_it_goes && kLeastTurns * rows_of_turn <= plan.rows;
-  plan.rows_of_turn = shares ? rows_of_turn : 0;
-  plan.packed_a = plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * plan.panels_of_a;
-  plan.partial = plan.needs_partial ? plan.rows * plan.columns : 0;
-  return plan;
-}
+constexpr int64_t kElementsOfAdding = 8192;  // of one item of adding the parts
 
 // Of the bias's gradient, whole panels.
-int64_t FloatsOfSums(const kotodama::Gemm& op, const Plan& plan) {
+int64_t FloatsOfSums(const kotodama::Gemm& op, const VectorPlan& plan) {
   return op.bias_gradient ? RoundUpTo(plan.columns, plan.kernels->tile_columns) : 0;
 }
 
-int64_t FloatsOfWorker(const kotodama::Gemm& op, const Plan& plan) {
+int64_t FloatsOfWorker(const kotodama::Gemm& op, const VectorPlan& plan) {
   return RoundUpTo(plan.packed_b + plan.packed_a + plan.partial + FloatsOfSums(op, plan), 1024) + 64;
 }
 
@@ -252,19 +80,19 @@ struct Item {
 };
 
 // Rows of a from m on, in this block of K.
-Row PartOfA(const Plan& plan, const Item& item, int64_t m) {
+Row PartOfA(const VectorPlan& plan, const Item& item, int64_t m) {
   const kotodama::Gemm& op = *plan.op;
   return RowAt(op.a, op.transpose_a ? item.k0 * plan.ld.a + m : m * plan.ld.a + item.k0);
 }
 
-Prefetch SoonRowsOfA(const Plan& plan, const Item& item, int64_t m, int64_t rows, int64_t turns) {
+Prefetch SoonRowsOfA(const VectorPlan& plan, const Item& item, int64_t m, int64_t rows, int64_t turns) {
   const Tensor& a = plan.op->a;
   return plan.op->transpose_a ? SoonPart(a, plan.ld.a, item.k0, m, item.k, rows, turns)
                               : SoonPart(a, plan.ld.a, m, item.k0, rows, item.k, turns);
 }
 
 // The next strip of b that this item, or the one after it, will pack.
-Prefetch SoonStrip(const Plan& plan, const Item& item, int64_t n, int64_t turns) {
+Prefetch SoonStrip(const VectorPlan& plan, const Item& item, int64_t n, int64_t turns) {
   const kotodama::Gemm& op = *plan.op;
   int64_t next_k = item.k0, next_n = n + plan.strip;
   if (next_n >= item.n0 + item.columns) {
@@ -289,14 +117,14 @@ struct PanelsOfB {
   int64_t panel_stride, step_stride;
 };
 
-PanelsOfB FindB(const Plan& plan, const Item& item, int64_t n) {
+PanelsOfB FindB(const VectorPlan& plan, const Item& item, int64_t n) {
   const int64_t columns = plan.kernels->tile_columns;
   if (plan.read_b_in_place) return {FloatsAt(plan.op->b, item.k0 * plan.ld.b + n), columns, plan.ld.b};
   return {item.packed_b, item.steps * columns + kPanelGap, columns};
 }
 
 // Where the sums of the tile at (m, n) are between blocks of K.
-float* PartialAt(const Plan& plan, const Item& item, int64_t m, int64_t n, int64_t* stride) {
+float* PartialAt(const VectorPlan& plan, const Item& item, int64_t m, int64_t n, int64_t* stride) {
   const kotodama::Gemm& op = *plan.op;
   if (plan.parts > 1) {
     *stride = op.n;
@@ -325,7 +153,7 @@ FloatRows StraightTarget(const TileOutput& to, int columns, int tile_columns) {
 }
 
 // Packs the item's rows of a from r on, as many as are packed together; what to ask for meanwhile.
-Prefetch PackRowsOfA(const Plan& plan, const Item& item, int64_t r, int64_t turns_of_row) {
+Prefetch PackRowsOfA(const VectorPlan& plan, const Item& item, int64_t r, int64_t turns_of_row) {
   const GemmKernels& kernels = *plan.kernels;
   const int64_t rows = std::min(item.rows - r, plan.panels_of_a * kernels.tile_rows);
   kernels.pack_a(PartOfA(plan, item, item.m0 + r), plan.ld.a, plan.op->transpose_a, item.k, rows, item.packed_a,
@@ -337,7 +165,7 @@ Prefetch PackRowsOfA(const Plan& plan, const Item& item, int64_t r, int64_t turn
 // A strip of b, from column n on, and the item that it is for.
 struct StripOfItem {
   const Engine& engine;
-  const Plan& plan;
+  const VectorPlan& plan;
   const Item& item;
   int64_t n, columns;
   PanelsOfB b;
@@ -406,7 +234,7 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
 
 // All rows of the item by one strip; with a loop, threads that have nothing else to do help.
 void MultiplyStrip(const StripOfItem& strip, SharedLoop* loop) {
-  const Plan& plan = strip.plan;
+  const VectorPlan& plan = strip.plan;
   const int64_t rows = strip.item.rows, steps = strip.item.steps, tile_rows = plan.kernels->tile_rows;
   const int64_t tiles = CeilDivide(rows, tile_rows) * CeilDivide(strip.columns, plan.kernels->tile_columns);
   Prefetch next_b = SoonStrip(plan, strip.item, strip.n, CeilDivide(steps, kStepsPerTurn) * tiles);
@@ -422,8 +250,8 @@ void MultiplyStrip(const StripOfItem& strip, SharedLoop* loop) {
   });
 }
 
-void RunItem(const Engine& engine, const Plan& plan, int64_t index, float* scratch, float* bias_sums, Packed* packed,
-             SharedLoop* loop) {
+void RunItem(const Engine& engine, const VectorPlan& plan, int64_t index, float* scratch, float* bias_sums,
+             Packed* packed, SharedLoop* loop) {
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
   Item item = {};
@@ -495,7 +323,7 @@ void AddParts(const Engine& engine, const float* parts, int64_t stride, int64_t 
   for (; part < count; ++part) engine.kernels.add(target, parts + part * stride, columns);
 }
 
-int64_t FloatsOfParts(const Plan& plan) {
+int64_t FloatsOfParts(const VectorPlan& plan) {
   const kotodama::Gemm& op = *plan.op;
   return plan.parts > 1 ? RoundUpTo(plan.parts * (op.m + 1) * op.n, 1024) : 0;
 }
@@ -503,13 +331,13 @@ int64_t FloatsOfParts(const Plan& plan) {
 }  // namespace
 
 WorkingMemory WorkingMemoryWithVectors(const Engine& engine, const kotodama::Gemm& op) {
-  const Plan plan = MakePlan(engine, op);
+  const VectorPlan plan = MakeVectorPlan(engine, op);
   const int64_t floats = FloatsOfParts(plan) + FloatsOfWorker(op, plan) * engine.pool.threads();
   return {0, static_cast<size_t>(floats) * sizeof(float)};
 }
 
 void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
-  Plan plan = MakePlan(engine, op);
+  VectorPlan plan = MakeVectorPlan(engine, op);
   const int64_t sums = FloatsOfSums(op, plan);
   const int64_t per_worker = FloatsOfWorker(op, plan);
   plan.sums = engine.scratch.Floats(FloatsOfParts(plan) + per_worker * engine.pool.threads());

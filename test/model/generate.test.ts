@@ -26,10 +26,15 @@ async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   return all;
 }
 
-/** The likeliest next id by a full forward pass. */
-async function next(ids: number[]): Promise<number> {
+/** Logits of what follows, by a full forward pass. */
+async function logitsAfter(ids: number[]): Promise<Float32Array> {
   const { logits } = await model.forward({ inputIds: [ids] });
-  const last = logits.data.subarray(logits.data.length - 61);
+  return logits.data.subarray(logits.data.length - 61);
+}
+
+/** The likeliest next id. */
+async function next(ids: number[]): Promise<number> {
+  const last = await logitsAfter(ids);
   return last.indexOf(last.reduce((a, b) => Math.max(a, b)));
 }
 
@@ -61,8 +66,7 @@ t.test('int8: nearly the same choices, and the same ids again', async (t) => {
   // Past the context too: a little less than the best is all that eight bits may choose.
   let context = [...expected.prompt];
   for (const [index, id] of found.entries()) {
-    const { logits } = await model.forward({ inputIds: [context] });
-    const last = logits.data.subarray(logits.data.length - 61);
+    const last = await logitsAfter(context);
     const best = last.reduce((a, b) => Math.max(a, b));
     const least = last.reduce((a, b) => Math.min(a, b));
     t.ok((best - (last[id] as number)) / (best - least) < 0.05, `id ${index}`);

@@ -1,0 +1,159 @@
+// How a product with vector registers is cut into blocks of K, strips and items, for second-level caches of 2 MiB.
+#include "cpu/gemm_vectors_plan.h"
+
+#include <algorithm>
+
+namespace kotodama::cpu {
+namespace {
+
+// Steps of one block of K. A strip of b shrinks as they grow, so that it fits its cache, and a is read once per strip:
+// the longer block pays where it leaves at most two, since then C is read and written less often.
+constexpr int64_t kSteps = 768, kLongSteps = 1536;
+// Up to so many rows of a, b is read where it is, in blocks of so many steps: packing b takes as long as 20 rows do,
+// and shorter blocks leave the part of b that they read in the second-level cache. Not where the rows of b are a whole
+// number of pages apart, since those share a few sets of the caches.
+constexpr int64_t kFewRows = 384, kStepsOfFewRows = 384, kPage = 4096;
+constexpr int64_t kStripUnits = 768 * 192;            // of a packed strip of b: 576 KiB
+constexpr int64_t kOnlyStripUnits = 2 * kStripUnits;  // where a strip is all of b and rows of a are packed
+constexpr int64_t kMaxStripColumns = 192;
+constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed for several strips
+constexpr int64_t kRowsAtOnce = 96;      // of a that are packed together, where only one strip reads them
+// A gradient of weights whose sums over part of the rows stay in the cache: the parts of K are items, so that a thread
+// takes the rows that it wrote, and their sums are added at the end.
+constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
+constexpr int64_t kElementsOfParts = 768 * 192;  // of C
+// Multiplications of one turn of a shared strip, and the fewest turns that are worth sharing: a helper first has to
+// fetch the strip of b.
+constexpr int64_t kProductsOfTurn = 4 << 20, kLeastTurns = 8;
+
+bool FitsPairs(const Engine& engine, const kotodama::Gemm& op) {
+  return engine.kernels.bf16.packed_a.elements == 2 && op.a.dtype == DType::kBF16 && op.b.dtype == DType::kBF16;
+}
+
+// Of a shared strip.
+int64_t RowsOfTurn(const kotodama::Gemm& op, const GemmKernels& kernels, const VectorPlan& plan) {
+  const int64_t products_of_row = std::max<int64_t>(1, plan.block_k * std::min(plan.strip, op.n));
+  return RoundUpTo(CeilDivide(kProductsOfTurn, products_of_row), kernels.tile_rows);
+}
+
+// Where a is packed for several strips: at least as many items as `wanted`, if they do not become too small.
+void CutForPackedA(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, int64_t wanted,
+                   int64_t* row_blocks, int64_t* groups) {
+  *row_blocks = CeilDivide(op.m, kMaxPackedRows);
+  *groups = 1;
+  while (threads > 1 && *row_blocks * *groups < wanted) {
+    const int64_t rows = op.m / *row_blocks, columns = op.n / *groups;
+    // A thread that waits costs more than a strip of b that is packed twice.
+    const int64_t least = (*row_blocks * *groups < threads ? 8 : 16) * kernels.tile_rows;
+    const bool can_cut_rows = rows >= 2 * least, can_cut_columns = columns >= 2 * kernels.tile_columns;
+    if (!can_cut_rows && !can_cut_columns) break;
+    if (can_cut_columns && (columns >= rows || !can_cut_rows)) {
+      *groups *= 2;
+    } else {
+      *row_blocks *= 2;
+    }
+  }
+}
+
+// Enough items for the threads, yet large ones: a strip of b is packed once per block of rows, a row of a (if at all)
+// once per group of columns.
+void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, VectorPlan* plan) {
+  const int64_t least_rows = 16 * kernels.tile_rows;
+  const int64_t b_columns = RoundUpTo(op.n, kernels.tile_columns);
+  const int64_t most_units = plan->read_a_in_place ? kStripUnits : kOnlyStripUnits;
+  if (plan->parts == 1 && (plan->read_a_in_place || !plan->needs_partial) &&
+      b_columns * plan->block_k <= most_units * kernels.elements && op.m >= threads * least_rows / 2) {
+    // All of b is one strip, which every thread packs once. Its rows of a are those that it has in its cache: other
+    // operations cut them the same way.
+    plan->strip = plan->columns = b_columns;
+    plan->groups = 1;
+    const int64_t row_blocks = threads == 1 ? 1 : 4 * threads;
+    plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
+    plan->row_blocks = CeilDivide(op.m, plan->rows);
+    return;
+  }
+  while (plan->strip > kernels.tile_columns && CeilDivide(op.n, plan->strip) * CeilDivide(op.m, least_rows) < threads) {
+    plan->strip = RoundUpTo(plan->strip / 2, kernels.tile_columns);
+  }
+  const int64_t strips = CeilDivide(op.n, plan->strip);
+  int64_t row_blocks = 1, groups = strips;
+  if (plan->read_a_in_place) {
+    const int64_t wanted = threads == 1 ? 1 : 4 * threads;
+    const int64_t most = CeilDivide(op.m, least_rows);
+    row_blocks = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, most);
+    // As many items for every thread, where few more do that.
+    for (int64_t more = row_blocks; more < std::min(row_blocks + threads, most + 1); ++more) {
+      if (strips * more % threads != 0) continue;
+      row_blocks = more;
+      break;
+    }
+  } else {
+    // Where threads help each other with their strips, one item for each is enough.
+    const int64_t per_thread = plan->parts > 1 ? 4 : 1;
+    CutForPackedA(op, kernels, threads, CeilDivide(per_thread * threads, plan->parts), &row_blocks, &groups);
+    if (plan->parts == 1 && op.m / row_blocks < kLeastTurns * RowsOfTurn(op, kernels, *plan)) {
+      CutForPackedA(op, kernels, threads, 2 * threads, &row_blocks, &groups);
+    }
+  }
+  plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
+  plan->row_blocks = CeilDivide(op.m, plan->rows);
+  plan->columns = plan->read_a_in_place ? CeilDivide(strips, groups) * plan->strip
+                                        : RoundUpTo(CeilDivide(op.n, groups), kVectorColumns);
+  plan->groups = CeilDivide(op.n, plan->columns);
+}
+
+}  // namespace
+
+VectorPlan MakeVectorPlan(const Engine& engine, const kotodama::Gemm& op) {
+  VectorPlan plan = {};
+  plan.op = &op;
+  const GemmShapes& shapes = FitsPairs(engine, op) ? engine.kernels.bf16 : engine.kernels.f32;
+  const int elements = shapes.packed_a.elements;
+  const bool same_units = elements == 2 || op.a.dtype == DType::kF32;
+  plan.read_a_in_place = !op.transpose_a && same_units && op.k % elements == 0;
+  plan.kernels = plan.read_a_in_place ? &shapes.a_in_place : &shapes.packed_a;
+  const GemmKernels& kernels = *plan.kernels;
+  plan.ld = LeadingDimensionsOf(op);
+
+  // Packing pays only where many rows use it.
+  const bool can_read_b =
+      kernels.elements == 1 && op.b.dtype == DType::kF32 && !op.transpose_b && op.n % kVectorColumns == 0;
+  plan.read_b_in_place = can_read_b && plan.read_a_in_place && op.m <= kFewRows &&
+                         plan.ld.b * static_cast<int64_t>(sizeof(float)) % kPage != 0;
+
+  const int64_t all_steps = CeilDivide(op.k, kernels.elements);
+  const int64_t most_steps =
+      plan.read_b_in_place ? kStepsOfFewRows : (all_steps <= 2 * kLongSteps ? kLongSteps : kSteps);
+  plan.blocks_k = std::max<int64_t>(1, CeilDivide(all_steps, most_steps));
+  plan.block_k = RoundUpTo(CeilDivide(op.k, plan.blocks_k), kernels.elements);
+
+  plan.parts = 1;
+  const bool plain = op.c.dtype == DType::kF32 && op.epilogue == Epilogue::kNone && !op.bias;
+  if (plain && op.transpose_a && op.m * op.n <= kElementsOfParts && op.k >= 2 * kRowsOfPart &&
+      plan.blocks_k <= kMostParts) {
+    plan.parts = std::min(kMostParts, op.k / kRowsOfPart);
+    plan.block_k = RoundUpTo(CeilDivide(op.k, plan.parts), kernels.elements);
+    plan.parts = plan.blocks_k = CeilDivide(op.k, plan.block_k);
+    plan.read_b_in_place = can_read_b;
+  }
+  plan.needs_partial = plan.blocks_k > 1 && op.c.dtype != DType::kF32;
+
+  const int64_t steps = plan.block_k / kernels.elements;
+  const int64_t strip_columns = std::min(kMaxStripColumns, kStripUnits / std::max<int64_t>(1, steps));
+  plan.strip = std::max<int64_t>(1, strip_columns / kernels.tile_columns) * kernels.tile_columns;
+  CutIntoItems(op, kernels, engine.pool.threads(), &plan);
+
+  plan.packed_b =
+      plan.read_b_in_place ? 0 : (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
+  plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;
+  plan.panels_of_a = CeilDivide(std::min(plan.rows, plan.only_strip ? kRowsAtOnce : plan.rows), kernels.tile_rows);
+  const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
+  const int64_t rows_of_turn = RowsOfTurn(op, kernels, plan);
+  const bool shares = engine.pool.threads() > 1 && !packs_as_it_goes && kLeastTurns * rows_of_turn <= plan.rows;
+  plan.rows_of_turn = shares ? rows_of_turn : 0;
+  plan.packed_a = plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * plan.panels_of_a;
+  plan.partial = plan.needs_partial ? plan.rows * plan.columns : 0;
+  return plan;
+}
+
+}  // namespace kotodama::cpu
