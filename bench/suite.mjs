@@ -194,7 +194,7 @@ const javaScript = {
   seconds: median(rounds.map(({ whole, native }) => whole - native)),
 };
 say(
-  `\nJavaScript and binding: ${(1e6 * javaScript.seconds).toFixed(0)} microseconds per step (two calls), of a step that takes ${(1e6 * javaScript.nativeSeconds).toFixed(0)} without them`,
+  `\nJavaScript and binding: ${(1e6 * javaScript.seconds).toFixed(0)} microseconds per step (one call, as the Trainer makes it), of a step that takes ${(1e6 * javaScript.nativeSeconds).toFixed(0)} without them`,
 );
 
 const result = {

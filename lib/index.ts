@@ -67,6 +67,7 @@ export {
   type SaveOptions,
   type StepOptions,
   type StepResult,
+  type TrainStepResult,
 } from './model/gpt2.js';
 export type { LlmcOptions } from './model/llmc.js';
 export type { SamplingOptions } from './model/sampler.js';

@@ -56,6 +56,11 @@ export interface NativeStepResult {
   applied: boolean;
 }
 
+export interface NativeTrainStepResult extends NativeLoss, NativeStepResult {
+  /** What the update took. */
+  updateSeconds: number;
+}
+
 /** Bytes, planned before they are taken. */
 export interface NativeMemoryPlan {
   parameters: number;
@@ -128,6 +133,19 @@ export interface NativeModel {
     nextLabels?: Int32Array,
   ): Promise<NativeLoss>;
   step(options: NativeStepOptions): Promise<NativeStepResult>;
+  /**
+   * `forwardBackward` and `step` in one call. A loss that is not finite, or no label since the last step, updates nothing
+   * and forgets the gradients: `applied` is false then, `gradNorm` NaN.
+   */
+  trainStep(
+    inputIds: Int32Array,
+    labels: Int32Array,
+    batchSize: number,
+    blockSize: number,
+    options: NativeStepOptions,
+    nextInputIds?: Int32Array,
+    nextLabels?: Int32Array,
+  ): Promise<NativeTrainStepResult>;
   /** The norm that `step` would find; changes nothing. */
   gradientNorm(): Promise<number>;
   /** Forgets accumulated gradients. */

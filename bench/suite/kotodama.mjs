@@ -29,9 +29,9 @@ await serve({
     const inputIds = { data: Int32Array.from(tokens(0).flatMap((row) => [...row])), shape };
     const labels = { data: Int32Array.from(tokens(1).flatMap((row) => [...row])), shape };
     return async () => {
-      const { loss } = await made.forwardBackward({ inputIds, labels });
-      await made.step({ learningRate: 1e-4, betas: [0.9, 0.95], weightDecay: 0.1, maxGradNorm: 1 });
-      return loss;
+      /** @type {import('../../dist/index.js').StepOptions} */
+      const options = { learningRate: 1e-4, betas: [0.9, 0.95], weightDecay: 0.1, maxGradNorm: 1 };
+      return (await made.trainStep({ inputIds, labels }, options)).loss;
     };
   },
 

@@ -89,13 +89,31 @@ struct LabelledBatch {
   BatchShape shape;
 };
 
-// The first four arguments of forwardBackward and evaluate.
+// The first four arguments of forwardBackward, trainStep and evaluate.
 LabelledBatch RequireLabelledBatch(const Napi::CallbackInfo& info) {
   LabelledBatch batch;
   batch.shape = RequireShape(info[2], info[3]);
   batch.ids = RequireBatch(info[0], "inputIds", batch.shape);
   batch.labels = RequireBatch(info[1], "labels", batch.shape);
   return batch;
+}
+
+// What may be announced of the next batch, from this argument on; its shape is not known yet.
+LabelledBatch RequireNext(const Napi::CallbackInfo& info, size_t argument) {
+  LabelledBatch next;
+  if (info[argument].IsUndefined()) return next;
+  next.ids = RequireIds(info[argument], "nextInputIds");
+  next.labels = RequireIds(info[argument + 1], "nextLabels");
+  if (next.ids.size() != next.labels.size()) {
+    throw Error(ErrorCode::kOptions, "nextLabels: expected as many as nextInputIds, " +
+                                         std::to_string(next.ids.size()) + ", received " +
+                                         std::to_string(next.labels.size()));
+  }
+  return next;
+}
+
+NextBatch Announced(const LabelledBatch& next) {
+  return {next.ids.data(), next.labels.data(), next.ids.size()};
 }
 
 // Room for a result, `what`, that grows with the batch.
@@ -128,10 +146,33 @@ Napi::Value ToNumber(const Napi::Object& owner, double value) {
   return Napi::Number::New(owner.Env(), value);
 }
 
-Napi::Value LossToObject(const Napi::Object& owner, const LossTotals& totals) {
-  auto object = Napi::Object::New(owner.Env());
+void SetLoss(Napi::Object object, const LossTotals& totals) {
   object.Set("sum", totals.sum);
   object.Set("count", static_cast<double>(totals.count));
+}
+
+void SetStep(Napi::Object object, const StepResult& result) {
+  object.Set("gradNorm", result.grad_norm);
+  object.Set("applied", result.applied);
+}
+
+Napi::Value LossToObject(const Napi::Object& owner, const LossTotals& totals) {
+  auto object = Napi::Object::New(owner.Env());
+  SetLoss(object, totals);
+  return object;
+}
+
+Napi::Value StepToObject(const Napi::Object& owner, const StepResult& result) {
+  auto object = Napi::Object::New(owner.Env());
+  SetStep(object, result);
+  return object;
+}
+
+Napi::Value TrainStepToObject(const Napi::Object& owner, const TrainStepResult& result) {
+  auto object = Napi::Object::New(owner.Env());
+  SetLoss(object, result.loss);
+  SetStep(object, result.step);
+  object.Set("updateSeconds", result.update_seconds);
   return object;
 }
 
@@ -148,19 +189,27 @@ Napi::Object DeviceToObject(Napi::Env env, const NamedDevice& device) {
 }
 
 Napi::Function ModelObject::Define(Napi::Env env) {
-  return DefineClass(
-      env, "NativeModel",
-      {InstanceAccessor<&ModelObject::Device>("device"), InstanceMethod<&ModelObject::Tensors>("tensors"),
-       InstanceMethod<&ModelObject::Plan>("plan"), InstanceMethod<&ModelObject::PeakFlops>("peakFlops"),
-       InstanceMethod<&ModelObject::Reserve>("reserve"),
-       InstanceMethod<&ModelObject::ForwardBackward>("forwardBackward"), InstanceMethod<&ModelObject::Step>("step"),
-       InstanceMethod<&ModelObject::GradientNorm>("gradientNorm"),
-       InstanceMethod<&ModelObject::ZeroGradients>("zeroGradients"), InstanceMethod<&ModelObject::Freeze>("freeze"),
-       InstanceMethod<&ModelObject::Evaluate>("evaluate"), InstanceMethod<&ModelObject::Forward>("forward"),
-       InstanceMethod<&ModelObject::Attention>("attention"), InstanceMethod<&ModelObject::ReadTensor>("readTensor"),
-       InstanceMethod<&ModelObject::WriteTensor>("writeTensor"), InstanceMethod<&ModelObject::GetCounters>("counters"),
-       InstanceMethod<&ModelObject::SetCounters>("setCounters"),
-       InstanceMethod<&ModelObject::CreateDecoder>("createDecoder"), InstanceMethod<&ModelObject::Dispose>("dispose")});
+  return DefineClass(env, "NativeModel",
+                     {InstanceAccessor<&ModelObject::Device>("device"),
+                      InstanceMethod<&ModelObject::Tensors>("tensors"),
+                      InstanceMethod<&ModelObject::Plan>("plan"),
+                      InstanceMethod<&ModelObject::PeakFlops>("peakFlops"),
+                      InstanceMethod<&ModelObject::Reserve>("reserve"),
+                      InstanceMethod<&ModelObject::ForwardBackward>("forwardBackward"),
+                      InstanceMethod<&ModelObject::Step>("step"),
+                      InstanceMethod<&ModelObject::TrainStep>("trainStep"),
+                      InstanceMethod<&ModelObject::GradientNorm>("gradientNorm"),
+                      InstanceMethod<&ModelObject::ZeroGradients>("zeroGradients"),
+                      InstanceMethod<&ModelObject::Freeze>("freeze"),
+                      InstanceMethod<&ModelObject::Evaluate>("evaluate"),
+                      InstanceMethod<&ModelObject::Forward>("forward"),
+                      InstanceMethod<&ModelObject::Attention>("attention"),
+                      InstanceMethod<&ModelObject::ReadTensor>("readTensor"),
+                      InstanceMethod<&ModelObject::WriteTensor>("writeTensor"),
+                      InstanceMethod<&ModelObject::GetCounters>("counters"),
+                      InstanceMethod<&ModelObject::SetCounters>("setCounters"),
+                      InstanceMethod<&ModelObject::CreateDecoder>("createDecoder"),
+                      InstanceMethod<&ModelObject::Dispose>("dispose")});
 }
 
 Napi::Value ModelObject::Create(const Napi::CallbackInfo& info) {
@@ -255,21 +304,11 @@ Napi::Value ModelObject::ForwardBackward(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return Async(env, [&]() -> Napi::Value {
     LabelledBatch batch = RequireLabelledBatch(info);
-    LabelledBatch next;
-    if (!info[4].IsUndefined()) {
-      next.ids = RequireIds(info[4], "nextInputIds");
-      next.labels = RequireIds(info[5], "nextLabels");
-      if (next.ids.size() != next.labels.size()) {
-        throw Error(ErrorCode::kOptions, "nextLabels: expected as many as nextInputIds, " +
-                                             std::to_string(next.ids.size()) + ", received " +
-                                             std::to_string(next.labels.size()));
-      }
-    }
+    LabelledBatch next = RequireNext(info, 4);
     return StartJob(
         env, session_, This(),
         [session = session_.get(), batch = std::move(batch), next = std::move(next)] {
-          return session->model().ForwardBackward(batch.ids.data(), batch.labels.data(), batch.shape,
-                                                  {next.ids.data(), next.labels.data(), next.ids.size()});
+          return session->model().ForwardBackward(batch.ids.data(), batch.labels.data(), batch.shape, Announced(next));
         },
         LossToObject);
   });
@@ -281,12 +320,23 @@ Napi::Value ModelObject::Step(const Napi::CallbackInfo& info) {
     const StepOptions options = RequireStepOptions(info[0]);
     return StartJob(
         env, session_, This(), [session = session_.get(), options] { return session->model().Step(options); },
-        [](const Napi::Object& owner, const StepResult& result) -> Napi::Value {
-          auto object = Napi::Object::New(owner.Env());
-          object.Set("gradNorm", result.grad_norm);
-          object.Set("applied", result.applied);
-          return object;
-        });
+        StepToObject);
+  });
+}
+
+Napi::Value ModelObject::TrainStep(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    LabelledBatch batch = RequireLabelledBatch(info);
+    const StepOptions options = RequireStepOptions(info[4]);
+    LabelledBatch next = RequireNext(info, 5);
+    return StartJob(
+        env, session_, This(),
+        [session = session_.get(), batch = std::move(batch), options, next = std::move(next)] {
+          return session->model().TrainStep(batch.ids.data(), batch.labels.data(), batch.shape, options,
+                                            Announced(next));
+        },
+        TrainStepToObject);
   });
 }
 

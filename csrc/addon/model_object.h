@@ -26,6 +26,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   Napi::Value Reserve(const Napi::CallbackInfo& info);
   Napi::Value ForwardBackward(const Napi::CallbackInfo& info);
   Napi::Value Step(const Napi::CallbackInfo& info);
+  Napi::Value TrainStep(const Napi::CallbackInfo& info);
   Napi::Value GradientNorm(const Napi::CallbackInfo& info);
   Napi::Value ZeroGradients(const Napi::CallbackInfo& info);
   void Freeze(const Napi::CallbackInfo& info);

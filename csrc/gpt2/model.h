@@ -39,6 +39,12 @@ struct StepResult {
   bool applied = false;  // false when the norm is not finite: then nothing was changed
 };
 
+struct TrainStepResult {
+  LossTotals loss;  // of the micro-step
+  StepResult step;
+  double update_seconds = 0;  // what Step took
+};
+
 // What the next micro-step will probably read; nothing by default. Only its bytes matter, and it is checked when it
 // comes.
 struct NextBatch {
@@ -81,6 +87,10 @@ class Model {
   // AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW) on the gradients' mean over the labels counted since the
   // last step, clipped to a global norm. Decay on the 2-D tensors alone. The gradients are forgotten.
   StepResult Step(const StepOptions& options);
+  // ForwardBackward and Step. Where that loss is not finite, or no label was counted since the last step, nothing is
+  // updated and the gradients are forgotten: applied is false, the norm NaN.
+  TrainStepResult TrainStep(const int32_t* ids, const int32_t* labels, BatchShape shape, const StepOptions& options,
+                            const NextBatch& next = {});
   // The global norm that Step would find; may be called before it. Changes nothing but gradients of frozen parameters.
   double GradientNorm();
   void ZeroGradients();

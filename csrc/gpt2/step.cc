@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "error.h"
@@ -69,6 +71,22 @@ StepResult Model::Step(const StepOptions& options) {
   const bool applied = scalars.applied != 0;
   if (applied) ++counters_.step;
   return {scalars.grad_norm, applied};
+}
+
+TrainStepResult Model::TrainStep(const int32_t* ids, const int32_t* labels, BatchShape shape,
+                                 const StepOptions& options, const NextBatch& next) {
+  Validate(options);  // before the gradients change
+  TrainStepResult result;
+  result.loss = ForwardBackward(ids, labels, shape, next);
+  if (!std::isfinite(result.loss.sum) || gradient_labels_ == 0) {
+    ZeroGradients();
+    result.step.grad_norm = std::numeric_limits<double>::quiet_NaN();
+    return result;
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  result.step = Step(options);
+  result.update_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
 }
 
 double Model::GradientNorm() {

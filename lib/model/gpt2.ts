@@ -111,6 +111,12 @@ export interface StepOptions {
 /** What an optimizer step did. */
 export interface StepResult extends NativeStepResult {}
 
+/** What a micro-step and the optimizer step after it did. */
+export interface TrainStepResult extends LossResult, StepResult {
+  /** Part of the call's time that the optimizer step took. */
+  updateSeconds: number;
+}
+
 /** Device memory that training takes, in bytes, planned before it is taken. */
 export interface MemoryPlan extends NativeMemoryPlan {}
 
@@ -245,6 +251,26 @@ export class GPT2 implements AsyncDisposable {
   async step(options: StepOptions): Promise<StepResult> {
     const nativeOptions = readStepOptions(options);
     return this.run(() => this.model.step(nativeOptions));
+  }
+
+  /**
+   * {@link forwardBackward} and {@link step} in one call into the engine, which spares small models a part of their time:
+   * a call waits for a thread to begin and for another to hear of its end. Where this loss is not finite, or there is no
+   * label since the last step, nothing is updated and the gradients are forgotten: `applied` is false then, `gradNorm` NaN.
+   */
+  async trainStep(
+    { inputIds, labels }: LabelledTokens,
+    options: StepOptions,
+    { next }: ForwardBackwardOptions = {},
+  ): Promise<TrainStepResult> {
+    const ids = checkInputIds(inputIds, this.config);
+    const targets = checkLabels(labels, ids, this.config);
+    const nativeOptions = readStepOptions(options);
+    const ahead = announced(next);
+    const { gradNorm, applied, updateSeconds, ...loss } = await this.run(() =>
+      this.model.trainStep(ids.data, targets.data, ...ids.shape, nativeOptions, ...ahead),
+    );
+    return { ...toLoss(loss), gradNorm, applied, updateSeconds };
   }
 
   /** The global norm of the mean gradient since the last step, which {@link step} will clip; changes nothing. */

@@ -1,5 +1,5 @@
 import type { Batch } from '../data/types.js';
-import type { GPT2 } from '../model/gpt2.js';
+import type { GPT2, TrainStepResult } from '../model/gpt2.js';
 import type { BatchStream } from './batch-stream.js';
 import type { TrainingOptions } from './options.js';
 import type { Spike, SpikeGuard } from './spike-guard.js';
@@ -59,7 +59,11 @@ export class Stepper {
    * @param measure looks at the gradients before the update.
    */
   async take(learningRate: number, measure?: () => Promise<void>): Promise<TakenStep | RefusedStep | undefined> {
-    const { gradAccum, spikes } = this.options;
+    const { gradAccum, spikes, beta1, beta2, eps, weightDecay, gradClip } = this.options;
+    const update = { learningRate, betas: [beta1, beta2] as const, eps, weightDecay, maxGradNorm: gradClip };
+    // Nobody looks at the gradients between the last micro-batch and the update: one call into the engine does both.
+    const together = spikes !== 'skip' && measure === undefined;
+    let updated: TrainStepResult | undefined;
     const batches: Batch[] = [];
     let lossSum = 0;
     let labels = 0;
@@ -76,7 +80,8 @@ export class Stepper {
       if (broken !== undefined) continue;
       this.midStep = true;
       const next = this.readsAhead ? await this.stream.peek() : undefined;
-      const result = await this.model.forwardBackward(batch, { next });
+      if (together && micro === gradAccum - 1) updated = await this.model.trainStep(batch, update, { next });
+      const result = updated ?? (await this.model.forwardBackward(batch, { next }));
       if (!Number.isFinite(result.lossSum)) {
         broken = { batches: [batch], before: behind, last: this.stream.last, value: result.lossSum };
       }
@@ -98,13 +103,10 @@ export class Stepper {
     const measuring = performance.now();
     await measure?.();
     const updating = performance.now();
-    const { beta1, beta2, eps, weightDecay, gradClip } = this.options;
-    const betas = [beta1, beta2] as const;
-    const step = { learningRate, betas, eps, weightDecay, maxGradNorm: gradClip };
-    const { gradNorm, applied } = await this.model.step(step);
+    const { gradNorm, applied } = updated ?? (await this.model.step(update));
     if (!applied) return this.refuse({ what: 'gradient norm', value: gradNorm }, all, tokens);
     this.midStep = false;
-    const updateSeconds = (performance.now() - updating) / 1000;
+    const updateSeconds = updated?.updateSeconds ?? (performance.now() - updating) / 1000;
     const steep = spikes === 'off' ? undefined : this.guard.judgeGradNorm(gradNorm);
     this.guard.add(loss, gradNorm);
     const found = [high, steep].flatMap((spike) => spike ?? []);

@@ -76,6 +76,50 @@ t.test('a training step', async (t) => {
   await model.dispose();
 });
 
+t.test('a micro-step and the update after it in one call', async (t) => {
+  const config = { ...TINY, embdPdrop: 0.2, attnPdrop: 0.2, residPdrop: 0.2 };
+  const [one, two] = [await GPT2.create(config, CPU), await GPT2.create(config, CPU)];
+  t.teardown(() => Promise.all([one.dispose(), two.dispose()]));
+  const weights = async (model: GPT2) => {
+    const values: Float32Array[] = [];
+    for (const { name } of model.tensors) values.push(await model.readTensor(name));
+    return values;
+  };
+  const other = { inputIds: [[5, 6, 7]], labels: [[6, 7, 8]] };
+  const options = { learningRate: 1e-2, maxGradNorm: 0.1 };
+
+  for (let step = 0; step < 3; step++) {
+    await one.forwardBackward(other);
+    const { updateSeconds, ...result } = await one.trainStep(INPUT, options);
+    await two.forwardBackward(other);
+    t.same(result, { ...(await two.forwardBackward(INPUT)), ...(await two.step(options)) });
+    t.ok(updateSeconds > 0 && updateSeconds < 10, String(updateSeconds));
+    t.same(await weights(one), await weights(two), 'the same bits');
+    t.same(one.counters, two.counters);
+  }
+
+  const before = await weights(one);
+  const wrong = one.trainStep(INPUT, { ...options, betas: [1, 0.9] });
+  await t.rejects(wrong, { code: 'ERR_OPTIONS', message: /betas/ });
+  await t.rejects(one.trainStep({ ...INPUT, labels: [[99, 3, 4, 5]] }, options), { code: 'ERR_OPTIONS' });
+  t.equal(one.counters.microStep, 6, 'refused before anything is computed');
+
+  const unlabelled = { ...INPUT, labels: [[-100, -100, -100, -100]] };
+  t.match(await one.trainStep(unlabelled, options), { tokens: 0, applied: false, gradNorm: Number.NaN });
+  const bias = 'transformer.ln_f.bias';
+  const whole = await one.readTensor(bias);
+  await one.writeTensor(
+    bias,
+    whole.map(() => Number.NaN),
+  );
+  await one.forwardBackward(INPUT);
+  t.match(await one.trainStep(INPUT, options), { loss: Number.NaN, applied: false, gradNorm: Number.NaN });
+  await t.rejects(one.step(options), { code: 'ERR_OPTIONS', message: /no gradients/ }, 'they were forgotten');
+  await one.writeTensor(bias, whole);
+  t.same(await weights(one), before, 'nothing was updated');
+  t.match(await one.trainStep(INPUT, options), { applied: true });
+});
+
 t.test('state that is read and written back continues with the same bits', async (t) => {
   const config = { ...TINY, embdPdrop: 0.2, attnPdrop: 0.2, residPdrop: 0.2 };
   const first = await GPT2.create(config, { ...CPU, seed: 9 });
