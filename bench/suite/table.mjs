@@ -46,13 +46,24 @@ export function trainingTable(cases) {
       `${time(timing.median)} (${time(timing.min)} to ${time(timing.max)}, ${timing.samples})`,
       timing.tokensPerSecond.toPrecision(3),
       percent(timing.share),
+      timing.shareOfLimit ? percent(timing.shareOfLimit) : '',
       timing.peakBytes ? gibibytes(timing.peakBytes) : '',
       i === 0 ? '' : `${(timing.median / ours.median).toFixed(2)}x`,
       timing.load.toFixed(1),
     ]);
   });
   return table(
-    ['step', 'who', 'median (least to most, steps)', 'tok/s', 'of peak', 'peak memory', 'time of ours', 'load'],
+    [
+      'step',
+      'who',
+      'median (least to most, steps)',
+      'tok/s',
+      'of peak',
+      'of limit',
+      'peak memory',
+      'time of ours',
+      'load',
+    ],
     rows,
   );
 }

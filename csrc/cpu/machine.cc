@@ -148,7 +148,7 @@ void TightenByControlGroup(const std::string& folder, const char* limit_name, co
 const char* NameOf(Isa isa) {
   switch (isa) {
     case Isa::kPortable:
-      return "portable";
+      break;
     case Isa::kAvx2:
       return "avx2";
     case Isa::kAvx512:
@@ -158,19 +158,24 @@ const char* NameOf(Isa isa) {
     case Isa::kAmx:
       return "amx";
   }
+#ifdef __ARM_NEON
+  return "neon";
+#else
   return "portable";
+#endif
 }
 
 Isa ChooseIsa() {
   const Isa best = DetectIsa();
   const char* wanted = std::getenv("KOTODAMA_CPU_ISA");
   if (wanted == nullptr || *wanted == '\0') return best;
+  std::string names;
   for (Isa isa : kAllIsas) {
     if (std::string(wanted) == NameOf(isa)) return std::min(isa, best);
+    names += std::string(NameOf(isa)) + ", ";
   }
-  throw Error(ErrorCode::kOptions,
-              std::string("KOTODAMA_CPU_ISA: expected portable, avx2, avx512, avx512bf16 or amx, found ") + wanted +
-                  "; unset it to use the best of this machine");
+  throw Error(ErrorCode::kOptions, "KOTODAMA_CPU_ISA: expected one of " + names + "found " + wanted +
+                                       "; unset it to use the best of this machine");
 }
 
 int UsableCores() {

@@ -92,6 +92,27 @@ double AmxRate() {
 #endif
 #endif
 
+#ifdef __aarch64__
+#define FMLA(n) "fmla v" #n ".4s, v30.4s, v31.4s\n\t"
+#define CLEAR(n) "movi v" #n ".4s, #0\n\t"
+#define NEON_SUMS(each)                                                                                        \
+  each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(16) each(17) each(18) each(19) each(20) \
+      each(21) each(22) each(23) each(24) each(25) each(26) each(27) each(28) each(29)
+
+constexpr int64_t kNeonRounds = 40000, kNeonSums = 22;  // v8 to v15 belong to the caller
+
+double NeonRate() {
+  int64_t rounds = kNeonRounds;
+  const double start = Now();
+  asm volatile(NEON_SUMS(CLEAR) CLEAR(30) CLEAR(31) "1:\n\t" NEON_SUMS(FMLA) "subs %0, %0, #1\n\tb.ne 1b\n\t"
+               : "+r"(rounds)
+               :
+               : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23",
+                 "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31", "cc");
+  return kNeonRounds * kNeonSums * 8.0 / (Now() - start);
+}
+#endif
+
 double F32Rate(Isa isa) {
 #ifdef __x86_64__
   int64_t rounds = kRounds;
@@ -106,11 +127,15 @@ double F32Rate(Isa isa) {
       LOOP("", TWELVE("vfmadd231ps", "ymm", 14, 15) TWELVE("vfmadd231ps", "ymm", 14, 15));
       return Rate(16, start);
     case Isa::kPortable:
-      break;
+      return 0;
   }
 #endif
   static_cast<void>(isa);
+#ifdef __aarch64__
+  return NeonRate();
+#else
   return 0;
+#endif
 }
 
 double BF16Rate(Isa isa) {

@@ -222,7 +222,7 @@ export class GPT2 implements AsyncDisposable {
   /**
    * FLOP/s that the device does at best in this model's precision. A CPU is measured now, in about a millisecond: what its
    * threads multiply and add in registers together, with the instructions that the products use. Null for a GPU, whose
-   * maker publishes it, and for processors that cannot be measured yet (all but x86 with AVX2).
+   * maker publishes it, and for processors that cannot be measured (x64 without AVX2).
    */
   async peakFlops(): Promise<number | null> {
     return (await this.run(() => this.model.peakFlops())) || null;

@@ -89,7 +89,7 @@ TEST(PeakIsMeasuredButForPortableCode) {
   const bool portable = device->Info().detail.rfind("portable", 0) == 0;
   for (DType type : {DType::kF32, DType::kBF16}) {
     const double peak = device->PeakFlops(type);
-    CHECK(portable ? peak == 0 : peak > 1e9 && peak < 1e15, peak);
+    CHECK(portable ? peak == 0 : peak > 1e7 && peak < 1e15, peak);  // an emulated processor is slow
   }
 }
 
