@@ -36,7 +36,7 @@ export function checkInputIds(tokens: Tokens, config: GPT2Config): TokenTensor {
 /** The same for labels, which must have the shape of the ids. */
 export function checkLabels(tokens: Tokens, ids: TokenTensor, config: GPT2Config): TokenTensor {
   const tensor = toTensor('labels', tokens);
-  if (`${tensor.shape}` !== `${ids.shape}`) {
+  if (tensor.shape[0] !== ids.shape[0] || tensor.shape[1] !== ids.shape[1]) {
     throw new KotodamaError('ERR_OPTIONS', 'shape of labels', {
       expected: `[${ids.shape.join(', ')}] as inputIds`,
       received: `[${tensor.shape.join(', ')}]`,
