@@ -28,11 +28,9 @@ await serve({
     const shape = [batch, block];
     const inputIds = { data: Int32Array.from(tokens(0).flatMap((row) => [...row])), shape };
     const labels = { data: Int32Array.from(tokens(1).flatMap((row) => [...row])), shape };
-    return async () => {
-      /** @type {import('../../dist/index.js').StepOptions} */
-      const options = { learningRate: 1e-4, betas: [0.9, 0.95], weightDecay: 0.1, maxGradNorm: 1 };
-      return (await made.trainStep({ inputIds, labels }, options)).loss;
-    };
+    /** @type {import('../../dist/index.js').StepOptions} */
+    const options = { learningRate: 1e-4, betas: [0.9, 0.95], weightDecay: 0.1, maxGradNorm: 1 };
+    return async () => (await made.trainStep({ inputIds, labels }, options)).loss;
   },
 
   /** @param {any} request */

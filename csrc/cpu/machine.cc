@@ -29,7 +29,17 @@
 namespace kotodama::cpu {
 namespace {
 
+#ifdef __x86_64__
 constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx};
+#else
+constexpr Isa kAllIsas[] = {Isa::kPortable};
+#endif
+// What the compiler makes of portable code.
+#ifdef __aarch64__
+constexpr const char* kPortableName = "neon";
+#else
+constexpr const char* kPortableName = "portable";
+#endif
 
 #ifdef __x86_64__
 bool TileRegistersUsable() {
@@ -148,7 +158,7 @@ void TightenByControlGroup(const std::string& folder, const char* limit_name, co
 const char* NameOf(Isa isa) {
   switch (isa) {
     case Isa::kPortable:
-      break;
+      return kPortableName;
     case Isa::kAvx2:
       return "avx2";
     case Isa::kAvx512:
@@ -158,17 +168,14 @@ const char* NameOf(Isa isa) {
     case Isa::kAmx:
       return "amx";
   }
-#ifdef __ARM_NEON
-  return "neon";
-#else
-  return "portable";
-#endif
+  return kPortableName;
 }
 
 Isa ChooseIsa() {
   const Isa best = DetectIsa();
   const char* wanted = std::getenv("KOTODAMA_CPU_ISA");
   if (wanted == nullptr || *wanted == '\0') return best;
+  if (std::string(wanted) == "portable") return Isa::kPortable;  // on every machine
   std::string names;
   for (Isa isa : kAllIsas) {
     if (std::string(wanted) == NameOf(isa)) return std::min(isa, best);

@@ -87,8 +87,9 @@ class Model {
   // AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW) on the gradients' mean over the labels counted since the
   // last step, clipped to a global norm. Decay on the 2-D tensors alone. The gradients are forgotten.
   StepResult Step(const StepOptions& options);
-  // ForwardBackward and Step. Where that loss is not finite, or no label was counted since the last step, nothing is
-  // updated and the gradients are forgotten: applied is false, the norm NaN.
+  // ForwardBackward and Step. Where the micro-step's loss is not finite, or no label was counted since the last step,
+  // nothing is updated and the gradients are forgotten: applied is false, the norm NaN. Wrong options are an Error
+  // before anything is computed.
   TrainStepResult TrainStep(const int32_t* ids, const int32_t* labels, BatchShape shape, const StepOptions& options,
                             const NextBatch& next = {});
   // The global norm that Step would find; may be called before it. Changes nothing but gradients of frozen parameters.

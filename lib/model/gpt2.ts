@@ -113,7 +113,7 @@ export interface StepResult extends NativeStepResult {}
 
 /** What a micro-step and the optimizer step after it did. */
 export interface TrainStepResult extends LossResult, StepResult {
-  /** Part of the call's time that the optimizer step took. */
+  /** Part of the call's time that the optimizer step took; 0 where it was not tried. */
   updateSeconds: number;
 }
 
@@ -254,9 +254,9 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /**
-   * {@link forwardBackward} and {@link step} in one call into the engine, which spares small models a part of their time:
-   * a call waits for a thread to begin and for another to hear of its end. Where this loss is not finite, or there is no
-   * label since the last step, nothing is updated and the gradients are forgotten: `applied` is false then, `gradNorm` NaN.
+   * {@link forwardBackward} and {@link step} in one call into the engine. Small models notice: each call waits for a thread
+   * of the pool, and then for the event loop. Where this loss is not finite, or there is no label since the last step,
+   * nothing is updated and the gradients are forgotten: `applied` is false then, `gradNorm` NaN.
    */
   async trainStep(
     { inputIds, labels }: LabelledTokens,

@@ -60,7 +60,7 @@ export class Stepper {
    */
   async take(learningRate: number, measure?: () => Promise<void>): Promise<TakenStep | RefusedStep | undefined> {
     const { gradAccum, spikes, beta1, beta2, eps, weightDecay, gradClip } = this.options;
-    const update = { learningRate, betas: [beta1, beta2] as const, eps, weightDecay, maxGradNorm: gradClip };
+    const stepOptions = { learningRate, betas: [beta1, beta2] as const, eps, weightDecay, maxGradNorm: gradClip };
     // Nobody looks at the gradients between the last micro-batch and the update: one call into the engine does both.
     const together = spikes !== 'skip' && measure === undefined;
     let updated: TrainStepResult | undefined;
@@ -80,7 +80,7 @@ export class Stepper {
       if (broken !== undefined) continue;
       this.midStep = true;
       const next = this.readsAhead ? await this.stream.peek() : undefined;
-      if (together && micro === gradAccum - 1) updated = await this.model.trainStep(batch, update, { next });
+      if (together && micro === gradAccum - 1) updated = await this.model.trainStep(batch, stepOptions, { next });
       const result = updated ?? (await this.model.forwardBackward(batch, { next }));
       if (!Number.isFinite(result.lossSum)) {
         broken = { batches: [batch], before: behind, last: this.stream.last, value: result.lossSum };
@@ -103,7 +103,7 @@ export class Stepper {
     const measuring = performance.now();
     await measure?.();
     const updating = performance.now();
-    const { gradNorm, applied } = updated ?? (await this.model.step(update));
+    const { gradNorm, applied } = updated ?? (await this.model.step(stepOptions));
     if (!applied) return this.refuse({ what: 'gradient norm', value: gradNorm }, all, tokens);
     this.midStep = false;
     const updateSeconds = updated?.updateSeconds ?? (performance.now() - updating) / 1000;

@@ -101,11 +101,13 @@ t.test('a micro-step and the update after it in one call', async (t) => {
   const before = await weights(one);
   const wrong = one.trainStep(INPUT, { ...options, betas: [1, 0.9] });
   await t.rejects(wrong, { code: 'ERR_OPTIONS', message: /betas/ });
+  await t.rejects(one.trainStep(INPUT, { ...options, eps: 0 }), { code: 'ERR_OPTIONS', message: /eps/ });
   await t.rejects(one.trainStep({ ...INPUT, labels: [[99, 3, 4, 5]] }, options), { code: 'ERR_OPTIONS' });
   t.equal(one.counters.microStep, 6, 'refused before anything is computed');
 
   const unlabelled = { ...INPUT, labels: [[-100, -100, -100, -100]] };
-  t.match(await one.trainStep(unlabelled, options), { tokens: 0, applied: false, gradNorm: Number.NaN });
+  const refused = { applied: false, gradNorm: Number.NaN, updateSeconds: 0 };
+  t.match(await one.trainStep(unlabelled, options), { tokens: 0, ...refused });
   const bias = 'transformer.ln_f.bias';
   const whole = await one.readTensor(bias);
   await one.writeTensor(
@@ -113,10 +115,11 @@ t.test('a micro-step and the update after it in one call', async (t) => {
     whole.map(() => Number.NaN),
   );
   await one.forwardBackward(INPUT);
-  t.match(await one.trainStep(INPUT, options), { loss: Number.NaN, applied: false, gradNorm: Number.NaN });
+  t.match(await one.trainStep(INPUT, options), { loss: Number.NaN, ...refused });
   await t.rejects(one.step(options), { code: 'ERR_OPTIONS', message: /no gradients/ }, 'they were forgotten');
   await one.writeTensor(bias, whole);
   t.same(await weights(one), before, 'nothing was updated');
+  t.equal(one.counters.step, 3);
   t.match(await one.trainStep(INPUT, options), { applied: true });
 });
 
@@ -223,6 +226,7 @@ t.test('two calls at once: the second one is refused, the first one goes on', as
   const first = model.forwardBackward(INPUT);
   await t.rejects(model.forwardBackward(INPUT), { code: 'ERR_BUSY' });
   await t.rejects(model.step({ learningRate: 1 }), { code: 'ERR_BUSY' });
+  await t.rejects(model.trainStep(INPUT, { learningRate: 1 }), { code: 'ERR_BUSY' });
   t.equal((await first).tokens, 3);
   t.match(await model.step({ learningRate: 1e-3 }), { applied: true });
   await model.dispose();
@@ -239,6 +243,7 @@ t.test('a disposed model says so', async (t) => {
   await t.rejects(model.evaluate(INPUT), disposed);
   await t.rejects(model.forward({ inputIds: [[1]] }), disposed);
   await t.rejects(model.step({ learningRate: 1 }), disposed);
+  await t.rejects(model.trainStep(INPUT, { learningRate: 1 }), disposed);
   await t.rejects(model.peakFlops(), disposed);
   await t.rejects(model.readTensor('transformer.wte.weight'), disposed);
   await t.rejects(model.savePretrained('/nowhere'), disposed);

@@ -130,6 +130,41 @@ t.test('epochs: steps are counted first for a decaying schedule, and the last st
   );
 });
 
+t.test('one call into the engine ends a step, unless somebody looks at the gradients first', async (t) => {
+  const updates = async (options: Partial<TrainerOptions>) => {
+    const made = await model(t);
+    const calls: string[] = [];
+    for (const name of ['step', 'trainStep'] as const) {
+      const call = made[name].bind(made) as (...values: unknown[]) => Promise<never>;
+      made[name] = (...values: unknown[]) => {
+        calls.push(name);
+        return call(...values);
+      };
+    }
+    const seen = await events({ model: made, out: join(t.testdir(), `run-${Object.keys(options)}`), ...options });
+    return { calls: calls.join(' '), losses: losses(seen) };
+  };
+  const plain = await updates({});
+  t.equal(plain.calls, 'trainStep trainStep trainStep trainStep');
+  const skips = await updates({ spikes: 'skip' });
+  t.same(skips, { calls: 'step step step step', losses: plain.losses });
+  const measured = await updates({ histogramEvery: 2 });
+  t.same(measured, { calls: 'trainStep step trainStep step', losses: plain.losses });
+  const short = await updates({ epochs: 1, maxSteps: undefined, gradAccum: 4 });
+  t.equal(short.calls, 'trainStep step', 'the last step has two micro-batches');
+});
+
+t.test('gradients from before the run are no part of its first step', async (t) => {
+  const [used, fresh] = [await model(t), await model(t)];
+  await used.forwardBackward({ inputIds: [[1, 2, 3]], labels: [[2, 3, 4]] });
+  const norms = [];
+  for (const [name, made] of Object.entries({ used, fresh })) {
+    const seen = await events({ model: made, out: join(t.testdir(), `run-${name}`), maxSteps: 1 });
+    norms.push(steps(seen)[0]?.gradNorm);
+  }
+  t.equal(norms[0], norms[1]);
+});
+
 t.test('counting first changes nothing', async (t) => {
   const folder = t.testdir();
   const shared = { schedule: 'constant', warmupSteps: 0, lr: 1e-3 } as const;

@@ -86,10 +86,12 @@ TEST(BadOptionsAreErrors) {
 
 TEST(PeakIsMeasuredButForPortableCode) {
   Device device(2);
-  const bool portable = device->Info().detail.rfind("portable", 0) == 0;
+  const std::string detail = device->Info().detail;
+  const bool portable = detail.rfind("portable", 0) == 0;
+  const double least = detail.rfind("neon", 0) == 0 ? 1e7 : 1e9;  // it may be emulated
   for (DType type : {DType::kF32, DType::kBF16}) {
     const double peak = device->PeakFlops(type);
-    CHECK(portable ? peak == 0 : peak > 1e7 && peak < 1e15, peak);  // an emulated processor is slow
+    CHECK(portable ? peak == 0 : peak > least && peak < 1e15, peak);
   }
 }
 
