@@ -87,41 +87,24 @@ export class OptionReader {
   integer(name: string, range: Range): number;
   integer<F>(name: string, range: Range, fallback: F): number | F;
   integer<F>(name: string, range: Range, ...fallback: F[]): number | F {
-    return this.read(
-      name,
-      () => `an integer${rangeText(range)}`,
-      (value) => isInteger(value) && inside(value, range),
-      {
-        placeholder: Number.NaN,
-        fallback,
-      },
-    );
+    const expected = () => `an integer${rangeText(range)}`;
+    const holds = (value: unknown) => isInteger(value) && inside(value, range);
+    return this.read(name, expected, holds, { placeholder: Number.NaN, fallback });
   }
 
   /** A finite number. */
   number(name: string, range: Range): number;
   number<F>(name: string, range: Range, fallback: F): number | F;
   number<F>(name: string, range: Range, ...fallback: F[]): number | F {
-    return this.read(
-      name,
-      () => `a number${rangeText(range)}`,
-      (value) => isFiniteNumber(value) && inside(value, range),
-      {
-        placeholder: Number.NaN,
-        fallback,
-      },
-    );
+    const expected = () => `a number${rangeText(range)}`;
+    const holds = (value: unknown) => isFiniteNumber(value) && inside(value, range);
+    return this.read(name, expected, holds, { placeholder: Number.NaN, fallback });
   }
 
   boolean(name: string): boolean;
   boolean<F>(name: string, fallback: F): boolean | F;
   boolean<F>(name: string, ...fallback: F[]): boolean | F {
-    return this.read(
-      name,
-      () => 'true or false',
-      (value) => typeof value === 'boolean',
-      { placeholder: false, fallback },
-    );
+    return this.read(name, 'true or false', (value) => typeof value === 'boolean', { placeholder: false, fallback });
   }
 
   /** A string that is not empty. */
@@ -129,7 +112,7 @@ export class OptionReader {
   string<F>(name: string, fallback: F): string | F;
   string<F>(name: string, ...fallback: F[]): string | F {
     const holds = (value: unknown) => typeof value === 'string' && value.length > 0;
-    return this.read(name, () => 'a string that is not empty', holds, { placeholder: '', fallback });
+    return this.read(name, 'a string that is not empty', holds, { placeholder: '', fallback });
   }
 
   /** Seconds above 0, as a number, or as text with units: `8h`, `1h30m`, `45s`, `2d`. */
@@ -137,10 +120,7 @@ export class OptionReader {
   duration<F>(name: string, fallback: F): number | F;
   duration<F>(name: string, ...fallback: F[]): number | F {
     const holds = (value: unknown) => Number.isFinite(secondsOf(value)) && secondsOf(value) > 0;
-    const given = this.read(name, () => 'a time such as 8h, 1h30m or 45s', holds, {
-      placeholder: Number.NaN,
-      fallback,
-    });
+    const given = this.read(name, 'a time such as 8h, 1h30m or 45s', holds, { placeholder: Number.NaN, fallback });
     return this.values[name] === undefined ? given : secondsOf(given);
   }
 
@@ -150,10 +130,7 @@ export class OptionReader {
   strings<F>(name: string, ...fallback: F[]): string[] | F {
     const holds = (value: unknown) =>
       Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'string' && item.length > 0);
-    return this.read(name, () => 'a list of strings that are not empty', holds, {
-      placeholder: [] as string[],
-      fallback,
-    });
+    return this.read(name, 'a list of strings that are not empty', holds, { placeholder: [] as string[], fallback });
   }
 
   /** One of a few strings. */
@@ -179,18 +156,18 @@ export class OptionReader {
     this.problems.throwIfAny(title);
   }
 
-  /** Texts are made for problems alone: a training step reads its options here too. */
+  /** Texts that take time to make are functions: a training step reads its options here too. */
   private read<T, F>(
     name: string,
-    expected: () => string,
+    expected: string | (() => string),
     holds: (value: unknown) => boolean,
     rest: { placeholder: T; fallback: F[]; hint?: (value: unknown) => string | undefined },
   ): T | F {
     const value = this.values[name];
     if (value === undefined && rest.fallback.length > 0) return rest.fallback[0] as F;
     if (holds(value)) return value as T;
-    const received = value === undefined ? 'nothing' : describe(value);
-    this.problems.add(this.label(name), expected(), received, rest.hint?.(value));
+    const right = typeof expected === 'string' ? expected : expected();
+    this.problems.add(this.label(name), right, value === undefined ? 'nothing' : describe(value), rest.hint?.(value));
     return rest.placeholder;
   }
 }
