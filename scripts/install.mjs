@@ -1,7 +1,9 @@
 // Builds the native engine on the user's machine. Run by npm as the install script.
 //
+// An addon that loads is kept, but for `npm rebuild`: a compiler for the kernels may have been installed since.
+//
 // KOTODAMA_INSTALL=strict  a failed build fails the installation (for CI)
-// KOTODAMA_INSTALL=force   builds even if an addon that loads is already there
+// KOTODAMA_INSTALL=force   builds in any case
 // KOTODAMA_INSTALL=skip    builds nothing
 
 import { spawnSync } from 'node:child_process';
@@ -14,6 +16,7 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
 const mode = process.env.KOTODAMA_INSTALL ?? '';
+const builds = mode === 'force' || process.env.npm_command === 'rebuild';
 const MINIMUM_CMAKE = [3, 18];
 
 /** Tried in a child process, since a broken addon may take the process down. */
@@ -60,22 +63,22 @@ function installCommand(missing) {
   return `${debian}   (Debian, Ubuntu)\n    ${fedora}   (Fedora)`;
 }
 
-function build(options = []) {
+function cmakeJs(...words) {
+  const program = require.resolve('cmake-js/bin/cmake-js');
+  return spawnSync(process.execPath, [program, ...words], { cwd: root, stdio: 'inherit' }).status === 0;
+}
+
+/** @param nvcc `AUTO` looks for it, whatever an earlier build found; `OFF` builds without kernels. */
+function build(nvcc = 'AUTO') {
   // A compiler process takes up to about 1 GiB.
   const jobs = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 30)));
-  const program = require.resolve('cmake-js/bin/cmake-js');
-  return (
-    spawnSync(process.execPath, [program, 'build', '--parallel', String(jobs), ...options], {
-      cwd: root,
-      stdio: 'inherit',
-    }).status === 0
-  );
+  return cmakeJs('configure', `--CDKOTODAMA_NVCC=${nvcc}`) && cmakeJs('build', '--parallel', String(jobs));
 }
 
 /** An nvcc that is there but does not work, too old for the compiler for instance, costs the GPU alone. */
 function buildWithoutKernels() {
   process.stderr.write('\nkotodama: trying again without CUDA kernels (the CPU engine alone)\n\n');
-  return build(['--CDKOTODAMA_NVCC=OFF']);
+  return build('OFF');
 }
 
 function giveUp(message) {
@@ -86,7 +89,7 @@ function giveUp(message) {
 }
 
 function main() {
-  if (mode === 'skip' || (mode !== 'force' && addonLoads())) return;
+  if (mode === 'skip' || (!builds && addonLoads())) return;
   const missing = missingTools();
   if (missing.length > 0) {
     const names = missing.map((tool) => tool[0]).join(' and ');

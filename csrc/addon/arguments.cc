@@ -104,6 +104,18 @@ Napi::Float32Array RequireRoom(const Napi::Value& value, const std::string& name
   return array;
 }
 
+Napi::Float32Array NewFloats(Napi::Env env, size_t size) {
+  const auto constructor = env.Global().Get("Float32Array").As<Napi::Function>();
+  Napi::Value array;
+  try {
+    array = constructor.New({Napi::Number::New(env, static_cast<double>(size))});
+  } catch (const Napi::Error&) {
+    throw Error(ErrorCode::kMemory, "there is no memory for a result of " + std::to_string(size) + " numbers, " +
+                                        std::to_string(size * sizeof(float)) + " bytes; use a smaller batch or block");
+  }
+  return RequireRoom(array, "Float32Array", size);
+}
+
 double NumberIn(const Napi::Object& object, const std::string& name, const char* key) {
   return RequireNumber(object.Get(key), name + "." + key);
 }

@@ -23,6 +23,9 @@ std::vector<float> RequireFloats(const Napi::Value& value, const std::string& na
 // A Float32Array of this many elements, to be written to.
 Napi::Float32Array RequireRoom(const Napi::Value& value, const std::string& name, size_t size);
 
+// A new one. Error(kMemory) where there is no memory for it; Napi's own way would end the process.
+Napi::Float32Array NewFloats(Napi::Env env, size_t size);
+
 // The property `key` of an object called `name`.
 double NumberIn(const Napi::Object& object, const std::string& name, const char* key);
 int64_t IntegerIn(const Napi::Object& object, const std::string& name, const char* key, int64_t least, int64_t most);

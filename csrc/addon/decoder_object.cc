@@ -50,7 +50,7 @@ Napi::Value DecoderObject::Append(const Napi::CallbackInfo& info) {
     std::vector<int32_t> ids = RequireIds(info[0], "inputIds");
     Decoder& decoder = RequireDecoder();
     const size_t size = static_cast<size_t>(decoder.batch_size() * session_->model().config().vocab_size);
-    auto logits = info[1].IsUndefined() ? Napi::Float32Array::New(env, size) : RequireRoom(info[1], "logits", size);
+    auto logits = info[1].IsUndefined() ? NewFloats(env, size) : RequireRoom(info[1], "logits", size);
     return StartJob(
         env, session_, logits,
         [&decoder, ids = std::move(ids), target = logits.Data()] {

@@ -117,12 +117,12 @@ NextBatch Announced(const LabelledBatch& next) {
 }
 
 // Room for a result, `what`, that grows with the batch.
-Napi::Float32Array NewFloats(Napi::Env env, const std::string& what, int64_t size) {
+Napi::Float32Array NewResult(Napi::Env env, const std::string& what, int64_t size) {
   if (size > kMostInt32 / 2) {
     throw Error(ErrorCode::kOptions, what + " would be " + std::to_string(size) +
                                          " numbers, more than one array holds; use a smaller batch");
   }
-  return Napi::Float32Array::New(env, static_cast<size_t>(size));
+  return NewFloats(env, static_cast<size_t>(size));
 }
 
 StepOptions RequireStepOptions(const Napi::Value& value) {
@@ -389,7 +389,7 @@ Napi::Value ModelObject::Forward(const Napi::CallbackInfo& info) {
     auto ids = RequireBatch(info[0], "inputIds", shape);
     session_->RequireIdle();
     session_->model().CheckShape(shape);
-    auto logits = NewFloats(env, "forward: the logits", shape.rows() * session_->model().config().vocab_size);
+    auto logits = NewResult(env, "forward: the logits", shape.rows() * session_->model().config().vocab_size);
     return StartJob(
         env, session_, logits,
         [session = session_.get(), ids = std::move(ids), shape, target = logits.Data()] {
@@ -410,7 +410,7 @@ Napi::Value ModelObject::Attention(const Napi::CallbackInfo& info) {
     session_->model().CheckShape(shape);
     session_->model().CheckLayer(layer);
     auto probabilities =
-        NewFloats(env, "attention: the probabilities", shape.rows() * shape.t * session_->model().config().n_head);
+        NewResult(env, "attention: the probabilities", shape.rows() * shape.t * session_->model().config().n_head);
     return StartJob(
         env, session_, probabilities,
         [session = session_.get(), ids = std::move(ids), shape, layer, target = probabilities.Data()] {
@@ -427,7 +427,7 @@ Napi::Value ModelObject::ReadTensor(const Napi::CallbackInfo& info) {
     const TensorKind kind = RequireKind(info[0]);
     const std::string name = RequireString(info[1], "name");
     session_->RequireIdle();
-    auto values = Napi::Float32Array::New(env, static_cast<size_t>(session_->model().table().Find(name).size));
+    auto values = NewFloats(env, static_cast<size_t>(session_->model().table().Find(name).size));
     return StartJob(
         env, session_, values,
         [session = session_.get(), kind, name, target = values.Data()] {
@@ -469,9 +469,11 @@ Napi::Value ModelObject::GetCounters(const Napi::CallbackInfo& info) {
 void ModelObject::SetCounters(const Napi::CallbackInfo& info) {
   Sync(info.Env(), [&] {
     const Napi::Object object = RequireObject(info[0], "counters");
+    // Read first: a getter may use the model.
+    const Counters counters = {IntegerIn(object, "counters", "step", 0, kMaxSafeInteger),
+                               IntegerIn(object, "counters", "microStep", 0, kMaxSafeInteger)};
     session_->RequireIdle();
-    session_->model().set_counters({IntegerIn(object, "counters", "step", 0, kMaxSafeInteger),
-                                    IntegerIn(object, "counters", "microStep", 0, kMaxSafeInteger)});
+    session_->model().set_counters(counters);
   });
 }
 

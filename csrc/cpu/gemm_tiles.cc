@@ -296,12 +296,9 @@ WorkingMemory WorkingMemoryWithTiles(const Engine& engine, const kotodama::Gemm&
 void MultiplyWithTiles(const Engine& engine, const kotodama::Gemm& op) {
   Plan plan = MakePlan(engine, op);
   const WorkerBytes worker_bytes = BytesOfWorker(plan);
+  const PackedWeights::Key weight = {op.b.data, op.k, op.n, plan.ld.b, op.transpose_b ? 1 : 0};
   PackedWeights::Place kept = {nullptr, false};
-  if (op.weight_version != 0) {
-    const int layout = op.transpose_b ? 1 : 0;
-    kept =
-        engine.weights.Find({op.b.data, op.k, op.n, plan.ld.b, layout}, op.weight_version, BytesOfB(plan), op.reused);
-  }
+  if (op.weight_version != 0) kept = engine.weights.Find(weight, op.weight_version, BytesOfB(plan), op.reused);
   if (kept.data != nullptr) plan.packs_own_b = false;
   const int64_t a_bytes = BytesOfA(plan), b_bytes = plan.packs_own_b || kept.data != nullptr ? 0 : BytesOfB(plan);
   const int64_t of_worker = worker_bytes.b + worker_bytes.sums;
@@ -327,6 +324,7 @@ void MultiplyWithTiles(const Engine& engine, const kotodama::Gemm& op) {
     if (!kept.valid) PackB(plan, first, end, packed);
     if (op.bias_gradient) AddBiasGradient(engine, plan, first, end, packed);
   });
+  if (kept.data != nullptr && !kept.valid) engine.weights.Packed(weight, op.weight_version);
   engine.pool.Run(plan.row_blocks * plan.groups, [&](int64_t item, int worker) {
     char* const own = workers + worker * of_worker;
     RunItem(engine, plan, item, own, reinterpret_cast<float*>(own + worker_bytes.b));

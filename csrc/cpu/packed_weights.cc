@@ -1,8 +1,15 @@
 #include "cpu/packed_weights.h"
 
+#include "cpu/machine.h"
 #include "error.h"
 
 namespace kotodama::cpu {
+namespace {
+
+// Nobody asked for copies that were earned, and no plan counts them.
+constexpr size_t kLeftToOthers = size_t{1} << 30;
+
+}  // namespace
 
 PackedWeights::~PackedWeights() {
   for (const auto& [key, copy] : copies_) memory_->Free(copy.data);
@@ -10,7 +17,8 @@ PackedWeights::~PackedWeights() {
 
 PackedWeights::Place PackedWeights::Find(const Key& key, uint64_t version, size_t bytes, bool reused) {
   Copy& copy = copies_[key];
-  if (copy.data == nullptr && (reused || copy.version == version)) {
+  const bool earned = copy.version == version;
+  if (copy.data == nullptr && (reused || (earned && ReadMemory().free >= bytes + kLeftToOthers))) {
     try {
       copy.data = memory_->Allocate(bytes);
     } catch (const Error&) {
@@ -20,7 +28,7 @@ PackedWeights::Place PackedWeights::Find(const Key& key, uint64_t version, size_
   copy.version = version;
   if (copy.data == nullptr) return {nullptr, false};
   const bool valid = copy.packed_version == version;
-  copy.packed_version = version;
+  if (!valid) copy.packed_version = 0;
   return {copy.data, valid};
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <set>
 
@@ -10,20 +11,28 @@
 namespace kotodama {
 namespace {
 
+// All of them in fp32, as they are used: 1e39 is infinite there.
 void Require(bool valid, const char* name, const char* expected, double value) {
-  if (valid && std::isfinite(value)) return;
-  throw Error(ErrorCode::kOptions,
-              std::string(name) + ": expected " + expected + ", received " + std::to_string(value));
+  if (valid && std::isfinite(static_cast<float>(value))) return;
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.9g", value);
+  throw Error(ErrorCode::kOptions, std::string(name) + ": expected " + expected + " (in float32), received " + text);
+}
+
+bool IsBeta(double value) {
+  return value >= 0 && static_cast<float>(value) < 1;
 }
 
 void Validate(const StepOptions& options) {
   Require(options.learning_rate >= 0, "learningRate", "a number of at least 0", options.learning_rate);
-  Require(options.beta1 >= 0 && options.beta1 < 1, "beta1", "a number of at least 0 and below 1", options.beta1);
-  Require(options.beta2 >= 0 && options.beta2 < 1, "beta2", "a number of at least 0 and below 1", options.beta2);
-  // In fp32: a number that becomes 0 there would divide 0 by 0 where a gradient was never seen.
+  Require(IsBeta(options.beta1), "beta1", "a number of at least 0 and below 1", options.beta1);
+  Require(IsBeta(options.beta2), "beta2", "a number of at least 0 and below 1", options.beta2);
+  // A number that becomes 0 in fp32 would divide 0 by 0 where a gradient was never seen.
   Require(static_cast<float>(options.eps) > 0, "eps", "a positive number", options.eps);
   Require(options.weight_decay >= 0, "weightDecay", "a number of at least 0", options.weight_decay);
-  Require(options.max_grad_norm >= 0, "maxGradNorm", "a number of at least 0 (0: no clipping)", options.max_grad_norm);
+  const bool clips = static_cast<float>(options.max_grad_norm) > 0;
+  Require(clips || options.max_grad_norm == 0, "maxGradNorm", "a number of at least 0 (0: no clipping)",
+          options.max_grad_norm);
 }
 
 }  // namespace

@@ -31,7 +31,8 @@ interface Findings {
   cudaProblem: string | null;
 }
 
-const REBUILD = '`npm rebuild kotodama --foreground-scripts`';
+const REBUILD =
+  '`npm rebuild kotodama --foreground-scripts` (in a clone: `KOTODAMA_INSTALL=force npm install --foreground-scripts`)';
 
 export const doctor: Command = {
   summary: 'shows what is installed, which devices work, and why one does not',

@@ -150,10 +150,49 @@ t.test('bad steps', async (t) => {
     const message = new RegExp(`${key}: expected a .*number`);
     await t.rejects(model.step({ ...stepOptions, [key]: value }), { code: 'ERR_OPTIONS', message }, key);
   }
+  // As float32 they are infinite, 1, 1 and 0.
+  const rounded = { learningRate: 1e39, beta1: 1 - 1e-9, beta2: 1 - 1e-9, maxGradNorm: 1e-50 };
+  for (const [key, value] of Object.entries(rounded)) {
+    const message = new RegExp(`${key}: expected a .*float32`);
+    await t.rejects(model.step({ ...stepOptions, [key]: value }), { code: 'ERR_OPTIONS', message }, key);
+  }
   t.ok((await model.step(stepOptions)).applied, 'the gradients survived the refused steps');
   await t.rejects(model.step(stepOptions), { code: 'ERR_OPTIONS' }, 'a step uses them up');
   await forwardBackward(model, { ...batch, labels: new Int32Array(16).fill(-100) });
   await t.rejects(model.step(stepOptions), { code: 'ERR_OPTIONS', message: /no label/ });
+});
+
+t.test('no memory for a result is an error, not the end of the process', async (t) => {
+  const model = await create();
+  t.teardown(() => model.dispose());
+  const real = globalThis.Float32Array;
+  // What V8 throws from `new Float32Array` then.
+  const refuses = class {
+    constructor() {
+      throw new RangeError('Array buffer allocation failed');
+    }
+  };
+  globalThis.Float32Array = refuses as never;
+  const calls = [model.forward(batch.inputIds, 2, 8), model.readTensor('param', 'transformer.wte.weight')];
+  globalThis.Float32Array = real;
+  for (const call of calls) await t.rejects(call, { code: 'ERR_MEMORY', message: /there is no memory for a result/ });
+  t.equal((await model.forward(batch.inputIds, 2, 8)).length, 2 * 8 * smallConfig.vocabSize);
+});
+
+t.test('counters are read before the model is asked: a getter may use it', async (t) => {
+  const model = await create();
+  t.teardown(() => model.dispose());
+  let running: Promise<unknown> | undefined;
+  const counters = {
+    step: 3,
+    get microStep() {
+      running ??= forwardBackward(model, batch);
+      return 4;
+    },
+  };
+  t.throws(() => model.setCounters(counters), { code: 'ERR_BUSY' });
+  await running;
+  t.same(model.counters(), { step: 0, microStep: 1 });
 });
 
 t.test('a norm that is not finite changes nothing', async (t) => {

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "check.h"
+#include "cpu/packed_weights.h"
 
 namespace kotodama::test {
 namespace {
@@ -314,6 +315,25 @@ TEST(GemmWeightVersions) {
       }
     }
   }
+}
+
+// A product that ends early, without memory for instance, leaves a copy that nobody may read.
+TEST(PackedWeightsCountOnceTheyAreWhole) {
+  cpu::ThreadPool pool(1);
+  cpu::Memory memory(&pool);
+  cpu::PackedWeights weights(&memory);
+  const float weight = 0;
+  const cpu::PackedWeights::Key key = {&weight, 1, 1, 1, 0};
+  const auto valid = [&](uint64_t version) {
+    const cpu::PackedWeights::Place place = weights.Find(key, version, 64, /*reused=*/true);
+    CHECK(place.data != nullptr, version);
+    return place.valid;
+  };
+  CHECK(!valid(1) && !valid(1));
+  weights.Packed(key, 1);
+  CHECK(valid(1) && !valid(2) && !valid(1));
+  weights.Packed(key, 2);
+  CHECK(valid(2));
 }
 
 }  // namespace

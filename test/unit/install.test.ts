@@ -1,0 +1,83 @@
+// The install script with stand-ins for cmake-js, which writes down how it was called, and for the addon's loader.
+import { spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+
+const SCRIPT = fileURLToPath(new URL('../../scripts/install.mjs', import.meta.url));
+
+interface Machine {
+  /** Whether the addon loads before anything is built; it does afterwards. */
+  loads?: boolean;
+  /** Calls of cmake-js that fail, such as `configure AUTO`. */
+  failing?: string;
+  environment?: Record<string, string>;
+}
+
+/** The calls of cmake-js, each as its command and what it was told about nvcc; the exit code; what was said. */
+function install(t: Test, { loads = false, failing = 'none', environment = {} }: Machine) {
+  const root = t.testdir();
+  const calls = join(root, 'calls.txt');
+  const write = (path: string, text: string) => {
+    mkdirSync(join(root, path, '..'), { recursive: true });
+    writeFileSync(join(root, path), text);
+    chmodSync(join(root, path), 0o755);
+  };
+  mkdirSync(join(root, 'scripts'));
+  copyFileSync(SCRIPT, join(root, 'scripts', 'install.mjs'));
+  if (loads) write('built', '');
+  write(
+    'node_modules/node-gyp-build/index.js',
+    "module.exports = (root) => { if (!require('fs').existsSync(root + '/built')) throw new Error('no addon'); };",
+  );
+  write(
+    'node_modules/cmake-js/bin/cmake-js',
+    `const { appendFileSync, writeFileSync } = require('fs');
+     const [command, option] = process.argv.slice(2);
+     const call = [command, /^--CDKOTODAMA_NVCC=(.*)/.exec(option)?.[1]].filter(Boolean).join(' ');
+     appendFileSync(${JSON.stringify(calls)}, call + '\\n');
+     if (call === ${JSON.stringify(failing)}) process.exit(1);
+     if (command === 'build') writeFileSync(${JSON.stringify(join(root, 'built'))}, '');`,
+  );
+  // Tools that are looked for, whatever this machine has.
+  for (const tool of ['c++', 'make']) write(`tools/${tool}`, '#!/bin/sh\n');
+  write('tools/cmake', '#!/bin/sh\necho cmake version 3.25.1\n');
+  const { npm_command: _, KOTODAMA_INSTALL: __, CXX: ___, ...rest } = process.env;
+  const PATH = `${join(root, 'tools')}${delimiter}${process.env.PATH}`;
+  const env = { ...rest, ...environment, PATH };
+  const { status, stderr } = spawnSync(process.execPath, [join(root, 'scripts', 'install.mjs')], {
+    env,
+    encoding: 'utf8',
+  });
+  const lines = existsSync(calls) ? readFileSync(calls, 'utf8').trim().split('\n') : [];
+  return { calls: lines, status, stderr };
+}
+
+const WHOLE = ['configure AUTO', 'build'];
+
+t.test('an addon that is missing is built, one that loads is kept', async (t) => {
+  t.same(install(t, {}), { calls: WHOLE, status: 0, stderr: '' });
+  t.same(install(t, { loads: true }), { calls: [], status: 0, stderr: '' });
+  t.same(install(t, { environment: { KOTODAMA_INSTALL: 'skip' } }), { calls: [], status: 0, stderr: '' });
+});
+
+t.test('`npm rebuild` and force look for nvcc again', async (t) => {
+  const reasons: Record<string, string>[] = [{ npm_command: 'rebuild' }, { KOTODAMA_INSTALL: 'force' }];
+  for (const environment of reasons) {
+    t.same(install(t, { loads: true, environment }), { calls: WHOLE, status: 0, stderr: '' });
+  }
+});
+
+t.test('kernels that do not compile cost the GPU alone, but for strict installations', async (t) => {
+  const failing = 'configure AUTO';
+  const without = install(t, { failing });
+  t.same([without.calls, without.status], [[failing, 'configure OFF', 'build'], 0]);
+  t.match(without.stderr, /without CUDA kernels/);
+  const strict = install(t, { failing, environment: { KOTODAMA_INSTALL: 'strict' } });
+  t.same([strict.calls, strict.status], [[failing], 1]);
+  t.match(strict.stderr, /did not compile/);
+  const hopeless = install(t, { failing: 'build' });
+  t.same([hopeless.calls, hopeless.status], [[...WHOLE, 'configure OFF', 'build'], 0]);
+  t.match(hopeless.stderr, /cannot train until/);
+});
