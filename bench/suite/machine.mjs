@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { cpus, loadavg, release, totalmem } from 'node:os';
+import { cpus, loadavg, totalmem } from 'node:os';
 
 /** @param {string} path */
 function textOf(path) {
@@ -31,7 +31,6 @@ export function describeMachine() {
     caches: caches.filter((text) => text.trim() !== ''),
     memoryBytes: totalmem(),
     hugePages: textOf('/sys/kernel/mm/transparent_hugepage/enabled'),
-    kernel: release(),
     node: process.version,
     compiler,
     load: load(),
