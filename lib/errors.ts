@@ -8,7 +8,7 @@ export type ErrorCode =
   | 'ERR_DATA' // a text source holds something that is not valid
   | 'ERR_DEVICE' // a device is missing or failed
   | 'ERR_DISPOSED' // the object was disposed
-  | 'ERR_HUB' // a model hub has not what is asked for, or cannot be reached
+  | 'ERR_HUB' // a model hub does not have what is asked for, or cannot be reached
   | 'ERR_IO' // the operating system refused a file operation
   | 'ERR_MEMORY' // the plan does not fit into memory
   | 'ERR_MODEL_FILE' // a model file is malformed or does not fit

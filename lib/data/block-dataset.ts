@@ -48,8 +48,8 @@ export interface FileDatasetOptions extends BlockDatasetOptions {
 }
 
 /**
- * Cuts text into blocks of T ids. The texts are encoded one by one and their ids joined; block k has the ids kT to kT + T
- * as inputs and the ids kT + 1 to kT + T + 1 as labels. Each `for await` is a new pass from the beginning.
+ * Cuts text into blocks of T ids. The texts are encoded one by one and their ids joined; block k has the T ids from kT
+ * on as inputs and the T ids from kT + 1 on as labels. Each `for await` is a new pass from the beginning.
  *
  *     const dataset = BlockDataset.fromFile('train.txt', { tokenizer, blockSize: 1024 });
  *     for await (const { inputIds, labels } of dataset) ...

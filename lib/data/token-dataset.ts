@@ -41,7 +41,7 @@ interface Place {
 
 /**
  * Blocks from token files, which `kotodama tokenize` writes (see {@link TokenFile} for the format). The files count as one
- * sequence of ids, cut as BlockDataset cuts text: block k has the ids kT to kT + T as inputs and kT + 1 to kT + T + 1 as
+ * sequence of ids, cut as BlockDataset cuts text: block k has the T ids from kT on as inputs and those from kT + 1 on as
  * labels, wherever one file ends and the next begins. Only what is asked for is read.
  *
  *     const dataset = await TokenDataset.open('data/train.bin', { blockSize: 1024, seed: 1, tokenizer });

@@ -6,7 +6,7 @@ import { download } from './download.js';
 import type { HubSettings } from './options.js';
 
 /**
- * Names the files that are needed of those in a repository. Names that it has not are complained about.
+ * Names the files that are needed of those in a repository. Names that it lacks are complained about.
  *
  * @param where the repository, for errors of one's own
  */

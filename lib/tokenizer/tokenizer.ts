@@ -133,7 +133,7 @@ export class Tokenizer implements OpenTokenizer {
     return this.model.padTokenId;
   }
 
-  /** The id that stands for what the vocabulary has not, where there is one. */
+  /** The id that stands for what the vocabulary lacks, where there is one. */
   get unkTokenId(): number | undefined {
     return this.model.unkTokenId;
   }
@@ -144,8 +144,8 @@ export class Tokenizer implements OpenTokenizer {
   }
 
   /**
-   * Ids of `text`; nothing is added before or after. Lines of any length take time in proportion to it. A text of more
-   * than 50,000 characters is cut at a space before a tokenizer.json of another kind than GPT-2's sees it.
+   * Ids of `text`; nothing is added before or after. Lines of any length take time in proportion to it. With a
+   * tokenizer.json of another kind than GPT-2's, a text of more than 50,000 characters is cut at a space first.
    */
   encode(text: string): number[] {
     return this.model.encode(text);

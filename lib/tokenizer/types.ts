@@ -11,7 +11,7 @@ export interface TokenizerModel {
   readonly eosTokenId: number | undefined;
   /** The id that fills up, where there is one. */
   readonly padTokenId: number | undefined;
-  /** The id that stands for what the vocabulary has not, where there is one. */
+  /** The id that stands for what the vocabulary lacks, where there is one. */
   readonly unkTokenId: number | undefined;
   /** Ids of `text`; nothing is added before or after. */
   encode(text: string): number[];

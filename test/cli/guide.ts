@@ -34,6 +34,7 @@ const SMALLER: [RegExp, string][] = [
   [/\b(maxSteps|saveEvery|evalEvery): [\d_]+/g, '$1: 4'],
   [/\b(maxNewTokens): \d+/g, '$1: 4'],
   [/\b(vocabSize): [\d_]+/g, '$1: 400'],
+  [/\b(warmupSteps): \d+/g, '$1: 1'],
 ];
 
 export function smallerProgram(code: string): string {

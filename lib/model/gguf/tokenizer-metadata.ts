@@ -21,7 +21,7 @@ const STANDS_FOR_NO_TEXT: ReadonlySet<TokenKind> = new Set<TokenKind>(['control'
 const MODELS = { 'byte-level-bpe': 'gpt2', unigram: 't5', 'sentencepiece-bpe': 'llama' } as const;
 
 /**
- * The tokenizer in GGUF's metadata, as llama.cpp reads it. Ids of the model that the tokenizer has not are tokens that are
+ * The tokenizer in GGUF's metadata, as llama.cpp reads it. Ids of the model that the tokenizer lacks are tokens that are
  * never made.
  *
  * @throws KotodamaError `ERR_TOKENIZER` when llama.cpp could not make the same tokens, the model has fewer of them, or none
