@@ -2,9 +2,9 @@
 //
 //   METRICS_URL=https://metrics.example/runs/7 kotodama train ... --on-event examples/post-events.mjs
 //
-// A request is made every METRICS_EVERY milliseconds (5000), with all events since the one before: { "events": [{ "type": "step", ... }, ...] }.
-// METRICS_KEY, when set, is sent as a bearer token. Training waits for none of it; a request that fails becomes a warning
-// of the run, and its events are sent again with the next ones.
+// A request is made every METRICS_EVERY milliseconds (5000), with all events since the one before:
+// { "events": [{ "type": "step", ... }, ...] }. METRICS_KEY, when set, is sent as a bearer token. Training waits for none of
+// it; a request that fails becomes a warning of the run, and its events are sent again with the next ones.
 
 const { METRICS_URL: url, METRICS_KEY: key, METRICS_EVERY: every = '5000' } = process.env;
 if (!url) throw new Error('set METRICS_URL');
