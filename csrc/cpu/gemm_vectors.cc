@@ -138,18 +138,14 @@ float* PartialAt(const VectorPlan& plan, const Item& item, int64_t m, int64_t n,
   return item.partial + (m - item.m0) * plan.columns + n - item.n0;
 }
 
-struct FloatRows {
-  float* data;
-  int64_t stride;
-};
-
-// Where the sums of a tile go, or are added, as they are: nothing is computed from them. Else null.
-FloatRows StraightTarget(const TileOutput& to, int columns, int tile_columns) {
+// Where the sums of a tile go straight from the registers: whole vectors that nothing but a bias is added to. Else no
+// rows.
+TileTarget StraightTarget(const TileOutput& to, int columns, int tile_columns) {
   const bool whole_vectors = columns == tile_columns || columns % kVectorColumns == 0;
   if (!whole_vectors) return {};
-  if (!to.last) return {to.partial, to.partial_stride};
-  const bool as_they_are = !to.c.bf16 && to.bias == nullptr && to.epilogue == static_cast<int>(Epilogue::kNone);
-  return as_they_are ? FloatRows{static_cast<float*>(to.c.data), to.c_stride} : FloatRows{};
+  if (!to.last) return {{to.partial, false}, to.partial_stride, to.add_partial, nullptr};
+  if (to.epilogue != static_cast<int>(Epilogue::kNone) || (to.add_partial && to.c.bf16)) return {};
+  return {to.c, to.c_stride, to.add_partial, to.bias};
 }
 
 // Packs the item's rows of a from r on, as many as are packed together; what to ask for meanwhile.
@@ -221,11 +217,12 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
       if (!to.last || (to.add_partial && to.c.bf16)) {
         FetchTile({to.partial, false}, to.partial_stride, tile_rows, tile_columns);
       }
-      const FloatRows direct = StraightTarget(to, tile_columns, kernels.tile_columns);
-      const FloatRows target = direct.data != nullptr ? direct : FloatRows{tile, kernels.tile_columns};
+      TileTarget target = StraightTarget(to, tile_columns, kernels.tile_columns);
+      const bool straight = target.rows.data != nullptr;
+      if (!straight) target = {{tile, false}, kernels.tile_columns, false, nullptr};
       kernels.tile(tile_rows, tile_columns, item.steps, a, row_stride, step_stride, b.first + panel * b.panel_stride,
-                   b.step_stride, target.data, target.stride, direct.data != nullptr && to.add_partial, soon);
-      if (direct.data != nullptr) continue;
+                   b.step_stride, target, soon);
+      if (straight) continue;
       engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
     }
   }

@@ -43,6 +43,14 @@ struct TileOutput {
   bool stream;
 };
 
+// Where the sums of a register tile go from the registers, whole vectors of them.
+struct TileTarget {
+  Row rows;
+  int64_t stride;     // elements
+  bool add;           // to what is there; f32 only
+  const float* bias;  // of the tile's first column, or null
+};
+
 // A finished tile of 32 columns on its way to memory: it is written row by row while the next one is multiplied, so
 // that the processor works on both and the memory takes the rows as they come.
 struct PendingTile {
@@ -76,12 +84,11 @@ constexpr int kMostTileFloats = 384;  // of the sums of a tile, on any processor
 struct GemmKernels {
   int elements;  // of K in a step: 1 or 2
   int tile_rows, tile_columns;
-  // tile(rows, tile_columns) = (or with `add` +=) a b over `steps`. a: 4-byte units at a + row * row_stride + step *
-  // step_stride (bytes; one of the two is 4). b: one packed panel, or where it is, b_stride units from step to step.
-  // Only the vectors that hold the first `columns` are computed. `tile` has tile_stride floats from row to row. `soon`:
-  // two regions, or null.
+  // to(rows, tile_columns) = a b over `steps`. a: 4-byte units at a + row * row_stride + step * step_stride (bytes; one
+  // of the two is 4). b: one packed panel, or where it is, b_stride units from step to step. Only the vectors that hold
+  // the first `columns` are computed. `soon`: two regions, or null.
   void (*tile)(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-               const void* b, int64_t b_stride, float* tile, int64_t tile_stride, bool add, Prefetch* soon);
+               const void* b, int64_t b_stride, const TileTarget& to, Prefetch* soon);
   // Panels of tile_columns, each step by step, with zeros behind the last column and in the missing half of a pair.
   // b is stored (N, K) if transposed, else (K, N). Strides of panels in 4-byte units.
   void (*pack_b)(Row b, int64_t ld, bool transposed, int64_t k, int64_t n, float* out, int64_t panel_stride);

@@ -119,8 +119,8 @@ void Product(int rows, int64_t steps, const void* a, int64_t row_stride, int64_t
              const HeadLayout<Steps>& layout, bool add, float* target) {
   for (int64_t j = 0; j < layout.d; j += layout.columns, b += layout.value_panel) {
     const int columns = static_cast<int>(layout.d - j < layout.columns ? layout.d - j : layout.columns);
-    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, layout.columns, target + j, layout.d_padded, add,
-                nullptr);
+    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, layout.columns,
+                {{target + j, false}, layout.d_padded, add, nullptr}, nullptr);
   }
 }
 
@@ -141,8 +141,8 @@ void Scores(int rows, const char* q, int64_t q_stride, const float* keys, const 
   const float* panel = keys + first / kTileColumns * layout.key_panel;
   for (int64_t j = 0; j < count; j += kTileColumns, panel += layout.key_panel) {
     const int columns = static_cast<int>(count - j < kTileColumns ? count - j : kTileColumns);
-    Tile<Steps>(rows, columns, layout.d_steps, q, q_stride, 4, panel, kTileColumns, scores + j, scores_stride,
-                /*add=*/false, nullptr);
+    Tile<Steps>(rows, columns, layout.d_steps, q, q_stride, 4, panel, kTileColumns,
+                {{scores + j, false}, scores_stride, /*add=*/false, nullptr}, nullptr);
   }
 }
 

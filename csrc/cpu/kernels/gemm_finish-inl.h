@@ -27,13 +27,6 @@ inline F32 Rounded(F32 value, const BF16*) {
   return RoundToBF16(value);
 }
 
-// Two vectors side by side; simd/ has its own where the processor has an instruction for it.
-template <typename E>
-inline void StoreTwo(E* p, F32 a, F32 b) {
-  Store(p, a);
-  Store(p + kWidth, b);
-}
-
 // Past the caches with `kStream`, where `p` is a multiple of the size of both.
 template <bool kStream, typename E>
 inline void StoreTwoTo(E* p, F32 a, F32 b) {

@@ -27,12 +27,32 @@ inline uint32_t StepOf(const BF16* first, const BF16* second) {
 // kCount side-by-side columns of one step (rows `first` and `second` of the source).
 template <int kElements, int kCount, typename E>
 inline void CopyStep(const E* first, const E* second, uint32_t* out) {
+  int i = 0;
+#ifdef KOTODAMA_BF16_DOT
+  if constexpr (kElements == 2) {
+    for (; second != nullptr && i + 2 * kWidth <= kCount; i += 2 * kWidth) {
+      F32 pairs[2];
+      PairRows(first + i, second + i, pairs[0], pairs[1]);
+      for (int v = 0; v < 2; ++v) Store(reinterpret_cast<float*>(out) + i + v * kWidth, pairs[v]);
+    }
+  }
+#endif
   if (kElements == 2 && second == nullptr) {
-    for (int i = 0; i < kCount; ++i) out[i] = StepOf<kElements>(first + i, static_cast<const E*>(nullptr));
+    for (; i < kCount; ++i) out[i] = StepOf<kElements>(first + i, static_cast<const E*>(nullptr));
   } else {
-    for (int i = 0; i < kCount; ++i) out[i] = StepOf<kElements>(first + i, second + i);
+    for (; i < kCount; ++i) out[i] = StepOf<kElements>(first + i, second + i);
   }
 }
+
+#ifdef KOTODAMA_BF16_DOT
+// The same of four panels of half a vector.
+inline void CopyStepOfHalves(const BF16* first, const BF16* second, uint32_t* out, int64_t panel_stride) {
+  F32 pairs[2];
+  PairRows(first, second, pairs[0], pairs[1]);
+  float* panel = reinterpret_cast<float*>(out);
+  for (int v = 0; v < 2; ++v) StoreHalves(panel + 2 * v * panel_stride, panel + (2 * v + 1) * panel_stride, pairs[v]);
+}
+#endif
 
 template <int kElements, typename E>
 inline void CopyStepPartial(const E* first, const E* second, int count, int padded, uint32_t* out) {
@@ -61,6 +81,13 @@ void PackSideBySide(const E* source, int64_t ld, int64_t k, int64_t columns, uin
     }
     uint32_t* panel = out + s * kColumns;
     int64_t j = 0;
+#ifdef KOTODAMA_BF16_DOT
+    if constexpr (kElements == 2 && 2 * kColumns == kWidth) {
+      for (; second != nullptr && j + 4 * kColumns <= columns; j += 4 * kColumns, panel += 4 * panel_stride) {
+        CopyStepOfHalves(first + j, second + j, panel, panel_stride);
+      }
+    }
+#endif
     for (; j + kColumns <= columns; j += kColumns, panel += panel_stride) {
       CopyStep<kElements, kColumns>(first + j, second == nullptr ? nullptr : second + j, panel);
     }
@@ -151,13 +178,25 @@ void PackA(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out,
   Pack<Steps::kElements, kRows>(a, ld, transposed, k, m, out, panel_stride);
 }
 
+// Columns side by side: each addition waits for the one before it of the same column.
+template <typename Steps, int kVectors>
+void AddColumns(const float* panel, int64_t b_stride, int64_t steps, float* sums) {
+  F32 total[kVectors];
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) total[v] = Load(sums + v * kWidth);
+  for (int64_t s = 0; s < steps; ++s, panel += b_stride) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) total[v] = Steps::Add(total[v], panel + v * kWidth);
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) Store(sums + v * kWidth, total[v]);
+}
+
 template <typename Steps>
 void PanelSums(const float* panel, int64_t b_stride, int columns, int64_t steps, float* sums) {
-  for (int v = 0; v < columns; v += kWidth) {
-    F32 total = Load(sums + v);
-    for (int64_t s = 0; s < steps; ++s) total = Steps::Add(total, panel + s * b_stride + v);
-    Store(sums + v, total);
-  }
+  int v = 0;
+  for (; v + 2 * kWidth < columns; v += 3 * kWidth) AddColumns<Steps, 3>(panel + v, b_stride, steps, sums + v);
+  for (; v < columns; v += kWidth) AddColumns<Steps, 1>(panel + v, b_stride, steps, sums + v);
 }
 
 }  // namespace

@@ -61,12 +61,58 @@ inline void FetchSome(Prefetch* soon) {
 constexpr int kStepsAhead = 8;
 constexpr bool kVectorIsLine = kWidth * sizeof(float) == 64;
 
-// tile(kRows, kVectors) = (+=) a b; b is one panel with b_stride floats from step to step.
+// Two vectors side by side; simd/ has its own where the processor has an instruction for it.
+template <typename E>
+inline void StoreTwo(E* p, F32 a, F32 b) {
+  Store(p, a);
+  Store(p + kWidth, b);
+}
+
+template <int kVectors>
+__attribute__((always_inline)) inline void StoreVectors(float* p, const F32 (&values)[kVectors]) {
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) Store(p + v * kWidth, values[v]);
+}
+template <int kVectors>
+__attribute__((always_inline)) inline void StoreVectors(BF16* p, const F32 (&values)[kVectors]) {
+#pragma GCC unroll 8
+  for (int v = 0; v + 1 < kVectors; v += 2) StoreTwo(p + v * kWidth, values[v], values[v + 1]);
+  if (kVectors % 2 == 1) Store(p + (kVectors - 1) * kWidth, values[kVectors - 1]);
+}
+
+template <int kRows, int kVectors>
+__attribute__((always_inline)) inline void StoreSums(F32 (&sum)[kRows][kVectors], const TileTarget& to) {
+  float* floats = static_cast<float*>(to.rows.data);
+  if (to.add) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = sum[r][v] + Load(floats + r * to.stride + v * kWidth);
+    }
+  }
+  if (to.bias != nullptr) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const F32 bias = Load(to.bias + v * kWidth);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) sum[r][v] = sum[r][v] + bias;
+    }
+  }
+  if (to.rows.bf16) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) StoreVectors(static_cast<BF16*>(to.rows.data) + r * to.stride, sum[r]);
+  } else {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) StoreVectors(floats + r * to.stride, sum[r]);
+  }
+}
+
+// to(kRows, kVectors) = a b; b is one panel with b_stride floats from step to step.
 // kUnitStep: the steps of a row of a lie side by side, else its rows do. kAsks: for steps of b ahead.
 template <typename Steps, int kRows, int kVectors, bool kUnitStep, bool kAsks>
 __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char* a, int64_t row_stride,
-                                                       int64_t step_stride, const float* b, int b_stride, float* tile,
-                                                       int64_t tile_stride, bool add, Prefetch* soon) {
+                                                       int64_t step_stride, const float* b, int b_stride,
+                                                       const TileTarget& to, Prefetch* soon) {
   F32 sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -98,43 +144,30 @@ __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char
       b += b_stride;
     }
   }
-  if (add) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = sum[r][v] + Load(tile + r * tile_stride + v * kWidth);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) Store(tile + r * tile_stride + v * kWidth, sum[r][v]);
-  }
+  StoreSums<kRows, kVectors>(sum, to);
 }
 
 template <typename Steps, int kRows, int kVectors>
 void ComputeTileOf(int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b, int b_stride,
-                   float* tile, int64_t tile_stride, bool add, Prefetch* soon) {
+                   const TileTarget& to, Prefetch* soon) {
   if (step_stride != 4) {
-    ComputeTile<Steps, kRows, kVectors, false, true>(steps, a, 4, step_stride, b, b_stride, tile, tile_stride, add,
-                                                     soon);
+    ComputeTile<Steps, kRows, kVectors, false, true>(steps, a, 4, step_stride, b, b_stride, to, soon);
   } else if (b_stride > kWidestTile) {  // b is read where it is, and not one panel anyway
-    ComputeTile<Steps, kRows, kVectors, true, true>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, add, soon);
+    ComputeTile<Steps, kRows, kVectors, true, true>(steps, a, row_stride, 4, b, b_stride, to, soon);
   } else {
-    ComputeTile<Steps, kRows, kVectors, true, false>(steps, a, row_stride, 4, b, b_stride, tile, tile_stride, add,
-                                                     soon);
+    ComputeTile<Steps, kRows, kVectors, true, false>(steps, a, row_stride, 4, b, b_stride, to, soon);
   }
 }
 
 template <typename Steps, int kVectors>
 void TileWithVectors(int rows, int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b,
-                     int b_stride, float* tile, int64_t tile_stride, bool add, Prefetch* soon) {
+                     int b_stride, const TileTarget& to, Prefetch* soon) {
   switch (rows) {
-#define KOTODAMA_ROWS(n)                                                                                               \
-  case n:                                                                                                              \
-    if constexpr (n <= MostRows(kVectors)) {                                                                           \
-      ComputeTileOf<Steps, n, kVectors>(steps, a, row_stride, step_stride, b, b_stride, tile, tile_stride, add, soon); \
-    }                                                                                                                  \
+#define KOTODAMA_ROWS(n)                                                                           \
+  case n:                                                                                          \
+    if constexpr (n <= MostRows(kVectors)) {                                                       \
+      ComputeTileOf<Steps, n, kVectors>(steps, a, row_stride, step_stride, b, b_stride, to, soon); \
+    }                                                                                              \
     break;
     KOTODAMA_ROWS(1)
     KOTODAMA_ROWS(2)
@@ -153,27 +186,25 @@ void TileWithVectors(int rows, int64_t steps, const char* a, int64_t row_stride,
 // Rows are packed or not: a + row * row_stride + step * step_stride (bytes), one of the strides being 4.
 template <typename Steps>
 void Tile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
-          int b_stride, float* tile, int64_t tile_stride, bool add, Prefetch* soon) {
+          int b_stride, const TileTarget& to, Prefetch* soon) {
   const char* bytes = static_cast<const char*>(a);
   const int vectors = (columns + kWidth - 1) / kWidth;
   if (vectors >= 4 && kWideTileVectors >= 4) {
-    TileWithVectors<Steps, kWideTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile,
-                                             tile_stride, add, soon);
+    TileWithVectors<Steps, kWideTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, to, soon);
   } else if (vectors >= 3 && kTileVectors >= 3) {
-    TileWithVectors<Steps, kTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride,
-                                         add, soon);
+    TileWithVectors<Steps, kTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, to, soon);
   } else if (vectors >= 2) {
-    TileWithVectors<Steps, 2>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, add, soon);
+    TileWithVectors<Steps, 2>(rows, steps, bytes, row_stride, step_stride, b, b_stride, to, soon);
   } else {
-    TileWithVectors<Steps, 1>(rows, steps, bytes, row_stride, step_stride, b, b_stride, tile, tile_stride, add, soon);
+    TileWithVectors<Steps, 1>(rows, steps, bytes, row_stride, step_stride, b, b_stride, to, soon);
   }
 }
 
 template <typename Steps>
 void GemmTile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-              const void* b, int64_t b_stride, float* tile, int64_t tile_stride, bool add, Prefetch* soon) {
+              const void* b, int64_t b_stride, const TileTarget& to, Prefetch* soon) {
   Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, static_cast<const float*>(b),
-              static_cast<int>(b_stride), tile, tile_stride, add, soon);
+              static_cast<int>(b_stride), to, soon);
 }
 
 }  // namespace

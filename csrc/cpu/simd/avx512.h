@@ -222,6 +222,20 @@ inline Pairs LoadPairs(const void* p) {
 inline Pairs SetPairs(uint32_t pair) {
   return {(__m512bh)_mm512_set1_epi32(static_cast<int>(pair))};
 }
+// Two rows become pairs: of columns 0 to 15 in a, of 16 to 31 in b.
+inline void PairRows(const BF16* first, const BF16* second, F32& a, F32& b) {
+  const __m512i columns =
+      _mm512_add_epi32(_mm512_set1_epi32(32 << 16),
+                       _mm512_mullo_epi32(_mm512_set1_epi32(0x10001),
+                                          _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+  const __m512i x = _mm512_loadu_si512(first), y = _mm512_loadu_si512(second);
+  a = {_mm512_castsi512_ps(_mm512_permutex2var_epi16(x, columns, y))};
+  b = {_mm512_castsi512_ps(_mm512_permutex2var_epi16(x, _mm512_add_epi16(columns, _mm512_set1_epi16(16)), y))};
+}
+inline void StoreHalves(float* first, float* second, F32 a) {
+  _mm256_storeu_ps(first, _mm512_castps512_ps256(a.v));
+  _mm256_storeu_ps(second, _mm512_extractf32x8_ps(a.v, 1));
+}
 // acc + a.low * b.low + a.high * b.high
 inline F32 Dot(F32 acc, Pairs a, Pairs b) {
   return {_mm512_dpbf16_ps(acc.v, a.v, b.v)};
