@@ -21,6 +21,7 @@ static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogu
               "kernels/gemm_finish-inl.h counts on these numbers");
 
 constexpr int64_t kElementsOfAdding = 8192;  // of one item of adding the parts
+constexpr int64_t kColumnsOfSums = 64;       // of a row of tiles that is finished at once
 
 // Of the bias's gradient, whole panels.
 int64_t FloatsOfSums(const kotodama::Gemm& op, const VectorPlan& plan) {
@@ -111,16 +112,10 @@ Prefetch SoonStrip(const VectorPlan& plan, const Item& item, int64_t n, int64_t 
                         : SoonPart(op.b, plan.ld.b, next_k, next_n, k, columns, turns);
 }
 
-// A strip of b as the tiles read it.
-struct PanelsOfB {
-  const float* first;
-  int64_t panel_stride, step_stride;
-};
-
 PanelsOfB FindB(const VectorPlan& plan, const Item& item, int64_t n) {
-  const int64_t columns = plan.kernels->tile_columns;
-  if (plan.read_b_in_place) return {FloatsAt(plan.op->b, item.k0 * plan.ld.b + n), columns, plan.ld.b};
-  return {item.packed_b, item.steps * columns + kPanelGap, columns};
+  const int columns = plan.kernels->tile_columns;
+  if (plan.read_b_in_place) return {FloatsAt(plan.op->b, item.k0 * plan.ld.b + n), columns, plan.ld.b, columns};
+  return {item.packed_b, item.steps * columns + kPanelGap, columns, columns};
 }
 
 // Where the sums of the tile at (m, n) are between blocks of K.
@@ -138,14 +133,27 @@ float* PartialAt(const VectorPlan& plan, const Item& item, int64_t m, int64_t n,
   return item.partial + (m - item.m0) * plan.columns + n - item.n0;
 }
 
-// Where the sums of a tile go straight from the registers: whole vectors that nothing but a bias is added to. Else no
-// rows.
-TileTarget StraightTarget(const TileOutput& to, int columns, int tile_columns) {
-  const bool whole_vectors = columns == tile_columns || columns % kVectorColumns == 0;
-  if (!whole_vectors) return {};
-  if (!to.last) return {{to.partial, false}, to.partial_stride, to.add_partial, nullptr};
+// What becomes of the sums of tiles from (m, n) on.
+TileOutput OutputAt(const VectorPlan& plan, const Item& item, int64_t m, int64_t n) {
+  const kotodama::Gemm& op = *plan.op;
+  TileOutput to = {};
+  to.partial = PartialAt(plan, item, m, n, &to.partial_stride);
+  to.add_partial = plan.parts == 1 && (op.accumulate || !item.first_block);
+  to.last = item.last_block && plan.parts == 1;
+  to.c = RowAt(op.c, m * plan.ld.c + n);
+  to.c_stride = plan.ld.c;
+  to.bias = op.bias ? FloatsAt(op.bias, n) : nullptr;
+  to.epilogue = static_cast<int>(op.epilogue);
+  to.aux = op.aux ? RowAt(op.aux, m * op.n + n) : Row{nullptr, op.c.dtype == DType::kBF16};
+  to.aux_stride = op.n;
+  return to;
+}
+
+// Where the sums of tiles go straight from the registers: nothing but a bias is added to them. Else no rows.
+TileTarget StraightTarget(const TileOutput& to) {
+  if (!to.last) return {{to.partial, false}, to.partial_stride, to.add_partial, nullptr, true};
   if (to.epilogue != static_cast<int>(Epilogue::kNone) || (to.add_partial && to.c.bf16)) return {};
-  return {to.c, to.c_stride, to.add_partial, to.bias};
+  return {to.c, to.c_stride, to.add_partial, to.bias, true};
 }
 
 // Packs the item's rows of a from r on, as many as are packed together; what to ask for meanwhile.
@@ -172,58 +180,55 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
   const auto& [engine, plan, item, n, columns, b] = strip;
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
-  alignas(64) float tile[kMostTileFloats];
-  TileOutput to = {};
-  to.c_stride = plan.ld.c;
-  to.epilogue = static_cast<int>(op.epilogue);
-  to.aux_stride = op.n;
-  to.last = item.last_block && plan.parts == 1;
-  to.add_partial = plan.parts == 1 && (op.accumulate || !item.first_block);
-
   const int64_t a_panel = item.steps * kernels.tile_rows + kPanelGap;
   const int64_t turns_of_row = CeilDivide(item.steps, kStepsPerTurn) * CeilDivide(columns, kernels.tile_columns);
   Prefetch soon[2] = {};
   Prefetch& next_a = soon[0];
   if (next_b != nullptr) soon[1] = *next_b;
+  // What cannot go straight is summed here.
+  alignas(64) float sums[kMostTileRows * kColumnsOfSums];
+  const int64_t columns_of_sums = kColumnsOfSums / kernels.tile_columns * kernels.tile_columns;
+  TileProduct product = {item.steps, nullptr, 4, 4, b, {{sums, false}, kColumnsOfSums, false, nullptr, false}, soon};
+  const bool goes_straight = StraightTarget(OutputAt(plan, item, item.m0, n)).rows.data != nullptr;
+  // The last tile does only if it is whole vectors.
+  const int64_t unit = columns % kVectorColumns == 0 ? columns : kernels.tile_columns;
+  const int64_t straight_columns = goes_straight ? columns / unit * unit : 0;
   for (int64_t r = first; r < end; r += kernels.tile_rows) {
     const int64_t m = item.m0 + r;
     const int tile_rows = static_cast<int>(std::min<int64_t>(kernels.tile_rows, item.rows - r));
     const int64_t rows_after = std::min<int64_t>(kernels.tile_rows, item.rows - r - tile_rows);
-    const void* a;
-    int64_t row_stride = 4, step_stride = 4;
     if (plan.read_a_in_place) {
-      a = RowAt(op.a, m * plan.ld.a + item.k0).data;
-      row_stride = plan.ld.a * static_cast<int64_t>(SizeOf(op.a.dtype));
+      product.a = static_cast<const char*>(RowAt(op.a, m * plan.ld.a + item.k0).data);
+      product.row_stride = plan.ld.a * static_cast<int64_t>(SizeOf(op.a.dtype));
       next_a = SoonRowsOfA(plan, item, m + tile_rows, rows_after, turns_of_row);
     } else {
       const int64_t panel_index = r / kernels.tile_rows % plan.panels_of_a;
       float* panel = item.packed_a + panel_index * a_panel;
       if (item.packs_a && panel_index == 0) next_a = PackRowsOfA(plan, item, r, turns_of_row);
       if (!plan.only_strip) next_a = Soon(panel + a_panel, 0, rows_after > 0 ? 1 : 0, a_panel * 4, turns_of_row);
-      a = panel;
-      step_stride = kernels.tile_rows * 4;
+      product.a = reinterpret_cast<const char*>(panel);
+      product.step_stride = kernels.tile_rows * 4;
     }
-    for (int64_t j = 0, panel = 0; j < columns; j += kernels.tile_columns, ++panel) {
-      const int tile_columns = static_cast<int>(std::min<int64_t>(kernels.tile_columns, columns - j));
-      to.c = RowAt(op.c, m * plan.ld.c + n + j);
-      to.partial = PartialAt(plan, item, m, n + j, &to.partial_stride);
-      to.bias = op.bias ? FloatsAt(op.bias, n + j) : nullptr;
-      to.aux = op.aux ? RowAt(op.aux, m * op.n + n + j) : Row{nullptr, op.c.dtype == DType::kBF16};
-      // These arrive while the tile is computed.
+    if (straight_columns > 0) {
+      TileProduct straight = product;
+      straight.b = b;
+      straight.to = StraightTarget(OutputAt(plan, item, m, n));
+      kernels.tiles(straight, tile_rows, straight_columns);
+    }
+    for (int64_t j = straight_columns; j < columns; j += columns_of_sums) {
+      const int some = static_cast<int>(std::min(columns_of_sums, columns - j));
+      const TileOutput to = OutputAt(plan, item, m, n + j);
+      // These arrive while the tiles are computed.
       if (to.last) {
-        FetchTile(to.c, to.c_stride, tile_rows, tile_columns);
-        FetchTile(to.aux, to.aux_stride, tile_rows, tile_columns);
+        FetchTile(to.c, to.c_stride, tile_rows, some);
+        FetchTile(to.aux, to.aux_stride, tile_rows, some);
       }
       if (!to.last || (to.add_partial && to.c.bf16)) {
-        FetchTile({to.partial, false}, to.partial_stride, tile_rows, tile_columns);
+        FetchTile({to.partial, false}, to.partial_stride, tile_rows, some);
       }
-      TileTarget target = StraightTarget(to, tile_columns, kernels.tile_columns);
-      const bool straight = target.rows.data != nullptr;
-      if (!straight) target = {{tile, false}, kernels.tile_columns, false, nullptr};
-      kernels.tile(tile_rows, tile_columns, item.steps, a, row_stride, step_stride, b.first + panel * b.panel_stride,
-                   b.step_stride, target, soon);
-      if (straight) continue;
-      engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
+      product.b.first = b.first + j / kernels.tile_columns * b.panel_stride;
+      kernels.tiles(product, tile_rows, some);
+      engine.kernels.finish_tile(sums, kColumnsOfSums, tile_rows, some, to);
     }
   }
   if (next_b != nullptr) *next_b = soon[1];

@@ -43,12 +43,20 @@ struct TileOutput {
   bool stream;
 };
 
-// Where the sums of a register tile go from the registers, whole vectors of them.
+// Where the sums of register tiles go from the registers, whole vectors of them.
 struct TileTarget {
   Row rows;
   int64_t stride;     // elements
   bool add;           // to what is there; f32 only
-  const float* bias;  // of the tile's first column, or null
+  const float* bias;  // of the first column, or null
+  bool far;           // not in the cache: asked for before a tile is computed
+};
+
+// Panels of `columns` columns of b, packed or where b is. Strides in 4-byte units.
+struct PanelsOfB {
+  const float* first;
+  int64_t panel_stride, step_stride;
+  int columns;
 };
 
 // A finished tile of 32 columns on its way to memory: it is written row by row while the next one is multiplied, so
@@ -77,24 +85,31 @@ struct Prefetch {
   int lines_per_turn;  // a turn is kStepsPerTurn steps of a tile
 };
 constexpr int kStepsPerTurn = 16;
-constexpr int kMostTileFloats = 384;  // of the sums of a tile, on any processor
+
+// A row of register tiles: some rows of a by panels of b.
+struct TileProduct {
+  int64_t steps;
+  const char* a;  // 4-byte units at a + row * row_stride + step * step_stride (bytes; one of the two is 4)
+  int64_t row_stride, step_stride;
+  PanelsOfB b;
+  TileTarget to;
+  Prefetch* soon;  // two regions to ask for meanwhile, or null
+};
+constexpr int kMostTileRows = 8;  // on any processor
 
 // One matrix-product path: f32 by f32, or bfloat16 pairs. A "step" is what one instruction takes along K: one float, or
 // a pair of bfloat16; 4 bytes either way.
 struct GemmKernels {
   int elements;  // of K in a step: 1 or 2
   int tile_rows, tile_columns;
-  // to(rows, tile_columns) = a b over `steps`. a: 4-byte units at a + row * row_stride + step * step_stride (bytes; one
-  // of the two is 4). b: one packed panel, or where it is, b_stride units from step to step. Only the vectors that hold
-  // the first `columns` are computed. `soon`: two regions, or null.
-  void (*tile)(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-               const void* b, int64_t b_stride, const TileTarget& to, Prefetch* soon);
+  // to(rows, columns) = a b, tile by tile. Whole vectors are written.
+  void (*tiles)(const TileProduct& product, int rows, int64_t columns);
   // Panels of tile_columns, each step by step, with zeros behind the last column and in the missing half of a pair.
   // b is stored (N, K) if transposed, else (K, N). Strides of panels in 4-byte units.
   void (*pack_b)(Row b, int64_t ld, bool transposed, int64_t k, int64_t n, float* out, int64_t panel_stride);
   // The same for panels of tile_rows; a is stored (K, M) if transposed, else (M, K).
   void (*pack_a)(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out, int64_t panel_stride);
-  // sums[j] += column j of b, over the steps of one panel, as `tile` finds them.
+  // sums[j] += column j of b, over the steps of one panel, as `tiles` finds them.
   void (*panel_sums)(const float* panel, int64_t b_stride, int columns, int64_t steps, float* sums);
 };
 

@@ -117,11 +117,15 @@ inline void FetchPacked(Row source, int64_t c, int64_t first, int64_t rows, int6
 template <typename Steps>
 void Product(int rows, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
              const HeadLayout<Steps>& layout, bool add, float* target) {
-  for (int64_t j = 0; j < layout.d; j += layout.columns, b += layout.value_panel) {
-    const int columns = static_cast<int>(layout.d - j < layout.columns ? layout.d - j : layout.columns);
-    Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, b, layout.columns,
-                {{target + j, false}, layout.d_padded, add, nullptr}, nullptr);
-  }
+  const PanelsOfB panels = {b, layout.value_panel, layout.columns, layout.columns};
+  Tiles<Steps>({steps,
+                static_cast<const char*>(a),
+                row_stride,
+                step_stride,
+                panels,
+                {{target, false}, layout.d_padded, add, nullptr, /*far=*/false},
+                nullptr},
+               rows, layout.d);
 }
 
 // (positions, d) in panels of columns of d.
@@ -138,12 +142,16 @@ void PackValues(Row source, int64_t ld, int64_t positions, const HeadLayout<Step
 template <typename Steps>
 void Scores(int rows, const char* q, int64_t q_stride, const float* keys, const HeadLayout<Steps>& layout,
             int64_t first, int64_t count, float* scores, int64_t scores_stride) {
-  const float* panel = keys + first / kTileColumns * layout.key_panel;
-  for (int64_t j = 0; j < count; j += kTileColumns, panel += layout.key_panel) {
-    const int columns = static_cast<int>(count - j < kTileColumns ? count - j : kTileColumns);
-    Tile<Steps>(rows, columns, layout.d_steps, q, q_stride, 4, panel, kTileColumns,
-                {{scores + j, false}, scores_stride, /*add=*/false, nullptr}, nullptr);
-  }
+  const PanelsOfB panels = {keys + first / kTileColumns * layout.key_panel, layout.key_panel, kTileColumns,
+                            kTileColumns};
+  Tiles<Steps>({layout.d_steps,
+                q,
+                q_stride,
+                4,
+                panels,
+                {{scores, false}, scores_stride, /*add=*/false, nullptr, /*far=*/false},
+                nullptr},
+               rows, count);
 }
 
 // Writes kWidth probabilities as steps of a row.

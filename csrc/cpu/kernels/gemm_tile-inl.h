@@ -81,8 +81,9 @@ __attribute__((always_inline)) inline void StoreVectors(BF16* p, const F32 (&val
 }
 
 template <int kRows, int kVectors>
-__attribute__((always_inline)) inline void StoreSums(F32 (&sum)[kRows][kVectors], const TileTarget& to) {
-  float* floats = static_cast<float*>(to.rows.data);
+__attribute__((always_inline)) inline void StoreSums(F32 (&sum)[kRows][kVectors], const TileTarget& to,
+                                                     int64_t column) {
+  float* floats = static_cast<float*>(to.rows.data) + column;
   if (to.add) {
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
@@ -93,26 +94,26 @@ __attribute__((always_inline)) inline void StoreSums(F32 (&sum)[kRows][kVectors]
   if (to.bias != nullptr) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
-      const F32 bias = Load(to.bias + v * kWidth);
+      const F32 bias = Load(to.bias + column + v * kWidth);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) sum[r][v] = sum[r][v] + bias;
     }
   }
   if (to.rows.bf16) {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) StoreVectors(static_cast<BF16*>(to.rows.data) + r * to.stride, sum[r]);
+    for (int r = 0; r < kRows; ++r) StoreVectors(static_cast<BF16*>(to.rows.data) + column + r * to.stride, sum[r]);
   } else {
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) StoreVectors(floats + r * to.stride, sum[r]);
   }
 }
 
-// to(kRows, kVectors) = a b; b is one panel with b_stride floats from step to step.
+// to(kRows, kVectors) from `column` on = a b; b is one panel with b_stride floats from step to step.
 // kUnitStep: the steps of a row of a lie side by side, else its rows do. kAsks: for steps of b ahead.
 template <typename Steps, int kRows, int kVectors, bool kUnitStep, bool kAsks>
 __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char* a, int64_t row_stride,
                                                        int64_t step_stride, const float* b, int b_stride,
-                                                       const TileTarget& to, Prefetch* soon) {
+                                                       const TileTarget& to, int64_t column, Prefetch* soon) {
   F32 sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -144,30 +145,47 @@ __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char
       b += b_stride;
     }
   }
-  StoreSums<kRows, kVectors>(sum, to);
+  StoreSums<kRows, kVectors>(sum, to, column);
+}
+
+// Asks for the memory that a tile will write: it arrives while the tile is computed.
+template <int kRows, int kVectors>
+__attribute__((always_inline)) inline void FetchTarget(const TileTarget& to, int64_t column) {
+  const int64_t size = to.rows.bf16 ? 2 : 4;
+  const char* row = static_cast<const char*>(to.rows.data) + column * size;
+  for (int r = 0; r < kRows; ++r, row += to.stride * size) {
+    for (int64_t byte = 0; byte < kVectors * kWidth * size; byte += 64) __builtin_prefetch(row + byte, 1);
+  }
+}
+
+// Panels from the one at `column` on.
+template <typename Steps, int kRows, int kVectors, bool kUnitStep, bool kAsks>
+void ComputeTiles(const TileProduct& p, int64_t panels, int64_t column, const float* panel) {
+  const int b_stride = static_cast<int>(p.b.step_stride);
+  for (; panels > 0; --panels, column += kVectors * kWidth, panel += p.b.panel_stride) {
+    if (p.to.far) FetchTarget<kRows, kVectors>(p.to, column);
+    ComputeTile<Steps, kRows, kVectors, kUnitStep, kAsks>(p.steps, p.a, p.row_stride, p.step_stride, panel, b_stride,
+                                                          p.to, column, p.soon);
+  }
 }
 
 template <typename Steps, int kRows, int kVectors>
-void ComputeTileOf(int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b, int b_stride,
-                   const TileTarget& to, Prefetch* soon) {
-  if (step_stride != 4) {
-    ComputeTile<Steps, kRows, kVectors, false, true>(steps, a, 4, step_stride, b, b_stride, to, soon);
-  } else if (b_stride > kWidestTile) {  // b is read where it is, and not one panel anyway
-    ComputeTile<Steps, kRows, kVectors, true, true>(steps, a, row_stride, 4, b, b_stride, to, soon);
+void TilesOfRows(const TileProduct& p, int64_t panels, int64_t column, const float* panel) {
+  if (p.step_stride != 4) {
+    ComputeTiles<Steps, kRows, kVectors, false, true>(p, panels, column, panel);
+  } else if (p.b.step_stride > kWidestTile) {  // b is read where it is, and not one panel anyway
+    ComputeTiles<Steps, kRows, kVectors, true, true>(p, panels, column, panel);
   } else {
-    ComputeTile<Steps, kRows, kVectors, true, false>(steps, a, row_stride, 4, b, b_stride, to, soon);
+    ComputeTiles<Steps, kRows, kVectors, true, false>(p, panels, column, panel);
   }
 }
 
 template <typename Steps, int kVectors>
-void TileWithVectors(int rows, int64_t steps, const char* a, int64_t row_stride, int64_t step_stride, const float* b,
-                     int b_stride, const TileTarget& to, Prefetch* soon) {
+void TilesOfVectors(const TileProduct& p, int rows, int64_t panels, int64_t column, const float* panel) {
   switch (rows) {
-#define KOTODAMA_ROWS(n)                                                                           \
-  case n:                                                                                          \
-    if constexpr (n <= MostRows(kVectors)) {                                                       \
-      ComputeTileOf<Steps, n, kVectors>(steps, a, row_stride, step_stride, b, b_stride, to, soon); \
-    }                                                                                              \
+#define KOTODAMA_ROWS(n)                                                                              \
+  case n:                                                                                             \
+    if constexpr (n <= MostRows(kVectors)) TilesOfRows<Steps, n, kVectors>(p, panels, column, panel); \
     break;
     KOTODAMA_ROWS(1)
     KOTODAMA_ROWS(2)
@@ -183,28 +201,26 @@ void TileWithVectors(int rows, int64_t steps, const char* a, int64_t row_stride,
   }
 }
 
-// Rows are packed or not: a + row * row_stride + step * step_stride (bytes), one of the strides being 4.
 template <typename Steps>
-void Tile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
-          int b_stride, const TileTarget& to, Prefetch* soon) {
-  const char* bytes = static_cast<const char*>(a);
-  const int vectors = (columns + kWidth - 1) / kWidth;
+void TilesOfWidth(const TileProduct& p, int vectors, int rows, int64_t panels, int64_t column, const float* panel) {
   if (vectors >= 4 && kWideTileVectors >= 4) {
-    TileWithVectors<Steps, kWideTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, to, soon);
+    TilesOfVectors<Steps, kWideTileVectors>(p, rows, panels, column, panel);
   } else if (vectors >= 3 && kTileVectors >= 3) {
-    TileWithVectors<Steps, kTileVectors>(rows, steps, bytes, row_stride, step_stride, b, b_stride, to, soon);
+    TilesOfVectors<Steps, kTileVectors>(p, rows, panels, column, panel);
   } else if (vectors >= 2) {
-    TileWithVectors<Steps, 2>(rows, steps, bytes, row_stride, step_stride, b, b_stride, to, soon);
+    TilesOfVectors<Steps, 2>(p, rows, panels, column, panel);
   } else {
-    TileWithVectors<Steps, 1>(rows, steps, bytes, row_stride, step_stride, b, b_stride, to, soon);
+    TilesOfVectors<Steps, 1>(p, rows, panels, column, panel);
   }
 }
 
 template <typename Steps>
-void GemmTile(int rows, int columns, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride,
-              const void* b, int64_t b_stride, const TileTarget& to, Prefetch* soon) {
-  Tile<Steps>(rows, columns, steps, a, row_stride, step_stride, static_cast<const float*>(b),
-              static_cast<int>(b_stride), to, soon);
+void Tiles(const TileProduct& p, int rows, int64_t columns) {
+  const int64_t whole = columns == p.b.columns ? 1 : columns / p.b.columns, done = whole * p.b.columns;
+  if (whole > 0) TilesOfWidth<Steps>(p, p.b.columns / kWidth, rows, whole, 0, p.b.first);
+  if (done == columns) return;
+  const int vectors = static_cast<int>((columns - done + kWidth - 1) / kWidth);
+  TilesOfWidth<Steps>(p, vectors, rows, 1, done, p.b.first + whole * p.b.panel_stride);
 }
 
 }  // namespace

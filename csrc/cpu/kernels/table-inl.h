@@ -9,12 +9,12 @@ namespace {
 
 template <typename Steps, int kRows, int kVectors>
 constexpr GemmKernels MakeTileKernels() {
-  static_assert(kRows * kVectors * kWidth <= kMostTileFloats, "callers hold the sums of a tile");
+  static_assert(kRows <= kMostTileRows, "callers hold the sums of some tiles");
   GemmKernels kernels = {};
   kernels.elements = Steps::kElements;
   kernels.tile_rows = kRows;
   kernels.tile_columns = kVectors * kWidth;
-  kernels.tile = GemmTile<Steps>;
+  kernels.tiles = Tiles<Steps>;
   kernels.pack_b = PackB<Steps, kVectors * kWidth>;
   kernels.panel_sums = PanelSums<Steps>;
   return kernels;
