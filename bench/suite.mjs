@@ -12,6 +12,7 @@
 // compared runs in turns. A machine on which nothing else runs is needed for figures that are worth keeping: the load is
 // noted beside each.
 
+import { randomFill } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -114,6 +115,18 @@ const leastSeconds = (flops, precision, on) => {
   return norm && update && flops / peakOf(precision, on) + norm + update;
 };
 
+/** What a job takes that does nearly nothing on a thread of libuv's pool, as every call into the engine goes there. */
+const measureHop = async () => {
+  const byte = new Uint8Array(1);
+  const seconds = [];
+  for (let i = 0; i < 2000; i++) {
+    const start = performance.now();
+    await new Promise((resolve) => randomFill(byte, resolve));
+    seconds.push((performance.now() - start) / 1000);
+  }
+  return median(seconds);
+};
+
 const parts = [];
 for (const precision of ['fp32', 'bf16']) {
   for (const [model, batch, block, name] of /** @type {const} */ ([
@@ -207,15 +220,16 @@ for (let round = 0; round < (quick ? 1 : 5); round++) {
   /** @type {import('./suite/training.mjs').Case} */
   const what = { ...how, name: 'tiny', model: TINY, rounds: 1, steps: 2000, compile: false, beside: 'nobody' };
   const [whole] = await measureTraining(what, undefined);
-  rounds.push({ whole: whole?.median ?? Number.NaN, native: native.seconds });
+  rounds.push({ whole: whole?.median ?? Number.NaN, native: native.seconds, hop: await measureHop() });
 }
 const javaScript = {
   wholeSeconds: median(rounds.map(({ whole }) => whole)),
   nativeSeconds: median(rounds.map(({ native }) => native)),
   seconds: median(rounds.map(({ whole, native }) => whole - native)),
+  hopSeconds: median(rounds.map(({ hop }) => hop)),
 };
 say(
-  `\nJavaScript and binding: ${(1e6 * javaScript.seconds).toFixed(0)} microseconds per step (one call, as the Trainer makes it), of a step that takes ${(1e6 * javaScript.nativeSeconds).toFixed(0)} without them`,
+  `\nJavaScript and binding: ${(1e6 * javaScript.seconds).toFixed(0)} microseconds per step (one call, as the Trainer makes it), of a step that takes ${(1e6 * javaScript.nativeSeconds).toFixed(0)} without them; a thread of libuv's pool that does nearly nothing answers after ${(1e6 * javaScript.hopSeconds).toFixed(0)}`,
 );
 
 const result = {

@@ -21,7 +21,6 @@ static_assert(static_cast<int>(Epilogue::kNone) == 0 && static_cast<int>(Epilogu
               "kernels/gemm_finish-inl.h counts on these numbers");
 
 constexpr int64_t kElementsOfAdding = 8192;  // of one item of adding the parts
-constexpr int64_t kColumnsOfSums = 64;       // of a row of tiles that is finished at once
 
 // Of the bias's gradient, whole panels.
 int64_t FloatsOfSums(const kotodama::Gemm& op, const VectorPlan& plan) {
@@ -149,7 +148,8 @@ TileOutput OutputAt(const VectorPlan& plan, const Item& item, int64_t m, int64_t
   return to;
 }
 
-// Where the sums of tiles go straight from the registers: nothing but a bias is added to them. Else no rows.
+// Where the sums of tiles go straight from the registers, with at most a bias and, of f32, what is there added. Else no
+// rows.
 TileTarget StraightTarget(const TileOutput& to) {
   if (!to.last) return {{to.partial, false}, to.partial_stride, to.add_partial, nullptr, true};
   if (to.epilogue != static_cast<int>(Epilogue::kNone) || (to.add_partial && to.c.bf16)) return {};
@@ -186,13 +186,20 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
   Prefetch& next_a = soon[0];
   if (next_b != nullptr) soon[1] = *next_b;
   // What cannot go straight is summed here.
-  alignas(64) float sums[kMostTileRows * kColumnsOfSums];
-  const int64_t columns_of_sums = kColumnsOfSums / kernels.tile_columns * kernels.tile_columns;
-  TileProduct product = {item.steps, nullptr, 4, 4, b, {{sums, false}, kColumnsOfSums, false, nullptr, false}, soon};
-  const bool goes_straight = StraightTarget(OutputAt(plan, item, item.m0, n)).rows.data != nullptr;
-  // The last tile does only if it is whole vectors.
-  const int64_t unit = columns % kVectorColumns == 0 ? columns : kernels.tile_columns;
-  const int64_t straight_columns = goes_straight ? columns / unit * unit : 0;
+  alignas(64) float sums[kMostTileRows * kSumsColumns];
+  const TileTarget to_sums = {{sums, false}, kSumsColumns, /*add=*/false, /*bias=*/nullptr, /*far=*/false};
+  const int64_t columns_of_sums = kSumsColumns / kernels.tile_columns * kernels.tile_columns;
+  TileTarget straight = StraightTarget(OutputAt(plan, item, item.m0 + first, n));
+  const int64_t straight_bytes =
+      kernels.tile_rows * straight.stride * (straight.rows.bf16 ? 2 : 4);  // of a tile's rows
+  // Of the last tile only if it is whole vectors.
+  const int64_t whole = columns % kVectorColumns == 0 ? columns : columns - columns % kernels.tile_columns;
+  const int64_t straight_columns = straight.rows.data != nullptr ? whole : 0;
+  TileProduct product = {};
+  product.steps = item.steps;
+  product.row_stride = product.step_stride = 4;
+  product.b = b;
+  product.soon = soon;
   for (int64_t r = first; r < end; r += kernels.tile_rows) {
     const int64_t m = item.m0 + r;
     const int tile_rows = static_cast<int>(std::min<int64_t>(kernels.tile_rows, item.rows - r));
@@ -210,11 +217,12 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
       product.step_stride = kernels.tile_rows * 4;
     }
     if (straight_columns > 0) {
-      TileProduct straight = product;
-      straight.b = b;
-      straight.to = StraightTarget(OutputAt(plan, item, m, n));
-      kernels.tiles(straight, tile_rows, straight_columns);
+      product.b.first = b.first;
+      product.to = straight;
+      kernels.tiles(product, tile_rows, straight_columns);
+      straight.rows.data = static_cast<char*>(straight.rows.data) + straight_bytes;
     }
+    if (straight_columns < columns) product.to = to_sums;
     for (int64_t j = straight_columns; j < columns; j += columns_of_sums) {
       const int some = static_cast<int>(std::min(columns_of_sums, columns - j));
       const TileOutput to = OutputAt(plan, item, m, n + j);
@@ -228,7 +236,7 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
       }
       product.b.first = b.first + j / kernels.tile_columns * b.panel_stride;
       kernels.tiles(product, tile_rows, some);
-      engine.kernels.finish_tile(sums, kColumnsOfSums, tile_rows, some, to);
+      engine.kernels.finish_tile(sums, kSumsColumns, tile_rows, some, to);
     }
   }
   if (next_b != nullptr) *next_b = soon[1];

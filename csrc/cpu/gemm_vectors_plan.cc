@@ -78,7 +78,11 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
   const int64_t strips = CeilDivide(op.n, plan->strip);
   int64_t row_blocks = 1, groups = strips;
   if (plan->read_a_in_place) {
-    const int64_t wanted = threads == 1 ? 1 : 4 * threads;
+    // With several blocks of K every item packs all of its strips; then one item for each thread is enough if they help
+    // each other.
+    const bool few =
+        plan->blocks_k > 1 && strips % threads == 0 && op.m >= kLeastTurns * RowsOfTurn(op, kernels, *plan);
+    const int64_t wanted = threads == 1 ? 1 : (few ? 1 : 4) * threads;
     const int64_t most = CeilDivide(op.m, least_rows);
     row_blocks = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, most);
     // As many items for every thread, where few more do that.

@@ -26,7 +26,7 @@ struct Row {
   bool bf16;
 };
 
-// How the results of one register tile reach memory.
+// How the results of register tiles side by side reach memory.
 struct TileOutput {
   float* partial;  // f32 sums that earlier blocks of K left and later ones read
   int64_t partial_stride;
@@ -34,7 +34,7 @@ struct TileOutput {
   bool last;         // the block of K after which `c` is written
   Row c;
   int64_t c_stride;
-  const float* bias;  // of the tile's first column, or null
+  const float* bias;  // of the first column, or null
   int epilogue;       // an Epilogue
   Row aux;
   int64_t aux_stride;
@@ -96,13 +96,15 @@ struct TileProduct {
   Prefetch* soon;  // two regions to ask for meanwhile, or null
 };
 constexpr int kMostTileRows = 8;  // on any processor
+constexpr int kSumsColumns = 64;  // of sums that are finished at once: at least those of a tile
 
 // One matrix-product path: f32 by f32, or bfloat16 pairs. A "step" is what one instruction takes along K: one float, or
 // a pair of bfloat16; 4 bytes either way.
 struct GemmKernels {
   int elements;  // of K in a step: 1 or 2
   int tile_rows, tile_columns;
-  // to(rows, columns) = a b, tile by tile. Whole vectors are written.
+  // product.to of (rows, columns) takes a b, tile by tile; at most tile_rows rows. The last vector is computed and
+  // written whole.
   void (*tiles)(const TileProduct& product, int rows, int64_t columns);
   // Panels of tile_columns, each step by step, with zeros behind the last column and in the missing half of a pair.
   // b is stored (N, K) if transposed, else (K, N). Strides of panels in 4-byte units.

@@ -118,14 +118,8 @@ template <typename Steps>
 void Product(int rows, int64_t steps, const void* a, int64_t row_stride, int64_t step_stride, const float* b,
              const HeadLayout<Steps>& layout, bool add, float* target) {
   const PanelsOfB panels = {b, layout.value_panel, layout.columns, layout.columns};
-  Tiles<Steps>({steps,
-                static_cast<const char*>(a),
-                row_stride,
-                step_stride,
-                panels,
-                {{target, false}, layout.d_padded, add, nullptr, /*far=*/false},
-                nullptr},
-               rows, layout.d);
+  const TileTarget to = {{target, false}, layout.d_padded, add, nullptr, /*far=*/false};
+  Tiles<Steps>({steps, static_cast<const char*>(a), row_stride, step_stride, panels, to, nullptr}, rows, layout.d);
 }
 
 // (positions, d) in panels of columns of d.
@@ -144,14 +138,8 @@ void Scores(int rows, const char* q, int64_t q_stride, const float* keys, const 
             int64_t first, int64_t count, float* scores, int64_t scores_stride) {
   const PanelsOfB panels = {keys + first / kTileColumns * layout.key_panel, layout.key_panel, kTileColumns,
                             kTileColumns};
-  Tiles<Steps>({layout.d_steps,
-                q,
-                q_stride,
-                4,
-                panels,
-                {{scores, false}, scores_stride, /*add=*/false, nullptr, /*far=*/false},
-                nullptr},
-               rows, count);
+  const TileTarget to = {{scores, false}, scores_stride, /*add=*/false, nullptr, /*far=*/false};
+  Tiles<Steps>({layout.d_steps, q, q_stride, 4, panels, to, nullptr}, rows, count);
 }
 
 // Writes kWidth probabilities as steps of a row.

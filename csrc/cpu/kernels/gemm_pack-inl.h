@@ -45,7 +45,7 @@ inline void CopyStep(const E* first, const E* second, uint32_t* out) {
 }
 
 #ifdef KOTODAMA_BF16_DOT
-// The same of four panels of half a vector.
+// One step of four panels, half a vector each.
 inline void CopyStepOfHalves(const BF16* first, const BF16* second, uint32_t* out, int64_t panel_stride) {
   F32 pairs[2];
   PairRows(first, second, pairs[0], pairs[1]);
@@ -178,7 +178,7 @@ void PackA(Row a, int64_t ld, bool transposed, int64_t k, int64_t m, float* out,
   Pack<Steps::kElements, kRows>(a, ld, transposed, k, m, out, panel_stride);
 }
 
-// Columns side by side: each addition waits for the one before it of the same column.
+// sums += the steps of some vectors of columns, side by side: each addition waits for the one before it of its column.
 template <typename Steps, int kVectors>
 void AddColumns(const float* panel, int64_t b_stride, int64_t steps, float* sums) {
   F32 total[kVectors];

@@ -68,13 +68,8 @@ inline void StoreTwo(E* p, F32 a, F32 b) {
   Store(p + kWidth, b);
 }
 
-template <int kVectors>
-__attribute__((always_inline)) inline void StoreVectors(float* p, const F32 (&values)[kVectors]) {
-#pragma GCC unroll 8
-  for (int v = 0; v < kVectors; ++v) Store(p + v * kWidth, values[v]);
-}
-template <int kVectors>
-__attribute__((always_inline)) inline void StoreVectors(BF16* p, const F32 (&values)[kVectors]) {
+template <int kVectors, typename E>
+__attribute__((always_inline)) inline void StoreVectors(E* p, const F32 (&values)[kVectors]) {
 #pragma GCC unroll 8
   for (int v = 0; v + 1 < kVectors; v += 2) StoreTwo(p + v * kWidth, values[v], values[v + 1]);
   if (kVectors % 2 == 1) Store(p + (kVectors - 1) * kWidth, values[kVectors - 1]);
@@ -83,12 +78,12 @@ __attribute__((always_inline)) inline void StoreVectors(BF16* p, const F32 (&val
 template <int kRows, int kVectors>
 __attribute__((always_inline)) inline void StoreSums(F32 (&sum)[kRows][kVectors], const TileTarget& to,
                                                      int64_t column) {
-  float* floats = static_cast<float*>(to.rows.data) + column;
   if (to.add) {
+    const float* before = static_cast<const float*>(to.rows.data) + column;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = sum[r][v] + Load(floats + r * to.stride + v * kWidth);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = sum[r][v] + Load(before + r * to.stride + v * kWidth);
     }
   }
   if (to.bias != nullptr) {
@@ -104,11 +99,11 @@ __attribute__((always_inline)) inline void StoreSums(F32 (&sum)[kRows][kVectors]
     for (int r = 0; r < kRows; ++r) StoreVectors(static_cast<BF16*>(to.rows.data) + column + r * to.stride, sum[r]);
   } else {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) StoreVectors(floats + r * to.stride, sum[r]);
+    for (int r = 0; r < kRows; ++r) StoreVectors(static_cast<float*>(to.rows.data) + column + r * to.stride, sum[r]);
   }
 }
 
-// to(kRows, kVectors) from `column` on = a b; b is one panel with b_stride floats from step to step.
+// `to` takes a b from `column` on; b is one panel with b_stride floats from step to step.
 // kUnitStep: the steps of a row of a lie side by side, else its rows do. kAsks: for steps of b ahead.
 template <typename Steps, int kRows, int kVectors, bool kUnitStep, bool kAsks>
 __attribute__((always_inline)) inline void ComputeTile(int64_t steps, const char* a, int64_t row_stride,
@@ -216,7 +211,8 @@ void TilesOfWidth(const TileProduct& p, int vectors, int rows, int64_t panels, i
 
 template <typename Steps>
 void Tiles(const TileProduct& p, int rows, int64_t columns) {
-  const int64_t whole = columns == p.b.columns ? 1 : columns / p.b.columns, done = whole * p.b.columns;
+  const int64_t whole = columns / p.b.columns;
+  const int64_t done = whole * p.b.columns;
   if (whole > 0) TilesOfWidth<Steps>(p, p.b.columns / kWidth, rows, whole, 0, p.b.first);
   if (done == columns) return;
   const int vectors = static_cast<int>((columns - done + kWidth - 1) / kWidth);

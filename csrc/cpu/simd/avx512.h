@@ -222,15 +222,15 @@ inline Pairs LoadPairs(const void* p) {
 inline Pairs SetPairs(uint32_t pair) {
   return {(__m512bh)_mm512_set1_epi32(static_cast<int>(pair))};
 }
-// Two rows become pairs: of columns 0 to 15 in a, of 16 to 31 in b.
+// 32 elements of two rows become pairs: those of columns 0 to 15 in a, of 16 to 31 in b.
 inline void PairRows(const BF16* first, const BF16* second, F32& a, F32& b) {
-  const __m512i columns =
-      _mm512_add_epi32(_mm512_set1_epi32(32 << 16),
-                       _mm512_mullo_epi32(_mm512_set1_epi32(0x10001),
-                                          _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+  const __m512i column = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i in_second = _mm512_add_epi32(column, _mm512_set1_epi32(32));
+  const __m512i low = _mm512_or_si512(column, _mm512_slli_epi32(in_second, 16));
+  const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
   const __m512i x = _mm512_loadu_si512(first), y = _mm512_loadu_si512(second);
-  a = {_mm512_castsi512_ps(_mm512_permutex2var_epi16(x, columns, y))};
-  b = {_mm512_castsi512_ps(_mm512_permutex2var_epi16(x, _mm512_add_epi16(columns, _mm512_set1_epi16(16)), y))};
+  a = {_mm512_castsi512_ps(_mm512_permutex2var_epi16(x, low, y))};
+  b = {_mm512_castsi512_ps(_mm512_permutex2var_epi16(x, high, y))};
 }
 inline void StoreHalves(float* first, float* second, F32 a) {
   _mm256_storeu_ps(first, _mm512_castps512_ps256(a.v));
