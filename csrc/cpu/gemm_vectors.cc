@@ -185,13 +185,11 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
   Prefetch soon[2] = {};
   Prefetch& next_a = soon[0];
   if (next_b != nullptr) soon[1] = *next_b;
-  // What cannot go straight is summed here.
-  alignas(64) float sums[kMostTileRows * kSumsColumns];
-  const TileTarget to_sums = {{sums, false}, kSumsColumns, /*add=*/false, /*bias=*/nullptr, /*far=*/false};
-  const int64_t columns_of_sums = kSumsColumns / kernels.tile_columns * kernels.tile_columns;
+  // A tile that cannot go straight is summed here.
+  alignas(64) float tile[kMostTileRows * kMostTileColumns];
+  const TileTarget to_tile = {{tile, false}, kernels.tile_columns, /*add=*/false, /*bias=*/nullptr, /*far=*/false};
   TileTarget straight = StraightTarget(OutputAt(plan, item, item.m0 + first, n));
-  const int64_t straight_bytes =
-      kernels.tile_rows * straight.stride * (straight.rows.bf16 ? 2 : 4);  // of a tile's rows
+  const int64_t bytes_of_rows = kernels.tile_rows * straight.stride * (straight.rows.bf16 ? 2 : 4);
   // Of the last tile only if it is whole vectors.
   const int64_t whole = columns % kVectorColumns == 0 ? columns : columns - columns % kernels.tile_columns;
   const int64_t straight_columns = straight.rows.data != nullptr ? whole : 0;
@@ -220,23 +218,23 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
       product.b.first = b.first;
       product.to = straight;
       kernels.tiles(product, tile_rows, straight_columns);
-      straight.rows.data = static_cast<char*>(straight.rows.data) + straight_bytes;
+      straight.rows.data = static_cast<char*>(straight.rows.data) + bytes_of_rows;
     }
-    if (straight_columns < columns) product.to = to_sums;
-    for (int64_t j = straight_columns; j < columns; j += columns_of_sums) {
-      const int some = static_cast<int>(std::min(columns_of_sums, columns - j));
+    if (straight_columns < columns) product.to = to_tile;
+    for (int64_t j = straight_columns; j < columns; j += kernels.tile_columns) {
+      const int tile_columns = static_cast<int>(std::min<int64_t>(kernels.tile_columns, columns - j));
       const TileOutput to = OutputAt(plan, item, m, n + j);
-      // These arrive while the tiles are computed.
+      // These arrive while the tile is computed.
       if (to.last) {
-        FetchTile(to.c, to.c_stride, tile_rows, some);
-        FetchTile(to.aux, to.aux_stride, tile_rows, some);
+        FetchTile(to.c, to.c_stride, tile_rows, tile_columns);
+        FetchTile(to.aux, to.aux_stride, tile_rows, tile_columns);
       }
       if (!to.last || (to.add_partial && to.c.bf16)) {
-        FetchTile({to.partial, false}, to.partial_stride, tile_rows, some);
+        FetchTile({to.partial, false}, to.partial_stride, tile_rows, tile_columns);
       }
       product.b.first = b.first + j / kernels.tile_columns * b.panel_stride;
-      kernels.tiles(product, tile_rows, some);
-      engine.kernels.finish_tile(sums, kSumsColumns, tile_rows, some, to);
+      kernels.tiles(product, tile_rows, tile_columns);
+      engine.kernels.finish_tile(tile, kernels.tile_columns, tile_rows, tile_columns, to);
     }
   }
   if (next_b != nullptr) *next_b = soon[1];

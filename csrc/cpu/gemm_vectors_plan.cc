@@ -36,6 +36,11 @@ int64_t RowsOfTurn(const kotodama::Gemm& op, const GemmKernels& kernels, const V
   return RoundUpTo(CeilDivide(kProductsOfTurn, products_of_row), kernels.tile_rows);
 }
 
+// Whether an item of so many rows has enough turns for threads to help each other with its strips.
+bool WorthSharing(int64_t rows, const kotodama::Gemm& op, const GemmKernels& kernels, const VectorPlan& plan) {
+  return rows >= kLeastTurns * RowsOfTurn(op, kernels, plan);
+}
+
 // Where a is packed for several strips: at least as many items as `wanted`, if they do not become too small.
 void CutForPackedA(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, int64_t wanted,
                    int64_t* row_blocks, int64_t* groups) {
@@ -80,8 +85,7 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
   if (plan->read_a_in_place) {
     // With several blocks of K every item packs all of its strips; then one item for each thread is enough if they help
     // each other.
-    const bool few =
-        plan->blocks_k > 1 && strips % threads == 0 && op.m >= kLeastTurns * RowsOfTurn(op, kernels, *plan);
+    const bool few = plan->blocks_k > 1 && strips % threads == 0 && WorthSharing(op.m, op, kernels, *plan);
     const int64_t wanted = threads == 1 ? 1 : (few ? 1 : 4) * threads;
     const int64_t most = CeilDivide(op.m, least_rows);
     row_blocks = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, most);
@@ -95,7 +99,7 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
     // Where threads help each other with their strips, one item for each is enough.
     const int64_t per_thread = plan->parts > 1 ? 4 : 1;
     CutForPackedA(op, kernels, threads, CeilDivide(per_thread * threads, plan->parts), &row_blocks, &groups);
-    if (plan->parts == 1 && op.m / row_blocks < kLeastTurns * RowsOfTurn(op, kernels, *plan)) {
+    if (plan->parts == 1 && !WorthSharing(op.m / row_blocks, op, kernels, *plan)) {
       CutForPackedA(op, kernels, threads, 2 * threads, &row_blocks, &groups);
     }
   }
@@ -152,9 +156,8 @@ VectorPlan MakeVectorPlan(const Engine& engine, const kotodama::Gemm& op) {
   plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;
   plan.panels_of_a = CeilDivide(std::min(plan.rows, plan.only_strip ? kRowsAtOnce : plan.rows), kernels.tile_rows);
   const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
-  const int64_t rows_of_turn = RowsOfTurn(op, kernels, plan);
-  const bool shares = engine.pool.threads() > 1 && !packs_as_it_goes && kLeastTurns * rows_of_turn <= plan.rows;
-  plan.rows_of_turn = shares ? rows_of_turn : 0;
+  const bool shares = engine.pool.threads() > 1 && !packs_as_it_goes && WorthSharing(plan.rows, op, kernels, plan);
+  plan.rows_of_turn = shares ? RowsOfTurn(op, kernels, plan) : 0;
   plan.packed_a = plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * plan.panels_of_a;
   plan.partial = plan.needs_partial ? plan.rows * plan.columns : 0;
   return plan;

@@ -95,8 +95,7 @@ struct TileProduct {
   TileTarget to;
   Prefetch* soon;  // two regions to ask for meanwhile, or null
 };
-constexpr int kMostTileRows = 8;  // on any processor
-constexpr int kSumsColumns = 64;  // of sums that are finished at once: at least those of a tile
+constexpr int kMostTileRows = 8, kMostTileColumns = 64;  // on any processor
 
 // One matrix-product path: f32 by f32, or bfloat16 pairs. A "step" is what one instruction takes along K: one float, or
 // a pair of bfloat16; 4 bytes either way.

@@ -9,7 +9,7 @@ namespace {
 
 template <typename Steps, int kRows, int kVectors>
 constexpr GemmKernels MakeTileKernels() {
-  static_assert(kRows <= kMostTileRows && kVectors * kWidth <= kSumsColumns, "callers hold the sums of a tile");
+  static_assert(kRows <= kMostTileRows && kVectors * kWidth <= kMostTileColumns, "callers hold the sums of a tile");
   GemmKernels kernels = {};
   kernels.elements = Steps::kElements;
   kernels.tile_rows = kRows;
