@@ -1,10 +1,11 @@
 // The matrix product with vector registers. C is cut into items, a block of rows by a group of columns each, and the
 // columns into strips. For every block of K an item packs a strip of b into memory that stays in the second-level
 // cache (or reads it where it is, where few rows use it), then streams the rows of a past it, one register tile after
-// another. Rows of a are read where they are if their elements lie side by side along K; else the item packs them once
-// for all its strips (or, where all of b is one strip, some at a time). Threads that find no item left take rows of the
-// others' strips. Only the blocks of K, which follow from the shapes, decide in which order an element is summed:
-// neither the number of threads nor the cut of C changes a bit. gemm_vectors_plan.cc has the sizes.
+// another. Rows of a are read where they are if their elements lie side by side along K. Else the item packs them once
+// for all its strips (or, where all of b is one strip, some at a time); where several items have the same rows, the
+// threads first pack a together. Threads that find no item left take rows of the others' strips. Only the blocks of K,
+// which follow from the shapes, decide in which order an element is summed: neither the number of threads nor the cut
+// of C changes a bit. gemm_vectors_plan.cc has the sizes.
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -62,6 +63,16 @@ void FetchTile(Row target, int64_t stride, int rows, int columns) {
   }
 }
 
+// The panels of row m, where all threads use them.
+float* SharedPanelsOfA(const VectorPlan& plan, int64_t m) {
+  return plan.shared_a + m / plan.kernels->tile_rows * plan.panel_of_a;
+}
+
+// Of K, from the first to before the end.
+struct BlocksOfK {
+  int64_t first, end;
+};
+
 // What a worker packed last.
 struct Packed {
   int64_t m0 = -1, k0_of_a = -1;
@@ -79,10 +90,10 @@ struct Item {
   float* partial;  // (rows, plan.columns), where C cannot hold sums between blocks of K
 };
 
-// Rows of a from m on, in this block of K.
-Row PartOfA(const VectorPlan& plan, const Item& item, int64_t m) {
+// Rows of a from m on, in the block of K that begins at k0.
+Row PartOfA(const VectorPlan& plan, int64_t k0, int64_t m) {
   const kotodama::Gemm& op = *plan.op;
-  return RowAt(op.a, op.transpose_a ? item.k0 * plan.ld.a + m : m * plan.ld.a + item.k0);
+  return RowAt(op.a, op.transpose_a ? k0 * plan.ld.a + m : m * plan.ld.a + k0);
 }
 
 Prefetch SoonRowsOfA(const VectorPlan& plan, const Item& item, int64_t m, int64_t rows, int64_t turns) {
@@ -96,12 +107,12 @@ Prefetch SoonStrip(const VectorPlan& plan, const Item& item, int64_t n, int64_t 
   const kotodama::Gemm& op = *plan.op;
   int64_t next_k = item.k0, next_n = n + plan.strip;
   if (next_n >= item.n0 + item.columns) {
-    if (!item.last_block) {
+    if (!item.last_block && !plan.shares_a) {
       next_k += plan.block_k;
       next_n = item.n0;
     } else {
       if (item.m0 + item.rows < op.m) return {};  // the next item packs these strips, which are in the cache
-      next_k = plan.parts > 1 ? item.k0 : 0;
+      next_k = plan.parts > 1 || plan.shares_a ? item.k0 : 0;
       next_n = item.n0 + item.columns;
     }
   }
@@ -160,8 +171,8 @@ TileTarget StraightTarget(const TileOutput& to) {
 Prefetch PackRowsOfA(const VectorPlan& plan, const Item& item, int64_t r, int64_t turns_of_row) {
   const GemmKernels& kernels = *plan.kernels;
   const int64_t rows = std::min(item.rows - r, plan.panels_of_a * kernels.tile_rows);
-  kernels.pack_a(PartOfA(plan, item, item.m0 + r), plan.ld.a, plan.op->transpose_a, item.k, rows, item.packed_a,
-                 item.steps * kernels.tile_rows + kPanelGap);
+  kernels.pack_a(PartOfA(plan, item.k0, item.m0 + r), plan.ld.a, plan.op->transpose_a, item.k, rows, item.packed_a,
+                 plan.panel_of_a);
   const int64_t next_rows = std::min(rows, item.rows - r - rows);
   return SoonRowsOfA(plan, item, item.m0 + r + rows, next_rows, turns_of_row * plan.panels_of_a);
 }
@@ -180,7 +191,6 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
   const auto& [engine, plan, item, n, columns, b] = strip;
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
-  const int64_t a_panel = item.steps * kernels.tile_rows + kPanelGap;
   const int64_t turns_of_row = CeilDivide(item.steps, kStepsPerTurn) * CeilDivide(columns, kernels.tile_columns);
   Prefetch soon[2] = {};
   Prefetch& next_a = soon[0];
@@ -208,9 +218,11 @@ void MultiplyRows(const StripOfItem& strip, int64_t first, int64_t end, Prefetch
       next_a = SoonRowsOfA(plan, item, m + tile_rows, rows_after, turns_of_row);
     } else {
       const int64_t panel_index = r / kernels.tile_rows % plan.panels_of_a;
-      float* panel = item.packed_a + panel_index * a_panel;
+      float* panel = item.packed_a + panel_index * plan.panel_of_a;
       if (item.packs_a && panel_index == 0) next_a = PackRowsOfA(plan, item, r, turns_of_row);
-      if (!plan.only_strip) next_a = Soon(panel + a_panel, 0, rows_after > 0 ? 1 : 0, a_panel * 4, turns_of_row);
+      if (!plan.only_strip) {
+        next_a = Soon(panel + plan.panel_of_a, 0, rows_after > 0 ? 1 : 0, plan.panel_of_a * 4, turns_of_row);
+      }
       product.a = reinterpret_cast<const char*>(panel);
       product.step_stride = kernels.tile_rows * 4;
     }
@@ -258,33 +270,49 @@ void MultiplyStrip(const StripOfItem& strip, SharedLoop* loop) {
   });
 }
 
-void RunItem(const Engine& engine, const VectorPlan& plan, int64_t index, float* scratch, float* bias_sums,
-             Packed* packed, SharedLoop* loop) {
+// What one block of K gives to the gradient of the bias.
+void AddBlockOfBias(const Engine& engine, const VectorPlan& plan, const Item& item, const float* sums) {
+  const kotodama::Gemm& op = *plan.op;
+  if (plan.parts > 1) {
+    std::copy(sums, sums + item.columns, plan.bias_sums + item.k0 / plan.block_k * op.n + item.n0);
+    return;
+  }
+  float* target = FloatsAt(op.bias_gradient, item.n0);
+  if (op.accumulate || !item.first_block) {
+    engine.kernels.add(target, sums, item.columns);
+  } else {
+    std::copy(sums, sums + item.columns, target);
+  }
+}
+
+// `blocks` are those of K that are summed now; of an item that is a part, there is but its own.
+void RunItem(const Engine& engine, const VectorPlan& plan, int64_t index, BlocksOfK blocks, float* scratch,
+             float* bias_sums, Packed* packed, SharedLoop* loop) {
   const kotodama::Gemm& op = *plan.op;
   const GemmKernels& kernels = *plan.kernels;
   Item item = {};
   const int64_t part = index / (plan.row_blocks * plan.groups);
+  if (plan.parts > 1) blocks = {part, part + 1};
   index %= plan.row_blocks * plan.groups;
   item.m0 = index % plan.row_blocks * plan.rows;
   item.rows = std::min(plan.rows, op.m - item.m0);
   item.n0 = index / plan.row_blocks * plan.columns;
   item.columns = std::min(plan.columns, op.n - item.n0);
   item.packed_b = scratch;
-  item.packed_a = item.packed_b + plan.packed_b;
-  item.partial = item.packed_a + plan.packed_a;
+  item.packed_a = plan.shares_a ? SharedPanelsOfA(plan, item.m0) : item.packed_b + plan.packed_b;
+  item.partial = item.packed_b + plan.packed_b + plan.packed_a;
   const bool sums_bias = op.bias_gradient && item.m0 == 0;
-  if (sums_bias) std::fill(bias_sums, bias_sums + FloatsOfSums(op, plan), 0.0f);
 
-  const int64_t first = plan.parts > 1 ? part : 0, end = plan.parts > 1 ? part + 1 : plan.blocks_k;
-  for (int64_t block = first; block < end; ++block) {
+  for (int64_t block = blocks.first; block < blocks.end; ++block) {
     item.k0 = block * plan.block_k;
     item.k = std::min(plan.block_k, op.k - item.k0);
     item.steps = CeilDivide(item.k, kernels.elements);
-    item.first_block = block == first;
-    item.last_block = block + 1 == end;
-    item.packs_a = !plan.read_a_in_place && (packed->m0 != item.m0 || packed->k0_of_a != item.k0);
+    item.first_block = block == 0;
+    item.last_block = plan.parts > 1 || block + 1 == plan.blocks_k;
+    item.packs_a = !plan.read_a_in_place && !plan.shares_a && (packed->m0 != item.m0 || packed->k0_of_a != item.k0);
     packed->m0 = item.m0;
     packed->k0_of_a = item.k0;
+    if (sums_bias) std::fill(bias_sums, bias_sums + FloatsOfSums(op, plan), 0.0f);
     for (int64_t j = 0; j < item.columns; j += plan.strip) {
       const int64_t n = item.n0 + j, columns = std::min(plan.strip, item.columns - j);
       const PanelsOfB b = FindB(plan, item, n);
@@ -306,17 +334,7 @@ void RunItem(const Engine& engine, const VectorPlan& plan, int64_t index, float*
       MultiplyStrip({engine, plan, item, n, columns, b}, loop);
       item.packs_a = false;
     }
-  }
-  if (!sums_bias) return;
-  if (plan.parts > 1) {
-    std::copy(bias_sums, bias_sums + item.columns, plan.bias_sums + part * op.n + item.n0);
-    return;
-  }
-  float* target = FloatsAt(op.bias_gradient, item.n0);
-  if (op.accumulate) {
-    engine.kernels.add(target, bias_sums, item.columns);
-  } else {
-    std::copy(bias_sums, bias_sums + item.columns, target);
+    if (sums_bias) AddBlockOfBias(engine, plan, item, bias_sums);
   }
 }
 
@@ -331,16 +349,39 @@ void AddParts(const Engine& engine, const float* parts, int64_t stride, int64_t 
   for (; part < count; ++part) engine.kernels.add(target, parts + part * stride, columns);
 }
 
-int64_t FloatsOfParts(const VectorPlan& plan) {
+// Memory that no worker has for itself.
+struct CommonFloats {
+  int64_t sums, bias_sums, a;
+  int64_t all() const { return sums + bias_sums + a; }
+};
+
+CommonFloats CommonFloatsOf(const VectorPlan& plan) {
   const kotodama::Gemm& op = *plan.op;
-  return plan.parts > 1 ? RoundUpTo(plan.parts * (op.m + 1) * op.n, 1024) : 0;
+  CommonFloats floats = {};
+  if (plan.parts > 1) {
+    floats.sums = RoundUpTo(plan.parts * op.m * op.n, 1024);
+    floats.bias_sums = RoundUpTo(plan.parts * op.n, 1024);
+  }
+  if (plan.shares_a) floats.a = RoundUpTo(CeilDivide(op.m, plan.kernels->tile_rows) * plan.panel_of_a, 1024);
+  return floats;
+}
+
+// All rows of a of one block of K.
+void PackSharedA(const Engine& engine, const VectorPlan& plan, int64_t block) {
+  const kotodama::Gemm& op = *plan.op;
+  const int64_t k0 = block * plan.block_k, k = std::min(plan.block_k, op.k - k0);
+  const int64_t rows = RoundUpTo(CeilDivide(op.m, engine.pool.threads()), plan.kernels->tile_rows);
+  ForRanges(engine.pool, op.m, rows, [&](int64_t begin, int64_t end, int) {
+    plan.kernels->pack_a(PartOfA(plan, k0, begin), plan.ld.a, op.transpose_a, k, end - begin,
+                         SharedPanelsOfA(plan, begin), plan.panel_of_a);
+  });
 }
 
 }  // namespace
 
 WorkingMemory WorkingMemoryWithVectors(const Engine& engine, const kotodama::Gemm& op) {
   const VectorPlan plan = MakeVectorPlan(engine, op);
-  const int64_t floats = FloatsOfParts(plan) + FloatsOfWorker(op, plan) * engine.pool.threads();
+  const int64_t floats = CommonFloatsOf(plan).all() + FloatsOfWorker(op, plan) * engine.pool.threads();
   return {0, static_cast<size_t>(floats) * sizeof(float)};
 }
 
@@ -348,18 +389,14 @@ void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
   VectorPlan plan = MakeVectorPlan(engine, op);
   const int64_t sums = FloatsOfSums(op, plan);
   const int64_t per_worker = FloatsOfWorker(op, plan);
-  plan.sums = engine.scratch.Floats(FloatsOfParts(plan) + per_worker * engine.pool.threads());
-  plan.bias_sums = plan.sums + plan.parts * op.m * op.n;
-  float* scratch = plan.sums + FloatsOfParts(plan);
+  const CommonFloats common = CommonFloatsOf(plan);
+  plan.sums = engine.scratch.Floats(common.all() + per_worker * engine.pool.threads());
+  plan.bias_sums = plan.sums + common.sums;
+  plan.shared_a = plan.bias_sums + common.bias_sums;
+  float* scratch = plan.shared_a + common.a;
   std::vector<Packed> packed(engine.pool.threads());
   const std::unique_ptr<SharedLoop[]> loops(plan.rows_of_turn > 0 ? new SharedLoop[engine.pool.threads()] : nullptr);
   std::atomic<int> busy{0};  // threads that may have a strip to share; RunItem does not throw
-  const auto run = [&](int64_t item, int worker) {
-    float* own = scratch + worker * per_worker;
-    ++busy;
-    RunItem(engine, plan, item, own, own + per_worker - sums, &packed[worker], loops ? &loops[worker] : nullptr);
-    --busy;
-  };
   const auto help = [&](int worker) {
     const int threads = engine.pool.threads();
     if (!loops) return;
@@ -368,7 +405,21 @@ void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
       return busy == 0;
     });
   };
-  engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, run, help);
+  const auto run = [&](BlocksOfK blocks) {
+    const auto run_item = [&](int64_t item, int worker) {
+      float* own = scratch + worker * per_worker;
+      ++busy;
+      RunItem(engine, plan, item, blocks, own, own + per_worker - sums, &packed[worker],
+              loops ? &loops[worker] : nullptr);
+      --busy;
+    };
+    engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, run_item, help);
+  };
+  if (!plan.shares_a) run({0, plan.blocks_k});
+  for (int64_t block = 0; plan.shares_a && block < plan.blocks_k; ++block) {
+    PackSharedA(engine, plan, block);
+    run({block, block + 1});
+  }
   if (plan.parts == 1) return;
   ForRanges(engine.pool, op.m, std::max<int64_t>(1, kElementsOfAdding / op.n), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {

@@ -17,7 +17,10 @@ constexpr int64_t kStripUnits = 768 * 192;            // of a packed strip of b:
 constexpr int64_t kOnlyStripUnits = 2 * kStripUnits;  // where a strip is all of b and rows of a are packed
 constexpr int64_t kMaxStripColumns = 192;
 constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed for several strips
-constexpr int64_t kRowsAtOnce = 96;      // of a that are packed together, where only one strip reads them
+// Of a in one block of K, where the threads pack it together: what fits the second-level cache each packs sooner
+// itself.
+constexpr int64_t kLeastSharedUnits = 768 * 384;
+constexpr int64_t kRowsAtOnce = 96;  // of a that are packed together, where only one strip reads them
 // A gradient of weights whose sums over part of the rows stay in the cache: the parts of K are items, so that a thread
 // takes the rows that it wrote, and their sums are added at the end.
 constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
@@ -103,10 +106,15 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
       CutForPackedA(op, kernels, threads, 2 * threads, &row_blocks, &groups);
     }
   }
+  // Then a strip can be an item, and fewer threads wait for the last one.
+  plan->shares_a = !plan->read_a_in_place && groups > 1 && plan->parts == 1 && !plan->needs_partial &&
+                   op.m * plan->block_k >= kLeastSharedUnits * kernels.elements;
+  if (plan->shares_a) groups = std::max(groups, strips);
   plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
   plan->row_blocks = CeilDivide(op.m, plan->rows);
-  plan->columns = plan->read_a_in_place ? CeilDivide(strips, groups) * plan->strip
-                                        : RoundUpTo(CeilDivide(op.n, groups), kVectorColumns);
+  plan->columns = plan->read_a_in_place
+                      ? CeilDivide(strips, groups) * plan->strip
+                      : RoundUpTo(CeilDivide(op.n, groups), plan->shares_a ? kernels.tile_columns : kVectorColumns);
   plan->groups = CeilDivide(op.n, plan->columns);
 }
 
@@ -139,9 +147,10 @@ VectorPlan MakeVectorPlan(const Engine& engine, const kotodama::Gemm& op) {
   const bool plain = op.c.dtype == DType::kF32 && op.epilogue == Epilogue::kNone && !op.bias;
   if (plain && op.transpose_a && op.m * op.n <= kElementsOfParts && op.k >= 2 * kRowsOfPart &&
       plan.blocks_k <= kMostParts) {
-    plan.parts = std::min(kMostParts, op.k / kRowsOfPart);
-    plan.block_k = RoundUpTo(CeilDivide(op.k, plan.parts), kernels.elements);
-    plan.parts = plan.blocks_k = CeilDivide(op.k, plan.block_k);
+    plan.block_k = RoundUpTo(CeilDivide(op.k, std::min(kMostParts, op.k / kRowsOfPart)), kernels.elements);
+    plan.blocks_k = CeilDivide(op.k, plan.block_k);
+    // One thread adds them as it goes.
+    if (engine.pool.threads() > 1) plan.parts = plan.blocks_k;
     plan.read_b_in_place = can_read_b;
   }
   plan.needs_partial = plan.blocks_k > 1 && op.c.dtype != DType::kF32;
@@ -158,7 +167,8 @@ VectorPlan MakeVectorPlan(const Engine& engine, const kotodama::Gemm& op) {
   const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
   const bool shares = engine.pool.threads() > 1 && !packs_as_it_goes && WorthSharing(plan.rows, op, kernels, plan);
   plan.rows_of_turn = shares ? RowsOfTurn(op, kernels, plan) : 0;
-  plan.packed_a = plan.read_a_in_place ? 0 : (steps * kernels.tile_rows + kPanelGap) * plan.panels_of_a;
+  plan.panel_of_a = steps * kernels.tile_rows + kPanelGap;
+  plan.packed_a = plan.read_a_in_place || plan.shares_a ? 0 : plan.panel_of_a * plan.panels_of_a;
   plan.partial = plan.needs_partial ? plan.rows * plan.columns : 0;
   return plan;
 }

@@ -41,7 +41,10 @@ struct PairSteps {
     return SetPairs(pair);
   }
   static F32 MultiplyAdd(F32 sum, Vector a, Vector b) { return Dot(sum, a, b); }
-  static F32 Add(F32 sum, const float* step) { return sum + FirstOfPairs(step) + SecondOfPairs(step); }
+  static F32 Add(F32 sum, const float* step) {
+    constexpr uint32_t kOnes = 0x3f803f80;
+    return Dot(sum, SetPairs(kOnes), LoadPairs(step));
+  }
 };
 #endif
 

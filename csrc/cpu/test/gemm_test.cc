@@ -65,7 +65,7 @@ void CheckGemm(const GemmCase& g) {
     expected_bias[j] = sum;
   }
 
-  std::vector<float> first;
+  std::vector<float> first, first_bias;
   for (int threads : {1, 2, 3}) {
     Device device(threads);
     Gemm op;
@@ -107,8 +107,11 @@ void CheckGemm(const GemmCase& g) {
       }
     }
     if (g.bias_gradient) {
-      const double error = WorstError(Device::Get(op.bias_gradient), expected_bias, 1);
+      const auto sums = Device::Get(op.bias_gradient);
+      const double error = WorstError(sums, expected_bias, 1);
       CHECK(error < 1e-5, Describe(g), "bias gradient", error);
+      if (first_bias.empty()) first_bias = sums;
+      CHECK(sums == first_bias, Describe(g), "bias gradient, threads", threads);
     }
     if (first.empty()) first = c;
     CHECK(std::memcmp(first.data(), c.data(), c.size() * 4) == 0, Describe(g), "threads", threads);
@@ -211,6 +214,18 @@ TEST(GemmSharedStrips) {
   CheckGemm(g);
   g = {400, 1536, 768, /*transpose_a=*/true};
   g.bias_gradient = g.accumulate = true;
+  CheckGemm(g);
+}
+
+// Rows of a that the threads pack together, anew for every block of K.
+TEST(GemmRowsPackedTogether) {
+  GemmCase g = {400, 400, 1600, /*transpose_a=*/true};
+  g.bias_gradient = true;
+  CheckGemm(g);
+  g.accumulate = true;
+  CheckGemm(g);
+  g.type = DType::kBF16;
+  g.k = 3200;  // pairs
   CheckGemm(g);
 }
 
