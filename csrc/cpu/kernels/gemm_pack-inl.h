@@ -70,7 +70,7 @@ inline void FetchRow(const E* row, int64_t count) {
 
 // Panels of kColumns from a matrix stored (K, columns): rows of it lie side by side already.
 template <int kElements, int kColumns, typename E>
-void PackSideBySide(const E* source, int64_t ld, int64_t k, int64_t columns, uint32_t* out, int64_t panel_stride) {
+void PackColumns(const E* source, int64_t ld, int64_t k, int64_t columns, uint32_t* out, int64_t panel_stride) {
   const int64_t steps = (k + kElements - 1) / kElements;
   for (int64_t s = 0; s < steps; ++s) {
     const E* first = source + s * kElements * ld;
@@ -95,6 +95,18 @@ void PackSideBySide(const E* source, int64_t ld, int64_t k, int64_t columns, uin
       CopyStepPartial<kElements>(first + j, second == nullptr ? nullptr : second + j, static_cast<int>(columns - j),
                                  kColumns, panel);
     }
+  }
+}
+
+// Panels that are packed together: each is written at a place of its own, and processors keep up with few of those.
+constexpr int64_t kPanelsAtOnce = 8;
+
+template <int kElements, int kColumns, typename E>
+void PackSideBySide(const E* source, int64_t ld, int64_t k, int64_t columns, uint32_t* out, int64_t panel_stride) {
+  constexpr int64_t kColumnsAtOnce = kPanelsAtOnce * kColumns;
+  for (int64_t j = 0; j < columns; j += kColumnsAtOnce, out += kPanelsAtOnce * panel_stride) {
+    const int64_t some = columns - j < kColumnsAtOnce ? columns - j : kColumnsAtOnce;
+    PackColumns<kElements, kColumns>(source + j, ld, k, some, out, panel_stride);
   }
 }
 
