@@ -99,9 +99,10 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
       break;
     }
   } else {
-    // Where threads help each other with their strips, one item for each is enough.
-    const int64_t per_thread = plan->parts > 1 ? 4 : 1;
-    CutForPackedA(op, kernels, threads, CeilDivide(per_thread * threads, plan->parts), &row_blocks, &groups);
+    // One item for each thread is enough where they help each other with their strips, and where parts of K are shared
+    // out evenly.
+    const int64_t wanted = (plan->parts % threads == 0 || plan->parts == 1 ? 1 : 4) * threads;
+    CutForPackedA(op, kernels, threads, CeilDivide(wanted, plan->parts), &row_blocks, &groups);
     if (plan->parts == 1 && !WorthSharing(op.m / row_blocks, op, kernels, *plan)) {
       CutForPackedA(op, kernels, threads, 2 * threads, &row_blocks, &groups);
     }
