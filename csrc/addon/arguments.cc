@@ -57,11 +57,9 @@ double RequireNumber(const Napi::Value& value, const std::string& name) {
 }
 
 int64_t RequireInteger(const Napi::Value& value, const std::string& name, int64_t least, int64_t most) {
-  const std::string expected = "an integer from " + std::to_string(least) + " to " + std::to_string(most);
-  if (!value.IsNumber()) Refuse(name, expected, value);
-  const double number = value.As<Napi::Number>().DoubleValue();
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
   if (!(number >= static_cast<double>(least) && number <= static_cast<double>(most)) || std::floor(number) != number) {
-    Refuse(name, expected, value);
+    Refuse(name, "an integer from " + std::to_string(least) + " to " + std::to_string(most), value);
   }
   return static_cast<int64_t>(number);
 }
