@@ -2,10 +2,11 @@
 // columns into strips. For every block of K an item packs a strip of b into memory that stays in the second-level
 // cache (or reads it where it is, where few rows use it), then streams the rows of a past it, one register tile after
 // another. Rows of a are read where they are if their elements lie side by side along K. Else the item packs them once
-// for all its strips (or, where all of b is one strip, some at a time); where several items have the same rows, the
-// threads first pack a together. Threads that find no item left take rows of the others' strips. Only the blocks of K,
-// which follow from the shapes, decide in which order an element is summed: neither the number of threads nor the cut
-// of C changes a bit. gemm_vectors_plan.cc has the sizes.
+// for all its strips (or, where all of b is one strip, some at a time); a large a that several items read is packed by
+// all threads together, block of K by block, before its items. A small C has items that are blocks of K themselves, and
+// their sums are added at the end. Threads that find no item left take rows of the others' strips. Only the blocks of
+// K, which follow from the shapes, decide in which order an element is summed: neither the number of threads nor the
+// cut of C changes a bit. gemm_vectors_plan.cc has the sizes.
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -63,7 +64,7 @@ void FetchTile(Row target, int64_t stride, int rows, int columns) {
   }
 }
 
-// The panels of row m, where all threads use them.
+// The panel that begins with row m, where a is packed for all threads.
 float* SharedPanelsOfA(const VectorPlan& plan, int64_t m) {
   return plan.shared_a + m / plan.kernels->tile_rows * plan.panel_of_a;
 }
@@ -105,19 +106,21 @@ Prefetch SoonRowsOfA(const VectorPlan& plan, const Item& item, int64_t m, int64_
 // The next strip of b that this item, or the one after it, will pack.
 Prefetch SoonStrip(const VectorPlan& plan, const Item& item, int64_t n, int64_t turns) {
   const kotodama::Gemm& op = *plan.op;
+  const bool one_block = plan.parts > 1 || plan.shares_a;  // of K in an item
   int64_t next_k = item.k0, next_n = n + plan.strip;
   if (next_n >= item.n0 + item.columns) {
-    if (!item.last_block && !plan.shares_a) {
+    if (!item.last_block && !one_block) {
       next_k += plan.block_k;
       next_n = item.n0;
     } else {
       if (item.m0 + item.rows < op.m) return {};  // the next item packs these strips, which are in the cache
-      next_k = plan.parts > 1 || plan.shares_a ? item.k0 : 0;
+      next_k = one_block ? item.k0 : 0;
       next_n = item.n0 + item.columns;
     }
   }
   if (next_n >= op.n) return {};
-  const int64_t k = std::min(plan.block_k, op.k - next_k), columns = std::min(plan.strip, op.n - next_n);
+  const int64_t k = std::min(plan.block_k, op.k - next_k),
+                columns = std::min({plan.strip, plan.columns, op.n - next_n});
   return op.transpose_b ? SoonPart(op.b, plan.ld.b, next_n, next_k, columns, k, turns)
                         : SoonPart(op.b, plan.ld.b, next_k, next_n, k, columns, turns);
 }
@@ -285,7 +288,7 @@ void AddBlockOfBias(const Engine& engine, const VectorPlan& plan, const Item& it
   }
 }
 
-// `blocks` are those of K that are summed now; of an item that is a part, there is but its own.
+// `blocks`: those of K to sum now; a part has only its own.
 void RunItem(const Engine& engine, const VectorPlan& plan, int64_t index, BlocksOfK blocks, float* scratch,
              float* bias_sums, Packed* packed, SharedLoop* loop) {
   const kotodama::Gemm& op = *plan.op;
@@ -308,7 +311,7 @@ void RunItem(const Engine& engine, const VectorPlan& plan, int64_t index, Blocks
     item.k = std::min(plan.block_k, op.k - item.k0);
     item.steps = CeilDivide(item.k, kernels.elements);
     item.first_block = block == 0;
-    item.last_block = plan.parts > 1 || block + 1 == plan.blocks_k;
+    item.last_block = block + 1 == plan.blocks_k;
     item.packs_a = !plan.read_a_in_place && !plan.shares_a && (packed->m0 != item.m0 || packed->k0_of_a != item.k0);
     packed->m0 = item.m0;
     packed->k0_of_a = item.k0;
@@ -405,20 +408,17 @@ void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
       return busy == 0;
     });
   };
-  const auto run = [&](BlocksOfK blocks) {
-    const auto run_item = [&](int64_t item, int worker) {
+  const int64_t blocks_at_once = plan.shares_a ? 1 : plan.blocks_k;
+  for (int64_t block = 0; block < plan.blocks_k; block += blocks_at_once) {
+    if (plan.shares_a) PackSharedA(engine, plan, block);
+    const auto run = [&](int64_t item, int worker) {
       float* own = scratch + worker * per_worker;
       ++busy;
-      RunItem(engine, plan, item, blocks, own, own + per_worker - sums, &packed[worker],
+      RunItem(engine, plan, item, {block, block + blocks_at_once}, own, own + per_worker - sums, &packed[worker],
               loops ? &loops[worker] : nullptr);
       --busy;
     };
-    engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, run_item, help);
-  };
-  if (!plan.shares_a) run({0, plan.blocks_k});
-  for (int64_t block = 0; plan.shares_a && block < plan.blocks_k; ++block) {
-    PackSharedA(engine, plan, block);
-    run({block, block + 1});
+    engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, run, help);
   }
   if (plan.parts == 1) return;
   ForRanges(engine.pool, op.m, std::max<int64_t>(1, kElementsOfAdding / op.n), [&](int64_t begin, int64_t end, int) {
@@ -426,10 +426,10 @@ void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
       AddParts(engine, plan.sums + row * op.n, op.m * op.n, plan.parts, op.n, op.accumulate,
                FloatsAt(op.c, row * plan.ld.c));
     }
+    if (op.bias_gradient && begin == 0) {
+      AddParts(engine, plan.bias_sums, op.n, plan.parts, op.n, op.accumulate, FloatsAt(op.bias_gradient, 0));
+    }
   });
-  if (op.bias_gradient) {
-    AddParts(engine, plan.bias_sums, op.n, plan.parts, op.n, op.accumulate, FloatsAt(op.bias_gradient, 0));
-  }
 }
 
 }  // namespace kotodama::cpu

@@ -16,13 +16,14 @@ constexpr int64_t kFewRows = 384, kStepsOfFewRows = 384, kPage = 4096;
 constexpr int64_t kStripUnits = 768 * 192;            // of a packed strip of b: 576 KiB
 constexpr int64_t kOnlyStripUnits = 2 * kStripUnits;  // where a strip is all of b and rows of a are packed
 constexpr int64_t kMaxStripColumns = 192;
+constexpr int64_t kLeastTiles = 16;      // of rows, in an item
 constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed for several strips
-// Of a in one block of K, where the threads pack it together: what fits the second-level cache each packs sooner
-// itself.
+// Of a in one block of K, where the threads pack it together. A smaller one fits every second-level cache, and each
+// thread has packed its own sooner.
 constexpr int64_t kLeastSharedUnits = 768 * 384;
 constexpr int64_t kRowsAtOnce = 96;  // of a that are packed together, where only one strip reads them
-// A gradient of weights whose sums over part of the rows stay in the cache: the parts of K are items, so that a thread
-// takes the rows that it wrote, and their sums are added at the end.
+// A gradient of weights whose sums over part of the rows stay in the cache: with several threads the parts of K are
+// items, so that a thread takes the rows that it wrote, and their sums are added at the end.
 constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
 constexpr int64_t kElementsOfParts = 768 * 192;  // of C
 // Multiplications of one turn of a shared strip, and the fewest turns that are worth sharing: a helper first has to
@@ -63,41 +64,51 @@ void CutForPackedA(const kotodama::Gemm& op, const GemmKernels& kernels, int thr
   }
 }
 
-// Enough items for the threads, yet large ones: a strip of b is packed once per block of rows, a row of a (if at all)
-// once per group of columns.
-void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, VectorPlan* plan) {
-  const int64_t least_rows = 16 * kernels.tile_rows;
-  const int64_t b_columns = RoundUpTo(op.n, kernels.tile_columns);
-  const int64_t most_units = plan->read_a_in_place ? kStripUnits : kOnlyStripUnits;
-  if (plan->parts == 1 && (plan->read_a_in_place || !plan->needs_partial) &&
-      b_columns * plan->block_k <= most_units * kernels.elements && op.m >= threads * least_rows / 2) {
-    // All of b is one strip, which every thread packs once. Its rows of a are those that it has in its cache: other
-    // operations cut them the same way.
-    plan->strip = plan->columns = b_columns;
-    plan->groups = 1;
-    const int64_t row_blocks = threads == 1 ? 1 : 4 * threads;
-    plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
-    plan->row_blocks = CeilDivide(op.m, plan->rows);
-    return;
+// Where a is read in place. `strips` are those of all columns.
+int64_t RowBlocksOfAInPlace(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, int64_t strips,
+                            const VectorPlan& plan) {
+  // With several blocks of K every item packs all of its strips; then one item for each thread is enough if they help
+  // each other.
+  const bool few = plan.blocks_k > 1 && strips % threads == 0 && WorthSharing(op.m, op, kernels, plan);
+  const int64_t wanted = threads == 1 ? 1 : (few ? 1 : 4) * threads;
+  const int64_t most = CeilDivide(op.m, kLeastTiles * kernels.tile_rows);
+  const int64_t least = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, most);
+  // As many items for every thread, where few more do that.
+  for (int64_t more = least; more < std::min(least + threads, most + 1); ++more) {
+    if (strips * more % threads == 0) return more;
   }
-  while (plan->strip > kernels.tile_columns && CeilDivide(op.n, plan->strip) * CeilDivide(op.m, least_rows) < threads) {
+  return least;
+}
+
+// Whether all of b may be one strip, which every thread packs once. Its rows of a are those that it has in its cache:
+// other operations cut them the same way.
+bool CutIntoRows(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, VectorPlan* plan) {
+  const int64_t columns = RoundUpTo(op.n, kernels.tile_columns);
+  const int64_t most_units = plan->read_a_in_place ? kStripUnits : kOnlyStripUnits;
+  if (plan->parts > 1 || (!plan->read_a_in_place && plan->needs_partial) ||
+      columns * plan->block_k > most_units * kernels.elements || op.m < threads * kLeastTiles * kernels.tile_rows / 2) {
+    return false;
+  }
+  plan->strip = plan->columns = columns;
+  plan->groups = 1;
+  plan->rows = RoundUpTo(CeilDivide(op.m, threads == 1 ? 1 : 4 * threads), kernels.tile_rows);
+  plan->row_blocks = CeilDivide(op.m, plan->rows);
+  return true;
+}
+
+// Enough items for the threads, yet large ones: a strip of b is packed once per block of rows, a row of a (if at all)
+// once per group of columns, or once for all.
+void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, VectorPlan* plan) {
+  if (CutIntoRows(op, kernels, threads, plan)) return;
+  while (plan->strip > kernels.tile_columns &&
+         CeilDivide(op.n, plan->strip) * CeilDivide(op.m, kLeastTiles * kernels.tile_rows) < threads) {
     plan->strip = RoundUpTo(plan->strip / 2, kernels.tile_columns);
   }
   const int64_t strips = CeilDivide(op.n, plan->strip);
   int64_t row_blocks = 1, groups = strips;
   if (plan->read_a_in_place) {
-    // With several blocks of K every item packs all of its strips; then one item for each thread is enough if they help
-    // each other.
-    const bool few = plan->blocks_k > 1 && strips % threads == 0 && WorthSharing(op.m, op, kernels, *plan);
-    const int64_t wanted = threads == 1 ? 1 : (few ? 1 : 4) * threads;
-    const int64_t most = CeilDivide(op.m, least_rows);
-    row_blocks = std::clamp<int64_t>(CeilDivide(wanted, strips), 1, most);
-    // As many items for every thread, where few more do that.
-    for (int64_t more = row_blocks; more < std::min(row_blocks + threads, most + 1); ++more) {
-      if (strips * more % threads != 0) continue;
-      row_blocks = more;
-      break;
-    }
+    row_blocks = RowBlocksOfAInPlace(op, kernels, threads, strips, *plan);
+    plan->columns = plan->strip;
   } else {
     // One item for each thread is enough where they help each other with their strips, and where parts of K are shared
     // out evenly.
@@ -106,16 +117,15 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
     if (plan->parts == 1 && !WorthSharing(op.m / row_blocks, op, kernels, *plan)) {
       CutForPackedA(op, kernels, threads, 2 * threads, &row_blocks, &groups);
     }
+    // Not where an item keeps sums of its own: another thread may have its next block of K.
+    plan->shares_a = groups > 1 && plan->parts == 1 && !plan->needs_partial &&
+                     op.m * plan->block_k >= kLeastSharedUnits * kernels.elements;
+    // A strip can be an item then, so that threads wait less for the last one.
+    if (plan->shares_a && strips > groups && strips * row_blocks % threads == 0) groups = strips;
+    plan->columns = RoundUpTo(CeilDivide(op.n, groups), kernels.tile_columns);
   }
-  // Then a strip can be an item, and fewer threads wait for the last one.
-  plan->shares_a = !plan->read_a_in_place && groups > 1 && plan->parts == 1 && !plan->needs_partial &&
-                   op.m * plan->block_k >= kLeastSharedUnits * kernels.elements;
-  if (plan->shares_a) groups = std::max(groups, strips);
   plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
   plan->row_blocks = CeilDivide(op.m, plan->rows);
-  plan->columns = plan->read_a_in_place
-                      ? CeilDivide(strips, groups) * plan->strip
-                      : RoundUpTo(CeilDivide(op.n, groups), plan->shares_a ? kernels.tile_columns : kVectorColumns);
   plan->groups = CeilDivide(op.n, plan->columns);
 }
 
@@ -150,7 +160,7 @@ VectorPlan MakeVectorPlan(const Engine& engine, const kotodama::Gemm& op) {
       plan.blocks_k <= kMostParts) {
     plan.block_k = RoundUpTo(CeilDivide(op.k, std::min(kMostParts, op.k / kRowsOfPart)), kernels.elements);
     plan.blocks_k = CeilDivide(op.k, plan.block_k);
-    // One thread adds them as it goes.
+    // One thread gains nothing from sums kept apart: it adds block after block to C, in the same order.
     if (engine.pool.threads() > 1) plan.parts = plan.blocks_k;
     plan.read_b_in_place = can_read_b;
   }
@@ -163,7 +173,7 @@ VectorPlan MakeVectorPlan(const Engine& engine, const kotodama::Gemm& op) {
 
   plan.packed_b =
       plan.read_b_in_place ? 0 : (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
-  plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;
+  plan.only_strip = !plan.shares_a && plan.groups == 1 && plan.columns <= plan.strip;
   plan.panels_of_a = CeilDivide(std::min(plan.rows, plan.only_strip ? kRowsAtOnce : plan.rows), kernels.tile_rows);
   const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
   const bool shares = engine.pool.threads() > 1 && !packs_as_it_goes && WorthSharing(plan.rows, op, kernels, plan);

@@ -26,7 +26,7 @@ struct F32Steps {
     return Set(x);
   }
   static F32 MultiplyAdd(F32 sum, Vector a, Vector b) { return Fma(a, b, sum); }
-  // The elements of a step of kWidth columns, one after another.
+  // sum + the elements of a step of kWidth columns
   static F32 Add(F32 sum, const float* step) { return sum + Load(step); }
 };
 
@@ -42,7 +42,7 @@ struct PairSteps {
   }
   static F32 MultiplyAdd(F32 sum, Vector a, Vector b) { return Dot(sum, a, b); }
   static F32 Add(F32 sum, const float* step) {
-    constexpr uint32_t kOnes = 0x3f803f80;
+    constexpr uint32_t kOnes = 0x3f803f80;  // in bfloat16
     return Dot(sum, SetPairs(kOnes), LoadPairs(step));
   }
 };
