@@ -57,7 +57,7 @@ double RequireNumber(const Napi::Value& value, const std::string& name) {
 }
 
 int64_t RequireInteger(const Napi::Value& value, const std::string& name, int64_t least, int64_t most) {
-  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");  // in no range
   if (!(number >= static_cast<double>(least) && number <= static_cast<double>(most)) || std::floor(number) != number) {
     Refuse(name, "an integer from " + std::to_string(least) + " to " + std::to_string(most), value);
   }

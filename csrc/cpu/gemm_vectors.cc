@@ -3,10 +3,10 @@
 // cache (or reads it where it is, where few rows use it), then streams the rows of a past it, one register tile after
 // another. Rows of a are read where they are if their elements lie side by side along K. Else the item packs them once
 // for all its strips (or, where all of b is one strip, some at a time); a large a that several items read is packed by
-// all threads together, block of K by block, before its items. A small C has items that are blocks of K themselves, and
-// their sums are added at the end. Threads that find no item left take rows of the others' strips. Only the blocks of
-// K, which follow from the shapes, decide in which order an element is summed: neither the number of threads nor the
-// cut of C changes a bit. gemm_vectors_plan.cc has the sizes.
+// all threads together, before the items of each block of K. With several threads the items of a small gradient of
+// weights are blocks of K themselves, and their sums are added at the end. Threads that find no item left take rows of
+// the others' strips. Only the blocks of K, which follow from the shapes, decide in which order an element is summed:
+// neither the number of threads nor the cut of C changes a bit. gemm_vectors_plan.cc has the sizes.
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -170,7 +170,7 @@ TileTarget StraightTarget(const TileOutput& to) {
   return {to.c, to.c_stride, to.add_partial, to.bias, true};
 }
 
-// Packs the item's rows of a from r on, as many as are packed together; what to ask for meanwhile.
+// Packs the item's rows of a from r on, as many as are packed at a time; what to ask for meanwhile.
 Prefetch PackRowsOfA(const VectorPlan& plan, const Item& item, int64_t r, int64_t turns_of_row) {
   const GemmKernels& kernels = *plan.kernels;
   const int64_t rows = std::min(item.rows - r, plan.panels_of_a * kernels.tile_rows);
@@ -288,7 +288,7 @@ void AddBlockOfBias(const Engine& engine, const VectorPlan& plan, const Item& it
   }
 }
 
-// `blocks`: those of K to sum now; a part has only its own.
+// `blocks`: those of K to sum now, unless the item is itself a part.
 void RunItem(const Engine& engine, const VectorPlan& plan, int64_t index, BlocksOfK blocks, float* scratch,
              float* bias_sums, Packed* packed, SharedLoop* loop) {
   const kotodama::Gemm& op = *plan.op;
@@ -390,7 +390,7 @@ WorkingMemory WorkingMemoryWithVectors(const Engine& engine, const kotodama::Gem
 
 void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
   VectorPlan plan = MakeVectorPlan(engine, op);
-  const int64_t sums = FloatsOfSums(op, plan);
+  const int64_t floats_of_bias = FloatsOfSums(op, plan);
   const int64_t per_worker = FloatsOfWorker(op, plan);
   const CommonFloats common = CommonFloatsOf(plan);
   plan.sums = engine.scratch.Floats(common.all() + per_worker * engine.pool.threads());
@@ -414,8 +414,8 @@ void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {
     const auto run = [&](int64_t item, int worker) {
       float* own = scratch + worker * per_worker;
       ++busy;
-      RunItem(engine, plan, item, {block, block + blocks_at_once}, own, own + per_worker - sums, &packed[worker],
-              loops ? &loops[worker] : nullptr);
+      RunItem(engine, plan, item, {block, block + blocks_at_once}, own, own + per_worker - floats_of_bias,
+              &packed[worker], loops ? &loops[worker] : nullptr);
       --busy;
     };
     engine.pool.Run(plan.row_blocks * plan.groups * plan.parts, run, help);

@@ -16,12 +16,12 @@ constexpr int64_t kFewRows = 384, kStepsOfFewRows = 384, kPage = 4096;
 constexpr int64_t kStripUnits = 768 * 192;            // of a packed strip of b: 576 KiB
 constexpr int64_t kOnlyStripUnits = 2 * kStripUnits;  // where a strip is all of b and rows of a are packed
 constexpr int64_t kMaxStripColumns = 192;
-constexpr int64_t kLeastTiles = 16;      // of rows, in an item
+constexpr int64_t kLeastTiles = 16;      // one below another in an item, at least
 constexpr int64_t kMaxPackedRows = 768;  // of a in one item, where they must be packed for several strips
-// Of a in one block of K, where the threads pack it together. A smaller one fits every second-level cache, and each
-// thread has packed its own sooner.
+// Of a in one block of K, where the threads pack it together. A smaller one mostly fits a thread's second-level cache,
+// and the thread has packed it sooner than it would have waited for the others.
 constexpr int64_t kLeastSharedUnits = 768 * 384;
-constexpr int64_t kRowsAtOnce = 96;  // of a that are packed together, where only one strip reads them
+constexpr int64_t kRowsAtOnce = 96;  // of a that are packed at a time, where only one strip reads them
 // A gradient of weights whose sums over part of the rows stay in the cache: with several threads the parts of K are
 // items, so that a thread takes the rows that it wrote, and their sums are added at the end.
 constexpr int64_t kRowsOfPart = 384, kMostParts = 8;
@@ -64,7 +64,7 @@ void CutForPackedA(const kotodama::Gemm& op, const GemmKernels& kernels, int thr
   }
 }
 
-// Where a is read in place. `strips` are those of all columns.
+// Blocks of rows where a is read in place; `strips`: of all columns.
 int64_t RowBlocksOfAInPlace(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, int64_t strips,
                             const VectorPlan& plan) {
   // With several blocks of K every item packs all of its strips; then one item for each thread is enough if they help
@@ -80,8 +80,8 @@ int64_t RowBlocksOfAInPlace(const kotodama::Gemm& op, const GemmKernels& kernels
   return least;
 }
 
-// Whether all of b may be one strip, which every thread packs once. Its rows of a are those that it has in its cache:
-// other operations cut them the same way.
+// Cuts into blocks of rows alone where all of b may be one strip, which every thread packs once; else does nothing and
+// returns false. A thread then has rows of a that are in its cache: other operations cut them the same way.
 bool CutIntoRows(const kotodama::Gemm& op, const GemmKernels& kernels, int threads, VectorPlan* plan) {
   const int64_t columns = RoundUpTo(op.n, kernels.tile_columns);
   const int64_t most_units = plan->read_a_in_place ? kStripUnits : kOnlyStripUnits;
@@ -112,7 +112,8 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
   } else {
     // One item for each thread is enough where they help each other with their strips, and where parts of K are shared
     // out evenly.
-    const int64_t wanted = (plan->parts % threads == 0 || plan->parts == 1 ? 1 : 4) * threads;
+    const bool one_each = plan->parts == 1 || plan->parts % threads == 0;
+    const int64_t wanted = (one_each ? 1 : 4) * threads;
     CutForPackedA(op, kernels, threads, CeilDivide(wanted, plan->parts), &row_blocks, &groups);
     if (plan->parts == 1 && !WorthSharing(op.m / row_blocks, op, kernels, *plan)) {
       CutForPackedA(op, kernels, threads, 2 * threads, &row_blocks, &groups);
@@ -122,7 +123,7 @@ void CutIntoItems(const kotodama::Gemm& op, const GemmKernels& kernels, int thre
                      op.m * plan->block_k >= kLeastSharedUnits * kernels.elements;
     // A strip can be an item then, so that threads wait less for the last one.
     if (plan->shares_a && strips > groups && strips * row_blocks % threads == 0) groups = strips;
-    plan->columns = RoundUpTo(CeilDivide(op.n, groups), kernels.tile_columns);
+    plan->columns = RoundUpTo(CeilDivide(op.n, groups), plan->shares_a ? kernels.tile_columns : kVectorColumns);
   }
   plan->rows = RoundUpTo(CeilDivide(op.m, row_blocks), kernels.tile_rows);
   plan->row_blocks = CeilDivide(op.m, plan->rows);
@@ -173,7 +174,7 @@ VectorPlan MakeVectorPlan(const Engine& engine, const kotodama::Gemm& op) {
 
   plan.packed_b =
       plan.read_b_in_place ? 0 : (steps * kernels.tile_columns + kPanelGap) * (plan.strip / kernels.tile_columns);
-  plan.only_strip = !plan.shares_a && plan.groups == 1 && plan.columns <= plan.strip;
+  plan.only_strip = plan.groups == 1 && plan.columns <= plan.strip;
   plan.panels_of_a = CeilDivide(std::min(plan.rows, plan.only_strip ? kRowsAtOnce : plan.rows), kernels.tile_rows);
   const bool packs_as_it_goes = !plan.read_a_in_place && plan.only_strip;
   const bool shares = engine.pool.threads() > 1 && !packs_as_it_goes && WorthSharing(plan.rows, op, kernels, plan);

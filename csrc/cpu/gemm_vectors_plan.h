@@ -19,7 +19,7 @@ struct VectorPlan {
   bool needs_partial;  // C cannot hold the sums between blocks of K: an item keeps those of its rows
   int64_t strip;       // columns of a strip
   int64_t rows;        // rows of an item
-  int64_t columns;     // columns of an item
+  int64_t columns;     // columns of an item, of several strips or a part of one
   int64_t row_blocks, groups;
   int64_t rows_of_turn;  // of a shared strip; 0: strips are not shared
   bool only_strip;       // an item has one strip, and only that one reads its rows of a

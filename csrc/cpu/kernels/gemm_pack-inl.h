@@ -98,7 +98,7 @@ void PackColumns(const E* source, int64_t ld, int64_t k, int64_t columns, uint32
   }
 }
 
-// Panels that are packed together: each is written at a place of its own, and processors keep up with few of those.
+// Panels that are packed at a time. A processor keeps up with writing at a few places at once, and every panel is one.
 constexpr int64_t kPanelsAtOnce = 8;
 
 template <int kElements, int kColumns, typename E>
