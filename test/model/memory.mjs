@@ -2,9 +2,10 @@
 //
 //   node --expose-gc memory.mjs steps | cycles
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as passed } from 'node:timers/promises';
 import { GPT2, Trainer } from '../../dist/index.js';
 
 const CPU = { device: 'cpu', threads: 1, seed: 1 };
@@ -17,6 +18,11 @@ async function measure() {
   }
   const { rss, heapUsed, external } = process.memoryUsage();
   return { rss, heapUsed, external };
+}
+
+/** Waits until no checkpoint is being written: what is written beside the training has buffers of its own until it is done. */
+async function written(out) {
+  while (readdirSync(join(out, 'checkpoints')).some((name) => name.endsWith('.tmp'))) await passed(5);
 }
 
 /** Always the same batch of a shape. */
@@ -55,17 +61,13 @@ async function steps() {
   };
   const often = { evalEvery: 50, sampleEvery: 50, sampleTokens: 4, saveEvery: 100, keep: 2 };
   const options = { schedule: 'constant', warmupSteps: 0, maxSteps: 2000, ...often };
-  const trainer = new Trainer({
-    model,
-    tokenizer,
-    train: batches(2, 8, 32),
-    valid,
-    out: join(folder, 'run'),
-    ...options,
-  });
+  const out = join(folder, 'run');
+  const trainer = new Trainer({ model, tokenizer, train: batches(2, 8, 32), valid, out, ...options });
   const found = [];
   for await (const event of trainer.run()) {
-    if (event.type === 'step' && event.step % 500 === 0) found.push(await measure());
+    if (event.type !== 'step' || event.step % 500 !== 0) continue;
+    await written(out);
+    found.push(await measure());
   }
   await model.dispose();
   rmSync(folder, { recursive: true });
