@@ -1,27 +1,46 @@
+import { isatty } from 'node:tty';
+
 /** Turns Ctrl-C into an AbortSignal while it is in scope. */
 export interface Interrupt extends Disposable {
   readonly signal: AbortSignal;
+  /** Does what the first signal does. */
+  interrupt(): void;
 }
 
 /**
+ * A terminal sends Ctrl-C to all that run in it, and npm (npx too) passes its own on to the command that it runs: two signals
+ * of one press. Milliseconds in which the second one comes.
+ */
+const ONE_PRESS = process.env.npm_command === undefined ? 0 : 500;
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/**
  * The first SIGINT or SIGTERM aborts the signal and calls `onFirst`; the second one ends the process at once, as it would
- * have without us.
+ * have without us. A terminal that is closed (SIGHUP) is the same to what runs in it, and nothing to what does not: Node
+ * forgets that nohup ignores it.
  */
 export function catchInterrupt(onFirst: () => void): Interrupt {
   const controller = new AbortController();
-  const names = ['SIGINT', 'SIGTERM'] as const;
-  const release = () => {
-    for (const name of names) process.off(name, handle);
-  };
-  const handle = (name: NodeJS.Signals) => {
-    if (controller.signal.aborted) {
-      release();
-      process.kill(process.pid, name);
-      return;
-    }
+  const { signal } = controller;
+  const inTerminal = [0, 1, 2].some((stream) => isatty(stream));
+  let first = 0;
+  const interrupt = () => {
+    if (signal.aborted) return;
+    first = performance.now();
     controller.abort();
     onFirst();
   };
-  for (const name of names) process.on(name, handle);
-  return { signal: controller.signal, [Symbol.dispose]: release };
+  const handle = (name: NodeJS.Signals) => {
+    if (name === 'SIGHUP' && !inTerminal) return;
+    if (!signal.aborted) return interrupt();
+    if (performance.now() - first < ONE_PRESS) return;
+    release();
+    process.kill(process.pid, name);
+  };
+  const release = () => {
+    for (const name of SIGNALS) process.off(name, handle);
+  };
+  for (const name of SIGNALS) process.on(name, handle);
+  return { signal, interrupt, [Symbol.dispose]: release };
 }

@@ -40,6 +40,8 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
     progress.end();
     process.stderr.write('finishing the step and saving; once more stops at once\n');
   });
+  // Nobody reads the events any more.
+  process.stdout.on('error', interrupt.interrupt);
   let end: EndEvent | undefined;
   try {
     const run = trainer.run({
@@ -63,6 +65,7 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
   } finally {
     progress.end();
     interrupt[Symbol.dispose]();
+    process.stdout.off('error', interrupt.interrupt);
     await dashboard?.server.close();
   }
   return end as EndEvent;

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
@@ -31,6 +31,55 @@ for (const [signal, who] of [
     t.match(parseEvents(again.stdout)[0], { type: 'start', step });
   });
 }
+
+t.test('Ctrl-C under npm, which passes it on: two signals of one press save as one does', async (t) => {
+  const cwd = workplace(t);
+  let sent = false;
+  const run = await kotodama(tinyTraining('runs/a', { 'max-steps': 100_000 }), {
+    ...{ cwd, env: { npm_command: 'exec' } },
+    onOutput: (stdout, child) => {
+      if (sent || !stdout.includes('"step":3,')) return;
+      sent = true;
+      child.kill('SIGINT');
+      setTimeout(() => child.kill('SIGINT'), 5);
+    },
+  });
+  t.equal(run.code, 130, run.stderr);
+  t.match(parseEvents(run.stdout).at(-1), { type: 'end', reason: 'aborted' });
+});
+
+t.test('whoever reads the output is gone, as tee after Ctrl-C: the run is saved all the same', async (t) => {
+  const cwd = workplace(t);
+  let step = 0;
+  const run = await kotodama(tinyTraining('runs/a', { 'max-steps': 100_000 }), {
+    cwd,
+    onOutput: (stdout, child) => {
+      if (step > 0 || !stdout.includes('"step":3,')) return;
+      step = 3;
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    },
+  });
+  t.equal(run.code, 130);
+  const [saved] = readdirSync(join(cwd, 'runs/a/checkpoints')).filter((name) => name.startsWith('step-'));
+  t.ok(Number(saved?.slice(5)) >= step, saved);
+  const again = ['train', '--json', '--resume', '--out', 'runs/a', '--max-steps', String(Number(saved?.slice(5)) + 1)];
+  t.equal((await kotodama(again, { cwd })).code, 0);
+});
+
+t.test('a terminal that is closed is nothing to a run without one, as nohup begins it', async (t) => {
+  const cwd = workplace(t);
+  let sent = false;
+  const run = await kotodama(tinyTraining('runs/a', { 'max-steps': 20 }), {
+    cwd,
+    onOutput: (stdout, child) => {
+      if (!sent && stdout.includes('"step":3,')) sent = child.kill('SIGHUP');
+    },
+  });
+  t.ok(sent);
+  t.equal(run.code, 0, run.stderr);
+  t.match(parseEvents(run.stdout).at(-1), { type: 'end', reason: 'completed' });
+});
 
 t.test('Ctrl-C twice ends at once', async (t) => {
   const cwd = workplace(t);
