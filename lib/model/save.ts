@@ -1,5 +1,5 @@
-import { join } from 'node:path';
-import { copyIntoFolder, ioError, makeFolder, writeJsonFile } from '../files.js';
+import { basename, join } from 'node:path';
+import { copyIntoFolder, ioError, makeFolder, writeAtomically, writeJsonFile } from '../files.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import type { GPT2Config } from './config.js';
 import { configToHuggingFace } from './hf-config.js';
@@ -9,6 +9,8 @@ import { type WeightOptions, writeWeights } from './write-weights.js';
 /** A tokenizer whose files can be saved beside the model. */
 export type SavedTokenizer = TokenizerModel & {
   readonly files?: readonly string[];
+  /** Their contents, by their paths [as they are on the disk when they are copied]. */
+  readonly contents?: ReadonlyMap<string, Uint8Array>;
   /** Transformers' class for it, where one is named. */
   readonly className?: string | undefined;
 };
@@ -30,7 +32,11 @@ export async function writePretrained(
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);
   });
-  for (const file of tokenizer?.files ?? []) await copyIntoFolder(file, folder);
+  for (const path of tokenizer?.files ?? []) {
+    const content = tokenizer?.contents?.get(path);
+    if (content === undefined) await copyIntoFolder(path, folder);
+    else await writeAtomically(join(folder, basename(path)), (file) => file.writeFile(content));
+  }
   await writeWeights(folder, weights, options);
   const saved = { ...config };
   saved.bosTokenId ??= tokenizer?.bosTokenId;

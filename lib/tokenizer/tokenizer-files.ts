@@ -104,12 +104,16 @@ export async function readJsonObject(path: string): Promise<JsonObject> {
   });
 }
 
+/** Reads files whole, by their paths. */
+export async function readContents(paths: readonly string[]): Promise<Map<string, Uint8Array>> {
+  const contents = new Map<string, Uint8Array>();
+  for (const path of paths) contents.set(path, await readFile(path));
+  return contents;
+}
+
 /** sha256 over names and contents, in hexadecimal. */
-export async function fingerprintOf(paths: readonly string[]): Promise<string> {
+export function fingerprintOf(contents: ReadonlyMap<string, Uint8Array>): string {
   const hash = createHash('sha256');
-  for (const path of paths) {
-    const content = await readFile(path);
-    hash.update(`${basename(path)} ${content.length}\n`).update(content);
-  }
+  for (const [path, content] of contents) hash.update(`${basename(path)} ${content.length}\n`).update(content);
   return hash.digest('hex');
 }

@@ -14,6 +14,7 @@ import {
   chooseTokenizerFiles,
   findTokenizerFiles,
   fingerprintOf,
+  readContents,
   readJsonObject,
   type TokenizerFiles,
 } from './tokenizer-files.js';
@@ -34,7 +35,7 @@ const PLAIN_SENTENCEPIECE = 'BertGenerationTokenizer';
 
 /** Where a tokenizer came from. */
 interface TokenizerOrigin {
-  files?: readonly string[];
+  contents?: ReadonlyMap<string, Uint8Array>;
   className?: string | undefined;
   /** Its folder. */
   dir?: string;
@@ -49,6 +50,8 @@ interface TokenizerOrigin {
 export class Tokenizer implements OpenTokenizer {
   /** The files that it came from, for copies beside a model; none for {@link Tokenizer.fromJson}. */
   readonly files: readonly string[];
+  /** What was in those files when they were loaded, by their paths: whatever becomes of them, a copy is of this tokenizer. */
+  readonly contents: ReadonlyMap<string, Uint8Array>;
   /** sha256 over those files: equal for equal tokenizers. */
   readonly fingerprint: string;
   /**
@@ -62,10 +65,11 @@ export class Tokenizer implements OpenTokenizer {
 
   private constructor(
     model: OpenTokenizer & Utf8TokenizerModel,
-    { files = [], fingerprint, className, dir }: TokenizerOrigin & { fingerprint: string },
+    { contents = new Map(), fingerprint, className, dir }: TokenizerOrigin & { fingerprint: string },
   ) {
     this.model = model;
-    this.files = files;
+    this.files = [...contents.keys()];
+    this.contents = contents;
     this.fingerprint = fingerprint;
     this.className = className;
     this.source = dir === undefined ? undefined : { dir, fingerprint };
@@ -88,8 +92,9 @@ export class Tokenizer implements OpenTokenizer {
     }
     const files = [found.model, found.config, found.specialTokens].filter((path) => path !== undefined);
     const model = await loadModel(found.model, found.kind, config);
-    const fingerprint = await fingerprintOf(files);
-    return new Tokenizer(model, { files, fingerprint, className: await classNameOf(found, config), dir: resolve(dir) });
+    const contents = await readContents(files);
+    const className = await classNameOf(found, config);
+    return new Tokenizer(model, { contents, fingerprint: fingerprintOf(contents), className, dir: resolve(dir) });
   }
 
   /**

@@ -207,7 +207,7 @@ async function readState(path: string): Promise<TrainerState> {
 }
 
 /** Makes a checkpoint's weights the newest ones of the run, without a second copy of them where links work. */
-async function publish(checkpoint: string, out: string): Promise<void> {
+export async function publish(checkpoint: string, out: string): Promise<void> {
   const names = await readdir(checkpoint);
   for (const name of names.filter((name) => ![OPTIMIZER_FILE, STATE_FILE, SUMS_FILE].includes(name))) {
     const temporary = join(out, `.${name}.tmp`);

@@ -5,6 +5,7 @@ import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { ioError, makeFolder, readJsonFile, writeJsonFile } from '../files.js';
 import { checkpointsFolder, removeLeftovers } from './checkpoint.js';
+import { checkRunIsOver, lockRunFolder } from './run-lock.js';
 
 /** Names inside a run's folder. */
 export const RUN_FILE = 'run.json';
@@ -24,7 +25,7 @@ function holdsModel(out: string): boolean {
  * Checks that a run can be in this folder, and leaves everything as it is.
  *
  * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another or a model, or a resumed one is not there;
- *   `ERR_IO` when nothing can be written.
+ *   `ERR_BUSY` when another process trains there; `ERR_IO` when nothing can be written.
  */
 export async function checkRunFolder(out: string, resume: boolean): Promise<void> {
   if (!resume && holdsRun(out)) {
@@ -42,6 +43,7 @@ export async function checkRunFolder(out: string, resume: boolean): Promise<void
       hint: 'check the path, or leave --resume (API: resume: true) out to begin a new run',
     });
   }
+  await checkRunIsOver(out);
   try {
     await checkWritable(out);
   } catch (cause) {
@@ -52,13 +54,16 @@ export async function checkRunFolder(out: string, resume: boolean): Promise<void
 /**
  * Makes a run's folder ready: creates it for a fresh run, cleans up after a crash for a resumed one.
  *
+ * @returns ends the run's hold on the folder, see {@link lockRunFolder}.
  * @throws what {@link checkRunFolder} does.
  */
-export async function openRunFolder(out: string, resume: boolean): Promise<void> {
+export async function openRunFolder(out: string, resume: boolean): Promise<() => Promise<void>> {
   await checkRunFolder(out, resume);
   try {
     await makeFolder(out);
+    const release = await lockRunFolder(out);
     if (resume) await removeLeftovers(out);
+    return release;
   } catch (cause) {
     throw ioError(cause, `${out} cannot be used as a run's folder`);
   }

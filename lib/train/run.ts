@@ -1,10 +1,18 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
+import { ioError } from '../files.js';
 import { plain } from '../json.js';
 import { packageVersion } from '../version.js';
 import { BatchStream, countBatches } from './batch-stream.js';
-import { newestCheckpoint, STATE_VERSION, setAside, type TrainerState } from './checkpoint.js';
+import {
+  type DamagedCheckpoint,
+  newestCheckpoint,
+  publish,
+  STATE_VERSION,
+  setAside,
+  type TrainerState,
+} from './checkpoint.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { secondsSince } from './clock.js';
 import type { ControlCommand } from './control.js';
@@ -59,6 +67,7 @@ export class Run {
   private readonly evaluations: Evaluations;
   private readonly checkpoints: RunCheckpoints;
   private readonly begun = performance.now();
+  private releaseFolder: () => Promise<void> = async () => {};
 
   constructor(
     private readonly given: TrainerOptions,
@@ -119,10 +128,14 @@ export class Run {
 
   /** Ends the data's workers and a save that is under way; leaves no half-accumulated gradient and nothing frozen. */
   async close(): Promise<void> {
-    await this.checkpoints.settle();
-    await this.stream.close();
-    await this.stepper.close();
-    if (this.options.freeze !== undefined) this.given.model.freeze([]);
+    try {
+      await this.checkpoints.settle();
+      await this.stream.close();
+      await this.stepper.close();
+      if (this.options.freeze !== undefined) this.given.model.freeze([]);
+    } finally {
+      await this.releaseFolder();
+    }
   }
 
   private get aborted(): boolean {
@@ -208,7 +221,7 @@ export class Run {
     const { model, tokenizer, train, out, resume = false } = this.given;
     const warnings: string[] = [];
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
-    await openRunFolder(out, resume);
+    this.releaseFolder = await openRunFolder(out, resume);
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
 
@@ -402,9 +415,14 @@ export class Run {
   private async resume(): Promise<string[]> {
     const { out } = this.given;
     const { checkpoint, damaged } = await newestCheckpoint(out);
+    if (checkpoint === undefined && damaged.length > 0) throw allDamaged(out, damaged);
     const warnings: string[] = [];
     if (checkpoint !== undefined) {
       await this.restore(checkpoint.state, checkpoint.path);
+      // The run may have been killed before it could, or the disk was full.
+      await publish(checkpoint.path, out).catch((cause) => {
+        warnings.push(ioError(cause, `the weights of ${checkpoint.path} could not be put into ${out}`).message);
+      });
       warnings.push(...changes(checkpoint.state, deviceText(this.given.model), this.options));
     }
     for (const found of damaged) {
@@ -475,4 +493,13 @@ export class Run {
   private warning(code: string, message: string): WarningEvent {
     return { type: 'warning', step: this.step, code, message };
   }
+}
+
+/** A run is not begun again where there is work of it: a copy may be whole, and a file may still be mended. */
+function allDamaged(out: string, damaged: readonly DamagedCheckpoint[]): KotodamaError {
+  return new KotodamaError('ERR_CHECKPOINT', `${out} holds no whole checkpoint`, {
+    expected: 'one that is as its SHA256SUMS says',
+    received: damaged.map(({ path, problem }) => `${path}: ${problem}`).join('\n'),
+    hint: 'bring one back from a copy; a run in another folder can begin with its weights (--init-from FOLDER)',
+  });
 }

@@ -62,8 +62,7 @@ export class Trainer {
     try {
       yield* run.events();
     } finally {
-      inTraining.delete(model);
-      await run.close();
+      await run.close().finally(() => inTraining.delete(model));
     }
   }
 }

@@ -1,10 +1,12 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import type { GPT2 } from '../../dist/model/gpt2.js';
+import { Tokenizer } from '../../dist/tokenizer/index.js';
 import { listCheckpoints, type TrainerState } from '../../dist/train/checkpoint.js';
 import { CheckpointSaver } from '../../dist/train/checkpoint-saver.js';
 import type { CheckpointEvent, TrainEvent } from '../../dist/train/events.js';
@@ -126,4 +128,22 @@ t.test('without memory for the copy the caller waits for the save; the files are
     readFileSync(join(folder, name, 'checkpoints/step-00000001/SHA256SUMS'), 'utf8'),
   );
   t.equal(a, b);
+});
+
+t.test('the tokenizer is saved as it was loaded, whatever became of its files', async (t) => {
+  const folder = t.testdir({ tokenizer: {} });
+  const [source, out] = [join(folder, 'tokenizer'), join(folder, 'run')];
+  const from = fileURLToPath(new URL('../../demo/tokenizer', import.meta.url));
+  for (const name of ['tokenizer.json', 'tokenizer_config.json']) copyFileSync(join(from, name), join(source, name));
+  const tokenizer = await Tokenizer.fromPretrained(source);
+  const model = await tinyModel({ vocabSize: tokenizer.vocabSize });
+  t.teardown(() => model.dispose());
+  const train = new TinyLoader(5);
+  const options = { model, tokenizer, train, schedule: 'constant', out, maxSteps: 4, saveEvery: 2 } as const;
+  await events(new Trainer(options), (event) => {
+    if (event.type === 'step' && event.step === 1) rmSync(source, { recursive: true });
+  });
+  for (const where of [out, join(out, 'checkpoints/step-00000002')]) {
+    t.equal((await Tokenizer.fromPretrained(where)).fingerprint, tokenizer.fingerprint, where);
+  }
 });
