@@ -47,20 +47,25 @@ export class TrainerControl {
     return taken;
   }
 
-  /** Waits for a command, or for `signal` to abort. @internal */
-  async wait(signal: AbortSignal | undefined): Promise<void> {
+  /** Waits for a command, for `signal` to abort, or for some time; maybe less than `seconds`. @internal */
+  async wait(signal: AbortSignal | undefined, seconds: number): Promise<void> {
     if (this.commands.length > 0 || signal?.aborted === true) return;
     await new Promise<void>((resolve) => {
       const wake = () => {
+        clearTimeout(timer);
         signal?.removeEventListener('abort', wake);
         this.wake = undefined;
         resolve();
       };
+      const timer = Number.isFinite(seconds) ? setTimeout(wake, Math.min(1000 * seconds, LONGEST_TIMER)) : undefined;
       this.wake = wake;
       signal?.addEventListener('abort', wake);
     });
   }
 }
+
+/** Milliseconds; a longer one would end at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 const NONE: readonly ControlCommand[] = [];
 

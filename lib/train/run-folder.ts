@@ -5,7 +5,7 @@ import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { ioError, makeFolder, readJsonFile, writeJsonFile } from '../files.js';
 import { checkpointsFolder, removeLeftovers } from './checkpoint.js';
-import { checkRunIsOver, lockRunFolder } from './run-lock.js';
+import { checkRunIsOver } from './run-lock.js';
 
 /** Names inside a run's folder. */
 export const RUN_FILE = 'run.json';
@@ -54,16 +54,13 @@ export async function checkRunFolder(out: string, resume: boolean): Promise<void
 /**
  * Makes a run's folder ready: creates it for a fresh run, cleans up after a crash for a resumed one.
  *
- * @returns ends the run's hold on the folder, see {@link lockRunFolder}.
  * @throws what {@link checkRunFolder} does.
  */
-export async function openRunFolder(out: string, resume: boolean): Promise<() => Promise<void>> {
+export async function openRunFolder(out: string, resume: boolean): Promise<void> {
   await checkRunFolder(out, resume);
   try {
     await makeFolder(out);
-    const release = await lockRunFolder(out);
     if (resume) await removeLeftovers(out);
-    return release;
   } catch (cause) {
     throw ioError(cause, `${out} cannot be used as a run's folder`);
   }

@@ -2,6 +2,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
+import { ioError } from '../files.js';
 
 const LOCK_FILE = '.run.lock';
 
@@ -18,13 +19,15 @@ interface Holder {
  * leaves is no obstacle, and another machine's cannot be asked: there, the newest one has the folder.
  *
  * @returns gives the folder free again.
- * @throws KotodamaError `ERR_BUSY` when another process of this machine trains there; what the system refuses with.
+ * @throws KotodamaError `ERR_BUSY` when another process of this machine trains there, `ERR_IO` when nothing can be written.
  */
 export async function lockRunFolder(out: string): Promise<() => Promise<void>> {
   await checkRunIsOver(out);
   const path = join(out, LOCK_FILE);
   const me: Holder = { pid: process.pid, host: hostname(), started: await startOf(process.pid) };
-  await writeFile(path, `${JSON.stringify(me)}\n`);
+  await writeFile(path, `${JSON.stringify(me)}\n`).catch((cause) => {
+    throw ioError(cause, `${path} could not be written`);
+  });
   return () => rm(path, { force: true });
 }
 

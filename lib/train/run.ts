@@ -37,6 +37,7 @@ import { refusal, spikeText } from './refusal.js';
 import { RunCheckpoints } from './run-checkpoints.js';
 import { deviceText, runFileOf } from './run-file.js';
 import { openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
+import { lockRunFolder } from './run-lock.js';
 import { learningRateAt, type Schedule } from './schedule.js';
 import { SpikeGuard, type SpikeWindows } from './spike-guard.js';
 import type { TrainerOptions, TrainerRunOptions } from './trainer-options.js';
@@ -152,10 +153,10 @@ export class Run {
         yield* this.carryOut(command);
         if (this.aborted) return;
       }
-      if (!this.paused || this.aborted) return;
+      if (!this.paused || this.ending !== undefined) return;
       // Nothing else will tell of a save that ends meanwhile.
       yield* this.checkpoints.settled();
-      await control.wait(signal);
+      await control.wait(signal, this.secondsLeft);
     }
   }
 
@@ -199,12 +200,17 @@ export class Run {
     this.how.onProgress?.({ phase, done, total });
   }
 
+  /** Until `maxTime` ends the run. */
+  private get secondsLeft(): number {
+    return (this.options.maxTime ?? Number.POSITIVE_INFINITY) - secondsSince(this.begun);
+  }
+
   /** Why no further step is begun, before the last one. */
   private get ending(): EndEvent['reason'] | undefined {
-    const { maxTime = Number.POSITIVE_INFINITY, patience } = this.options;
+    const { patience } = this.options;
     const { best } = this.evaluations;
     if (this.aborted) return 'aborted';
-    if (secondsSince(this.begun) >= maxTime) return 'maxTime';
+    if (this.secondsLeft <= 0) return 'maxTime';
     return patience > 0 && best !== null && best.since >= patience ? 'patience' : undefined;
   }
 
@@ -221,7 +227,8 @@ export class Run {
     const { model, tokenizer, train, out, resume = false } = this.given;
     const warnings: string[] = [];
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
-    this.releaseFolder = await openRunFolder(out, resume);
+    await openRunFolder(out, resume);
+    this.releaseFolder = await lockRunFolder(out);
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
 

@@ -8,6 +8,10 @@ import type { TrainerOptions, TrainerRunOptions } from './trainer-options.js';
 
 export type { TrainerOptions, TrainerRunOptions, TrainerTokenizer } from './trainer-options.js';
 
+/** What a run is made of. */
+const PARTS = { model: 'a GPT2', tokenizer: 'a Tokenizer', train: 'a DataLoader, or what gives batches as one does' };
+const GIVEN = [...Object.keys(PARTS), 'valid', 'out', 'resume', 'seed', 'configuration'];
+
 /** Models that are in training: a second trainer would mix its gradients into the first one's. */
 const inTraining = new WeakSet<GPT2>();
 
@@ -26,20 +30,25 @@ export class Trainer {
   private readonly given: TrainerOptions;
 
   /**
-   * @throws KotodamaError `ERR_OPTIONS` that lists every problem: unknown names, values out of range, a tokenizer with
-   *   more ids than the model.
+   * @throws KotodamaError `ERR_OPTIONS` that lists every problem: unknown names, values out of range or missing, a tokenizer
+   *   with more ids than the model.
    */
   constructor(options: TrainerOptions) {
-    const { model, tokenizer, train, valid, out, resume, seed, configuration, ...training } = options;
-    const reader = new OptionReader(training);
-    reader.onlyKnown(Object.keys(TRAINING_OPTIONS));
+    const reader = new OptionReader(options);
+    reader.onlyKnown([...GIVEN, ...Object.keys(TRAINING_OPTIONS)]);
     this.options = readTrainingOptions(reader);
-    if (tokenizer.vocabSize > model.config.vocabSize) {
-      reader.problem('tokenizer', `at most ${model.config.vocabSize} ids, the model's vocabSize`, tokenizer.vocabSize);
+    for (const [name, what] of Object.entries(PARTS)) {
+      if (typeof reader.values[name] !== 'object' || reader.values[name] === null) {
+        reader.problem(name, what, reader.values[name]);
+      }
     }
+    this.out = reader.string('out');
+    reader.boolean('resume', false);
+    reader.integer('seed', { min: 0 }, 0);
+    const [ids, most] = [options.tokenizer?.vocabSize, options.model?.config?.vocabSize];
+    if (ids > most) reader.problem('tokenizer', `at most ${most} ids, the model's vocabSize`, ids);
     reader.finish('The training options are not valid');
     this.given = options;
-    this.out = out;
   }
 
   /**

@@ -117,6 +117,19 @@ t.test('an aborted signal wakes a paused run', async (t) => {
   t.match(seen.at(-1), { reason: 'aborted' });
 });
 
+t.test('a paused run ends when its time is over', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const control = new TrainerControl();
+  control.send({ action: 'pause' });
+  const model = await tinyModel();
+  t.teardown(() => model.dispose());
+  const options = { model, tokenizer: letters(), train: new TinyLoader(6), maxSteps: 6, maxTime: 0.5, out };
+  const seen: TrainEvent[] = [];
+  for await (const event of new Trainer(options).run({ control })) seen.push(event);
+  t.same(types(seen), ['start 0', 'control 0', 'end 0']);
+  t.match(seen.at(-1), { reason: 'maxTime' });
+});
+
 t.test('stop: the step ends, the run is saved and can be resumed', async (t) => {
   const out = join(t.testdir(), 'run');
   const seen = await run({ out, at: after(3, (control) => control.send({ action: 'stop' })) });

@@ -1,7 +1,11 @@
-import { truncateSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import type { GPT2, ModelOptions } from '../../dist/model/gpt2.js';
+import { listCheckpoints } from '../../dist/train/checkpoint.js';
 import type { TrainEvent } from '../../dist/train/events.js';
 import { checkIdentity } from '../../dist/train/identity.js';
 import { Trainer, type TrainerOptions } from '../../dist/train/trainer.js';
@@ -75,6 +79,68 @@ t.test('a damaged checkpoint is passed over with a warning, and the run repeats 
   t.match(second[0], { type: 'start', step: 4 });
   t.match(second[1], { type: 'warning', code: 'ERR_CHECKPOINT', message: /step-00000008 is damaged.*optimizer/ });
   t.same(numbers(second), numbers(first).slice(-5));
+});
+
+t.test('where every checkpoint is damaged nothing is begun again or renamed', async (t) => {
+  const out = join(t.testdir(), 'run');
+  await run(t, { out, maxSteps: 8, saveEvery: 4 });
+  for (const step of await listCheckpoints(out)) {
+    truncateSync(join(out, 'checkpoints', `step-0000000${step}`, 'optimizer.safetensors'), 100);
+  }
+  const before = readFileSync(join(out, 'model.safetensors'));
+  await t.rejects(run(t, { out, maxSteps: 8, resume: true }), {
+    code: 'ERR_CHECKPOINT',
+    message: /holds no whole checkpoint.*step-00000008: optimizer.*\n.*step-00000004: optimizer/s,
+  });
+  t.same(await listCheckpoints(out), [4, 8]);
+  t.same(readFileSync(join(out, 'model.safetensors')), before);
+});
+
+t.test('the weights of the run are those of the checkpoint that it goes on from', async (t) => {
+  const out = join(t.testdir(), 'run');
+  await run(t, { out, maxSteps: 4 });
+  const whole = readFileSync(join(out, 'model.safetensors'));
+  // As after a crash between the checkpoint and the copy of its weights.
+  rmSync(join(out, 'model.safetensors'));
+  rmSync(join(out, 'config.json'));
+  await run(t, { out, maxSteps: 4, resume: true });
+  t.same(readFileSync(join(out, 'model.safetensors')), whole);
+  t.ok(existsSync(join(out, 'config.json')));
+});
+
+t.test('another process that trains in the folder is in the way, one that was killed there is not', async (t) => {
+  const out = join(t.testdir(), 'run');
+  await run(t, { out, maxSteps: 2 });
+  t.notOk(existsSync(join(out, '.run.lock')), 'nothing is left of the first run');
+  const module = new URL('../../dist/train/run-lock.js', import.meta.url).href;
+  const script = `import { lockRunFolder } from '${module}';
+    await lockRunFolder(process.argv[1]);
+    console.log('locked');
+    setInterval(() => {}, 1000);`;
+  const other = spawn(process.execPath, ['--input-type=module', '--eval', script, out]);
+  t.teardown(() => other.kill('SIGKILL'));
+  await once(other.stdout, 'data');
+  await t.rejects(run(t, { out, maxSteps: 4, resume: true }), {
+    code: 'ERR_BUSY',
+    message: new RegExp(`Process ${other.pid} is training in `),
+  });
+  other.kill('SIGKILL');
+  await once(other, 'close');
+  t.ok(existsSync(join(out, '.run.lock')));
+  t.match((await run(t, { out, maxSteps: 4, resume: true })).at(-1), { type: 'end', step: 4 });
+
+  // Its number may be another process's by now, and what another machine left cannot be asked.
+  const { pid } = process;
+  const lock = { pid: process.ppid, host: hostname(), started: '1' };
+  for (const [what, left] of Object.entries({
+    'the same number, another process': lock,
+    'another machine': { ...lock, host: 'elsewhere' },
+    'this process': { ...lock, pid },
+    'nothing that can be read': '',
+  })) {
+    writeFileSync(join(out, '.run.lock'), typeof left === 'string' ? left : JSON.stringify(left));
+    t.match((await run(t, { out, maxSteps: 4, resume: true })).at(-1), { type: 'end', step: 4 }, what);
+  }
 });
 
 t.test('another model, tokenizer or batch is another run: the differences are listed', async (t) => {

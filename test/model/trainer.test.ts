@@ -315,3 +315,26 @@ t.test('a folder with another run or a model, a disposed model, an empty pass', 
   await gone.dispose();
   await t.rejects(events({ model: gone, out: join(folder, 'c') }), { code: 'ERR_DISPOSED' });
 });
+
+t.test('what is missing or of another kind is listed', async (t) => {
+  const model = await tinyModel();
+  t.teardown(() => model.dispose());
+  const given = { tokenizer: letters(), train: null, seed: 'abc', resume: 1, maxStep: 4 };
+  t.throws(() => new Trainer({ model, ...given } as unknown as TrainerOptions), {
+    code: 'ERR_OPTIONS',
+    message: new RegExp(
+      [
+        'maxStep: .* unknown name .did you mean maxSteps',
+        'train: expected a DataLoader, .* received null',
+        'out: expected a string that is not empty, received nothing',
+        'resume: expected true or false, received 1',
+        "seed: expected an integer of at least 0, received 'abc'",
+      ].join('.*'),
+      's',
+    ),
+  });
+  t.throws(() => new Trainer({} as TrainerOptions), {
+    code: 'ERR_OPTIONS',
+    message: /model: .*tokenizer: .*out: /s,
+  });
+});

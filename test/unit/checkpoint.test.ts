@@ -140,7 +140,6 @@ t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
     'a shortened file': (path) => truncateSync(join(path, 'optimizer.safetensors'), 3),
     'an empty file': (path) => truncateSync(join(path, 'model.safetensors'), 0),
     'a missing file': (path) => rmSync(join(path, 'config.json')),
-    'one file too many': (path) => writeFileSync(join(path, 'more.json'), '{}'),
     'no list': (path) => rmSync(join(path, 'SHA256SUMS')),
     'an empty list': (path) => truncateSync(join(path, 'SHA256SUMS'), 0),
     'no folder': (path) => {
@@ -168,6 +167,15 @@ t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
     t.match(damaged, [{ path: bad, problem: /./ }], what);
     t.equal(damaged.length, 1);
   }
+});
+
+t.test('what was put beside the files of a checkpoint since is no damage', async (t) => {
+  const out = t.testdir();
+  await openRunFolder(out, false);
+  const path = await save(out, 5);
+  writeFileSync(join(path, '.DS_Store'), 'x');
+  writeFileSync(join(path, 'model.gguf'), 'x');
+  t.match(await newestCheckpoint(out), { checkpoint: { path }, damaged: [] });
 });
 
 t.test('a byte that changed anywhere in a checkpoint is noticed', async (t) => {
