@@ -69,7 +69,15 @@ async function* messages(url: string, signal: AbortSignal): AsyncGenerator<LiveM
 }
 
 t.test('names of this machine and addresses are its own; any other name may be an attack', async (t) => {
-  const own = ['127.0.0.1:7788', 'localhost', 'LOCALHOST:80', '[::1]:7788', '192.168.1.5:7788', `${hostname()}:7788`];
+  const own = [
+    '127.0.0.1:7788',
+    'localhost',
+    'LOCALHOST:80',
+    '[::1]:7788',
+    '192.168.1.5:7788',
+    `${hostname()}:7788`,
+    `${hostname().split('.')[0]}.local`,
+  ];
   for (const host of [...own, 'gpu.example:7788']) t.ok(isOwnHost(host, 'gpu.example'), host);
   const others = [
     undefined,
@@ -119,7 +127,11 @@ t.test('only whoever has the token, from this server itself, reads and steers', 
   t.match(await ask(`${dashboard.url}control`, { ...save, headers: { 'content-type': 'text/plain' } }), {
     status: 415,
   });
+  const byAnotherName = await ask(dashboard.url, { headers: { host: `evil.example:${port}` } });
+  t.match(byAnotherName.text, /use the IP address/);
   t.match(await ask(`${dashboard.url}nothing`), { status: 404 });
+  const bare = await ask(dashboard.url.slice(0, -1));
+  t.match(bare, { status: 308, headers: { location: new URL(dashboard.url).pathname } });
   t.match(await ask(`${dashboard.url}control`), { status: 404 });
   t.match(await ask(`${dashboard.url}events/deeper`), { status: 403 });
   t.same(commands, []);

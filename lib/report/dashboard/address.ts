@@ -14,7 +14,9 @@ export function isOwnHost(header: string | undefined, host: string): boolean {
   const name = /^(\[[\da-f:.]+\]|[^:]+)(:\d+)?$/i.exec(header ?? '')?.[1]?.toLowerCase();
   if (name === undefined) return false;
   const isAddress = /^\d{1,3}(\.\d{1,3}){3}$/.test(name) || name.startsWith('[');
-  return isAddress || ['localhost', hostname().toLowerCase(), host.toLowerCase()].includes(name);
+  // With .local others of the same network ask for this machine (RFC 6762).
+  const [machine = ''] = hostname().toLowerCase().split('.');
+  return isAddress || ['localhost', hostname().toLowerCase(), `${machine}.local`, host.toLowerCase()].includes(name);
 }
 
 /** Whether a request may come from where it says: from a page of this server, or from no page at all. */

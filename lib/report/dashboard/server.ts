@@ -136,10 +136,17 @@ export class Dashboard {
     const [, token = '', path, rest] = (request.url ?? '').replace(/\?.*/, '').split('/');
     const opened = isOwn && rest === undefined && this.isToken(token);
     // Following a link from another site to the page is no attack; reading or steering from there is one.
-    const isVisit = request.method === 'GET' && path === '' && origin === undefined;
+    const isPage = request.method === 'GET' && (path === '' || path === undefined);
+    const isVisit = isPage && origin === undefined;
     if (!opened || !(isVisit || isOwnOrigin(origin, name, typeof site === 'string' ? site : undefined))) {
-      reply(response, 403, 'Open the whole address that kotodama printed, with its token.\n');
-    } else if (request.method === 'GET' && path === '') this.showPage(response);
+      const more = isOwn
+        ? ''
+        : ' By this name it is not open: use the IP address, or give the name to --dashboard-host.';
+      reply(response, 403, `Open the whole address that kotodama printed, with its token.${more}\n`);
+    } else if (isPage && path === undefined) {
+      response.setHeader('Location', `/${token}/`);
+      reply(response, 308, 'The page is behind one more slash.\n');
+    } else if (isPage) this.showPage(response);
     else if (request.method === 'GET' && path === 'events') this.follow(response);
     else if (request.method === 'GET' && path === 'metrics') {
       response.setHeader('Content-Type', 'text/plain; version=0.0.4; charset=utf-8');
