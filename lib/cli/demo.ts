@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { GPT2 } from '../model/gpt2.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
-import { holdsRun } from '../train/run-folder.js';
+import { checkRunFolder, holdsRun } from '../train/run-folder.js';
 import { OptionReader } from '../validate.js';
 import { PACKAGE_ROOT } from '../version.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
@@ -42,6 +42,7 @@ export const demo: Command = {
     reader.finish('The options of kotodama demo are not valid');
 
     const out = options.out ?? freeFolder();
+    await checkRunFolder(out, false);
     const { languages, files } = writeTexts(out);
     const tokenizerFolder = join(PACKAGE_ROOT, 'demo', 'tokenizer');
     say(`The text: the Universal Declaration of Human Rights in ${languages.join(', ')}.`);

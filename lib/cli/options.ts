@@ -59,7 +59,7 @@ const READING = {
 
 /** `kotodama train`: flag, API option and key of a configuration file in one. */
 export const TRAIN_OPTIONS = {
-  train: { ...TEXT_FILES, fixed: true, help: "texts to learn: .txt, .jsonl, .parquet, .gz, .zst, '*.txt', URLs, -" },
+  train: { ...TEXT_FILES, help: "texts to learn: .txt, .jsonl, .parquet, .gz, .zst, '*.txt', URLs, -" },
   valid: { ...TEXT_FILES, help: 'texts to measure the model on' },
   ...READING,
   tokenizer: { ...TOKENIZER_FOLDER, derived: 'that of --init-from' },

@@ -129,6 +129,10 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
       reader.problem(name, 'nothing, since --init-from decides it', read[name]);
     }
   }
+  const [nHead = 12, nEmbd = 768] = [read.nHead, read.nEmbd];
+  if (read.initFrom === undefined && nHead >= 1 && nEmbd >= 1 && nEmbd % nHead !== 0) {
+    reader.problem('nHead', `a divisor of ${flagOf('nEmbd')} (${nEmbd})`, nHead);
+  }
   if (read.stochasticRounding && read.precision === 'fp32') {
     reader.problem('stochasticRounding', 'nothing without --precision bf16', true);
   }

@@ -40,7 +40,7 @@ t.test('errors name what to do', async (t) => {
   await fails('short', { train: 'short.txt' }, /^error ERR_DATA: /, /17/);
   t.same(readdirSync(join(cwd, 'runs/short')), [], 'no run was begun');
   await fails('empty', { train: 'empty.txt' }, /^error ERR_DATA: /, 'empty');
-  await fails('heads', { 'n-head': 3 }, 'nHead: expected a divisor of nEmbd (16), received 3');
+  await fails('heads', { 'n-head': 3 }, '--n-head: expected a divisor of --n-embd (16), received 3');
   await fails('tokenizer', { tokenizer: cwd }, /^error ERR_TOKENIZER: /);
   await fails('device', { device: 'cuda:99' }, /^error ERR_DEVICE: /);
   await fails('init', { 'init-from': cwd }, /^error ERR_/);

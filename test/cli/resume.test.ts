@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { essence, kotodama, parseEvents, readEvents, tinyTraining, workplace } from './program.js';
@@ -49,6 +49,23 @@ t.test('epochs: more of them continue where the last one ended', async (t) => {
   const [expected, found] = ['whole', 'parts'].map((name) => essence(readEvents(join(cwd, 'runs', name))));
   t.same(found, expected);
   t.match(found.at(-1), { epoch: 3 });
+});
+
+t.test('a run goes on where its text has moved to, and not with another text', async (t) => {
+  const cwd = workplace(t);
+  await kotodama(tinyTraining('runs/a', { 'max-steps': 2 }), { cwd });
+  mkdirSync(join(cwd, 'moved'));
+  renameSync(join(cwd, 'train.txt'), join(cwd, 'moved/train.txt'));
+  writeFileSync(join(cwd, 'other.txt'), 'another text\n'.repeat(100));
+  const resume = (...more: string[]) =>
+    kotodama(['train', '--json', '--resume', '--out', 'runs/a', '--max-steps', '4', ...more], { cwd });
+  t.match(await resume(), { code: 2, stderr: /--train: expected a file that exists, received train\.txt/ });
+  t.match(await resume('--train', 'other.txt'), {
+    code: 1,
+    stderr: /^error ERR_CHECKPOINT: The run in runs\/a is another/,
+  });
+  t.match(await resume('--train', 'moved/train.txt'), { code: 0 });
+  t.match(await resume('--max-steps', '6'), { code: 0 }, 'the new place is remembered');
 });
 
 t.test('a run that was killed before its first checkpoint begins again', async (t) => {
