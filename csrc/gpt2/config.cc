@@ -1,6 +1,8 @@
 #include "gpt2/config.h"
 
 #include <cmath>
+#include <cstdio>
+#include <limits>
 #include <string>
 
 #include "error.h"
@@ -25,6 +27,15 @@ void RequireRate(const char* name, float value) {
   }
 }
 
+// A device may take subnormal numbers for 0, and with 0 a row of equal numbers would be divided by 0.
+void RequireEpsilon(float value) {
+  if (value >= std::numeric_limits<float>::min() && std::isfinite(value)) return;
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.9g", static_cast<double>(value));
+  throw Error(ErrorCode::kOptions, std::string("layerNormEpsilon: expected a number of at least 1.17549435e-38, ") +
+                                       "received " + text + " (in float32)");
+}
+
 }  // namespace
 
 void Validate(const Config& config) {
@@ -38,10 +49,7 @@ void Validate(const Config& config) {
     throw Error(ErrorCode::kOptions, "nHead: expected a divisor of nEmbd " + std::to_string(config.n_embd) +
                                          ", received " + std::to_string(config.n_head));
   }
-  if (!(config.layer_norm_epsilon > 0) || !std::isfinite(config.layer_norm_epsilon)) {
-    throw Error(ErrorCode::kOptions,
-                "layerNormEpsilon: expected a positive number, received " + std::to_string(config.layer_norm_epsilon));
-  }
+  RequireEpsilon(config.layer_norm_epsilon);
   if (!(config.initializer_range >= 0) || !std::isfinite(config.initializer_range)) {
     throw Error(ErrorCode::kOptions, "initializerRange: expected a number of at least 0, received " +
                                          std::to_string(config.initializer_range));

@@ -27,8 +27,9 @@ void Validate(const StepOptions& options) {
   Require(options.learning_rate >= 0, "learningRate", "a number of at least 0", options.learning_rate);
   Require(IsBeta(options.beta1), "beta1", "a number of at least 0 and below 1", options.beta1);
   Require(IsBeta(options.beta2), "beta2", "a number of at least 0 and below 1", options.beta2);
-  // A number that becomes 0 in fp32 would divide 0 by 0 where a gradient was never seen.
-  Require(static_cast<float>(options.eps) > 0, "eps", "a positive number", options.eps);
+  // A device may take subnormal numbers for 0, and 0 would divide 0 by 0 where a gradient was never seen.
+  Require(static_cast<float>(options.eps) >= std::numeric_limits<float>::min(), "eps",
+          "a number of at least 1.17549435e-38", options.eps);
   Require(options.weight_decay >= 0, "weightDecay", "a number of at least 0", options.weight_decay);
   const bool clips = static_cast<float>(options.max_grad_norm) > 0;
   Require(clips || options.max_grad_norm == 0, "maxGradNorm", "a number of at least 0 (0: no clipping)",

@@ -113,6 +113,11 @@ t.test('bad configurations and options', async (t) => {
     [() => make({ attnPdrop: 1 }), 'ERR_OPTIONS', /attnPdrop/],
     [() => make({ residPdrop: Number.NaN }), 'ERR_OPTIONS', /residPdrop/],
     [() => make({ layerNormEpsilon: 0 }), 'ERR_OPTIONS', /layerNormEpsilon/],
+    [
+      () => make({ layerNormEpsilon: 1e-40 }),
+      'ERR_OPTIONS',
+      /number of at least 1.17549435e-38, .*received 9.99\d+e-41/,
+    ],
     [() => make({ initializerRange: -1 }), 'ERR_OPTIONS', /initializerRange/],
     [() => make({}, { device: 'tpu' }), 'ERR_OPTIONS', /device: expected 'cpu' or 'cuda:N', received 'tpu'/],
     [() => make({}, { precision: 'fp8' }), 'ERR_OPTIONS', /'fp32' or 'bf16', received 'fp8'/],
@@ -150,8 +155,8 @@ t.test('bad steps', async (t) => {
     const message = new RegExp(`${key}: expected a .*number`);
     await t.rejects(model.step({ ...stepOptions, [key]: value }), { code: 'ERR_OPTIONS', message }, key);
   }
-  // As float32 they are infinite, 1, 1 and 0.
-  const rounded = { learningRate: 1e39, beta1: 1 - 1e-9, beta2: 1 - 1e-9, maxGradNorm: 1e-50 };
+  // As float32 they are infinite, 1, 1, 0, and 0 where a device takes subnormal numbers for it.
+  const rounded = { learningRate: 1e39, beta1: 1 - 1e-9, beta2: 1 - 1e-9, maxGradNorm: 1e-50, eps: 1e-40 };
   for (const [key, value] of Object.entries(rounded)) {
     const message = new RegExp(`${key}: expected a .*float32`);
     await t.rejects(model.step({ ...stepOptions, [key]: value }), { code: 'ERR_OPTIONS', message }, key);

@@ -295,6 +295,20 @@ void TestErrors() {
       "more memory than there is");
   ExpectError(
       ErrorCode::kOptions, [&] { Decoder(model, 1, 13); }, "decoder longer than n_positions");
+  // As a divisor they would be 0: subnormal numbers are taken for that.
+  StepOptions options;
+  options.eps = 1e-40;
+  const Batch small = MakeBatch(config, {1, 4}, 9);
+  Train(model, small);
+  ExpectError(
+      ErrorCode::kOptions, [&] { model.Step(options); }, "subnormal eps");
+  options.eps = 1.2e-38;
+  Expect(model.Step(options).applied, "the smallest eps");
+  Expect(std::isfinite(Train(model, small).sum), "a loss after a step with the smallest eps");
+  Config flat = SmallConfig();
+  flat.layer_norm_epsilon = 1e-40f;
+  ExpectError(
+      ErrorCode::kOptions, [&] { Model(flat, Precision::kF32, 3, *backend); }, "subnormal layerNormEpsilon");
   config.n_head = 3;
   ExpectError(
       ErrorCode::kOptions, [&] { Model(config, Precision::kF32, 3, *backend); }, "heads that do not divide");
