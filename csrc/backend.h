@@ -186,9 +186,9 @@ struct AdamW {
   const OptimizerScalars* scalars = nullptr;  // device memory
 };
 
-// Memory that a product takes beside its tensors.
+// Memory that an operation takes beside its tensors.
 struct WorkingMemory {
-  size_t kept = 0;    // for a packed copy of b, if `reused`
+  size_t kept = 0;    // by a product: for a packed copy of b, if `reused`
   size_t shared = 0;  // by all operations, one after another
 };
 
@@ -218,7 +218,12 @@ class Backend {
   // How large a chunk of logits the head, the loss and their backward pass are best given at a time.
   virtual size_t LogitBytes() const { return size_t{32} << 20; }
 
+  // The operations that are not here take little or none. Reads shapes and types; a tensor needs no data.
   virtual WorkingMemory WorkingMemoryOf(const Gemm&) const { return {}; }
+  virtual WorkingMemory WorkingMemoryOf(const LayerNormBackward&) const { return {}; }
+  virtual WorkingMemory WorkingMemoryOf(const AttentionForward&) const { return {}; }
+  virtual WorkingMemory WorkingMemoryOf(const AttentionBackward&) const { return {}; }
+  virtual WorkingMemory WorkingMemoryOf(const CrossEntropy&) const { return {}; }
 
   // Memory comes zeroed and aligned to 256 bytes. Throws Error(kMemory) that names the bytes needed and free.
   virtual void* Allocate(size_t bytes) = 0;

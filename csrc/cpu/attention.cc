@@ -24,11 +24,26 @@ AttentionHead MakeHead(const Op& op, int64_t index) {
   return head;
 }
 
+int64_t FloatsOfWorker(const Engine& engine, const kotodama::AttentionForward& op) {
+  return engine.kernels.attention_scratch(op.t, op.d, op.qkv.dtype == DType::kBF16, /*backward=*/false);
+}
+
+int64_t FloatsOfWorker(const Engine& engine, const kotodama::AttentionBackward& op) {
+  return engine.kernels.attention_scratch(op.t, op.d, op.qkv.dtype == DType::kBF16, /*backward=*/true);
+}
+
 }  // namespace
 
+WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::AttentionForward& op) {
+  return SharedFloats(FloatsOfWorker(engine, op) * engine.pool.threads());
+}
+
+WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::AttentionBackward& op) {
+  return SharedFloats(FloatsOfWorker(engine, op) * engine.pool.threads());
+}
+
 void Run(const Engine& engine, const kotodama::AttentionForward& op) {
-  const int64_t per_worker =
-      engine.kernels.attention_scratch(op.t, op.d, op.qkv.dtype == DType::kBF16, /*backward=*/false);
+  const int64_t per_worker = FloatsOfWorker(engine, op);
   float* scratch = engine.scratch.Floats(per_worker * engine.pool.threads());
   // A head is cut only where there are too few of them for the threads; the cut changes no bit.
   const int64_t heads = op.b * op.h;
@@ -47,8 +62,7 @@ void Run(const Engine& engine, const kotodama::AttentionForward& op) {
 }
 
 void Run(const Engine& engine, const kotodama::AttentionBackward& op) {
-  const int64_t per_worker =
-      engine.kernels.attention_scratch(op.t, op.d, op.qkv.dtype == DType::kBF16, /*backward=*/true);
+  const int64_t per_worker = FloatsOfWorker(engine, op);
   float* scratch = engine.scratch.Floats(per_worker * engine.pool.threads());
   const int64_t c = op.h * op.d;
   engine.pool.Run(op.b * op.h, [&](int64_t item, int worker) {

@@ -49,6 +49,12 @@ class CpuBackend : public Backend {
   size_t LogitBytes() const override { return size_t{75} << 20; }
 
   WorkingMemory WorkingMemoryOf(const Gemm& op) const override { return cpu::WorkingMemoryOf(engine_, op); }
+  WorkingMemory WorkingMemoryOf(const LayerNormBackward& op) const override { return cpu::WorkingMemoryOf(op); }
+  WorkingMemory WorkingMemoryOf(const AttentionForward& op) const override { return cpu::WorkingMemoryOf(engine_, op); }
+  WorkingMemory WorkingMemoryOf(const AttentionBackward& op) const override {
+    return cpu::WorkingMemoryOf(engine_, op);
+  }
+  WorkingMemory WorkingMemoryOf(const CrossEntropy& op) const override { return cpu::WorkingMemoryOf(engine_, op); }
 
   void* Allocate(size_t bytes) override { return memory_.Allocate(bytes); }
   void Free(void* data) noexcept override {

@@ -385,7 +385,7 @@ void PackSharedA(const Engine& engine, const VectorPlan& plan, int64_t block) {
 WorkingMemory WorkingMemoryWithVectors(const Engine& engine, const kotodama::Gemm& op) {
   const VectorPlan plan = MakeVectorPlan(engine, op);
   const int64_t floats = CommonFloatsOf(plan).all() + FloatsOfWorker(op, plan) * engine.pool.threads();
-  return {0, static_cast<size_t>(floats) * sizeof(float)};
+  return SharedFloats(floats);
 }
 
 void MultiplyWithVectors(const Engine& engine, const kotodama::Gemm& op) {

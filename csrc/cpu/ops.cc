@@ -18,7 +18,26 @@ RoundingFactors MakeRounding(const RoundingKey& key) {
           {static_cast<uint32_t>(key.step), static_cast<uint32_t>(key.step >> 32)}};
 }
 
+// (items, 2, C): dweight and dbias of each item's rows
+int64_t FloatsOfSums(const kotodama::LayerNormBackward& op) {
+  return CeilDivide(op.x.shape[0], kRowsOfItem) * 2 * op.x.shape[1];
+}
+
+// One row for each thread, where the gradient has too few bits to hold the powers.
+int64_t FloatsOfPowers(const Engine& engine, const kotodama::CrossEntropy& op) {
+  const bool needs_powers = op.gradient && op.logits.dtype == DType::kBF16;
+  return needs_powers ? op.logits.shape[1] * engine.pool.threads() : 0;
+}
+
 }  // namespace
+
+WorkingMemory WorkingMemoryOf(const kotodama::LayerNormBackward& op) {
+  return SharedFloats(FloatsOfSums(op));
+}
+
+WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::CrossEntropy& op) {
+  return SharedFloats(FloatsOfPowers(engine, op));
+}
 
 DropoutFactors MakeDropout(const Dropout& dropout) {
   DropoutFactors factors = {};
@@ -90,7 +109,7 @@ void Run(const Engine& engine, const kotodama::LayerNormBackward& op) {
   const int64_t count = op.x.shape[0], c = op.x.shape[1];
   const int64_t items = CeilDivide(count, kRowsOfItem);
   const DropoutFactors dropout = MakeDropout(op.dropout);
-  float* sums = engine.scratch.Floats(items * 2 * c);  // (items, 2, C): dweight and dbias of each item's rows
+  float* sums = engine.scratch.Floats(FloatsOfSums(op));
   ForRanges(engine.pool, count, kRowsOfItem, [&](int64_t begin, int64_t end, int) {
     LayerNormGradientRows rows = {};
     rows.first = begin * c;
@@ -122,15 +141,15 @@ void Run(const Engine& engine, const kotodama::LayerNormBackward& op) {
 
 void Run(const Engine& engine, const kotodama::CrossEntropy& op) {
   const int64_t vp = op.logits.shape[1];
-  const bool needs_powers = op.gradient && op.logits.dtype == DType::kBF16;
-  float* powers = engine.scratch.Floats(needs_powers ? vp * engine.pool.threads() : 0);
+  const int64_t floats = FloatsOfPowers(engine, op);
+  float* powers = engine.scratch.Floats(floats);
   ForRanges(engine.pool, op.logits.shape[0], 1, [&](int64_t r, int64_t, int worker) {
     const int32_t label = op.labels.as<int32_t>()[r];
     const Row logits = RowAt(op.logits, r * vp);
     float loss = 0;
     if (label != kIgnoredLabel) {
       loss = engine.kernels.cross_entropy(logits, op.v, vp, label, op.gradient,
-                                          needs_powers ? powers + worker * vp : nullptr);
+                                          floats > 0 ? powers + worker * vp : nullptr);
     } else if (op.gradient) {
       std::memset(logits.data, 0, static_cast<size_t>(vp) * SizeOf(op.logits.dtype));
     }

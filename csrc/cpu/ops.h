@@ -24,6 +24,10 @@ void Run(const Engine& engine, const kotodama::LayerNormForward& op);
 void Run(const Engine& engine, const kotodama::LayerNormBackward& op);
 void Run(const Engine& engine, const kotodama::Gemm& op);
 WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::Gemm& op);
+WorkingMemory WorkingMemoryOf(const kotodama::LayerNormBackward& op);
+WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::AttentionForward& op);
+WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::AttentionBackward& op);
+WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::CrossEntropy& op);
 void Run(const Engine& engine, const kotodama::AttentionForward& op);
 void Run(const Engine& engine, const kotodama::AttentionBackward& op);
 void Run(const Engine& engine, const kotodama::AttentionCached& op);
@@ -36,6 +40,11 @@ void Quantize(const Engine& engine, const Tensor& target, const Tensor& source, 
 void ReduceLoss(const Tensor& losses, const Tensor& labels, LossTotals* totals);
 void GlobalNorm(const Engine& engine, const Tensor& grads, OptimizerScalars* scalars);
 void Zero(const Engine& engine, void* data, size_t bytes);
+
+// Memory of the engine's scratch.
+inline WorkingMemory SharedFloats(int64_t count) {
+  return {0, static_cast<size_t>(count) * sizeof(float)};
+}
 
 inline int64_t CeilDivide(int64_t a, int64_t b) {
   return (a + b - 1) / b;

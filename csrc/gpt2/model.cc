@@ -123,7 +123,7 @@ void Model::Reserve(BatchShape shape) {
   const MemoryPlan plan = Plan(shape);
   const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
   const auto [own, keep] = TrainingActivations(shape, plan.free > state ? plan.free - state : 0);
-  // What the device works in may be there already, from a smaller batch; it is a small part.
+  // What the device works in may be there already, from a smaller batch: then it is asked for more than is needed.
   const size_t activations = own > activations_.bytes() ? plan.activations : plan.working;
   const size_t free = plan.free + (activations > 0 ? activations_.bytes() : 0);
   RequireFree(state + activations, free,

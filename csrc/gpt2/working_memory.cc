@@ -7,7 +7,7 @@
 namespace kotodama {
 namespace {
 
-// Computes nothing: asks the device what it would need for the products that come.
+// Computes nothing: asks the device what it would need for the operations that come.
 class Asking final : public Backend {
  public:
   explicit Asking(const Backend& device) : device_(device) {}
@@ -29,18 +29,17 @@ class Asking final : public Backend {
   void Record(uint64_t, const std::function<void()>& enqueue) override { enqueue(); }
 
   void Run(const Gemm& op) override {
-    const WorkingMemory memory = device_.WorkingMemoryOf(op);
-    shared_ = std::max(shared_, memory.shared);
-    if (memory.kept > 0) kept_[{op.b.data, op.transpose_b}] = memory.kept;
+    const size_t kept = Ask(op).kept;
+    if (kept > 0) kept_[{op.b.data, op.transpose_b}] = kept;
   }
   void Run(const EmbeddingForward&) override {}
   void Run(const EmbeddingBackward&) override {}
   void Run(const LayerNormForward&) override {}
-  void Run(const LayerNormBackward&) override {}
-  void Run(const AttentionForward&) override {}
-  void Run(const AttentionBackward&) override {}
+  void Run(const LayerNormBackward& op) override { Ask(op); }
+  void Run(const AttentionForward& op) override { Ask(op); }
+  void Run(const AttentionBackward& op) override { Ask(op); }
   void Run(const AttentionCached&) override {}
-  void Run(const CrossEntropy&) override {}
+  void Run(const CrossEntropy& op) override { Ask(op); }
   void Run(const AdamW&) override {}
   void Gelu(const Tensor&, const Tensor&) override {}
   void Cast(const Tensor&, const Tensor&) override {}
@@ -49,6 +48,13 @@ class Asking final : public Backend {
   void GlobalNorm(const Tensor&, OptimizerScalars*) override {}
 
  private:
+  template <typename Op>
+  WorkingMemory Ask(const Op& op) {
+    const WorkingMemory memory = device_.WorkingMemoryOf(op);
+    shared_ = std::max(shared_, memory.shared);
+    return memory;
+  }
+
   const Backend& device_;
   size_t shared_ = 0;
   std::map<std::pair<const void*, bool>, size_t> kept_;  // a weight, and in which of its two forms

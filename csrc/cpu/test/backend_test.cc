@@ -50,6 +50,28 @@ TEST(WorkingMemoryOfProducts) {
   }
 }
 
+// Threads work apart from each other; what is summed over rows has room for them.
+TEST(WorkingMemoryOfOtherOperations) {
+  Device one(1), three(3);
+  AttentionForward forward;
+  forward.b = 1, forward.t = 8192, forward.h = 2, forward.d = 64;
+  AttentionBackward backward;
+  backward.b = 1, backward.t = 8192, backward.h = 2, backward.d = 64;
+  CrossEntropy loss;
+  LayerNormBackward norm;
+  norm.x = Tensor(nullptr, DType::kF32, {3200, 64});
+  for (DType type : {DType::kF32, DType::kBF16}) {
+    forward.qkv.dtype = backward.qkv.dtype = type;
+    loss.logits = Tensor(nullptr, type, {100, 640});
+    const size_t of_forward = one->WorkingMemoryOf(forward).shared, of_backward = one->WorkingMemoryOf(backward).shared;
+    CHECK(of_forward > 0 && three->WorkingMemoryOf(forward).shared == 3 * of_forward, of_forward);
+    CHECK(of_backward > 8192 * 64 && three->WorkingMemoryOf(backward).shared == 3 * of_backward, of_backward);
+    const size_t powers = type == DType::kBF16 ? 3 * 640 * sizeof(float) : 0;
+    CHECK(three->WorkingMemoryOf(loss).shared == powers, three->WorkingMemoryOf(loss).shared);
+  }
+  CHECK(three->WorkingMemoryOf(norm).shared == 100 * 2 * 64 * sizeof(float), three->WorkingMemoryOf(norm).shared);
+}
+
 TEST(TooMuchMemoryIsAnError) {
   Device device(1);
   for (size_t bytes : {size_t{1} << 46, ~size_t{0}}) {

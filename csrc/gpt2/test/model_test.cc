@@ -278,6 +278,22 @@ void TestReservedMemoryIsEnough() {
   }
 }
 
+// With a long block and many threads, most of what the device works in is attention's.
+void TestPlanHoldsWhatAttentionWorksIn() {
+  Config config = SmallConfig();
+  config.n_positions = 4096;
+  const auto backend = MakeCpuBackend(64);
+  for (Precision precision : {Precision::kF32, Precision::kBF16}) {
+    Model model(config, precision, 3, *backend, Start::kZeros);
+    AttentionBackward attention;
+    attention.b = 1, attention.t = 4096, attention.h = config.n_head, attention.d = config.head_size();
+    attention.qkv.dtype = precision == Precision::kF32 ? DType::kF32 : DType::kBF16;
+    const size_t least = backend->WorkingMemoryOf(attention).shared, planned = model.Plan({1, 4096}).working;
+    Expect(least > 0 && planned >= least,
+           "plan: " + std::to_string(planned) + " bytes, attention: " + std::to_string(least));
+  }
+}
+
 void TestErrors() {
   Config config = SmallConfig();
   const auto backend = MakeCpuBackend(1);
@@ -325,6 +341,7 @@ int main() {
   kotodama::TestLogitsCoverTheVocabulary();
   kotodama::TestStartWithZeros();
   kotodama::TestReservedMemoryIsEnough();
+  kotodama::TestPlanHoldsWhatAttentionWorksIn();
   kotodama::TestErrors();
   std::printf(kotodama::failures == 0 ? "gpt2: passed\n" : "gpt2: %d failed\n", kotodama::failures);
   return kotodama::failures == 0 ? 0 : 1;
