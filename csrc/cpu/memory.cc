@@ -54,12 +54,23 @@ void* Memory::Allocate(size_t bytes) {
 #ifdef MADV_HUGEPAGE
     madvise(begin, length, MADV_HUGEPAGE);
 #endif
+  }
+  Keep(begin, length);
+  if (slack != 0) {
     pool_->Run(static_cast<int64_t>(length / kHugePage),
                [&](int64_t item, int) { std::memset(begin + item * kHugePage, 0, kHugePage); });
   }
-  std::lock_guard<std::mutex> lock(mutex_);
-  mapped_[begin] = length;
   return begin;
+}
+
+void Memory::Keep(void* begin, size_t length) {
+  try {
+    std::lock_guard<std::mutex> lock(mutex_);
+    mapped_[begin] = length;
+  } catch (...) {
+    munmap(begin, length);
+    throw;
+  }
 }
 
 void Memory::Free(void* data) noexcept {

@@ -24,6 +24,9 @@ class Memory {
   size_t BytesOf(const void* data) noexcept;
 
  private:
+  // Enters a mapping, so that it is given back whatever fails from here on.
+  void Keep(void* begin, size_t length);
+
   ThreadPool* pool_;
   std::mutex mutex_;
   std::unordered_map<const void*, size_t> mapped_;  // start to length

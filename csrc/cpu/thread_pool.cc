@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "cpu/spin.h"
 
@@ -70,9 +71,13 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::Start() {
-  owner_process_ = getpid();
   workers_.reserve(threads_ - 1);
-  for (int worker = 1; worker < threads_; ++worker) workers_.emplace_back([this, worker] { WorkerLoop(worker); });
+  owner_process_ = getpid();
+  try {
+    for (int worker = 1; worker < threads_; ++worker) workers_.emplace_back([this, worker] { WorkerLoop(worker); });
+  } catch (const std::system_error&) {
+    // The system allows no more threads. Those that there are do the work of the others.
+  }
 }
 
 bool ThreadPool::TryJoin(uint64_t* seen) {
@@ -132,7 +137,7 @@ void ThreadPool::Run(int64_t count, const std::function<void(int64_t, int)>& tas
     for (int64_t item = 0; item < count; ++item) task(item, 0);
     return;
   }
-  if (workers_.empty()) Start();
+  if (owner_process_ == 0) Start();
 
   task_ = &task;
   idle_ = &idle;

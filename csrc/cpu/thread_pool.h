@@ -13,7 +13,8 @@
 namespace kotodama::cpu {
 
 // A few threads that stay warm between the operations of a step: a worker spins for a short while when it runs out of
-// work, then sleeps. The threads start with the first job. One caller at a time.
+// work, then sleeps. The threads start with the first job; where the system lets fewer start, fewer do all the work.
+// One caller at a time.
 //
 // A job is a number of independent items. Which thread runs an item is not fixed, so items must not depend on it: what
 // is summed over items goes to one slot per item and is added in the order of the items.
@@ -46,8 +47,8 @@ class ThreadPool {
   bool TryJoin(uint64_t* seen);
 
   const int threads_;
-  int owner_process_ = 0;  // the process whose threads these are; 0 before they start
-  std::vector<std::thread> workers_;
+  int owner_process_ = 0;             // the process whose threads these are; 0 before they start
+  std::vector<std::thread> workers_;  // threads_ - 1, or fewer
   std::unique_ptr<Share[]> shares_;
   const std::function<void(int64_t, int)>* task_ = nullptr;
   const std::function<void(int)>* idle_ = nullptr;

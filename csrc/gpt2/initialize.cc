@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <future>
+#include <system_error>
 #include <thread>
 
 namespace kotodama {
@@ -56,13 +57,18 @@ std::vector<float> InitialValues(const Config& config, const Parameter& paramete
   const size_t pairs = (values.size() + 1) / 2;
   // GPT-2's 124 million draws take seconds on one thread.
   const size_t parts = pairs < 100000 ? 1 : std::clamp<size_t>(std::thread::hardware_concurrency(), 1, 16);
+  const auto fill = [&](size_t part, size_t end) {
+    FillNormal(values, pairs * part / parts, pairs * end / parts, deviation, index, key);
+  };
   std::vector<std::future<void>> others;
-  for (size_t part = 1; part < parts; ++part) {
-    others.push_back(std::async(std::launch::async, [&, part] {
-      FillNormal(values, pairs * part / parts, pairs * (part + 1) / parts, deviation, index, key);
-    }));
+  size_t begun = 1;
+  try {
+    for (; begun < parts; ++begun) others.push_back(std::async(std::launch::async, fill, begun, begun + 1));
+  } catch (const std::system_error&) {
+    // The system allows no more threads: this one does the rest.
   }
-  FillNormal(values, 0, pairs / parts, deviation, index, key);
+  fill(0, 1);
+  fill(begun, parts);
   for (std::future<void>& other : others) other.get();
   return values;
 }

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "cpu/thread_pool.h"
 #include "error.h"
+#include "no_threads.h"
 
 namespace kotodama::test {
 namespace {
@@ -177,6 +178,24 @@ TEST(PoolWakesAfterSleep) {
     CHECK(done == 64);
     usleep(3000);
   }
+}
+
+TEST(PoolWorksWithoutThreads) {
+  cpu::ThreadPool pool(4);
+  std::atomic<int> done{0}, idle{0};
+  {
+    const NoThreads none;
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      pool.Run(
+          100, [&](int64_t, int) { ++done; }, [&](int) { ++idle; });
+    }
+    Device device(4);
+    void* data = device->Allocate(size_t{8} << 20);
+    device->Zero(data, size_t{8} << 20);
+    device->Free(data);
+  }
+  pool.Run(100, [&](int64_t, int) { ++done; });
+  CHECK(done == 400 && idle == 3, done.load(), idle.load());
 }
 
 TEST(ForkedChildWorksAndEnds) {

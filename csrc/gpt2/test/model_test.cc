@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "cpu/cpu_backend.h"
+#include "cpu/test/no_threads.h"
 #include "error.h"
 #include "gpt2/decoder.h"
+#include "gpt2/initialize.h"
 #include "gpt2/test/float64_gpt2.h"
 #include "reference/reference_backend.h"
 
@@ -257,6 +259,16 @@ void TestStartWithZeros() {
   }
 }
 
+void TestInitialValuesWithoutThreads() {
+  const Config config = SmallConfig();
+  Parameter parameter;
+  parameter.size = 300001;
+  parameter.initial = Initial::kNormal;
+  const std::vector<float> usual = InitialValues(config, parameter, 2, 3);
+  const test::NoThreads none;
+  Expect(InitialValues(config, parameter, 2, 3) == usual, "initial values where no thread can be started");
+}
+
 // The CPU keeps more of a small batch than of a large one: still the memory that was reserved must do.
 void TestReservedMemoryIsEnough() {
   Config config;
@@ -340,6 +352,7 @@ int main() {
   kotodama::TestAccumulation();
   kotodama::TestLogitsCoverTheVocabulary();
   kotodama::TestStartWithZeros();
+  kotodama::TestInitialValuesWithoutThreads();
   kotodama::TestReservedMemoryIsEnough();
   kotodama::TestPlanHoldsWhatAttentionWorksIn();
   kotodama::TestErrors();
