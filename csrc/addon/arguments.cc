@@ -108,8 +108,10 @@ Napi::Float32Array NewFloats(Napi::Env env, size_t size) {
   try {
     array = constructor.New({Napi::Number::New(env, static_cast<double>(size))});
   } catch (const Napi::Error&) {
-    throw Error(ErrorCode::kMemory, "there is no memory for a result of " + std::to_string(size) + " numbers, " +
-                                        std::to_string(size * sizeof(float)) + " bytes; use a smaller batch or block");
+    const std::string size_text = std::to_string(size) + " numbers, " + std::to_string(size * sizeof(float)) + " bytes";
+    throw Error(ErrorCode::kMemory, "there is no memory for a result of " + size_text +
+                                        "\n  hint: let go of arrays that are not needed any more, or use a smaller "
+                                        "batch, block or model");
   }
   return RequireRoom(array, "Float32Array", size);
 }

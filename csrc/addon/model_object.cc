@@ -22,7 +22,7 @@ NextBatch Announced(const LabelledBatch& next) {
 Napi::Float32Array NewResult(Napi::Env env, const std::string& what, int64_t size) {
   if (size > kMostInt32 / 2) {
     throw Error(ErrorCode::kOptions, what + " would be " + std::to_string(size) +
-                                         " numbers, more than one array holds; use a smaller batch");
+                                         " numbers, more than one array holds\n  hint: use a smaller batch or block");
   }
   return NewFloats(env, static_cast<size_t>(size));
 }

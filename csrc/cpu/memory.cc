@@ -26,7 +26,7 @@ std::string Gibibytes(size_t bytes) {
 [[noreturn]] void ThrowNoMemory(size_t bytes) {
   throw Error(ErrorCode::kMemory, "this needs " + Gibibytes(bytes) + " (" + std::to_string(bytes) + " bytes), " +
                                       Gibibytes(ReadMemory().free) +
-                                      " are free; use a smaller batch, block or model, or recompute activations");
+                                      " are free\n  hint: end other programs, or use a smaller batch, block or model");
 }
 
 }  // namespace

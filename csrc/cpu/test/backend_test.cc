@@ -81,7 +81,9 @@ TEST(TooMuchMemoryIsAnError) {
       CHECK(false, "no error for", bytes);
     } catch (const Error& error) {
       CHECK(error.code() == ErrorCode::kMemory, error.what());
-      CHECK(std::string(error.what()).find(std::to_string(bytes)) != std::string::npos, error.what());
+      const std::string message = error.what();
+      CHECK(message.find(std::to_string(bytes)) != std::string::npos, message);
+      CHECK(message.find(" are free\n  hint: ") != std::string::npos, message);
     }
   }
 }
