@@ -1,5 +1,6 @@
 #include "addon/decoder_object.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "addon/arguments.h"
@@ -8,6 +9,16 @@
 #include "addon/job.h"
 
 namespace kotodama {
+namespace {
+
+// Into the caller's array only now: while the work ran, JavaScript may have transferred or shrunk what is behind it.
+Napi::Value CopyToOwner(const Napi::Object& owner, const std::vector<float>& logits) {
+  auto array = RequireRoom(owner, "logits", logits.size());
+  std::copy(logits.begin(), logits.end(), array.Data());
+  return array;
+}
+
+}  // namespace
 
 Napi::Function DecoderObject::Define(Napi::Env env) {
   return DefineClass(
@@ -53,11 +64,12 @@ Napi::Value DecoderObject::Append(const Napi::CallbackInfo& info) {
     auto logits = info[1].IsUndefined() ? NewFloats(env, size) : RequireRoom(info[1], "logits", size);
     return StartJob(
         env, session_, logits,
-        [&decoder, ids = std::move(ids), target = logits.Data()] {
-          decoder.Append(ids.data(), ids.size(), target);
-          return Nothing();
+        [&decoder, ids = std::move(ids), size] {
+          std::vector<float> values(size);
+          decoder.Append(ids.data(), ids.size(), values.data());
+          return values;
         },
-        ToOwner);
+        CopyToOwner);
   });
 }
 

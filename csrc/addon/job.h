@@ -18,7 +18,8 @@ struct Nothing {};
 
 // One call on a session, off the event loop: `work()` runs on a thread of libuv's pool and touches no JavaScript, then
 // `finish(owner, result)` makes the promise's value on the JavaScript thread. `owner` (the object of the call, or an
-// array that the work fills) is kept alive until then.
+// array for its result) is kept alive until then. Only an array that JavaScript has not seen yet may be filled by the
+// work itself: JavaScript can take the memory of its own arrays away at any time.
 template <typename Work, typename Finish>
 class Job final : public Napi::AsyncWorker {
  public:

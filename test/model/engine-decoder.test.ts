@@ -55,6 +55,22 @@ t.test('reset, full cache, bad ids', async (t) => {
   t.throws(() => decoder.length, { code: 'ERR_DISPOSED' });
 });
 
+t.test('logits go to an array of the caller, if it is still there', async (t) => {
+  const model = await create(config);
+  t.teardown(() => model.dispose());
+  const decoder = await model.createDecoder(1, 9);
+  const expected = await decoder.append(Int32Array.of(1));
+  decoder.reset();
+  const room = new Float32Array(config.vocabSize);
+  t.equal(await decoder.append(Int32Array.of(1), room), room);
+  t.same(room, expected);
+  const call = decoder.append(Int32Array.of(2), room);
+  const moved = structuredClone(room, { transfer: [room.buffer] });
+  await t.rejects(call, { code: 'ERR_OPTIONS', message: /^logits: expected a Float32Array of 53 elements, received/ });
+  t.same(moved, expected, 'what was transferred is not written to');
+  t.equal((await decoder.append(Int32Array.of(3))).length, config.vocabSize, 'the decoder works after that');
+});
+
 t.test('a decoder follows the weights and ends with its model', async (t) => {
   const model = await create(config);
   const decoder = await model.createDecoder(1, 5);
