@@ -31,8 +31,12 @@ std::string Describe(const Napi::Value& value) {
   }
 }
 
+[[noreturn]] void Refuse(const std::string& name, const std::string& expected, const std::string& received) {
+  throw Error(ErrorCode::kOptions, name + ": expected " + expected + ", received " + received);
+}
+
 [[noreturn]] void Refuse(const std::string& name, const std::string& expected, const Napi::Value& value) {
-  throw Error(ErrorCode::kOptions, name + ": expected " + expected + ", received " + Describe(value));
+  Refuse(name, expected, Describe(value));
 }
 
 template <typename Array>
@@ -96,8 +100,9 @@ std::vector<float> RequireFloats(const Napi::Value& value, const std::string& na
 
 Napi::Float32Array RequireRoom(const Napi::Value& value, const std::string& name, size_t size) {
   const auto array = RequireTypedArray<Napi::Float32Array>(value, name, napi_float32_array, "a Float32Array");
-  if (array.ElementLength() != size) {
-    Refuse(name, "a Float32Array of " + std::to_string(size) + " elements", value);
+  const size_t found = array.ElementLength();
+  if (found != size) {
+    Refuse(name, "a Float32Array of " + std::to_string(size) + " elements", "one of " + std::to_string(found));
   }
   return array;
 }

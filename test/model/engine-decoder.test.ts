@@ -66,7 +66,14 @@ t.test('logits go to an array of the caller, if it is still there', async (t) =>
   t.same(room, expected);
   const call = decoder.append(Int32Array.of(2), room);
   const moved = structuredClone(room, { transfer: [room.buffer] });
-  await t.rejects(call, { code: 'ERR_OPTIONS', message: /^logits: expected a Float32Array of 53 elements, received/ });
+  await t.rejects(call, {
+    code: 'ERR_OPTIONS',
+    message: /^logits: expected a Float32Array of 53 elements, received one of 0$/,
+  });
+  const short = new Float32Array(52);
+  await t.rejects(decoder.append(Int32Array.of(2), short), { code: 'ERR_OPTIONS', message: /received one of 52$/ });
+  const doubles = new Float64Array(53) as never;
+  await t.rejects(decoder.append(Int32Array.of(2), doubles), { message: /received a typed array of another type$/ });
   t.same(moved, expected, 'what was transferred is not written to');
   t.equal((await decoder.append(Int32Array.of(3))).length, config.vocabSize, 'the decoder works after that');
 });
