@@ -28,7 +28,9 @@ struct ModelOptions {
 };
 
 // One model on one device with its decoders, shared by the JavaScript objects and the running job. Its state flags
-// belong to the JavaScript thread; the engine itself belongs to whoever holds the mutex.
+// belong to the JavaScript thread. The engine itself belongs to the running job and, while none runs, to the JavaScript
+// thread, which needs no mutex for it. The mutex is for the end of an environment alone: it frees the engine once a job
+// that still runs is done.
 class Session {
  public:
   explicit Session(Napi::Env env) : env_(env) {}
