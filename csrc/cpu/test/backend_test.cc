@@ -197,7 +197,7 @@ TEST(PoolWorksWithoutThreads) {
     device->Free(data);
   }
   pool.Run(100, [&](int64_t, int) { ++done; });
-  CHECK(done == 400 && idle == 3, done.load(), idle.load());
+  CHECK(done == 400 && idle >= 3, done.load(), idle.load());
 }
 
 TEST(ForkedChildWorksAndEnds) {
