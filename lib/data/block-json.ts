@@ -36,6 +36,7 @@ function unpackIds(packed: Json, blockSize: number): Block {
   if (numbers.length !== blockSize + 1 && numbers.length !== 2 * blockSize) {
     throw badState(`blocks of ${blockSize} ids`, `one of ${numbers.length - 1}`);
   }
-  const labels = numbers.length === blockSize + 1 ? numbers.subarray(1) : numbers.subarray(blockSize);
+  // A copy where they overlap: whoever changes the labels of a block must not change its inputs.
+  const labels = numbers.length === blockSize + 1 ? numbers.slice(1) : numbers.subarray(blockSize);
   return { inputIds: numbers.subarray(0, blockSize), labels };
 }

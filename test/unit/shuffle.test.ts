@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { BlockDataset, BufferedShuffleDataset } from '../../dist/data/index.js';
+import { BlockDataset, BufferedShuffleDataset, IGNORED_LABEL } from '../../dist/data/index.js';
 import { collect, countingSource, NUMBERS, numbers, resumeProblem } from './helpers/blocks.js';
 import { PythonRandom } from './helpers/python-random.js';
 
@@ -80,6 +80,23 @@ t.test('padded blocks and blocks of one id survive a saved buffer', async (t) =>
     const make = () =>
       new BufferedShuffleDataset(BlockDataset.fromTexts(['1 2 3 4 5 6 7 8'], options), { bufferSize: 100 });
     t.equal(await resumeProblem(make), undefined, `block size ${blockSize}`);
+  }
+});
+
+t.test('blocks out of a saved buffer may be changed: inputs and labels share no memory', async (t) => {
+  const make = () => {
+    const dataset = BlockDataset.fromTexts([numbers(0, 16)], { tokenizer: NUMBERS, blockSize: 3, dropLast: false });
+    return new BufferedShuffleDataset(dataset, { bufferSize: 4, seed: 1 });
+  };
+  const source = make();
+  const pass = source[Symbol.asyncIterator]();
+  await pass.next();
+  const resumed = make();
+  resumed.restore(JSON.parse(JSON.stringify(source.state())));
+  for await (const { inputIds, labels } of resumed) {
+    const before = [...inputIds];
+    labels.fill(IGNORED_LABEL);
+    t.same([...inputIds], before);
   }
 });
 
