@@ -1,3 +1,4 @@
+import { XxHash64 } from './xxhash64.js';
 import { BlockDecoder, littleEndian, MAX_BLOCK } from './zstd-block.js';
 import { ZstdError } from './zstd-tables.js';
 
@@ -9,9 +10,10 @@ const MAX_WINDOW = 2 ** 27;
 
 /**
  * Unpacks Zstandard data (RFC 8878), also of several frames. What was unpacked before a failure comes first. Memory is
- * twice what the frame looks back (8 MB at most levels). Checksums are passed over.
+ * twice what the frame looks back (8 MB at most levels). Where a frame has a checksum, as the zstd program writes it, damage
+ * that still unpacks is noticed at the end of the frame.
  *
- * @throws Error when the data is damaged or cut off, or needs a dictionary or more than 128 MB to look back
+ * @throws ZstdError when the data is damaged or cut off, or needs a dictionary or more than 128 MB to look back
  */
 export async function* unzstd(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
   const input = new Input(pieces);
@@ -30,6 +32,7 @@ export async function* unzstd(pieces: AsyncIterable<Uint8Array>): AsyncGenerator
 async function* readFrame(input: Input): AsyncGenerator<Uint8Array, void> {
   const { window, size, checksum } = await readHeader(input);
   const decoder = new BlockDecoder();
+  const hash = checksum ? new XxHash64() : undefined;
   const blockSize = Math.min(window, MAX_BLOCK);
   // Twice the window, so that moving it to the front costs each byte one copy.
   const output = new Uint8Array(
@@ -53,11 +56,19 @@ async function* readFrame(input: Input): AsyncGenerator<Uint8Array, void> {
     else if (kind === 0) output.set(data, position);
     else output.fill(data[0] as number, position, end);
     total += end - position;
+    hash?.update(output.subarray(position, end));
     if (end > position) yield output.slice(position, end);
     position = end;
   }
   if (size !== undefined && total !== size) throw new ZstdError(`a frame has ${total} bytes, not ${size}`);
-  if (checksum) await input.take(4);
+  if (hash !== undefined) checkHash(hash.low(), littleEndian(await input.take(4), 0, 4));
+}
+
+/** RFC 8878, 3.1.1: the low 4 bytes of the XXH64 of what the frame holds. */
+function checkHash(found: number, written: number): void {
+  if (found === written) return;
+  const [its, ours] = [written, found].map((hash) => hash.toString(16).padStart(8, '0'));
+  throw new ZstdError(`a frame has the checksum ${its}, and its content ${ours}`);
 }
 
 /** RFC 8878, 3.1.1.1 */
