@@ -98,7 +98,9 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
       return;
     }
     const text = UTF8.decode(bytes.subarray(start, end));
-    for (const part of cutText(text, LONGEST_TEXT)) ids.addAll(this.encodeWhole(part));
+    // All parts before any id is given out: a text that fails leaves nothing behind for the next one.
+    const parts = cutText(text, LONGEST_TEXT).map((part) => this.encodeWhole(part));
+    for (const part of parts) ids.addAll(part);
   }
 
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {

@@ -175,6 +175,13 @@ t.test('a text that the vocabulary cannot express', async (t) => {
   t.throws(() => tokenizer.encode('b'), { code: 'ERR_TOKENIZER', message: /no token for a part of "b"/ });
 });
 
+t.test('a text that fails in a later part leaves nothing to the next one', async (t) => {
+  const model = { type: 'WordPiece', vocab: { a: 0 }, continuing_subword_prefix: '##', max_input_chars_per_word: 100 };
+  const tokenizer = Tokenizer.fromJson({ pre_tokenizer: { type: 'WhitespaceSplit' }, model });
+  t.throws(() => tokenizer.encode(`${'a '.repeat(25_000)}b`), { code: 'ERR_TOKENIZER' });
+  t.same(tokenizer.encode('a a'), [0, 0]);
+});
+
 t.test('files that cannot be used', async (t) => {
   const reject = (folder: string, message: RegExp) =>
     t.rejects(Tokenizer.fromPretrained(folder), { code: 'ERR_TOKENIZER', message }, String(message));
