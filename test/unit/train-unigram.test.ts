@@ -111,6 +111,17 @@ t.test('progress; an abort while reading and while learning', async (t) => {
   }
 });
 
+t.test('what onProgress throws ends the training, while reading and while learning', async (t) => {
+  for (const phase of ['count', 'prune']) {
+    const onProgress = (event: TokenizerProgress) => {
+      if (event.phase === phase) throw new Error(`no more of ${phase}`);
+    };
+    await t.rejects(trainTokenizer({ texts: TEXT, type: 'unigram', vocabSize: 900, onProgress }), {
+      message: `no more of ${phase}`,
+    });
+  }
+});
+
 t.test('what cannot be used', async (t) => {
   const rejects = (options: object, message: RegExp, code = 'ERR_OPTIONS') =>
     t.rejects(

@@ -72,8 +72,13 @@ async function learn(request: LearnRequest, vocabSize: number, turns: Turns): Pr
   const worker = new Worker(url, { workerData: request, transferList, execArgv: [] });
   const learned = new Promise<ScoredPiece[]>((resolve, reject) => {
     worker.on('message', (answer: LearnAnswer) => {
-      if ('pieces' in answer) resolve(answer.pieces);
-      else turns.report({ phase: 'prune', pieces: answer.left, vocabSize });
+      if ('pieces' in answer) return resolve(answer.pieces);
+      try {
+        turns.report({ phase: 'prune', pieces: answer.left, vocabSize });
+      } catch (thrown) {
+        // Nobody could catch what is thrown in here: it would end the process.
+        reject(thrown);
+      }
     });
     worker.on('error', (cause) => reject(failed(messageOf(cause), cause)));
     worker.on('exit', (code) => reject(failed(`its thread ended with code ${code}`)));
