@@ -11,6 +11,10 @@ export interface AddedToken {
   special?: boolean;
   lstrip?: boolean;
   rstrip?: boolean;
+  /** Whether it counts only where no letter, digit, mark or `_` is beside it. */
+  single_word?: boolean;
+  /** Whether it is looked for after the normalizer, and after those that are not. Default: if it is not special. */
+  normalized?: boolean;
 }
 
 /** A tokenizer.json whose tables are what they should be. */

@@ -49,7 +49,8 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
   /**
    * @param json content of tokenizer.json
    * @param config content of tokenizer_config.json; names the special tokens
-   * @throws KotodamaError `ERR_TOKENIZER` when a part is missing or of an unknown kind
+   * @throws KotodamaError `ERR_TOKENIZER` when a part is missing or of an unknown kind, and for an added token that is
+   *   `single_word` where the model is not GPT-2's kind
    */
   constructor(json: JsonObject, config: JsonObject = {}) {
     checkTokenizerJson(json);
@@ -58,6 +59,7 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
     this.added = added;
     this.plain = isPlainByteLevel(json, config, added);
     this.fast = this.plain ? byteLevelEncoder(model, added) : undefined;
+    if (this.fast === undefined) refuseSingleWords(added);
     try {
       const absent = Object.fromEntries(PARTS.map((part) => [part, null]));
       // Who encodes without the library spares it the merges, of which it makes large tables.
@@ -183,7 +185,24 @@ function byteLevelEncoder(model: JsonObject, added: readonly AddedToken[]): Byte
     merges: merges.map((merge: string | [string, string]) =>
       typeof merge === 'string' ? (merge.split(' ', 2) as [string, string]) : merge,
     ),
-    added: added.map(({ content, id }) => [content, id]),
+    added: [added.filter((token) => !isNormalized(token)), added.filter(isNormalized)].map((list) =>
+      list.map(({ content, id, single_word: singleWord }) => ({ text: content, id, singleWord: singleWord === true })),
+    ),
+  });
+}
+
+function isNormalized({ normalized, special }: AddedToken): boolean {
+  return normalized ?? special !== true;
+}
+
+/** The library would find a token that is to be a word inside others too, and give other ids than Python's tokenizers. */
+function refuseSingleWords(added: readonly AddedToken[]): void {
+  const token = added.find(({ single_word: singleWord }) => singleWord === true);
+  if (token === undefined) return;
+  throw new KotodamaError('ERR_TOKENIZER', `The added token ${JSON.stringify(token.content)} is single_word`, {
+    expected: "single_word: false, as the tokenizer is not GPT-2's kind of byte-level BPE",
+    received: 'single_word: true',
+    hint: 'set it to false in tokenizer.json: the token then also counts inside words',
   });
 }
 

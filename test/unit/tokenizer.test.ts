@@ -175,6 +175,28 @@ t.test('a text that the vocabulary cannot express', async (t) => {
   t.throws(() => tokenizer.encode('b'), { code: 'ERR_TOKENIZER', message: /no token for a part of "b"/ });
 });
 
+t.test("added tokens that overlap, also those that must be words: the ids of Python's tokenizers", async (t) => {
+  const url = new URL('./fixtures/tokenizer/added-tokens.json', import.meta.url);
+  const rounds = JSON.parse(readFileSync(url, 'utf8')) as { tokens: object[]; cases: typeof CASES }[];
+  for (const { tokens, cases } of rounds) {
+    const added = tokens.map((token, index) => ({ id: 2048 + index, ...token }));
+    const all = [...(BPE.added_tokens as object[]), ...added];
+    const tokenizer = Tokenizer.fromJson({ ...BPE, added_tokens: all }, CONFIG);
+    const wrong = cases.filter(({ text, ids }) => tokenizer.encode(text).join() !== ids.join());
+    t.same(wrong, [], JSON.stringify(tokens));
+  }
+});
+
+t.test('a token that must be a word is refused where the library encodes, which does not know that', async (t) => {
+  const token = { id: 0, content: '<unk>', special: true };
+  const json = unigramJson([['▁a', -1]]);
+  t.throws(() => Tokenizer.fromJson({ ...json, added_tokens: [{ ...token, single_word: true }] }), {
+    code: 'ERR_TOKENIZER',
+    message: /"<unk>" is single_word: expected single_word: false/,
+  });
+  t.ok(Tokenizer.fromJson({ ...json, added_tokens: [{ ...token, single_word: false }] }));
+});
+
 t.test('a text that fails in a later part leaves nothing to the next one', async (t) => {
   const model = { type: 'WordPiece', vocab: { a: 0 }, continuing_subword_prefix: '##', max_input_chars_per_word: 100 };
   const tokenizer = Tokenizer.fromJson({ pre_tokenizer: { type: 'WhitespaceSplit' }, model });

@@ -1,5 +1,5 @@
 import type { IdBuffer } from '../id-buffer.js';
-import { AddedTokens } from './added-tokens.js';
+import { type AddedText, AddedTokens } from './added-tokens.js';
 import { BYTES_BY_CHARACTER, CHARACTER_OF_BYTE } from './byte-alphabet.js';
 import { type Merge, MergeTable } from './merge-table.js';
 import { Merger } from './merger.js';
@@ -12,8 +12,8 @@ export interface ByteLevelVocabulary {
   idOf: (token: string) => number | undefined;
   /** The tokens that are joined, in the order of merging. */
   merges: readonly (readonly [left: string, right: string])[];
-  /** Texts that always become one id, wherever they stand. */
-  added: readonly (readonly [text: string, id: number])[];
+  /** Texts that become one id: those of the first list are looked for in all of a text, those of the next in what is left. */
+  added: readonly (readonly AddedText[])[];
 }
 
 /**
@@ -21,12 +21,12 @@ export interface ByteLevelVocabulary {
  * length takes time in proportion to it.
  */
 export class ByteLevelEncoder {
-  private readonly added: AddedTokens;
+  private readonly added: readonly AddedTokens[];
   private readonly merger: Merger;
   private readonly scanner = new PreTokenScanner();
   private readonly memory = new PreTokenMemory();
 
-  private constructor(byteIds: Int32Array, merges: readonly Merge[], added: AddedTokens) {
+  private constructor(byteIds: Int32Array, merges: readonly Merge[], added: readonly AddedTokens[]) {
     this.added = added;
     this.merger = new Merger(new MergeTable(merges), byteIds);
   }
@@ -45,19 +45,30 @@ export class ByteLevelEncoder {
       if (left === undefined || right === undefined || result === undefined) return undefined;
       pairs.push({ left, right, result });
     }
-    return new ByteLevelEncoder(byteIds, pairs, new AddedTokens(added.filter(([text]) => text !== '')));
+    const lists = added.map((list) => list.filter(({ text }) => text !== '')).filter((list) => list.length > 0);
+    const tokens = lists.map((list) => new AddedTokens(list));
+    return new ByteLevelEncoder(byteIds, pairs, tokens);
   }
 
   /** Adds the ids of `text[start..end)`, which must be well-formed UTF-8. */
   encode(text: Uint8Array, start: number, end: number, ids: IdBuffer): void {
-    const { added } = this;
+    this.encodeAround(0, text, start, end, ids);
+  }
+
+  /** Cuts a section at the added tokens from list number `list` on. */
+  private encodeAround(list: number, text: Uint8Array, start: number, end: number, ids: IdBuffer): void {
+    const added = this.added[list];
+    if (added === undefined) {
+      this.encodeSection(text, start, end, ids);
+      return;
+    }
     let from = start;
-    for (let at = added.find(text, from, end); at < end; at = added.find(text, from, end)) {
-      this.encodeSection(text, from, at, ids);
+    for (let at = added.find(text, from, end); at < end; at = added.find(text, from, end, start)) {
+      this.encodeAround(list + 1, text, from, at, ids);
       ids.add(added.id);
       from = at + added.length;
     }
-    this.encodeSection(text, from, end, ids);
+    this.encodeAround(list + 1, text, from, end, ids);
   }
 
   private encodeSection(text: Uint8Array, start: number, end: number, ids: IdBuffer): void {

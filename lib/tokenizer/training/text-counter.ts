@@ -15,7 +15,7 @@ export class TextCounter implements TextVisitor {
 
   /** @param specialTokens left out, as encoding never hands them to the merges; a boundary on both sides */
   constructor(specialTokens: readonly string[]) {
-    this.special = new AddedTokens(specialTokens.map((token, id) => [token, id]));
+    this.special = new AddedTokens(specialTokens.map((text, id) => ({ text, id })));
   }
 
   /** Lone surrogates count as U+FFFD. */
