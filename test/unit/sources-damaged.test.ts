@@ -316,3 +316,19 @@ t.test('places that cannot be used', async (t) => {
   await t.rejects(textsOf(['-', '-']), { code: 'ERR_OPTIONS', message: /only once/ });
   await t.rejects(textsOf('http://'), { code: 'ERR_OPTIONS' });
 });
+
+t.test('URLs: a .gz that the server sends as text packed for the way', async (t) => {
+  const packed = gzipSync('1\n2\n');
+  const base = await serve(t, (request, response) => {
+    const [, encoding] = (request.url as string).split(/[/.]/);
+    const once = encoding === 'twice' ? gzipSync(packed) : encoding === 'plain' ? '1\n2\n' : packed;
+    response.writeHead(200, {
+      'content-encoding': encoding === 'identity' || encoding === 'plain' ? 'identity' : 'gzip',
+    });
+    response.end(once);
+  });
+  // Seen as "gzip" by servers that name the file's own packing so, and as "twice" by those that pack it again.
+  for (const path of ['gzip', 'twice', 'identity']) t.same(await textsOf(`${base}/${path}.txt.gz`), ['1', '2'], path);
+  t.same(await textsOf(`${base}/gzip.txt.gz`, {}, { file: 0, offset: 2 }), ['2'], 'and continues');
+  await t.rejects(textsOf(`${base}/plain.txt.gz`), { code: 'ERR_DATA', message: /is not gzip data/ });
+});

@@ -55,10 +55,14 @@ export class LineInput {
 
   private async openUnpacked(): Promise<Bytes> {
     const { name, compression: promised } = this.place;
-    const raw = this.openRaw();
+    let unpackedOnTheWay = false;
+    const raw = this.openRaw(() => {
+      unpackedOnTheWay = true;
+    });
     try {
       const { head, bytes } = await peek(raw);
-      const compression = compressionOf(head, promised, name);
+      // Such a server may have taken the .gz of the name for its own packing of the way, which is gone; the bytes tell.
+      const compression = compressionOf(head, unpackedOnTheWay ? undefined : promised, name);
       return compression === undefined ? bytes : unpack(bytes, compression, name);
     } catch (error) {
       await raw.return();
@@ -66,10 +70,11 @@ export class LineInput {
     }
   }
 
-  private openRaw(): Bytes {
+  /** @param onUnpacked called before the first bytes of what the server packed for the way */
+  private openRaw(onUnpacked: () => void): Bytes {
     const { kind, path } = this.place;
     if (kind === 'file') return readFileBytes(path, 0);
-    if (kind === 'url') return readUrlBytes(path);
+    if (kind === 'url') return readUrlBytes(path, onUnpacked);
     if (this.begun) {
       throw new KotodamaError('ERR_DATA', 'The standard input can be read only once, and was', {
         hint: 'save it to a file and give that, or train for one epoch',

@@ -6,8 +6,12 @@ export function publicUrl(url: string): string {
   return `${origin}${pathname}`;
 }
 
-/** The bytes behind an http(s) URL. Redirections are followed; what the server compressed for the way is unpacked. */
-export async function* readUrlBytes(url: string): AsyncGenerator<Uint8Array, void> {
+/**
+ * The bytes behind an http(s) URL. Redirections are followed; what the server compressed for the way is unpacked.
+ *
+ * @param onUnpacked called before the first bytes if that is so
+ */
+export async function* readUrlBytes(url: string, onUnpacked: () => void): AsyncGenerator<Uint8Array, void> {
   const name = publicUrl(url);
   const leave = new AbortController();
   try {
@@ -18,6 +22,8 @@ export async function* readUrlBytes(url: string): AsyncGenerator<Uint8Array, voi
       });
     });
     if (!response.ok) throw refused(name, response);
+    // The header stays when `fetch` unpacks.
+    if (!['identity', null].includes(response.headers.get('content-encoding'))) onUnpacked();
     if (response.body === null) return;
     const pieces = response.body.getReader();
     for (let received = 0; ; ) {
