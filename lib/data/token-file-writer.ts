@@ -13,6 +13,7 @@ import {
   notesPath,
   notesText,
   type TokenFile,
+  type TokenFileNotes,
   type TokenizerMark,
   tokenTypeFor,
 } from './token-file.js';
@@ -34,7 +35,7 @@ export interface TokenFileOptions {
 /**
  * Writes ids into one or more token files, with notes beside each. The ids come from `BlockDataset.tokens()`, or from
  * elsewhere; the notes tell where documents begin if the pieces do. A file appears under its name when it is whole and
- * synced; when the ids fail, the files written before are removed.
+ * synced and has its notes; when something fails, it and the files written before are removed.
  *
  * @throws KotodamaError `ERR_IO` when a file is there already or the system refuses, `ERR_DATA` when there are no ids or
  *   too many for one file, `ERR_TOKENIZER` for an id that is not in the vocabulary, and what `ids` throws.
@@ -56,7 +57,7 @@ export async function writeTokenFiles(
     while (await pieces.more());
     return written;
   } catch (error) {
-    await Promise.all(written.flatMap(({ path }) => [rm(path, { force: true }), rm(notesPath(path), { force: true })]));
+    await Promise.all(written.map(({ path }) => removeFile(path)));
     throw error;
   } finally {
     await pieces.close();
@@ -81,11 +82,43 @@ function shardPath(output: string, sharded: boolean, index: number): string {
 }
 
 async function writeFile(pieces: Pieces, options: TokenFileOptions, before: readonly TokenFile[]): Promise<TokenFile> {
-  const { output, tokenizer, sources, shardTokens, onProgress } = options;
-  const path = shardPath(output, shardTokens !== undefined, before.length);
+  const path = shardPath(options.output, options.shardTokens !== undefined, before.length);
   checkOutput(path, false);
+  let notes = undefined as TokenFileNotes | undefined;
+  try {
+    await writeAtomically(path, async (file) => {
+      // Notes about an older file of that name would not fit the new one.
+      await rm(notesPath(path), { force: true });
+      notes = await writeIds(file, pieces, options, before);
+      // Before the file has its name, as a file without notes is taken for one of any tokenizer.
+      await writeTextFile(notesPath(path), notesText(notes));
+    });
+  } catch (error) {
+    await removeFile(path).catch(() => {});
+    throw error;
+  }
+  const { dtype, tokens } = notes!;
+  return { path, dtype, tokens, notes };
+}
+
+/** The notes last, for the same reason. */
+async function removeFile(path: string): Promise<void> {
+  try {
+    await rm(path, { force: true });
+  } finally {
+    await rm(notesPath(path), { force: true });
+  }
+}
+
+/** Writes header and ids; gives the notes. */
+async function writeIds(
+  file: FileHandle,
+  pieces: Pieces,
+  { tokenizer, sources, shardTokens, onProgress }: TokenFileOptions,
+  before: readonly TokenFile[],
+): Promise<TokenFileNotes> {
   const dtype = tokenTypeFor(tokenizer.vocabSize);
-  const begun = before.reduce((sum, file) => sum + file.tokens, 0);
+  const begun = before.reduce((sum, { tokens }) => sum + tokens, 0);
   const limit = Math.min(shardTokens ?? MOST_TOKENS, MOST_TOKENS);
   let tokens = 0;
   const documents: number[] = [];
@@ -95,29 +128,25 @@ async function writeFile(pieces: Pieces, options: TokenFileOptions, before: read
       if (documents.length <= MOST_DOCUMENTS) documents.push(place - begun);
     }
   };
-  // Notes about an older file of that name would not fit the new one.
-  await rm(notesPath(path), { force: true });
-  await writeAtomically(path, async (file) => {
-    await writeAll(file, Buffer.alloc(HEADER_BYTES), 0);
-    let position = HEADER_BYTES;
-    while (tokens < limit && (await pieces.more())) {
-      const piece = pieces.take(limit - tokens);
-      checkIds(piece, tokenizer.vocabSize);
-      const packed = dtype === 'uint16' ? Uint16Array.from(piece) : piece;
-      await writeAll(file, new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength), position);
-      position += packed.byteLength;
-      tokens += piece.length;
-      noteDocuments(begun + tokens);
-      onProgress?.(begun + tokens);
-    }
-    if (tokens === 0) throw new KotodamaError('ERR_DATA', 'The text has no tokens', { hint: 'give more text' });
-    if (shardTokens === undefined && (await pieces.more())) throw tooMany();
-    // Empty documents at the very end.
-    if (!(await pieces.more())) noteDocuments(Number.POSITIVE_INFINITY);
-    await writeAll(file, encodeHeader(dtype, tokens), 0);
-  });
+  await writeAll(file, Buffer.alloc(HEADER_BYTES), 0);
+  let position = HEADER_BYTES;
+  while (tokens < limit && (await pieces.more())) {
+    const piece = pieces.take(limit - tokens);
+    checkIds(piece, tokenizer.vocabSize);
+    const packed = dtype === 'uint16' ? Uint16Array.from(piece) : piece;
+    await writeAll(file, new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength), position);
+    position += packed.byteLength;
+    tokens += piece.length;
+    noteDocuments(begun + tokens);
+    onProgress?.(begun + tokens);
+  }
+  if (tokens === 0) throw new KotodamaError('ERR_DATA', 'The text has no tokens', { hint: 'give more text' });
+  if (shardTokens === undefined && (await pieces.more())) throw tooMany();
+  // Empty documents at the very end.
+  if (!(await pieces.more())) noteDocuments(Number.POSITIVE_INFINITY);
+  await writeAll(file, encodeHeader(dtype, tokens), 0);
   const known = pieces.tellDocuments && documents.length <= MOST_DOCUMENTS;
-  const notes = makeNotes({
+  return makeNotes({
     tokenizer: { fingerprint: tokenizer.fingerprint, vocabSize: tokenizer.vocabSize },
     dtype,
     tokens,
@@ -125,8 +154,6 @@ async function writeFile(pieces: Pieces, options: TokenFileOptions, before: read
     sources: [...sources],
     ...(known && { documents }),
   });
-  await writeTextFile(notesPath(path), notesText(notes));
-  return { path, dtype, tokens, notes };
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {

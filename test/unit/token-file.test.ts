@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
@@ -208,6 +208,30 @@ t.test('what fails leaves nothing behind', async (t) => {
     });
   }
   t.same(readdirSync(base), []);
+});
+
+t.test('a file never stands without its notes, nor notes without their file', async (t) => {
+  const base = temporaryFolder();
+  const options = { tokenizer: MARK, sources: [] };
+  // The longest name that has room for the ending of a temporary file, but not of that of the notes.
+  const long = join(base, `${'x'.repeat(231)}.bin`);
+  await t.rejects(writeTokenFiles(pieces([1, 2]), { ...options, output: long }), {
+    code: 'ERR_IO',
+    message: /\.bin\.json could not be written/,
+  });
+  t.same(readdirSync(base), []);
+
+  const output = join(base, 'a.bin');
+  async function* inTheWay() {
+    yield Int32Array.of(1, 2);
+    mkdirSync(output);
+  }
+  await t.rejects(writeTokenFiles(inTheWay(), { ...options, output }), { code: 'ERR_IO' });
+  t.same(readdirSync(base), ['a.bin'], 'only the folder');
+
+  const good = join(base, 'b.bin');
+  await writeTokenFiles(pieces([1, 2]), { ...options, output: good });
+  t.ok(statSync(`${good}.json`).ctimeMs <= statSync(good).ctimeMs, 'the notes have their name first');
 });
 
 t.test('nothing is overwritten, and a folder that cannot be made is named', async (t) => {
