@@ -57,7 +57,7 @@ export function readHubOptions(options: HubOptions, environment: NodeJS.ProcessE
     endpoint: readEndpoint(firstOf(environment, 'HF_ENDPOINT') ?? 'https://huggingface.co'),
     cacheDir: inHome(reader.string('cacheDir', cacheDir)),
     revision: reader.string('revision', undefined),
-    token: reader.string('token', undefined) ?? tokenOf(environment, home),
+    token: readToken(reader, environment, home),
     offline: reader.boolean('offline', isTrue(firstOf(environment, 'HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE'))),
     onProgress,
   };
@@ -80,6 +80,20 @@ function inHome(path: string): string {
 function readEndpoint(text: string): string {
   if (URL.canParse(text) && /^https?:/.test(text)) return text.replace(/\/+$/, '');
   throw new KotodamaError('ERR_OPTIONS', 'HF_ENDPOINT', { expected: 'the address of a hub', received: `'${text}'` });
+}
+
+/** The first token that is given anywhere; a header must be able to hold it. */
+function readToken(reader: OptionReader, environment: NodeJS.ProcessEnv, home: string): string | undefined {
+  const token = reader.string('token', undefined)?.trim() ?? tokenOf(environment, home);
+  if (token === undefined || /^[\x21-\x7e]+$/.test(token)) return token;
+  // The value is a secret, which no message may show.
+  reader.problems.add(
+    'token',
+    'printable ASCII characters without spaces',
+    token === '' ? 'only white space' : 'a token with others in it',
+    'copy it again, as one line; without the option it comes from HF_TOKEN or the file that `hf auth login` writes',
+  );
+  return undefined;
 }
 
 function tokenOf(environment: NodeJS.ProcessEnv, home: string): string | undefined {

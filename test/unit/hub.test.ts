@@ -403,3 +403,20 @@ t.test('options', async (t) => {
   t.ok(await Tokenizer.fromPretrained(TOKENIZER_FOLDER), 'which local folders do not need');
   t.ok(hub.asked.length > 0);
 });
+
+t.test('a token that no header can hold is refused without being shown, wherever it comes from', async (t) => {
+  const { hub } = await workplace(t);
+  const refused = async (token?: string) => {
+    const error = await folderOf('someone/some-model', weights, { token }).catch((thrown: unknown) => thrown);
+    t.match(error, { code: 'ERR_OPTIONS', message: /token: expected printable ASCII.* received .*\n.*HF_TOKEN/ });
+    t.notMatch(String((error as Error).stack), /hf_|second/);
+  };
+  for (const token of ['hf_secret\nsecond', 'hf_secret second', 'hf_sécond', ' ']) await refused(token);
+  process.env.HF_TOKEN = 'hf_secret\r\nsecond';
+  await refused();
+  delete process.env.HF_TOKEN;
+  writeFileSync(join(process.env.HF_HOME as string, 'token'), 'hf_secret\nsecond\n');
+  await refused();
+  t.equal(hub.asked.length, 0, 'the hub is not to blame, and not asked');
+  t.ok(await folderOf('someone/some-model', weights, { token: 'hf_right\n' }), 'the end of a line may come along');
+});
