@@ -21,11 +21,11 @@ export type ErrorCode =
 /** What a {@link KotodamaError} knows beside its message. */
 export interface ErrorDetails {
   /** What was expected, e.g. `an integer from 1 to 8`. */
-  expected?: string;
+  expected?: string | undefined;
   /** What was found instead, e.g. `0`. */
-  received?: string;
+  received?: string | undefined;
   /** What the person can do about it. */
-  hint?: string;
+  hint?: string | undefined;
   /** The underlying error. */
   cause?: unknown;
 }
@@ -39,20 +39,28 @@ export class KotodamaError extends Error {
   readonly hint: string | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    const facts = [
-      details.expected === undefined ? '' : `expected ${details.expected}`,
-      details.received === undefined ? '' : `received ${details.received}`,
-    ].filter(Boolean);
-    const text =
-      message +
-      (facts.length > 0 ? `: ${facts.join(', ')}` : '') +
-      (details.hint === undefined ? '' : `\n  hint: ${details.hint}`);
-    super(text, details.cause === undefined ? undefined : { cause: details.cause });
+    super(message + factsOf(details), details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.expected = details.expected;
     this.received = details.received;
     this.hint = details.hint;
   }
+}
+
+/** What a message ends with. */
+function factsOf({ expected, received, hint }: ErrorDetails): string {
+  const facts = [
+    expected === undefined ? '' : `expected ${expected}`,
+    received === undefined ? '' : `received ${received}`,
+  ].filter(Boolean);
+  return (facts.length > 0 ? `: ${facts.join(', ')}` : '') + (hint === undefined ? '' : `\n  hint: ${hint}`);
+}
+
+/** An error that also tells where, for example in which file, with the details that it had. */
+export function placed(place: string, cause: KotodamaError): KotodamaError {
+  const { code, expected, received, hint, message } = cause;
+  const bare = message.slice(0, message.length - factsOf(cause).length);
+  return new KotodamaError(code, `${place}: ${bare}`, { expected, received, hint, cause });
 }
 
 /** The message of anything that was thrown. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { basename, resolve } from 'node:path';
-import { KotodamaError } from '../errors.js';
+import { KotodamaError, placed } from '../errors.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
 import type { JsonObject } from './check-tokenizer-json.js';
 import type { IdBuffer } from './id-buffer.js';
@@ -185,13 +185,12 @@ async function loadModel(
   kind: 'json' | 'sentencepiece',
   config: JsonObject,
 ): Promise<OpenTokenizer & Utf8TokenizerModel> {
-  if (kind === 'sentencepiece') return loadSentencePiece(path, { specialTokens: specialTokensOf(config) });
-  const json = await readJsonObject(path);
   try {
-    return new JsonTokenizer(json, config);
-  } catch (cause) {
-    if (!(cause instanceof KotodamaError)) throw cause;
-    throw new KotodamaError(cause.code, `${path}: ${cause.message}`, { cause });
+    if (kind === 'json') return new JsonTokenizer(await readJsonObject(path), config);
+    return await loadSentencePiece(path, { specialTokens: specialTokensOf(config) });
+  } catch (error) {
+    // What is wrong with reading a file names it already.
+    throw error instanceof KotodamaError && !error.message.includes(path) ? placed(path, error) : error;
   }
 }
 

@@ -231,3 +231,18 @@ t.test('files that cannot be used', async (t) => {
   const bare = await Tokenizer.fromPretrained(folder);
   t.equal(bare.eosTokenId, undefined, 'without tokenizer_config.json there are no special ids');
 });
+
+t.test('errors name the file and keep what they know', async (t) => {
+  const json = folderOf({ 'tokenizer.json': { model: { type: 'WordPiece', vocab: { a: -1 } } } });
+  const damaged = await Tokenizer.fromPretrained(json).catch((error: unknown) => error);
+  t.match(damaged, {
+    code: 'ERR_TOKENIZER',
+    message: /tokenizer\.json: .* is damaged: expected a whole number below \d+, received -1$/,
+    expected: /a whole number below/,
+    received: '-1',
+  });
+  const model = folderOf({ 'spiece.model': 'no model' });
+  const other = await Tokenizer.fromPretrained(model).catch((error: unknown) => error);
+  t.match(other, { code: 'ERR_TOKENIZER', message: /^\S+spiece\.model: / });
+  t.ok((other as Error).message.split('spiece.model').length === 2, 'once');
+});
