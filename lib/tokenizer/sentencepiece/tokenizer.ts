@@ -170,7 +170,9 @@ export class SentencePieceTokenizer implements Utf8TokenizerModel, OpenTokenizer
         'ERR_TOKENIZER',
         `the ${name} token ${JSON.stringify(wanted)} is not in the SentencePiece model`,
         {
-          hint: 'the tokenizer files do not belong together; take all of them from one place',
+          hint:
+            'tokens that Python adds beside a .model are not supported: name a piece of the model in tokenizer_config.json ' +
+            'or special_tokens_map.json, or save the tokenizer as tokenizer.json with Transformers',
         },
       );
     }
