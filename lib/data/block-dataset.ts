@@ -125,8 +125,8 @@ export class BlockDataset implements EncodedSource {
   }
 
   /**
-   * Texts from an iterable or async iterable, or from a function that returns one: a generator can be read only once,
-   * a function for every pass.
+   * Texts from an iterable or async iterable, or from a function that returns one: a generator or a stream can be read
+   * only once (a second pass over it is `ERR_DATA`), a function for every pass.
    */
   static fromTexts(texts: Texts | (() => Texts), options: BlockDatasetOptions): BlockDataset {
     return new BlockDataset(options, (onBad) => new IterableSource(texts, onBad));

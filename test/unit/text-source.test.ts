@@ -1,4 +1,6 @@
 import { writeFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import t from 'tap';
 import { FileSource } from '../../dist/data/sources/file-source.js';
@@ -188,4 +190,22 @@ t.test('texts from memory that cannot be used', async (t) => {
   const mixed = new IterableSource(['a', 3 as unknown as string]);
   await t.rejects(texts(mixed), { code: 'ERR_DATA', message: /Text 1 is not a string/ });
   await t.rejects(texts(new IterableSource(['a']), { file: 0, offset: 2 }), { code: 'ERR_CHECKPOINT' });
+});
+
+t.test('streams and lines of readline, which do not show that they can be read only once', async (t) => {
+  const stream = () => Readable.from(['a\n', 'b\n']);
+  for (const [name, once] of [
+    ['readline', createInterface({ input: stream() })],
+    ['Readable', stream()],
+    ['ReadableStream', Readable.toWeb(stream()) as unknown as AsyncIterable<string>],
+  ] as const) {
+    const source = new IterableSource(once);
+    t.equal((await texts(source)).length, 2, name);
+    await t.rejects(texts(source), { code: 'ERR_DATA', message: /only once, and were\n.*function/ }, name);
+    await t.rejects(texts(source, { file: 0, offset: 1 }), { code: 'ERR_DATA', message: /only once/ }, name);
+  }
+  const anew = new IterableSource(stream);
+  t.same([(await texts(anew)).length, (await texts(anew)).length], [2, 2], 'a function gives them anew');
+  const empty = new IterableSource([]);
+  t.same([await texts(empty), await texts(empty)], [[], []], 'no texts at all are no sign of it');
 });

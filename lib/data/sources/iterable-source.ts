@@ -13,6 +13,8 @@ export class IterableSource implements TextSource {
   private readonly texts: Texts | (() => Texts);
   private readonly onBad: OnBadRecord;
   private readBefore = false;
+  /** Whether an earlier pass over the same object gave a text. */
+  private gaveTexts = false;
 
   /**
    * @param texts the texts, or a function that gives them anew for each pass
@@ -47,7 +49,9 @@ export class IterableSource implements TextSource {
 
   private async *readTexts(from: number): AsyncGenerator<PlacedText[], void> {
     let index = 0;
+    const same = typeof this.texts !== 'function';
     for await (const text of this.open()) {
+      this.gaveTexts = true;
       if (typeof text !== 'string') {
         reject(
           `Text ${index}`,
@@ -57,6 +61,8 @@ export class IterableSource implements TextSource {
       } else if (index >= from) yield [{ text, offset: index, end: index + 1 }];
       index++;
     }
+    // Streams and readline say only so that what they gave is gone.
+    if (same && index === 0 && this.gaveTexts) throw onlyOnce();
     if (index < from) {
       throw new KotodamaError('ERR_CHECKPOINT', 'There are fewer texts than the saved state has read', {
         expected: `at least ${from} texts`,
@@ -70,9 +76,7 @@ export class IterableSource implements TextSource {
     const texts = typeof this.texts === 'function' ? this.texts() : this.texts;
     if (isOneShot(texts)) {
       if (this.readBefore && texts === this.texts) {
-        throw new KotodamaError('ERR_DATA', 'These texts can be read only once, and were', {
-          hint: 'give a function that returns a new generator for each pass: fromTexts(() => texts(), ...)',
-        });
+        throw onlyOnce();
       }
       this.readBefore = true;
     }
@@ -82,6 +86,12 @@ export class IterableSource implements TextSource {
 
 function isIterable(value: unknown): value is Texts {
   return typeof value === 'object' && value !== null && (Symbol.iterator in value || Symbol.asyncIterator in value);
+}
+
+function onlyOnce(): KotodamaError {
+  return new KotodamaError('ERR_DATA', 'These texts can be read only once, and were', {
+    hint: 'give a function that returns a new generator for each pass: fromTexts(() => texts(), ...)',
+  });
 }
 
 /** Generators are their own iterators: what they gave is gone. */
