@@ -1,3 +1,4 @@
+import { constants } from 'node:buffer';
 import { badState } from './state.js';
 import type { Block, BlockOrigin, Json } from './types.js';
 
@@ -18,6 +19,21 @@ function packIds({ inputIds, labels }: Block): string {
   let offset = 0;
   for (const part of numbers) for (const value of part) offset = bytes.writeInt32LE(value, offset);
   return bytes.toString('base64');
+}
+
+/** Characters that a block takes beside its ids: origin, quotes, and spaces and newlines of indented JSON. */
+const BLOCK_FRAME = 300;
+
+/** Characters left for what else a state that is written as one string holds. */
+const OTHER_STATE = 2 ** 24;
+
+/**
+ * How many blocks, with labels that are the inputs moved by one, a state can hold that becomes one string of JSON: a string
+ * has at most some 2^29 characters, which are four for every three bytes of ids.
+ */
+export function mostPackedBlocks(blockSize: number): number {
+  const characters = 4 * Math.ceil((4 * (blockSize + 1)) / 3) + BLOCK_FRAME;
+  return Math.floor((constants.MAX_STRING_LENGTH - OTHER_STATE) / characters);
 }
 
 /** @throws KotodamaError `ERR_CHECKPOINT` when it is not a block of `blockSize` */

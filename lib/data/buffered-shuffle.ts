@@ -1,7 +1,7 @@
 import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
-import { packBlock, unpackBlock } from './block-json.js';
+import { mostPackedBlocks, packBlock, unpackBlock } from './block-json.js';
 import { blocksOf, type EncodedSource, snapshotOf, tokenizerOf } from './encoded-source.js';
 import type { Encoder } from './encoder.js';
 import { CounterRandom, type RandomIntegers } from './random.js';
@@ -10,7 +10,11 @@ import type { Block, BlockOrigin, BlockSource, Json } from './types.js';
 
 /** How blocks are shuffled. */
 export interface BufferedShuffleOptions {
-  /** Blocks held; a block comes out at most `bufferSize` - 1 places early. Default 100. */
+  /**
+   * Blocks held; a block comes out at most `bufferSize` - 1 places early. Default 100. All of them have to fit into one JSON
+   * text of a state, which about 90,000 of 1024 ids do: when more are to be held, a pass fails with `ERR_OPTIONS` before its
+   * first block.
+   */
   bufferSize?: number;
   /** From 0 to 2^53 - 1. Default 0. */
   seed?: number;
@@ -122,6 +126,7 @@ export class BufferedShuffleDataset implements EncodedSource {
     const random = this.randomOf(start.epoch);
     random.restore(start.random);
     const buffer = [...start.buffer];
+    const most = mostPackedBlocks(this.blockSize);
     /** Notes what a run that begins again here would need. */
     const note = (draining: boolean) => {
       const { epoch } = start;
@@ -133,6 +138,8 @@ export class BufferedShuffleDataset implements EncodedSource {
     if (blocks !== undefined) {
       for await (const block of blocks) {
         if (buffer.length < this.bufferSize) {
+          // Here and not once it is saved, hours later; short texts never get here, whatever `bufferSize` is.
+          if (buffer.length === most) throw this.tooLarge(most);
           buffer.push(block);
           continue;
         }
@@ -155,6 +162,14 @@ export class BufferedShuffleDataset implements EncodedSource {
   private beginning(): PassState {
     const random = this.randomOf(this.epoch).state();
     return { epoch: this.epoch, random, buffer: [], draining: false, source: snapshotOf(this.dataset) };
+  }
+
+  private tooLarge(most: number): KotodamaError {
+    return new KotodamaError('ERR_OPTIONS', 'The shuffle buffer would be too large to be saved in a checkpoint', {
+      expected: `a bufferSize (--shuffle-buffer) of at most ${most} blocks of ${this.blockSize} ids`,
+      received: String(this.bufferSize),
+      hint: 'choose a smaller one, or use kotodama tokenize first: token files are shuffled as a whole, without a buffer',
+    });
   }
 
   private readBuffer(saved: StateObject): Block[] {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { BlockDataset, BufferedShuffleDataset, IGNORED_LABEL } from '../../dist/data/index.js';
+import { BlockDataset, type BlockSource, BufferedShuffleDataset, IGNORED_LABEL } from '../../dist/data/index.js';
 import { collect, countingSource, NUMBERS, numbers, resumeProblem } from './helpers/blocks.js';
 import { PythonRandom } from './helpers/python-random.js';
 
@@ -130,6 +130,29 @@ t.test('reading again from an older state, as one who counts the batches does', 
   shuffled.restore(start);
   t.same(await order(shuffled), first);
 });
+
+t.test(
+  'a buffer that no checkpoint could hold is refused before the first block, and only when it gets there',
+  async (t) => {
+    const blockSize = 2 ** 22;
+    // One block again and again, for its memory's sake. 23 of them are 515 million characters of base64.
+    const ids = new Int32Array(blockSize);
+    const source = (count: number): BlockSource => ({
+      ...countingSource(0, blockSize),
+      async *[Symbol.asyncIterator]() {
+        for (let i = 0; i < count; i++) yield { inputIds: ids, labels: ids };
+      },
+    });
+    const first = (count: number, bufferSize: number) =>
+      new BufferedShuffleDataset(source(count), { bufferSize })[Symbol.asyncIterator]().next();
+    await t.rejects(first(24, 1000), {
+      code: 'ERR_OPTIONS',
+      message: /at most 23 blocks of 4194304 ids, received 1000\n.*kotodama tokenize/,
+    });
+    t.ok(await first(24, 23));
+    t.ok(await first(23, 1000), 'a short text fits');
+  },
+);
 
 t.test('options and states that cannot be used', async (t) => {
   const source = countingSource(3);
