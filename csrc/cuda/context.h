@@ -50,7 +50,7 @@ class Context {
  private:
   struct Kernel {
     CUfunction function = nullptr;
-    size_t shared_limit = 48 * 1024;
+    size_t shared_limit = 0;  // for dynamic shared memory; the driver's own limit depends on the kernel
   };
 
   void LaunchRaw(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes, const void* params);

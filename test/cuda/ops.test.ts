@@ -33,6 +33,15 @@ if (!hasKernels) {
   });
 
   if (!isReal) {
+    t.test('GPUs with less and with more shared memory', async (t) => {
+      for (const capability of ['8.6', '9.0']) {
+        const device = { ...env, KOTODAMA_SIM_CAPABILITY: capability };
+        // The operations that fit their blocks to it.
+        for (const operation of ['layernorm 5x2048', 'cross-entropy', 'embedding'])
+          relay(t, 'ops_test', device, [operation]);
+      }
+    });
+
     t.test('no device, or a device or driver that is too old', async (t) => {
       const open = (name: string, value: string) => run(program('backend_test'), ['open'], { ...env, [name]: value });
       t.match(open('KOTODAMA_SIM_DEVICES', '0').output, /^ERR_DEVICE.*no CUDA device/);

@@ -3,9 +3,9 @@ import { program, run } from './build.js';
 
 type Assertions = Pick<typeof t, 'ok' | 'equal'>;
 
-/** Passes on every line of a TAP program as an assertion of its own. */
-export function relay(test: Assertions, name: string, env: Record<string, string>): void {
-  const { status, output } = run(program(name), [], env);
+/** Passes on every line of a TAP program as an assertion of its own. `args` are the program's. */
+export function relay(test: Assertions, name: string, env: Record<string, string>, args: string[] = []): void {
+  const { status, output } = run(program(name), args, env);
   const lines = output.split('\n');
   let count = 0;
   lines.forEach((line, index) => {

@@ -342,6 +342,11 @@ std::vector<Case> SmallCases() {
     add("cross-entropy 7x97 of 128" + suffix, [=](Bench& b) { CheckCrossEntropy(b, type, 7, 97, 128, true, 2); });
     add("cross-entropy 5x4999 of 5056, large" + suffix,
         [=](Bench& b) { CheckCrossEntropy(b, type, 5, 4999, 5056, true, 40); });
+    // A row of 48 KiB, beside which the kernel's own shared memory must fit; before the larger ones, which raise the
+    // limit.
+    const auto vp = static_cast<int64_t>(48 * 1024 / SizeOf(type));
+    add("cross-entropy 2x" + std::to_string(vp) + suffix,
+        [=](Bench& b) { CheckCrossEntropy(b, type, 2, vp, vp, true, 1); });
     add("cross-entropy 2x50257 of 50304" + suffix,
         [=](Bench& b) { CheckCrossEntropy(b, type, 2, 50257, 50304, true, 1); });
     add("cross-entropy 4x64 without gradient" + suffix,

@@ -111,9 +111,9 @@ struct Kernel {
   uint32_t max_threads = 1024;
   std::vector<ParamSlot> params;
   uint32_t param_bytes = 0;
-  int shared_granule_shift = 2;             // log2 of the smallest shared-memory access
-  uint32_t live_registers = 0;              // most 32-bit values alive at once, by liveness analysis
-  uint32_t max_dynamic_shared = 48 * 1024;  // cuFuncSetAttribute
+  int shared_granule_shift = 2;     // log2 of the smallest shared-memory access
+  uint32_t live_registers = 0;      // most 32-bit values alive at once, by liveness analysis
+  uint32_t max_dynamic_shared = 0;  // what static shared memory leaves of 48 KiB, or as cuFuncSetAttribute says
 };
 
 }  // namespace gpusim

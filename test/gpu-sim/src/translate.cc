@@ -162,6 +162,7 @@ class Translator : public Names {
     for (const VarDecl* v : unsized)
       kernel_.shared_bytes = static_cast<uint32_t>(round_up(kernel_.shared_bytes, alignment(*v)));
     for (const VarDecl* v : unsized) shared_[v->name] = kernel_.shared_bytes;
+    kernel_.max_dynamic_shared = 48 * 1024 - std::min(48u * 1024, kernel_.shared_bytes);
   }
 
   void collect_names(const Operand& o, std::set<std::string>* used) {

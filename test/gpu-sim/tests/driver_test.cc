@@ -96,6 +96,11 @@ TEST(driver, functions_and_launch_limits) {
   CHECK_EQ(d.launch(f, 0, 32, {0}), 1);
   CHECK_EQ(d.launch(f, 1, 1025, {0}), 1);
   CHECK_EQ(d.launch(f, 1, 32, {0}, 60 << 10), 1);
+  // Without the attribute, static and dynamic shared memory have 48 KiB together.
+  CHECK_EQ(cuFuncGetAttribute(&v, 8, f), 0);
+  CHECK_EQ(v, 47 << 10);
+  CHECK_EQ(d.launch(f, 1, 32, {0}, 48 << 10), 1);
+  CHECK_EQ(d.launch(f, 1, 32, {0}, 47 << 10), 0);
   CHECK_EQ(cuFuncSetAttribute(f, 8, 200 << 10), 1);
   CHECK_EQ(cuFuncSetAttribute(f, 8, 100 << 10), 0);
   CHECK_EQ(d.launch(f, 1, 32, {0}, 60 << 10), 0);
