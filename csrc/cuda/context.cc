@@ -105,10 +105,9 @@ void* Context::Allocate(size_t bytes) {
   if (result == kErrorOutOfMemory) {
     size_t free_bytes = 0, total_bytes = 0;
     KOTODAMA_CUDA(memory_info(&free_bytes, &total_bytes));
-    throw Error(ErrorCode::kMemory,
-                "cuda:" + std::to_string(index_) + " is out of memory: needs " + std::to_string(wanted) + " bytes, " +
-                    std::to_string(free_bytes) + " of " + std::to_string(total_bytes) +
-                    " are free\n  hint: end other programs that use the GPU, or use a smaller batch or device 'cpu'");
+    throw Error(ErrorCode::kMemory, "cuda:" + std::to_string(index_) + " is out of memory: needs " +
+                                        std::to_string(wanted) + " bytes, " + std::to_string(free_bytes) + " of " +
+                                        std::to_string(total_bytes) + " are free" + kAfterOutOfMemory);
   }
   Check(result, "cuda memory_allocate", __FILE__, __LINE__);
   void* data = reinterpret_cast<void*>(pointer);

@@ -86,6 +86,12 @@ void ThrowDriverError(CUresult result, const char* call, const char* file, int l
   // Kernels run beside the host, so that a fault shows in a later call.
   std::string message = "CUDA reports " + NameOf(driver, result) + " (" + text + "), noticed at " + call + ", " + place;
   if (IsFault(result)) message += kAfterFault;
+  if (result == kErrorOutOfMemory) message += kAfterOutOfMemory;
+  if (result == kErrorUnavailable) {
+    message +=
+        "\n  hint: the GPU's compute mode may give it to one program at a time or to none: end other programs that use "
+        "it, change the mode (nvidia-smi --compute-mode=DEFAULT), or use device 'cpu'";
+  }
   throw DriverError(code, message);
 }
 

@@ -24,6 +24,7 @@ using CUgraphExec = struct CUgraphExec_st*;
 
 constexpr CUresult kSuccess = 0;                // CUDA_SUCCESS
 constexpr CUresult kErrorOutOfMemory = 2;       // CUDA_ERROR_OUT_OF_MEMORY
+constexpr CUresult kErrorUnavailable = 46;      // CUDA_ERROR_DEVICE_UNAVAILABLE
 constexpr CUresult kErrorNoDevice = 100;        // CUDA_ERROR_NO_DEVICE
 constexpr CUresult kErrorInvalidImage = 200;    // CUDA_ERROR_INVALID_IMAGE
 constexpr CUresult kErrorNoBinary = 209;        // CUDA_ERROR_NO_BINARY_FOR_GPU
@@ -118,6 +119,10 @@ constexpr const char* kAfterFault =
     "\n  hint: after a fault a program can use the device no more: start it again and continue from the last "
     "checkpoint "
     "(--resume)";
+
+// What to do when the device has too little memory.
+constexpr const char* kAfterOutOfMemory =
+    "\n  hint: end other programs that use the GPU, or use a smaller batch or device 'cpu'";
 
 // Throws a DriverError.
 [[noreturn]] void ThrowDriverError(CUresult result, const char* call, const char* file, int line);

@@ -67,7 +67,7 @@ async function examine(): Promise<Findings> {
     const devices: ExaminedDevice[] = [];
     for (const device of await addon.devices()) {
       const failure = device.problem === null ? await check(addon, device.device) : null;
-      devices.push({ ...device, problem: device.problem ?? failure, failed: failure !== null });
+      devices.push({ ...device, problem: oneLine(device.problem ?? failure), failed: failure !== null });
     }
     return { ...findings, devices, cuda: addon.cuda(), cudaProblem: addon.cudaProblem() };
   } catch (error) {
@@ -86,8 +86,12 @@ async function check(addon: NativeAddon, device: string): Promise<string | null>
     await addon.checkDevice(device);
     return null;
   } catch (error) {
-    return messageOf(error).replaceAll(/\n\s*hint: /g, '; ');
+    return messageOf(error);
   }
+}
+
+function oneLine(problem: string | null): string | null {
+  return problem?.replaceAll(/\n\s*hint: /g, '; ') ?? null;
 }
 
 function show(findings: Findings): string {

@@ -32,9 +32,12 @@ export async function resolveDevice(addon: NativeAddon, wish: unknown): Promise<
   const found = wished.find(({ device }) => names.includes(device));
   if (found !== undefined) return found.device;
   if (wish === 'auto') return 'cpu';
-  const problem = wished[0]?.problem ?? callNativeSync(() => addon.cudaProblem());
-  throw new KotodamaError('ERR_DEVICE', `device ${wish} cannot be used${problem === null ? '' : ` (${problem})`}`, {
+  const reason = wished[0]?.problem ?? callNativeSync(() => addon.cudaProblem());
+  const [problem, hint] = reason?.split('\n  hint: ') ?? [];
+  const because = problem === undefined ? '' : ` (${problem})`;
+  throw new KotodamaError('ERR_DEVICE', `device ${wish} cannot be used${because}`, {
     expected: alternatives(names),
     received: wish,
+    ...(hint === undefined ? {} : { hint }),
   });
 }

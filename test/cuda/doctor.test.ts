@@ -48,10 +48,11 @@ if (device === undefined) {
 
   if (!isReal) {
     t.test('devices that do not work', async (t) => {
-      const [old, fault, full, none] = await Promise.all([
+      const [old, fault, full, taken, none] = await Promise.all([
         doctor({ KOTODAMA_SIM_CAPABILITY: '7.5' }),
         doctor({ KOTODAMA_SIM_FAIL_LAUNCH: '1', KOTODAMA_SIM_REPORT: '/dev/null' }),
         doctor({ KOTODAMA_SIM_MEMORY: '1M' }),
+        doctor({ KOTODAMA_SIM_FAIL_CONTEXT: '46' }),
         doctor({ KOTODAMA_SIM_DEVICES: '0' }),
       ]);
       t.match(old.stdout, /^cuda:0 .*, does not work: .*compute capability 7\.5, the kernels need 8\.0 or newer/m);
@@ -59,6 +60,10 @@ if (device === undefined) {
       t.match(
         full.stdout,
         /^cuda:0 .*, does not work: .*out of memory: needs \d+ bytes, \d+ of \d+ are free; end other programs/m,
+      );
+      t.match(
+        taken.stdout,
+        /^cuda:0 .*, does not work: CUDA reports CUDA_ERROR_DEVICE_UNAVAILABLE .*; the GPU's compute mode .*'cpu'$/m,
       );
       t.same(
         [old, fault, full].map(({ code }) => code),

@@ -205,19 +205,23 @@ if (device === undefined) {
   });
 
   if (!isReal) {
-    t.test('a driver or a GPU that is too old, no GPU', async (t) => {
+    t.test('a driver or a GPU that is too old, no GPU, a full one', async (t) => {
       const failure = (env: Record<string, string>) =>
         ended(`say(await attempt(() => create())); say((await create({ device: 'auto' })).device.device);`, env);
-      const [version, ptx, capability, nothing] = await Promise.all([
+      const [version, ptx, capability, nothing, full] = await Promise.all([
         failure({ KOTODAMA_SIM_DRIVER_VERSION: '10020' }),
         run(`say(await attempt(() => create()));`, { KOTODAMA_SIM_DRIVER_VERSION: '11040' }),
         failure({ KOTODAMA_SIM_CAPABILITY: '7.5' }),
         failure({ KOTODAMA_SIM_DEVICES: '0' }),
+        failure({ KOTODAMA_SIM_FAIL_CONTEXT: '2' }),
       ]);
       t.match(version, [{ code: 'ERR_DEVICE', message: /knows CUDA 10\.2, expected 11\.4 or later; install/ }, 'cpu']);
       t.match(ptx.said, [{ code: 'ERR_DEVICE', message: /driver \(CUDA 11\.4\) takes neither.*install a newer/ }]);
       t.match(capability, [{ code: 'ERR_DEVICE', message: /compute capability 7\.5, the kernels need 8\.0/ }, 'cpu']);
       t.match(nothing, [{ code: 'ERR_DEVICE', message: /no CUDA device/ }, 'cpu']);
+      const message =
+        /\(CUDA reports CUDA_ERROR_OUT_OF_MEMORY [^\n]*\): expected cpu, received cuda\n {2}hint: end other programs/;
+      t.match(full, [{ code: 'ERR_DEVICE', message }, 'cpu']);
     });
 
     t.test('cuda:1 is another device with memory of its own', async (t) => {

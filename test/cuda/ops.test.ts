@@ -56,6 +56,13 @@ if (!hasKernels) {
       );
     });
 
+    t.test('a GPU that other programs fill or have for themselves', async (t) => {
+      const open = (error: string) =>
+        run(program('backend_test'), ['open'], { ...env, KOTODAMA_SIM_FAIL_CONTEXT: error }).output;
+      t.match(open('2'), /^ERR_MEMORY: CUDA reports CUDA_ERROR_OUT_OF_MEMORY.*\n {2}hint: end other programs/);
+      t.match(open('46'), /^ERR_DEVICE: CUDA reports CUDA_ERROR_DEVICE_UNAVAILABLE.*\n {2}hint: .*compute mode/);
+    });
+
     t.test('every allocation may fail', async (t) => {
       let failures = 0;
       for (let n = 1; ; n++) {

@@ -22,6 +22,7 @@ constexpr ErrorName kErrors[] = {
     {kOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
     {kNotInitialized, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
     {kDeinitialized, "CUDA_ERROR_DEINITIALIZED", "driver shutting down"},
+    {kDeviceUnavailable, "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable"},
     {kNoDevice, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
     {kInvalidDevice, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {kInvalidImage, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
@@ -240,6 +241,7 @@ GPUSIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device
     Device* d = find_device(device);
     if (!d) return kInvalidDevice;
     if (!context) return kInvalidValue;
+    if (state().settings.fail_context) return static_cast<CUresult>(state().settings.fail_context);
     ++d->primary.retained;
     *context = reinterpret_cast<CUcontext>(&d->primary);
     return kSuccess;
