@@ -15,10 +15,33 @@ namespace {
 
 constexpr int kOldestDriver = 11040;  // the first with cuGraphInstantiateWithFlags
 
+// The driver's name for an error and its description.
 std::string NameOf(const Driver& driver, CUresult result) {
-  const char* name = nullptr;
+  const char *name = nullptr, *text = nullptr;
   if (driver.error_name(result, &name) != kSuccess || name == nullptr) return "error " + std::to_string(result);
-  return name;
+  if (driver.error_string(result, &text) != kSuccess || text == nullptr) text = "no description";
+  return std::string(name) + " (" + text + ")";
+}
+
+// What to do about an error of the driver's start, after a semicolon.
+const char* AfterFailedStart(CUresult result) {
+  switch (result) {
+    case kErrorNoDevice:
+      return "; this machine has no CUDA device that can be used";
+    case kErrorSystemNotReady:
+      return "; start the services that the GPUs need: on machines with NVSwitch the fabric manager (systemctl start "
+             "nvidia-fabricmanager)";
+    case kErrorDriverMismatch:
+      return "; this library and the kernel's NVIDIA module are of different versions, as after an upgrade: restart "
+             "the "
+             "computer, or install the module's version of the library";
+    case kErrorCompatNotSupported:
+      return "; this GPU cannot be used with a library that is newer than the kernel's NVIDIA module (cuda-compat): "
+             "use "
+             "the library of the installed driver";
+    default:
+      return "";
+  }
 }
 
 // Fills `driver` from an opened library; returns the first symbol that is missing, or null.
@@ -54,8 +77,7 @@ std::string Open(Driver* driver) {
   }
   const CUresult result = driver->init(0);
   if (result != kSuccess) {
-    return "the CUDA driver " + path + " does not start: " + NameOf(*driver, result) +
-           (result == kErrorNoDevice ? "; this machine has no CUDA device that can be used" : "");
+    return "the CUDA driver " + path + " does not start: " + NameOf(*driver, result) + AfterFailedStart(result);
   }
   if (driver->driver_version(&driver->version) != kSuccess || driver->version < kOldestDriver) {
     return "the CUDA driver " + path + " knows CUDA " + VersionText(driver->version) + ", expected " +
@@ -78,13 +100,11 @@ const DriverState& GetDriver() {
 
 void ThrowDriverError(CUresult result, const char* call, const char* file, int line) {
   const Driver& driver = GetDriver().driver;
-  const char* text = nullptr;
-  if (driver.error_string(result, &text) != kSuccess || text == nullptr) text = "no description";
   const char* base = std::strrchr(file, '/');
   const std::string place = std::string(base ? base + 1 : file) + ":" + std::to_string(line);
   const ErrorCode code = result == kErrorOutOfMemory ? ErrorCode::kMemory : ErrorCode::kDevice;
   // Kernels run beside the host, so that a fault shows in a later call.
-  std::string message = "CUDA reports " + NameOf(driver, result) + " (" + text + "), noticed at " + call + ", " + place;
+  std::string message = "CUDA reports " + NameOf(driver, result) + ", noticed at " + call + ", " + place;
   if (IsFault(result)) message += kAfterFault;
   if (result == kErrorOutOfMemory) message += kAfterOutOfMemory;
   if (result == kErrorUnavailable) {

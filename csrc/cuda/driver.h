@@ -22,14 +22,17 @@ using CUevent = struct CUevent_st*;
 using CUgraph = struct CUgraph_st*;
 using CUgraphExec = struct CUgraphExec_st*;
 
-constexpr CUresult kSuccess = 0;                // CUDA_SUCCESS
-constexpr CUresult kErrorOutOfMemory = 2;       // CUDA_ERROR_OUT_OF_MEMORY
-constexpr CUresult kErrorUnavailable = 46;      // CUDA_ERROR_DEVICE_UNAVAILABLE
-constexpr CUresult kErrorNoDevice = 100;        // CUDA_ERROR_NO_DEVICE
-constexpr CUresult kErrorInvalidImage = 200;    // CUDA_ERROR_INVALID_IMAGE
-constexpr CUresult kErrorNoBinary = 209;        // CUDA_ERROR_NO_BINARY_FOR_GPU
-constexpr CUresult kErrorInvalidPtx = 218;      // CUDA_ERROR_INVALID_PTX
-constexpr CUresult kErrorUnsupportedPtx = 222;  // CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+constexpr CUresult kSuccess = 0;                    // CUDA_SUCCESS
+constexpr CUresult kErrorOutOfMemory = 2;           // CUDA_ERROR_OUT_OF_MEMORY
+constexpr CUresult kErrorUnavailable = 46;          // CUDA_ERROR_DEVICE_UNAVAILABLE
+constexpr CUresult kErrorNoDevice = 100;            // CUDA_ERROR_NO_DEVICE
+constexpr CUresult kErrorInvalidImage = 200;        // CUDA_ERROR_INVALID_IMAGE
+constexpr CUresult kErrorNoBinary = 209;            // CUDA_ERROR_NO_BINARY_FOR_GPU
+constexpr CUresult kErrorInvalidPtx = 218;          // CUDA_ERROR_INVALID_PTX
+constexpr CUresult kErrorUnsupportedPtx = 222;      // CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+constexpr CUresult kErrorSystemNotReady = 802;      // CUDA_ERROR_SYSTEM_NOT_READY
+constexpr CUresult kErrorDriverMismatch = 803;      // CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
+constexpr CUresult kErrorCompatNotSupported = 804;  // CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE
 
 // CUdevice_attribute
 constexpr int kAttributeMultiprocessors = 16;

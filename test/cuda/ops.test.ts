@@ -56,6 +56,15 @@ if (!hasKernels) {
       );
     });
 
+    t.test('a driver that does not start says why and what to do', async (t) => {
+      const problem = (error: string) =>
+        run(program('backend_test'), ['problem'], { ...env, KOTODAMA_SIM_FAIL_INIT: error }).output;
+      t.match(problem('802'), /does not start: CUDA_ERROR_SYSTEM_NOT_READY \(.+\); .*fabric manager/);
+      t.match(problem('803'), /does not start: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH \(.+\); .*restart the computer/);
+      t.match(problem('804'), /does not start: CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE \(.+\); .*installed driver/);
+      t.match(problem('999'), /does not start: CUDA_ERROR_UNKNOWN \(unknown error\)\n/);
+    });
+
     t.test('a GPU that other programs fill or have for themselves', async (t) => {
       const open = (error: string) =>
         run(program('backend_test'), ['open'], { ...env, KOTODAMA_SIM_FAIL_CONTEXT: error }).output;

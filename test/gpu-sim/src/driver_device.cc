@@ -41,6 +41,11 @@ constexpr ErrorName kErrors[] = {
     {kLaunchFailed, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {kNotPermitted, "CUDA_ERROR_NOT_PERMITTED", "operation not permitted"},
     {kNotSupported, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+    {kSystemNotReady, "CUDA_ERROR_SYSTEM_NOT_READY", "system not yet initialized"},
+    {kDriverMismatch, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+     "system has unsupported display driver / cuda driver combination"},
+    {kCompatNotSupported, "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
+     "forward compatibility was attempted on non supported HW"},
     {kCaptureUnsupported, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
     {kCaptureInvalidated, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
      "operation failed due to a previous error during capture"},
@@ -165,6 +170,7 @@ GPUSIM_API CUresult cuInit(unsigned flags) {
   if (flags) return kInvalidValue;
   if (s.initialized) return s.pid == getpid() ? kSuccess : kNotInitialized;
   if (!read_settings(&s.settings)) return kInvalidValue;
+  if (s.settings.fail_init) return static_cast<CUresult>(s.settings.fail_init);
   if (s.settings.devices == 0) return kNoDevice;
   try {
     for (int i = 0; i < s.settings.devices; ++i) {

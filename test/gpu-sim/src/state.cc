@@ -64,7 +64,8 @@ bool read_settings(Settings* out) {
   uint64_t devices = 1, threads = std::max(1u, std::thread::hardware_concurrency());
   uint64_t driver_version = static_cast<uint64_t>(out->driver_version);
   if (!number("KOTODAMA_SIM_DEVICES", &devices) || !number("KOTODAMA_SIM_MEMORY", &out->memory) ||
-      !number("KOTODAMA_SIM_THREADS", &threads) || !number("KOTODAMA_SIM_FAIL_CONTEXT", &out->fail_context) ||
+      !number("KOTODAMA_SIM_THREADS", &threads) || !number("KOTODAMA_SIM_FAIL_INIT", &out->fail_init) ||
+      !number("KOTODAMA_SIM_FAIL_CONTEXT", &out->fail_context) ||
       !number("KOTODAMA_SIM_FAIL_ALLOC", &out->fail_allocation) ||
       !number("KOTODAMA_SIM_FAIL_HOST_ALLOC", &out->fail_host_allocation) ||
       !number("KOTODAMA_SIM_FAIL_GRAPH", &out->fail_graph) || !number("KOTODAMA_SIM_FAIL_LAUNCH", &out->fail_launch) ||

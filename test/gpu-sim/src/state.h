@@ -24,6 +24,7 @@ struct Settings {
   int capability_major = 8, capability_minor = 0;
   int threads = 1;
   int driver_version = 13000;         // as cuDriverGetVersion gives it
+  uint64_t fail_init = 0;             // the error of cuInit; 0: none
   uint64_t fail_context = 0;          // the error of whoever asks for a device's context; 0: none
   uint64_t fail_allocation = 0;       // the n-th allocation from now fails; 0: none
   uint64_t fail_host_allocation = 0;  // as does that of pinned memory
