@@ -120,7 +120,11 @@ void Context::Free(void* data) noexcept {
   const auto found = allocations_.find(data);
   if (found == allocations_.end() || getpid() != process_) return;
   const Driver& driver = GetDriver().driver;
-  if (driver.context_set(context_) == kSuccess) driver.memory_free(Address(data));
+  if (driver.context_set(context_) == kSuccess) {
+    // Kernels may still use it; that cuMemFree waits for them is no more than usual.
+    driver.stream_synchronize(compute_);
+    driver.memory_free(Address(data));
+  }
   allocations_.erase(found);
 }
 

@@ -1,7 +1,9 @@
+import { join } from 'node:path';
 import t from 'tap';
 import { buildSimulator } from '../gpu-sim/build.js';
 import { buildPrograms, configure, isReal, program, run } from './build.js';
 import { relay } from './relay.js';
+import { readTrace } from './trace.js';
 
 // The CUDA backend on the simulated device, or on the driver that KOTODAMA_TEST_DEVICE=real leaves to be found: every
 // operation against the float64 reference, and the host side's behaviour when something is missing or breaks.
@@ -40,6 +42,16 @@ if (!hasKernels) {
         for (const operation of ['layernorm 5x2048', 'cross-entropy', 'embedding'])
           relay(t, 'ops_test', device, [operation]);
       }
+    });
+
+    t.test('memory is freed after what the stream does with it', async (t) => {
+      const file = join(t.testdir(), 'calls.txt');
+      run(program('ops_test'), ['elementwise 3'], { ...env, KOTODAMA_SIM_TRACE: file });
+      const names = readTrace(file).map(({ name }) => name);
+      // Calls that come right before a free; what is freed together is waited for once.
+      const before = names.filter((name, i) => names[i + 1] === 'cuMemFree' && name !== 'cuMemFree');
+      t.ok(before.length > 0);
+      t.same(new Set(before), new Set(['cuStreamSynchronize']));
     });
 
     t.test('no device, or a device or driver that is too old', async (t) => {

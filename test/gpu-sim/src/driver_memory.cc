@@ -95,6 +95,7 @@ GPUSIM_API CUresult cuMemAlloc_v2(CUdeviceptr* p, size_t bytes) {
 GPUSIM_API CUresult cuMemFree_v2(CUdeviceptr p) {
   return now([&](Context& c) -> CUresult {
     if (p == 0) return kSuccess;
+    trace("cuMemFree", nullptr);
     return c.device->memory->release(p) ? kSuccess : kInvalidValue;
   });
 }
