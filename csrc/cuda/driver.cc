@@ -54,10 +54,12 @@ const char* FindSymbols(void* library, Driver* driver) {
   return nullptr;
 }
 
-// CUDA_ERROR_ILLEGAL_ADDRESS, LAUNCH_TIMEOUT, CONTEXT_IS_DESTROYED to ASSERT, HARDWARE_STACK_ERROR to LAUNCH_FAILED:
-// all say that "the process must be terminated and relaunched".
+// CUDA_ERROR_CONTAINED, ILLEGAL_ADDRESS, LAUNCH_TIMEOUT, HARDWARE_STACK_ERROR to LAUNCH_FAILED, MPS_CLIENT_TERMINATED:
+// "the process must be terminated and relaunched" (cuda.h). CONTEXT_IS_DESTROYED and ASSERT: the context is lost, and a
+// process has one of each device. Those of features that are not used are left out.
 bool IsFault(CUresult result) {
-  return result == 700 || result == 702 || result == 709 || result == 710 || (result >= 714 && result <= 719);
+  return result == 226 || result == 700 || result == 702 || result == 709 || result == 710 ||
+         (result >= 714 && result <= 719) || result == 810;
 }
 
 std::string Open(Driver* driver) {

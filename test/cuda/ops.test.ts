@@ -77,11 +77,13 @@ if (!hasKernels) {
       t.match(problem('999'), /does not start: CUDA_ERROR_UNKNOWN \(unknown error\)\n/);
     });
 
-    t.test('a GPU that other programs fill or have for themselves', async (t) => {
+    t.test('a GPU that other programs fill or have for themselves, or that is lost', async (t) => {
       const open = (error: string) =>
         run(program('backend_test'), ['open'], { ...env, KOTODAMA_SIM_FAIL_CONTEXT: error }).output;
       t.match(open('2'), /^ERR_MEMORY: CUDA reports CUDA_ERROR_OUT_OF_MEMORY.*\n {2}hint: end other programs/);
       t.match(open('46'), /^ERR_DEVICE: CUDA reports CUDA_ERROR_DEVICE_UNAVAILABLE.*\n {2}hint: .*compute mode/);
+      // Faults that come from without.
+      for (const fault of ['226', '810']) t.match(open(fault), /^ERR_DEVICE: .*\n {2}hint: .*start it again/);
     });
 
     t.test('every allocation may fail', async (t) => {

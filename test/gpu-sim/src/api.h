@@ -25,11 +25,12 @@ namespace gpusim {
 
 constexpr int kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotInitialized = 3, kDeinitialized = 4,
               kDeviceUnavailable = 46, kNoDevice = 100, kInvalidDevice = 101, kInvalidImage = 200,
-              kInvalidContext = 201, kNoBinaryForGpu = 209, kInvalidPtx = 218, kUnsupportedPtx = 222,
+              kInvalidContext = 201, kNoBinaryForGpu = 209, kInvalidPtx = 218, kUnsupportedPtx = 222, kContained = 226,
               kInvalidHandle = 400, kNotFound = 500, kNotReady = 600, kLaunchOutOfResources = 701, kNotPermitted = 800,
               kNotSupported = 801, kSystemNotReady = 802, kDriverMismatch = 803, kCompatNotSupported = 804,
-              kCaptureUnsupported = 900, kCaptureInvalidated = 901, kCaptureUnmatched = 903, kCaptureUnjoined = 904,
-              kCaptureIsolation = 905, kCaptureImplicit = 906, kCapturedEvent = 907, kUnknown = 999;
+              kMpsClientTerminated = 810, kCaptureUnsupported = 900, kCaptureInvalidated = 901, kCaptureUnmatched = 903,
+              kCaptureUnjoined = 904, kCaptureIsolation = 905, kCaptureImplicit = 906, kCapturedEvent = 907,
+              kUnknown = 999;
 
 }  // namespace gpusim
 
