@@ -1,5 +1,4 @@
 #include "common.cuh"
-#include "optimizer.cuh"
 #include "rounding.cuh"
 
 // AdamW (Loshchilov and Hutter 2019) in one pass: clipping, decay, moments, update and the bf16 copy, rounded to

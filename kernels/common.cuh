@@ -12,7 +12,6 @@ namespace kotodama::kernels {
 
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr int32_t kIgnoredLabel = -100;
 
 // ---- Loops whose index is a constant: f(std::integral_constant<int, 0>), f(... 1) ... ----
 

@@ -7,8 +7,6 @@
 
 namespace kotodama::kernels {
 
-enum GemmEpilogue : int32_t { kEpilogueNone, kEpilogueGelu, kEpilogueGeluBackward };
-
 // Finishes element (row, column) and stores it.
 template <typename X>
 __device__ __forceinline__ void FinishElement(const GemmParams& p, int row, int column, float value) {

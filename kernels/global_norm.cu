@@ -1,7 +1,6 @@
 #include <cfloat>
 
 #include "common.cuh"
-#include "optimizer.cuh"
 
 // The norm of all gradients, summed in double precision in an order that depends on the size alone.
 

@@ -1,5 +1,4 @@
 #include "common.cuh"
-#include "optimizer.cuh"
 
 using namespace kotodama::kernels;
 

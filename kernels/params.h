@@ -7,6 +7,29 @@
 
 namespace kotodama::kernels {
 
+// ---- What csrc/backend.h defines too; the host's code compares it where it passes it on ----
+
+constexpr int32_t kIgnoredLabel = -100;
+
+enum GemmEpilogue : int32_t { kEpilogueNone, kEpilogueGelu, kEpilogueGeluBackward };
+
+struct OptimizerScalars {
+  float learning_rate, beta1, beta2, eps, weight_decay;
+  float correction1, correction2;
+  float gradient_scale;
+  float max_grad_norm;
+  float grad_norm;
+  float grad_clip;
+  uint32_t applied;
+};
+
+struct LossTotals {
+  double sum;
+  int64_t count;
+};
+
+// ---- Parameters ----
+
 struct DropoutParams {
   const uint64_t* key;  // seed, micro step; not read when threshold is 0
   uint32_t threshold;   // an element is dropped when its random word is below this; 0: no dropout
@@ -101,7 +124,7 @@ struct GemmParams {
   int32_t m, n, k;
   int32_t k_per_split;
   int32_t tiles_m, tiles_n;
-  int32_t epilogue;    // Epilogue of csrc/backend.h
+  int32_t epilogue;    // GemmEpilogue
   int32_t c_is_float;  // else c is X
   int32_t accumulate;
   int32_t transpose_a, transpose_b;  // read by the plain kernel alone
@@ -149,7 +172,7 @@ struct AdamWParams {
   float *param, *exp_avg, *exp_avg_sq;
   const float* grad;
   uint16_t* compute;    // bf16, or null
-  const void* scalars;  // OptimizerScalars of csrc/backend.h
+  const void* scalars;  // OptimizerScalars
   int64_t n;
   int32_t decay;
   RoundingParams rounding;  // of `compute`, by adamw_stochastic
@@ -174,7 +197,7 @@ struct GlobalNormParams {
 struct ReduceLossParams {
   const float* losses;
   const int32_t* labels;
-  void* totals;  // LossTotals of csrc/backend.h
+  void* totals;  // LossTotals
   int64_t n;
 };
 

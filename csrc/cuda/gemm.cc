@@ -113,6 +113,9 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
     p.lda = op.lda != 0 ? op.lda : op.transpose_a ? op.m : op.k;
     p.ldb = op.ldb != 0 ? op.ldb : op.transpose_b ? op.k : op.n;
     p.ldc = op.ldc != 0 ? op.ldc : op.n;
+    static_assert(static_cast<int32_t>(Epilogue::kNone) == kernels::kEpilogueNone &&
+                  static_cast<int32_t>(Epilogue::kGelu) == kernels::kEpilogueGelu &&
+                  static_cast<int32_t>(Epilogue::kGeluBackward) == kernels::kEpilogueGeluBackward);
     p.epilogue = static_cast<int32_t>(op.epilogue);
     p.c_is_float = op.c.dtype == DType::kF32;
     p.accumulate = op.accumulate;

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <type_traits>
 
 #include "cuda/backend_impl.h"
 
@@ -7,6 +9,32 @@
 
 namespace kotodama::cuda {
 namespace {
+
+// What the kernels read and write through pointers is the same bytes on both sides.
+#define KOTODAMA_SAME(type, member)                                                          \
+  static_assert(offsetof(type, member) == offsetof(kernels::type, member) &&                 \
+                    std::is_same_v<decltype(type::member), decltype(kernels::type::member)>, \
+                #type "::" #member " is another one in kernels/params.h than in csrc/backend.h")
+KOTODAMA_SAME(OptimizerScalars, learning_rate);
+KOTODAMA_SAME(OptimizerScalars, beta1);
+KOTODAMA_SAME(OptimizerScalars, beta2);
+KOTODAMA_SAME(OptimizerScalars, eps);
+KOTODAMA_SAME(OptimizerScalars, weight_decay);
+KOTODAMA_SAME(OptimizerScalars, correction1);
+KOTODAMA_SAME(OptimizerScalars, correction2);
+KOTODAMA_SAME(OptimizerScalars, gradient_scale);
+KOTODAMA_SAME(OptimizerScalars, max_grad_norm);
+KOTODAMA_SAME(OptimizerScalars, grad_norm);
+KOTODAMA_SAME(OptimizerScalars, grad_clip);
+KOTODAMA_SAME(OptimizerScalars, applied);
+KOTODAMA_SAME(LossTotals, sum);
+KOTODAMA_SAME(LossTotals, count);
+#undef KOTODAMA_SAME
+static_assert(kIgnoredLabel == kernels::kIgnoredLabel);
+// Two words each, those of rounding in one load.
+static_assert(offsetof(DropoutKey, seed) == 0 && offsetof(DropoutKey, micro_step) == sizeof(uint64_t));
+static_assert(offsetof(RoundingKey, seed) == 0 && offsetof(RoundingKey, step) == sizeof(uint64_t) &&
+              alignof(RoundingKey) == 2 * sizeof(uint64_t));
 
 int32_t Narrow(int64_t value, const char* what) {
   if (value < 0 || value > INT32_MAX) {
