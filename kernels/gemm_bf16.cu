@@ -243,7 +243,9 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   }
 
   // Each warp passes 16 rows at a time through shared memory, so that it stores whole rows of its tile.
-  constexpr int kStride = kWarpN + 8;  // floats; eight rows start in different banks
+  // In floats: rows start 8 banks apart, so that the four rows to which half a warp stores eight floats each meet no
+  // bank twice. A store of 8 bytes a lane goes by half warps.
+  constexpr int kStride = kWarpN + 8;
   float* staged = reinterpret_cast<float*>(shared_bytes) + warp * 16 * kStride;
   constexpr int kLanesPerRow = kWarpN / 4;
 #pragma unroll

@@ -64,7 +64,7 @@ class Context {
   CUstream compute_ = nullptr, copy_ = nullptr;
   CUmodule module_ = nullptr;
   int multiprocessors_ = 1;
-  size_t max_shared_bytes_ = 48 * 1024;
+  size_t max_shared_bytes_ = 0;
   std::unordered_map<std::string, Kernel> kernels_;
   std::unordered_map<void*, size_t> allocations_;
   void* workspace_ = nullptr;
