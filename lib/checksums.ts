@@ -85,6 +85,15 @@ export async function verifyChecksums(folder: string): Promise<void> {
   }
 }
 
+/**
+ * The files that a folder's `SHA256SUMS` lists.
+ *
+ * @throws as {@link verifyChecksums} does.
+ */
+export async function listedFiles(folder: string): Promise<string[]> {
+  return [...(await readSums(folder)).keys()];
+}
+
 /** Strict: a list with any other byte in it would otherwise be one whose damage nobody sees. */
 async function readSums(folder: string): Promise<Map<string, string>> {
   let text: string;

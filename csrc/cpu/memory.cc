@@ -24,9 +24,10 @@ std::string Gibibytes(size_t bytes) {
 }
 
 [[noreturn]] void ThrowNoMemory(size_t bytes) {
+  const size_t free = ReadMemory().free;
+  const std::string found = free == MemoryState::kUnlimited ? "more than there is" : Gibibytes(free) + " are free";
   throw Error(ErrorCode::kMemory, "this needs " + Gibibytes(bytes) + " (" + std::to_string(bytes) + " bytes), " +
-                                      Gibibytes(ReadMemory().free) +
-                                      " are free\n  hint: end other programs, or use a smaller batch, block or model");
+                                      found + "\n  hint: end other programs, or use a smaller batch, block or model");
 }
 
 }  // namespace

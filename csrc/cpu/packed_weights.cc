@@ -6,8 +6,12 @@
 namespace kotodama::cpu {
 namespace {
 
-// Nobody asked for copies that were earned, and no plan counts them.
-constexpr size_t kLeftToOthers = size_t{1} << 30;
+// Nobody asked for copies that were earned, and no plan counts them: others are left a gibibyte that is known to be
+// free.
+bool HasRoomFor(size_t bytes) {
+  const size_t free = ReadMemory().free;
+  return free != MemoryState::kUnlimited && free >= bytes + (size_t{1} << 30);
+}
 
 }  // namespace
 
@@ -18,7 +22,7 @@ PackedWeights::~PackedWeights() {
 PackedWeights::Place PackedWeights::Find(const Key& key, uint64_t version, size_t bytes, bool reused) {
   Copy& copy = copies_[key];
   const bool earned = copy.version == version;
-  if (copy.data == nullptr && (reused || (earned && ReadMemory().free >= bytes + kLeftToOthers))) {
+  if (copy.data == nullptr && (reused || (earned && HasRoomFor(bytes)))) {
     try {
       copy.data = memory_->Allocate(bytes);
     } catch (const Error&) {

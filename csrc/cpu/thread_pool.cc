@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <system_error>
+#include <exception>
 
 #include "cpu/spin.h"
 
@@ -75,8 +75,8 @@ void ThreadPool::Start() {
   owner_process_ = getpid();
   try {
     for (int worker = 1; worker < threads_; ++worker) workers_.emplace_back([this, worker] { WorkerLoop(worker); });
-  } catch (const std::system_error&) {
-    // The system allows no more threads. Those that there are do the work of the others.
+  } catch (const std::exception&) {
+    // The system has no room for more threads. Those that there are do the work of the others.
   }
 }
 

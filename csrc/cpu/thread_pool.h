@@ -26,6 +26,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return threads_; }
+  // Those that do the work; fewer than threads() where the system let fewer start.
+  int running() const { return owner_process_ == 0 ? threads_ : 1 + static_cast<int>(workers_.size()); }
 
   // Calls task(item, worker) for every item in [0, count), worker in [0, threads()), and returns when all are done.
   // Every thread begins with its own contiguous share and then helps the others. The first exception of a task is

@@ -123,13 +123,15 @@ void Model::Reserve(BatchShape shape) {
   const MemoryPlan plan = Plan(shape);
   const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
   const auto [own, keep] = TrainingActivations(shape, plan.free > state ? plan.free - state : 0);
-  // What the device works in may be there already, from a smaller batch: then it is asked for more than is needed.
-  const size_t activations = own > activations_.bytes() ? plan.activations : plan.working;
-  const size_t free = plan.free + (activations > 0 ? activations_.bytes() : 0);
-  RequireFree(state + activations, free,
+  // What the device works in is there already as far as earlier batches needed it.
+  const size_t working = plan.working - std::min(plan.working, worked_in_);
+  const bool grows = own > activations_.bytes();
+  const size_t activations = working + (grows ? own : 0);
+  const size_t most = plan.free + activations_.bytes() + worked_in_;
+  RequireFree(state + activations, plan.free + (grows ? activations_.bytes() : 0),
               "training with " + Text(shape) + " (activations " + FormatBytes(activations) +
                   ", gradients and moments " + FormatBytes(state) + ")",
-              HintFor(shape, free > state ? free - state : 0));
+              HintFor(shape, most > state ? most - state : 0));
   const bool had_state = static_cast<bool>(gradients_);
   EnsureTrainingState();
   try {
@@ -296,6 +298,7 @@ LossTotals Model::ForwardBackward(const int32_t* ids, const int32_t* labels, Bat
     ZeroGradients();  // they may be half written
     throw;
   }
+  worked_in_ = std::max(worked_in_, WorkingBytes(shape));
   ++counters_.micro_step;
   ++gradient_passes_;
   gradient_labels_ += totals.count;

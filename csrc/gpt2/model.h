@@ -185,6 +185,7 @@ class Model {
   Weights gradient_views_;
   DeviceBuffer activations_;
   mutable std::map<std::pair<int64_t, int64_t>, size_t> working_bytes_;  // of shapes that were asked for
+  size_t worked_in_ = 0;                                                 // what the device took to work in so far
   // Of the shapes that were reserved: what is kept stays the same, whatever becomes free later.
   std::map<std::pair<int64_t, int64_t>, Keep> kept_;
   std::map<std::tuple<Pass, int64_t, int64_t>, uint64_t> record_keys_;

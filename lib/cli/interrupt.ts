@@ -17,26 +17,30 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
  * The first SIGINT or SIGTERM aborts the signal and calls `onFirst`; the second one ends the process at once, as it would
- * have without us. A terminal that is closed (SIGHUP) is the same to what runs in it, and nothing to what does not: Node
- * forgets that nohup ignores it.
+ * have without us. A terminal that is closed (SIGHUP, often several of them) is like the first to what runs in it, and nothing
+ * to what does not: Node forgets that nohup ignores it.
  */
 export function catchInterrupt(onFirst: () => void): Interrupt {
   const controller = new AbortController();
   const { signal } = controller;
   const inTerminal = [0, 1, 2].some((stream) => isatty(stream));
-  let first = 0;
+  let pressed: number | undefined;
   const interrupt = () => {
     if (signal.aborted) return;
-    first = performance.now();
     controller.abort();
     onFirst();
   };
   const handle = (name: NodeJS.Signals) => {
-    if (name === 'SIGHUP' && !inTerminal) return;
-    if (!signal.aborted) return interrupt();
-    if (performance.now() - first < ONE_PRESS) return;
-    release();
-    process.kill(process.pid, name);
+    const now = performance.now();
+    if (name === 'SIGHUP') {
+      if (inTerminal) interrupt();
+    } else if (pressed === undefined) {
+      pressed = now;
+      interrupt();
+    } else if (now - pressed >= ONE_PRESS) {
+      release();
+      process.kill(process.pid, name);
+    }
   };
   const release = () => {
     for (const name of SIGNALS) process.off(name, handle);

@@ -79,13 +79,15 @@ function printError(error: unknown): number {
   return error.code === 'ERR_ABORTED' ? EXIT_INTERRUPTED : error.code === 'ERR_OPTIONS' ? EXIT_USAGE : 1;
 }
 
-// `kotodama ... | head` closes the pipe early, and Ctrl-C ends `tee` too: that is no fault. A run saves before it ends.
-const GONE = ['EPIPE', 'EIO'];
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (!GONE.includes(error.code ?? '')) throw error;
-  if (process.stdout.listenerCount('error') === 1) process.exit(0);
+// `kotodama ... | head` closes the pipe early, and Ctrl-C ends `tee` too: that is no fault.
+const isGone = ({ code }: NodeJS.ErrnoException) => code === 'EPIPE' || code === 'EIO';
+process.stdout.on('error', (error) => {
+  // Whoever listens too has something to save before the end.
+  if (process.stdout.listenerCount('error') > 1) return;
+  if (!isGone(error)) throw error;
+  process.exit(0);
 });
-process.stderr.on('error', (error: NodeJS.ErrnoException) => {
-  if (!GONE.includes(error.code ?? '')) throw error;
+process.stderr.on('error', (error) => {
+  if (!isGone(error)) throw error;
 });
 process.exitCode = await main(process.argv.slice(2)).catch(printError);

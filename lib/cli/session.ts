@@ -40,8 +40,11 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
     progress.end();
     process.stderr.write('finishing the step and saving; once more stops at once\n');
   });
-  // Nobody reads the events any more.
-  process.stdout.on('error', interrupt.interrupt);
+  const onLostOutput = (error: Error) => {
+    process.stderr.write(`the events can no longer be written (${error.message})\n`);
+    interrupt.interrupt();
+  };
+  process.stdout.on('error', onLostOutput);
   let end: EndEvent | undefined;
   try {
     const run = trainer.run({
@@ -65,7 +68,7 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
   } finally {
     progress.end();
     interrupt[Symbol.dispose]();
-    process.stdout.off('error', interrupt.interrupt);
+    process.stdout.off('error', onLostOutput);
     await dashboard?.server.close();
   }
   return end as EndEvent;

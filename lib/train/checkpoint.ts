@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { link, readdir, rename, rm, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { SUMS_FILE, verifyChecksums, writeChecksums } from '../checksums.js';
+import { listedFiles, verifyChecksums, writeChecksums } from '../checksums.js';
 import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { copyIntoFolder, ioError, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
@@ -208,8 +208,8 @@ async function readState(path: string): Promise<TrainerState> {
 
 /** Makes a checkpoint's weights the newest ones of the run, without a second copy of them where links work. */
 export async function publish(checkpoint: string, out: string): Promise<void> {
-  const names = await readdir(checkpoint);
-  for (const name of names.filter((name) => ![OPTIMIZER_FILE, STATE_FILE, SUMS_FILE].includes(name))) {
+  const names = await listedFiles(checkpoint);
+  for (const name of names.filter((name) => ![OPTIMIZER_FILE, STATE_FILE].includes(name))) {
     const temporary = join(out, `.${name}.tmp`);
     try {
       await rm(temporary, { force: true });

@@ -1,8 +1,9 @@
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { link, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
-import { ioError } from '../files.js';
+import { ioError, makeFolder } from '../files.js';
 
 const LOCK_FILE = '.run.lock';
 
@@ -10,45 +11,85 @@ const LOCK_FILE = '.run.lock';
 interface Holder {
   pid: number;
   host: string;
-  /** When the process was started, in the system's own units; a number of a process is given again and again. */
+  /** When the process was started, in the system's own units: the number of a process is given again and again. */
   started: string | null;
+  /** Which folder it is: a copy of one is free. */
+  folder: string;
 }
 
 /**
- * Says in a run's folder which process trains there, so that a second one does not write into its files. What a killed process
- * leaves is no obstacle, and another machine's cannot be asked: there, the newest one has the folder.
+ * Says in a run's folder, which is made where it is missing, what process trains there, so that a second one does not write
+ * into its files. What a killed process leaves is no obstacle, and another machine's process cannot be asked: there, the newest
+ * one has the folder.
  *
- * @returns gives the folder free again.
+ * @returns gives the folder free again; never fails.
  * @throws KotodamaError `ERR_BUSY` when another process of this machine trains there, `ERR_IO` when nothing can be written.
  */
 export async function lockRunFolder(out: string): Promise<() => Promise<void>> {
-  await checkRunIsOver(out);
   const path = join(out, LOCK_FILE);
-  const me: Holder = { pid: process.pid, host: hostname(), started: await startOf(process.pid) };
-  await writeFile(path, `${JSON.stringify(me)}\n`).catch((cause) => {
+  const id = randomUUID();
+  try {
+    await makeFolder(out);
+    const [started, folder] = [await startOf(process.pid), await identityOf(out)];
+    const me: Holder & { id: string } = { pid: process.pid, host: hostname(), started, folder, id };
+    const temporary = join(out, `.lock-${id}.tmp`);
+    await writeFile(temporary, `${JSON.stringify(me)}\n`);
+    try {
+      while (!(await place(temporary, path))) {
+        await checkRunIsOver(out);
+        await rm(path, { force: true });
+      }
+    } finally {
+      await rm(temporary, { force: true });
+    }
+  } catch (cause) {
     throw ioError(cause, `${path} could not be written`);
-  });
-  return () => rm(path, { force: true });
+  }
+  return async () => {
+    // Another machine may have the folder by now.
+    const isOurs = (await readFile(path, 'utf8').catch(() => '')).includes(id);
+    if (isOurs) await rm(path, { force: true }).catch(() => {});
+  };
+}
+
+/** Gives a whole file its name unless another one has it, which several processes may try at once: then false. */
+async function place(temporary: string, path: string): Promise<boolean> {
+  try {
+    await link(temporary, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    // Some file systems have no links.
+    await rename(temporary, path);
+  }
+  return true;
 }
 
 /** @throws KotodamaError `ERR_BUSY` when another process of this machine trains in the folder. */
 export async function checkRunIsOver(out: string): Promise<void> {
   const holder = await readHolder(out);
   if (holder === undefined || holder.host !== hostname() || holder.pid === process.pid) return;
+  if (holder.folder !== (await identityOf(out))) return;
   if (!isAlive(holder.pid) || (await startOf(holder.pid)) !== holder.started) return;
   throw new KotodamaError('ERR_BUSY', `Process ${holder.pid} is training in ${out}`, {
-    hint: 'wait until it ends, stop it (it saves when it is interrupted), or choose another folder',
+    hint:
+      'wait until it ends, stop it (it saves when it is interrupted), or choose another folder; if that is some other ' +
+      `program, remove ${join(out, LOCK_FILE)}`,
   });
 }
 
-/** Undefined when there is none, or when it was written only in part. */
+/** Undefined when there is none, or none that can be read. */
 async function readHolder(out: string): Promise<Holder | undefined> {
   try {
-    const { pid, host, started } = JSON.parse(await readFile(join(out, LOCK_FILE), 'utf8')) as Holder;
-    return Number.isSafeInteger(pid) && pid > 0 ? { pid, host, started } : undefined;
+    const holder = JSON.parse(await readFile(join(out, LOCK_FILE), 'utf8')) as Holder;
+    return Number.isSafeInteger(holder.pid) && holder.pid > 0 ? holder : undefined;
   } catch {
     return undefined;
   }
+}
+
+async function identityOf(folder: string): Promise<string> {
+  const { dev, ino } = await stat(folder, { bigint: true });
+  return `${dev}:${ino}`;
 }
 
 function isAlive(pid: number): boolean {
@@ -63,8 +104,8 @@ function isAlive(pid: number): boolean {
 
 /** Field 22 of /proc/PID/stat (proc(5)), clock ticks since the machine was started; null where there is no /proc. */
 async function startOf(pid: number): Promise<string | null> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   // The name of the program, in parentheses, may hold anything.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   return fields[19] ?? null;
 }

@@ -36,7 +36,7 @@ import { needsCounting, type TrainingOptions, warmupOf } from './options.js';
 import { refusal, spikeText } from './refusal.js';
 import { RunCheckpoints } from './run-checkpoints.js';
 import { deviceText, runFileOf } from './run-file.js';
-import { openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
+import { checkRunFolder, openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
 import { lockRunFolder } from './run-lock.js';
 import { learningRateAt, type Schedule } from './schedule.js';
 import { SpikeGuard, type SpikeWindows } from './spike-guard.js';
@@ -227,8 +227,9 @@ export class Run {
     const { model, tokenizer, train, out, resume = false } = this.given;
     const warnings: string[] = [];
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
-    await openRunFolder(out, resume);
+    await checkRunFolder(out, resume);
     this.releaseFolder = await lockRunFolder(out);
+    await openRunFolder(out, resume);
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
 
@@ -506,7 +507,7 @@ export class Run {
 function allDamaged(out: string, damaged: readonly DamagedCheckpoint[]): KotodamaError {
   return new KotodamaError('ERR_CHECKPOINT', `${out} holds no whole checkpoint`, {
     expected: 'one that is as its SHA256SUMS says',
-    received: damaged.map(({ path, problem }) => `${path}: ${problem}`).join('\n'),
+    received: damaged.map(({ path, problem }) => `${path}: ${problem.split('\n', 1)}`).join('\n'),
     hint: 'bring one back from a copy; a run in another folder can begin with its weights (--init-from FOLDER)',
   });
 }

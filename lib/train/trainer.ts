@@ -45,7 +45,8 @@ export class Trainer {
     this.out = reader.string('out');
     reader.boolean('resume', false);
     reader.integer('seed', { min: 0 }, 0);
-    const [ids, most] = [options.tokenizer?.vocabSize, options.model?.config?.vocabSize];
+    const { tokenizer, model } = reader.values as Partial<TrainerOptions>;
+    const [ids = 0, most = Number.POSITIVE_INFINITY] = [tokenizer?.vocabSize, model?.config?.vocabSize];
     if (ids > most) reader.problem('tokenizer', `at most ${most} ids, the model's vocabSize`, ids);
     reader.finish('The training options are not valid');
     this.given = options;

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
@@ -58,6 +58,8 @@ t.test('whoever reads the output is gone, as tee after Ctrl-C: the run is saved 
       step = 3;
       child.stdout?.destroy();
       child.stderr?.destroy();
+      // The same Ctrl-C reaches the run after it has seen that nobody reads.
+      setTimeout(() => child.kill('SIGINT'), 2);
     },
   });
   t.equal(run.code, 130);
@@ -65,6 +67,23 @@ t.test('whoever reads the output is gone, as tee after Ctrl-C: the run is saved 
   t.ok(Number(saved?.slice(5)) >= step, saved);
   const again = ['train', '--json', '--resume', '--out', 'runs/a', '--max-steps', String(Number(saved?.slice(5)) + 1)];
   t.equal((await kotodama(again, { cwd })).code, 0);
+});
+
+t.test('a terminal that is closed, which often sends two signals: the run is saved', async (t) => {
+  const cwd = workplace(t);
+  let sent = false;
+  const run = await kotodama(tinyTraining('runs/a', { 'max-steps': 100_000 }), {
+    ...{ cwd, terminal: true },
+    onOutput: (stdout) => {
+      if (sent || !stdout.includes('"step":3,')) return;
+      sent = true;
+      const { pid } = JSON.parse(readFileSync(join(cwd, 'runs/a/.run.lock'), 'utf8'));
+      process.kill(pid, 'SIGHUP');
+      setTimeout(() => process.kill(pid, 'SIGHUP'), 2);
+    },
+  });
+  t.equal(run.code, 130, run.stdout.slice(-1000));
+  t.match(readdirSync(join(cwd, 'runs/a/checkpoints')), [/^step-/]);
 });
 
 t.test('a terminal that is closed is nothing to a run without one, as nohup begins it', async (t) => {

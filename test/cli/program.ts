@@ -29,13 +29,15 @@ export interface RunOptions {
   onError?: (stderr: string, child: ChildProcess) => void;
   /** No file may grow beyond this many blocks of 512 bytes: a disk that is full. */
   fileBlocks?: number;
+  /** The program runs in a terminal of its own, where stdout and stderr are one. */
+  terminal?: boolean;
   /** Variables beside PATH and HOME. */
   env?: { [name: string]: string };
 }
 
 /** Runs `kotodama` with these words. */
 export function kotodama(words: readonly string[], options: RunOptions): Promise<Outcome> {
-  const { cwd, onStart, onOutput, onError, fileBlocks } = options;
+  const { cwd, onStart, onOutput, onError, fileBlocks, terminal } = options;
   // NO_COLOR and coverage settings of the test runner are none of the program's business.
   const env: NodeJS.ProcessEnv = { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env };
   const command = [process.execPath, MAIN, ...words];
@@ -43,6 +45,10 @@ export function kotodama(words: readonly string[], options: RunOptions): Promise
     command.unshift('sh', '-c', `ulimit -f ${fileBlocks}; exec "$@"`, 'sh');
     // The signal at the limit would end the program; caught, it lets the write fail as on a full disk.
     env.NODE_OPTIONS = '--import=data:text/javascript,process.on(%22SIGXFSZ%22,()=%3E%7B%7D)';
+  }
+  if (terminal === true) {
+    const quoted = command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+    command.splice(0, command.length, 'script', '--quiet', '--return', '--command', quoted, '/dev/null');
   }
   const child = spawn(command[0] as string, command.slice(1), { cwd, env });
   onStart?.(child);

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -130,16 +130,45 @@ t.test('another process that trains in the folder is in the way, one that was ki
   t.match((await run(t, { out, maxSteps: 4, resume: true })).at(-1), { type: 'end', step: 4 });
 
   // Its number may be another process's by now, and what another machine left cannot be asked.
-  const { pid } = process;
-  const lock = { pid: process.ppid, host: hostname(), started: '1' };
+  const { pid, ppid } = process;
+  const { dev, ino } = statSync(out, { bigint: true });
+  const started = readFileSync(`/proc/${ppid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')[19];
+  const lock = { pid: ppid, host: hostname(), started, folder: `${dev}:${ino}` };
+  writeFileSync(join(out, '.run.lock'), JSON.stringify(lock));
+  await t.rejects(run(t, { out, maxSteps: 4, resume: true }), { code: 'ERR_BUSY' });
   for (const [what, left] of Object.entries({
-    'the same number, another process': lock,
+    'the same number, another process': { ...lock, started: '1' },
     'another machine': { ...lock, host: 'elsewhere' },
+    'a copy of the folder': { ...lock, folder: '1:2' },
     'this process': { ...lock, pid },
     'nothing that can be read': '',
   })) {
     writeFileSync(join(out, '.run.lock'), typeof left === 'string' ? left : JSON.stringify(left));
     t.match((await run(t, { out, maxSteps: 4, resume: true })).at(-1), { type: 'end', step: 4 }, what);
+  }
+});
+
+t.test('of two that begin at once one has the folder', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const module = new URL('../../dist/train/run-lock.js', import.meta.url).href;
+  const script = `import { lockRunFolder } from '${module}';
+    process.stdin.once('data', async () => {
+      console.log(await lockRunFolder(process.argv[1]).then(() => 'locked', ({ code }) => code));
+      process.stdin.once('data', () => process.exit());
+    });
+    console.log('ready');`;
+  for (let round = 0; round < 3; round++) {
+    const both = [0, 1].map(() => spawn(process.execPath, ['--input-type=module', '--eval', script, `${out}${round}`]));
+    const said = (child: (typeof both)[0]) => once(child.stdout, 'data').then(String);
+    t.same(await Promise.all(both.map(said)), ['ready\n', 'ready\n']);
+    const answers = both.map(said);
+    for (const child of both) child.stdin.write('go');
+    t.same((await Promise.all(answers)).sort(), ['ERR_BUSY\n', 'locked\n']);
+    const ends = both.map((child) => once(child, 'close'));
+    for (const child of both) child.stdin.write('end');
+    await Promise.all(ends);
   }
 });
 

@@ -333,6 +333,7 @@ t.test('what is missing or of another kind is listed', async (t) => {
       's',
     ),
   });
+  t.throws(() => new Trainer(undefined as unknown as TrainerOptions), { code: 'ERR_OPTIONS' });
   t.throws(() => new Trainer({} as TrainerOptions), {
     code: 'ERR_OPTIONS',
     message: /model: .*tokenizer: .*out: /s,

@@ -17,6 +17,7 @@ import {
   checkpointsFolder,
   listCheckpoints,
   newestCheckpoint,
+  publish,
   saveCheckpoint,
   setAside,
   type TrainerState,
@@ -174,8 +175,12 @@ t.test('what was put beside the files of a checkpoint since is no damage', async
   await openRunFolder(out, false);
   const path = await save(out, 5);
   writeFileSync(join(path, '.DS_Store'), 'x');
-  writeFileSync(join(path, 'model.gguf'), 'x');
+  writeFileSync(join(path, 'metrics.jsonl'), 'x');
+  mkdirSync(join(path, 'export'));
   t.match(await newestCheckpoint(out), { checkpoint: { path }, damaged: [] });
+  rmSync(join(out, 'config.json'));
+  await publish(path, out);
+  t.same(readdirSync(out).sort(), ['checkpoints', 'config.json', 'model.safetensors'], 'nor are they put into the run');
 });
 
 t.test('a byte that changed anywhere in a checkpoint is noticed', async (t) => {

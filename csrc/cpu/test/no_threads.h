@@ -6,8 +6,8 @@
 
 namespace kotodama::test {
 
-// While it lives no thread can be started: the memory for a stack is more than there is. Other C libraries than glibc
-// start them still.
+// While it lives no thread can be started: the memory for a stack is more than there is. With other C libraries than
+// glibc, and where the system promises memory without limit, they start still.
 class NoThreads {
  public:
 #ifdef __GLIBC__
