@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
+import { pipeline } from 'node:stream';
 import type { Page } from 'playwright-core';
 import t from 'tap';
 import { LiveRun } from '../../dist/report/dashboard/live-run.js';
@@ -8,6 +9,9 @@ import { type ControlCommand, TrainerControl } from '../../dist/train/control.js
 import type { TrainEvent } from '../../dist/train/events.js';
 import { endEvent, evalEvent, sampleEvent, startEvent, stepEvent } from '../unit/helpers/events.js';
 import { drawn, HOSTILE, hacked, launchFor, open } from './pages.js';
+
+// One of the shell would be the token of every dashboard here.
+delete process.env.KOTODAMA_DASHBOARD_TOKEN;
 
 const loss = (step: number) => 3 + 5 * Math.exp(-step / 50);
 
@@ -99,12 +103,16 @@ t.test('every button acts, and says so', async (t) => {
   await page.getByText('peak set to 3.00e-4').waitFor();
   await press('Resume');
   await page.getByRole('button', { name: 'Pause' }).waitFor();
+  // However slow the machine is, there is time to confirm.
+  await page.clock.install();
+  await page.clock.pauseAt(Date.now() + 1000);
   await press('Stop');
   t.notOk(
     commands.some(({ action }) => action === 'stop'),
     'not without being sure',
   );
   await press('Really stop?');
+  await page.clock.resume();
   await page.getByText('Saving and stopping').waitFor();
   t.same(commands, [
     { action: 'pause' },
@@ -200,24 +208,42 @@ t.test('a page of another site can neither read nor steer, nor put the page into
   t.equal(await evil.frames()[1]?.locator('figure').count(), 0);
 });
 
+/** An address that stays while dashboards come and go: a port that one of them let go could be another program's. */
+async function front(t: { teardown(work: () => unknown): void }) {
+  const shown: { url: string; dashboard?: Dashboard | undefined } = { url: '' };
+  const server = createTcpServer((socket) => {
+    if (shown.dashboard === undefined) return socket.destroy();
+    const dashboard = connect(Number(new URL(shown.dashboard.url).port), '127.0.0.1');
+    pipeline(socket, dashboard, socket, () => {});
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  shown.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/the-same-token/`;
+  return shown;
+}
+
 t.test('a lost connection comes back by itself, with what was missed', async (t) => {
   const browser = await launchFor(t);
   if (browser === undefined) return;
+  const shown = await front(t);
   const first = await Dashboard.start({ port: 0, token: 'the-same-token' });
+  shown.dashboard = first;
   const run = new LiveRun('a', 'a');
   first.add(run);
   run.add(startEvent());
   steps(run, 1, 5);
-  const { page } = await open(browser, first.url);
+  const { page } = await open(browser, shown.url);
   await page.getByText('training', { exact: true }).first().waitFor();
+  shown.dashboard = undefined;
   await first.close();
   await page.getByText('connection lost, trying again').waitFor();
   steps(run, 6, 9);
-  const second = await Dashboard.start({ port: Number(new URL(first.url).port), token: 'the-same-token' });
+  const second = await Dashboard.start({ port: 0, token: 'the-same-token' });
   t.teardown(() => second.close());
   second.add(run);
   run.add(startEvent());
   steps(run, 1, 12);
+  shown.dashboard = second;
   await page.waitForFunction(() => document.querySelector('dd b')?.textContent === '12');
   t.equal(await page.locator('.status').textContent(), 'training');
 });
@@ -243,23 +269,25 @@ t.test('a run that says nothing more: the page tells for how long', async (t) =>
 t.test('a server that comes back with other runs: those of before are gone', async (t) => {
   const browser = await launchFor(t);
   if (browser === undefined) return;
-  const serveRuns = async (port: number, names: string[]) => {
-    const dashboard = await Dashboard.start({ port, token: 'the-same-token' });
+  const shown = await front(t);
+  const serveRuns = async (names: string[]) => {
+    const dashboard = await Dashboard.start({ port: 0, token: 'the-same-token' });
     for (const name of names) {
       const run = new LiveRun(name, name);
       dashboard.add(run);
       run.add(startEvent());
       steps(run, 1, 5);
     }
+    shown.dashboard = dashboard;
     return dashboard;
   };
-  const first = await serveRuns(0, ['a', 'b', 'c']);
-  const port = Number(new URL(first.url).port);
-  const { page, faults } = await open(browser, first.url);
+  const first = await serveRuns(['a', 'b', 'c']);
+  const { page, faults } = await open(browser, shown.url);
   const runs = page.locator('.runs tbody th');
   await runs.nth(2).waitFor();
+  shown.dashboard = undefined;
   await first.close();
-  const second = await serveRuns(port, ['c', 'd']);
+  const second = await serveRuns(['c', 'd']);
   await page.getByRole('checkbox', { name: 'd', exact: true }).waitFor();
   t.same(await runs.allTextContents(), ['c', 'd']);
   t.equal(await page.locator('h1').textContent(), '2 runs');
@@ -267,8 +295,9 @@ t.test('a server that comes back with other runs: those of before are gone', asy
     .locator('.runs .swatch')
     .evaluateAll((marks) => marks.map((mark) => getComputedStyle(mark).backgroundColor));
   t.equal(new Set(colours).size, 2);
+  shown.dashboard = undefined;
   await second.close();
-  const third = await serveRuns(port, ['e']);
+  const third = await serveRuns(['e']);
   t.teardown(() => third.close());
   await page.getByRole('heading', { name: 'e', exact: true }).waitFor();
   t.same(faults, { errors: [], foreign: [] });

@@ -1,8 +1,9 @@
 // A whole `kotodama train` whose folder cannot be written, from the beginning or for a while.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { buildShim, FailingDisk } from '../failing-disk/disk.js';
+import { buildShim, FailingDisk, MODES } from '../failing-disk/disk.js';
 import { essence, kotodama, parseEvents, readEvents, tinyTraining, workplace } from './program.js';
 
 const shim = buildShim(t.testdir());
@@ -28,22 +29,20 @@ t.test(
     const disk = new FailingDisk(shim, join(cwd, 'disk'));
     const out = join(disk.folder, 'run');
     const flags = { 'max-steps': 40, 'save-every': 4, valid: 'valid.txt', 'eval-every': 10 };
-    let state: 'well' | 'broken' | 'healed' = 'well';
-    const { code, stdout, stderr } = await kotodama(tinyTraining(out, flags), {
-      cwd,
-      env: disk.env,
-      onOutput: (text) => {
-        if (state === 'well' && text.includes('step-00000004')) {
-          state = 'broken';
-          disk.arm(1, 'forever', 'EROFS');
-        } else if (state === 'broken' && text.includes('"warning"') && text.includes('"step":24,')) {
-          state = 'healed';
-          disk.arm(0);
-        }
-      },
-    });
+    // In the process that trains: nothing happens between an event and what becomes of the disk then.
+    writeFileSync(
+      join(cwd, 'hook.mjs'),
+      `import { writeFileSync } from 'node:fs';
+      const arm = (...numbers) =>
+        writeFileSync(${JSON.stringify(disk.control)}, new BigInt64Array(numbers), { flag: 'r+' });
+      export default ({ type, step }) => {
+        if (type === 'checkpoint' && step === 4) arm(1n, ${MODES.forever}n, ${constants.errno.EROFS}n, 0n);
+        if (type === 'step' && step === 24) arm(0n, 0n, 0n, 0n);
+      };`,
+    );
+    const words = [...tinyTraining(out, flags), '--on-event', 'hook.mjs'];
+    const { code, stdout, stderr } = await kotodama(words, { cwd, env: disk.env });
     t.equal(code, 0, stderr);
-    t.equal(state, 'healed');
     const events = parseEvents(stdout);
     const warnings = events.filter((event) => event.type === 'warning');
     t.ok(warnings.length > 0);

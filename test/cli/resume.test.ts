@@ -70,7 +70,7 @@ t.test('a run goes on where its text has moved to, and not with another text', a
 
 t.test('a run that was killed before its first checkpoint begins again', async (t) => {
   const cwd = workplace(t);
-  const run = await kotodama(tinyTraining('runs/a', { 'max-steps': 50, 'save-every': 0 }), {
+  const run = await kotodama(tinyTraining('runs/a', { 'max-steps': 100_000, 'save-every': 0 }), {
     cwd,
     onOutput: (stdout, child) => {
       if (stdout.includes('"step":2,')) child.kill('SIGKILL');

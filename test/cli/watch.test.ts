@@ -20,12 +20,32 @@ const post = (url: string, command: object) =>
 t.test('train --dashboard: a run is steered from outside, and all of it is recorded', async (t) => {
   const cwd = workplace(t);
   let url = '';
-  let state = 'running';
   const answers: number[] = [];
   const send = async (...commands: object[]) => {
     for (const command of commands) answers.push((await post(url, command)).status);
   };
-  let metrics: Promise<string> | undefined;
+  let metrics = '';
+  const steer = async () => {
+    await send({ action: 'pause' });
+    await Promise.all([
+      send({ action: 'evaluate' }, { action: 'sample', prompt: 'Everyone' }, { action: 'save' }),
+      send({ action: 'learningRate', learningRate: 0.002 }, { action: 'resume' }, { action: 'nonsense' }),
+      fetch(`${url}metrics`).then(async (response) => {
+        metrics = await response.text();
+      }),
+    ]);
+  };
+  /** Whether the run has done all that, and one step more. */
+  const isSteered = (stdout: string) => {
+    const parts = stdout.split('"type":"control"');
+    return (
+      parts.length === 7 &&
+      parts[6].includes('"type":"step"') &&
+      ['eval', 'sample', 'checkpoint'].every((type) => stdout.includes(`"type":"${type}"`))
+    );
+  };
+  let steering: Promise<void> | undefined;
+  let stopping: Promise<void> | undefined;
   const flags = {
     'max-steps': 1_000_000,
     epochs: 1_000_000,
@@ -35,29 +55,16 @@ t.test('train --dashboard: a run is steered from outside, and all of it is recor
   };
   const run = await kotodama([...tinyTraining('runs/a', flags), '--dashboard', '0', '--tensorboard'], {
     cwd,
-    onOutput: (stdout) => {
-      url ||= /dashboard: (\S+)/.exec(stdout)?.[1] ?? '';
-    },
-    onError: (stderr, child) => {
+    onError: (stderr) => {
       url ||= /dashboard: (\S+)/.exec(stderr)?.[1] ?? '';
-      if (state !== 'running' || url === '') return;
-      state = 'asked';
-      child.stdout?.on('data', () => {
-        if (state === 'asked') {
-          state = 'steered';
-          void send(
-            { action: 'pause' },
-            { action: 'evaluate' },
-            { action: 'sample', prompt: 'Everyone' },
-            { action: 'save' },
-          );
-          void send({ action: 'learningRate', learningRate: 0.002 }, { action: 'resume' }, { action: 'nonsense' });
-          metrics = fetch(`${url}metrics`).then((response) => response.text());
-        }
-      });
-      setTimeout(() => send({ action: 'stop' }), 3000);
+    },
+    onOutput: (stdout) => {
+      if (url === '' || !stdout.includes('"type":"step"')) return;
+      steering ??= steer();
+      if (stopping === undefined && isSteered(stdout)) stopping = steering.then(() => send({ action: 'stop' }));
     },
   });
+  await stopping;
   t.equal(run.code, 130, run.stderr);
   const events = parseEvents(run.stdout);
   t.same(readEvents(join(cwd, 'runs/a')), events);
@@ -75,7 +82,7 @@ t.test('train --dashboard: a run is steered from outside, and all of it is recor
   t.ok(Math.abs(last.learningRate - expected) < 1e-12, `the new peak: ${last.learningRate} at step ${last.step}`);
   t.match(events.at(-1), { type: 'end', reason: 'aborted' });
   t.same([...answers].sort(), [204, 204, 204, 204, 204, 204, 204, 400]);
-  t.match(await metrics, /^kotodama_running\{run="runs\/a"\} 1$/m);
+  t.match(metrics, /^kotodama_running\{run="runs\/a"\} 1$/m);
   t.equal(readdirSync(join(cwd, 'runs/a/tensorboard')).length, 1);
   const { options } = JSON.parse(readFileSync(join(cwd, 'runs/a/run.json'), 'utf8'));
   t.match(options, { tensorboard: true });

@@ -28,7 +28,7 @@ export function run(command: string, args: string[], env: Record<string, string>
 /** Whether the build finds nvcc: without it there are no kernels to test. */
 export function configure(): { hasKernels: boolean } {
   const options = ['-DCMAKE_BUILD_TYPE=Release', '-DKOTODAMA_CUDA_ARCHITECTURES=none'];
-  const { status, output } = inTurn(folder, () => run('cmake', ['-S', join('test', 'cuda'), '-B', folder, ...options]));
+  const { status, output } = run('cmake', inTurn(folder, ['-S', join('test', 'cuda'), '-B', folder, ...options]));
   if (status !== 0) throw new Error(`the CUDA test programs cannot be configured:\n${output}`);
   return { hasKernels: !output.includes('no nvcc') };
 }
@@ -36,7 +36,7 @@ export function configure(): { hasKernels: boolean } {
 /** Builds the test programs, with the kernels as PTX alone. */
 export function buildPrograms(): void {
   const build = ['--build', folder, '--parallel', String(availableParallelism())];
-  const { status, output } = inTurn(folder, () => run('cmake', build));
+  const { status, output } = run('cmake', inTurn(folder, build));
   if (status !== 0) throw new Error(`the CUDA test programs do not build:\n${output}`);
 }
 

@@ -36,16 +36,12 @@ export interface Outcome {
   said: any[];
 }
 
-/** Milliseconds after which a script hangs. */
-const PATIENCE = 120_000;
-
 /** Runs a program of the package in a process of its own, which may end in any way. */
 export function runScript(source: string, env: Record<string, string> = {}): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--input-type=module', '--eval', PRELUDE + source], {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: PATIENCE,
     });
     const output = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const) {

@@ -1,6 +1,6 @@
 // `kotodama` from end to end on the CUDA device: train, kill, resume, generate, evaluate, and a checkpoint that moves
 // between devices.
-import { cpSync, readFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { EvalEvent, StepEvent, TrainEvent } from '../../dist/train/events.js';
@@ -54,13 +54,15 @@ if (device === undefined) {
       t.equal(losses.length, MAX_STEPS);
       t.ok(losses.at(-1)!.loss < losses[0]!.loss - 0.2, `it learns: ${losses[0]!.loss} to ${losses.at(-1)!.loss}`);
 
-      const killed = await kotodama(tinyTraining('runs/killed', { ...options, precision }), {
-        cwd,
-        env,
-        onOutput: (stdout, child) => {
-          if (stdout.includes('"step":8,')) child.kill('SIGKILL');
-        },
-      });
+      // From inside, somewhere in the next step: from outside it may come too late.
+      writeFileSync(
+        join(cwd, 'kill.mjs'),
+        `export default ({ type, step }) => {
+          if (type === 'step' && step === 8) setTimeout(() => process.kill(process.pid, 'SIGKILL'), 1);
+        };`,
+      );
+      const killing = [...tinyTraining('runs/killed', { ...options, precision }), '--on-event', 'kill.mjs'];
+      const killed = await kotodama(killing, { cwd, env });
       t.equal(killed.signal, 'SIGKILL');
       const resumed = parseEvents(await run(['train', '--json', '--resume', '--out', 'runs/killed']));
       t.match(resumed[0], { resumedFrom: /step-0000000[3679]/, device: { device: 'cuda:0' } });

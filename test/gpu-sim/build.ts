@@ -17,9 +17,8 @@ function run(command: string, args: string[]): void {
 
 /** Builds the simulator unless it is up to date. */
 export function buildSimulator(): string {
-  inTurn(simulatorDirectory, () => {
-    run('cmake', ['-S', 'test/gpu-sim', '-B', simulatorDirectory, '-DCMAKE_BUILD_TYPE=Release']);
-    run('cmake', ['--build', simulatorDirectory, '--parallel', String(availableParallelism())]);
-  });
+  const configure = ['-S', 'test/gpu-sim', '-B', simulatorDirectory, '-DCMAKE_BUILD_TYPE=Release'];
+  const build = ['--build', simulatorDirectory, '--parallel', String(availableParallelism())];
+  for (const args of [configure, build]) run('cmake', inTurn(simulatorDirectory, args));
   return simulatorLibrary;
 }

@@ -133,7 +133,8 @@ t.test('bad configurations and options', async (t) => {
     [() => createModel(null as never, options), 'ERR_OPTIONS', /config: expected an object, received null/],
     [() => createModel(smallConfig, undefined as never), 'ERR_OPTIONS', /options: expected an object/],
     [
-      () => make({ vocabSize: 1_000_000, nEmbd: 96_000, nInner: 96_000 }),
+      // Nearly as many parameters as there may be: 5 TiB.
+      () => make({ vocabSize: 9_000_000, nEmbd: 96_000, nInner: 96_000 }, { precision: 'bf16' }),
       'ERR_MEMORY',
       /needs [\d.]+ GiB, [\d.]+ [GM]iB are free\n {2}hint: use a smaller model/,
     ],
@@ -271,7 +272,8 @@ t.test('saved state continues bit for bit', async (t) => {
 });
 
 t.test('memory is planned before it is taken', async (t) => {
-  const model = await create({ nPositions: 1 << 20 });
+  // Of so many layers that a batch with nearly as many tokens as there may be takes 24 TiB.
+  const model = await create({ nPositions: 1 << 20, nLayer: 32 });
   t.teardown(() => model.dispose());
   const small = model.plan(1, 16);
   const large = model.plan(8, 16);
@@ -282,7 +284,7 @@ t.test('memory is planned before it is taken', async (t) => {
   await t.rejects(model.reserve(1000, 1 << 20), {
     code: 'ERR_MEMORY',
     message:
-      /batch size 1000, block size 1048576 .*needs [\d.]+ GiB, [\d.]+ GiB are free\n {2}hint: (batch size \d+ fits|not even one block of 1048576 fits)/,
+      /batch size 1000, block size 1048576 .*needs [\d.]+ GiB, [\d.]+ [GM]iB are free\n {2}hint: (batch size \d+ fits|not even one block of 1048576 fits)/,
   });
   await model.reserve(2, 16);
   t.ok((await forwardBackward(model, batch)).count > 0);

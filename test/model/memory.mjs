@@ -47,7 +47,7 @@ const tokenizer = {
   fingerprint: 'x',
 };
 
-/** 2,000 steps with evaluations, samples and checkpoints in between. */
+/** 4,000 steps with evaluations, samples and checkpoints in between. */
 async function steps() {
   const folder = mkdtempSync(join(tmpdir(), 'kotodama-memory-'));
   const model = await GPT2.create({ vocabSize: 32, nPositions: 8, nEmbd: 16, nLayer: 2, nHead: 2 }, CPU);
@@ -60,7 +60,7 @@ async function steps() {
     },
   };
   const often = { evalEvery: 50, sampleEvery: 50, sampleTokens: 4, saveEvery: 100, keep: 2 };
-  const options = { schedule: 'constant', warmupSteps: 0, maxSteps: 2000, ...often };
+  const options = { schedule: 'constant', warmupSteps: 0, maxSteps: 4000, ...often };
   const out = join(folder, 'run');
   const trainer = new Trainer({ model, tokenizer, train: batches(2, 8, 32), valid, out, ...options });
   const found = [];

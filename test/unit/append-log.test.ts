@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -6,13 +7,14 @@ import { AppendLog } from '../../dist/report/append-log.js';
 import { MetricsLog } from '../../dist/report/metrics.js';
 import { evalEvent, stepEvent } from './helpers/events.js';
 
-/** A file on a disk that refuses now and then, and takes few bytes at a time. */
-function unreliable(file: FileHandle, refuse: () => boolean): FileHandle {
+/** A file on a disk that refuses now and then, tells when it does, and takes few bytes at a time. */
+function unreliable(file: FileHandle, refuse: () => boolean, refused: () => void): FileHandle {
   return {
     write: async (bytes: Buffer, from: number, length: number, position: number) => {
       if (refuse()) {
         // A part of it may be there all the same.
         await file.write(bytes, from, Math.min(2, length), position);
+        refused();
         throw Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC' });
       }
       return file.write(bytes, from, Math.min(3, length), position);
@@ -23,18 +25,23 @@ function unreliable(file: FileHandle, refuse: () => boolean): FileHandle {
 
 t.test('what a disk refuses comes with the next bytes, whole and in order', async (t) => {
   const path = join(t.testdir(), 'log');
+  const disk = new EventEmitter();
   let full = false;
-  const log = new AppendLog(
-    unreliable(await open(path, 'w'), () => full),
-    0,
+  const file = unreliable(
+    await open(path, 'w'),
+    () => full,
+    () => disk.emit('refused'),
   );
+  const log = new AppendLog(file, 0);
   log.append(Buffer.from('first '));
   await log.flush();
   full = true;
   log.append(Buffer.from('second '));
   await t.rejects(log.flush(), { code: 'ENOSPC' });
   log.append(Buffer.from('third '));
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await once(disk, 'refused');
+  // By then the log has heard of it, too.
+  await new Promise((resolve) => setImmediate(resolve));
   t.throws(() => log.append(Buffer.from('fourth ')), { code: 'ENOSPC' }, 'told to the next one');
   await t.rejects(log.flush(), { code: 'ENOSPC' });
   full = false;

@@ -15,6 +15,9 @@ import { TrainerControl } from '../../dist/train/control.js';
 import type { TrainEvent } from '../../dist/train/events.js';
 import { checkpointEvent, endEvent, evalEvent, sampleEvent, startEvent, stepEvent } from './helpers/events.js';
 
+// Whoever runs the tests may have a token of their own.
+delete process.env.KOTODAMA_DASHBOARD_TOKEN;
+
 type Test = { teardown(work: () => unknown): void };
 
 async function serve(t: Test, options: DashboardOptions = {}): Promise<{ dashboard: Dashboard; run: LiveRun }> {

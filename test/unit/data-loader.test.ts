@@ -333,7 +333,7 @@ t.test('the process ends by itself, also when a pass is just forgotten', async (
   const { stdout, stderr, status, signal } = spawnSync(
     process.execPath,
     ['--input-type=module', '-e', script, TOKENIZER_FOLDER, PATH],
-    { encoding: 'utf8', timeout: 20_000, env: { ...process.env, NODE_OPTIONS: '' } },
+    { encoding: 'utf8', env: { ...process.env, NODE_OPTIONS: '' } },
   );
   t.same({ stdout, stderr, status, signal }, { stdout: 'done', stderr: '', status: 0, signal: null });
 });

@@ -4,8 +4,6 @@ import { join } from 'node:path';
 import t from 'tap';
 import { buildSimulator, simulatorDirectory } from '../gpu-sim/build.js';
 
-t.setTimeout(300_000);
-
 function simTest(group?: string, env: Record<string, string> = {}) {
   const program = join(simulatorDirectory, 'sim_test');
   return spawnSync(program, group ? [group] : [], { encoding: 'utf8', env: { ...process.env, ...env } });

@@ -3,6 +3,9 @@ import { bytes, count, duration } from '../../dist/report/format.js';
 import { Progress } from '../../dist/report/progress.js';
 import { endEvent, evalEvent, sampleEvent, startEvent, stepEvent } from './helpers/events.js';
 
+// A dumb terminal, which the tests may be run in, gets plain lines.
+process.env.TERM = 'xterm';
+
 const start = startEvent();
 const step = (number: number, loss = 5) => stepEvent(number, { loss });
 const end = endEvent(200, { seconds: 400 });
@@ -85,6 +88,8 @@ t.test('every width from one column on: the line never wraps, and the sparkline 
 });
 
 t.test('work beside the steps is named in the live line once it takes a while', async (t) => {
+  // Time stands still, so that no delay of the machine is told of as well.
+  t.intercept(performance, 'now', { value: () => 0 });
   const { progress, text } = screen({ isTTY: true, columns: 100 });
   progress.show(start);
   progress.show(step(100));

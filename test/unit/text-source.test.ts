@@ -91,11 +91,9 @@ t.test('bad bytes: the file and the offset are named, after the lines before', a
   ];
   for (const [bytes, offset, what] of cases) {
     const path = temporaryFile(Uint8Array.from(bytes));
-    await t.rejects(
-      texts(new FileSource([path])),
-      { code: 'ERR_DATA', message: new RegExp(`${path}.* byte ${offset}\\b`) },
-      what,
-    );
+    const failure = await texts(new FileSource([path])).catch((error) => error);
+    t.equal(failure.code, 'ERR_DATA', what);
+    t.match(failure.message.split(path)[1], new RegExp(`^.* byte ${offset}\\b`), what);
   }
   const seen: string[] = [];
   const path = temporaryFile(Buffer.concat([Buffer.from('one\ntwo\n'), Buffer.from([0x80])]));
