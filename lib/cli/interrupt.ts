@@ -15,6 +15,12 @@ const ONE_PRESS = process.env.npm_command === undefined ? 0 : 500;
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
+/** Asked at the start: a terminal that was closed is none any more. */
+const showsOutput = isatty(1);
+
+/** Whether a person sees what is written: nohup, on any system, leaves no output a terminal. */
+export const inTerminal = showsOutput || isatty(2);
+
 /**
  * The first SIGINT or SIGTERM aborts the signal and calls `onFirst`; the second one ends the process at once, as it would
  * have without us. A terminal that is closed (SIGHUP, often several of them) is like the first to what runs in it, and nothing
@@ -23,7 +29,6 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export function catchInterrupt(onFirst: () => void): Interrupt {
   const controller = new AbortController();
   const { signal } = controller;
-  const inTerminal = [0, 1, 2].some((stream) => isatty(stream));
   let pressed: number | undefined;
   const interrupt = () => {
     if (signal.aborted) return;
@@ -47,4 +52,9 @@ export function catchInterrupt(onFirst: () => void): Interrupt {
   };
   for (const name of SIGNALS) process.on(name, handle);
   return { signal, interrupt, [Symbol.dispose]: release };
+}
+
+/** Whether stdout failed since nobody reads it any more: a pipe without a reader, a terminal that was closed. */
+export function isReaderGone({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'EPIPE' || (code === 'EIO' && showsOutput);
 }

@@ -13,6 +13,7 @@ import { explain } from './explain.js';
 import { exportCommand } from './export.js';
 import { generate } from './generate.js';
 import { inspectData } from './inspect-data.js';
+import { inTerminal, isReaderGone } from './interrupt.js';
 import { describeOptions } from './options.js';
 import { report } from './report.js';
 import { tokenize } from './tokenize.js';
@@ -79,15 +80,15 @@ function printError(error: unknown): number {
   return error.code === 'ERR_ABORTED' ? EXIT_INTERRUPTED : error.code === 'ERR_OPTIONS' ? EXIT_USAGE : 1;
 }
 
-// `kotodama ... | head` closes the pipe early, and Ctrl-C ends `tee` too: that is no fault.
-const isGone = ({ code }: NodeJS.ErrnoException) => code === 'EPIPE' || code === 'EIO';
+// Node forgets that nohup ignores a closed terminal.
+if (!inTerminal) process.on('SIGHUP', () => {});
 process.stdout.on('error', (error) => {
   // Whoever listens too has something to save before the end.
   if (process.stdout.listenerCount('error') > 1) return;
-  if (!isGone(error)) throw error;
+  if (!isReaderGone(error)) throw error;
+  // `kotodama ... | head` closes the pipe early; that is no fault.
   process.exit(0);
 });
-process.stderr.on('error', (error) => {
-  if (!isGone(error)) throw error;
-});
+// There is nowhere else to say so.
+process.stderr.on('error', () => {});
 process.exitCode = await main(process.argv.slice(2)).catch(printError);

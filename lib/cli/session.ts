@@ -13,7 +13,7 @@ import { TrainerControl } from '../train/control.js';
 import type { EndEvent, TrainEvent } from '../train/events.js';
 import { METRICS_FILE } from '../train/run-folder.js';
 import type { Trainer } from '../train/trainer.js';
-import { catchInterrupt } from './interrupt.js';
+import { catchInterrupt, isReaderGone } from './interrupt.js';
 
 /** How a person watches a run. */
 export interface SessionOptions {
@@ -40,9 +40,12 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
     progress.end();
     process.stderr.write('finishing the step and saving; once more stops at once\n');
   });
+  let lost = false;
+  // A disk that is full ends no run: metrics.jsonl has the events, too.
   const onLostOutput = (error: Error) => {
-    process.stderr.write(`the events can no longer be written (${error.message})\n`);
-    interrupt.interrupt();
+    if (!lost) process.stderr.write(`stdout can no longer be written (${error.message})\n`);
+    lost = true;
+    if (isReaderGone(error)) interrupt.interrupt();
   };
   process.stdout.on('error', onLostOutput);
   let end: EndEvent | undefined;

@@ -57,7 +57,8 @@ export class TrainerControl {
         this.wake = undefined;
         resolve();
       };
-      const timer = Number.isFinite(seconds) ? setTimeout(wake, Math.min(1000 * seconds, LONGEST_TIMER)) : undefined;
+      // Without a timer a process that has nothing else to do would end.
+      const timer = setTimeout(wake, Math.min(1000 * seconds, LONGEST_TIMER));
       this.wake = wake;
       signal?.addEventListener('abort', wake);
     });

@@ -2,10 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as passed } from 'node:timers/promises';
 import { KotodamaError } from '../errors.js';
 import { ioError, makeFolder } from '../files.js';
 
 const LOCK_FILE = '.run.lock';
+
+/** Milliseconds in which others that found the same old lock have removed it. */
+const SETTLING = 100;
 
 /** The process that trains in a run's folder. */
 interface Holder {
@@ -28,17 +32,25 @@ interface Holder {
 export async function lockRunFolder(out: string): Promise<() => Promise<void>> {
   const path = join(out, LOCK_FILE);
   const id = randomUUID();
+  const isOurs = async () => (await readFile(path, 'utf8').catch(() => '')).includes(id);
   try {
     await makeFolder(out);
     const [started, folder] = [await startOf(process.pid), await identityOf(out)];
     const me: Holder & { id: string } = { pid: process.pid, host: hostname(), started, folder, id };
-    const temporary = join(out, `.lock-${id}.tmp`);
+    // Not among the leftovers that another process may be removing.
+    const temporary = `${path}.${id}`;
     await writeFile(temporary, `${JSON.stringify(me)}\n`);
     try {
-      while (!(await place(temporary, path))) {
-        await checkRunIsOver(out);
-        await rm(path, { force: true });
-      }
+      do {
+        let tookOver = false;
+        while (!(await place(temporary, path))) {
+          await checkRunIsOver(out);
+          await rm(path, { force: true });
+          tookOver = true;
+        }
+        // It may have been this one that another process then removed in place of the old one.
+        if (tookOver) await passed(SETTLING);
+      } while (!(await isOurs()));
     } finally {
       await rm(temporary, { force: true });
     }
@@ -47,8 +59,7 @@ export async function lockRunFolder(out: string): Promise<() => Promise<void>> {
   }
   return async () => {
     // Another machine may have the folder by now.
-    const isOurs = (await readFile(path, 'utf8').catch(() => '')).includes(id);
-    if (isOurs) await rm(path, { force: true }).catch(() => {});
+    if (await isOurs()) await rm(path, { force: true }).catch(() => {});
   };
 }
 
@@ -69,7 +80,9 @@ export async function checkRunIsOver(out: string): Promise<void> {
   const holder = await readHolder(out);
   if (holder === undefined || holder.host !== hostname() || holder.pid === process.pid) return;
   if (holder.folder !== (await identityOf(out))) return;
-  if (!isAlive(holder.pid) || (await startOf(holder.pid)) !== holder.started) return;
+  if (!isAlive(holder.pid)) return;
+  const started = await startOf(holder.pid);
+  if (started !== null && started !== holder.started) return;
   throw new KotodamaError('ERR_BUSY', `Process ${holder.pid} is training in ${out}`, {
     hint:
       'wait until it ends, stop it (it saves when it is interrupted), or choose another folder; if that is some other ' +
@@ -102,10 +115,13 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Field 22 of /proc/PID/stat (proc(5)), clock ticks since the machine was started; null where there is no /proc. */
+/**
+ * When a process was started, in clock ticks since the machine was (field 22 of /proc/PID/stat, proc(5)); `ended` for one that
+ * nobody has asked how it ended, null where that cannot be read.
+ */
 async function startOf(pid: number): Promise<string | null> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  // The name of the program, in parentheses, may hold anything.
+  // From field 3 on: the name of the program before it, in parentheses, may hold anything.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return fields[19] ?? null;
+  return fields[0] === 'Z' || fields[0] === 'X' ? 'ended' : (fields[19] ?? null);
 }
