@@ -13,18 +13,17 @@ export interface Interrupt extends Disposable {
  */
 const ONE_PRESS = process.env.npm_command === undefined ? 0 : 500;
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-
 /** Asked at the start: a terminal that was closed is none any more. */
 const showsOutput = isatty(1);
 
 /** Whether a person sees what is written: nohup, on any system, leaves no output a terminal. */
 export const inTerminal = showsOutput || isatty(2);
 
+const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', ...(inTerminal ? (['SIGHUP'] as const) : [])];
+
 /**
  * The first SIGINT or SIGTERM aborts the signal and calls `onFirst`; the second one ends the process at once, as it would
- * have without us. A terminal that is closed (SIGHUP, often several of them) is like the first to what runs in it, and nothing
- * to what does not: Node forgets that nohup ignores it.
+ * have without us. A terminal that is closed (SIGHUP, often several of them) is like the first to what runs in it.
  */
 export function catchInterrupt(onFirst: () => void): Interrupt {
   const controller = new AbortController();
@@ -37,9 +36,8 @@ export function catchInterrupt(onFirst: () => void): Interrupt {
   };
   const handle = (name: NodeJS.Signals) => {
     const now = performance.now();
-    if (name === 'SIGHUP') {
-      if (inTerminal) interrupt();
-    } else if (pressed === undefined) {
+    if (name === 'SIGHUP') interrupt();
+    else if (pressed === undefined) {
       pressed = now;
       interrupt();
     } else if (now - pressed >= ONE_PRESS) {

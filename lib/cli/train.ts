@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
-import type { GPT2Config } from '../model/config.js';
+import { checkHeads, type GPT2Config } from '../model/config.js';
 import { GPT2, type ModelOptions, type Precision } from '../model/gpt2.js';
 import { isFile } from '../model/model-file.js';
 import { readConfig } from '../model/pretrained.js';
@@ -129,10 +129,7 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
       reader.problem(name, 'nothing, since --init-from decides it', read[name]);
     }
   }
-  const [nHead = 12, nEmbd = 768] = [read.nHead, read.nEmbd];
-  if (read.initFrom === undefined && nHead >= 1 && nEmbd >= 1 && nEmbd % nHead !== 0) {
-    reader.problem('nHead', `a divisor of ${flagOf('nEmbd')} (${nEmbd})`, nHead);
-  }
+  if (read.initFrom === undefined) checkHeads(reader, read.nHead ?? 12, read.nEmbd ?? 768, flagOf('nEmbd'));
   if (read.stochasticRounding && read.precision === 'fp32') {
     reader.problem('stochasticRounding', 'nothing without --precision bf16', true);
   }

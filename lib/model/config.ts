@@ -88,11 +88,15 @@ export function resolveConfig(input: GPT2ConfigInput): GPT2Config {
     eosTokenId: read.integer('eosTokenId', tokenId, undefined),
     padTokenId: read.integer('padTokenId', tokenId, undefined),
   };
-  if (nEmbd % nHead !== 0 && nEmbd >= 1 && nHead >= 1) {
-    read.problem('nHead', `a divisor of nEmbd (${nEmbd})`, nHead, `try ${nearestDivisor(nEmbd, nHead)}`);
-  }
+  checkHeads(read, nHead, nEmbd);
   read.finish('The model configuration is not valid');
   return config;
+}
+
+/** Notes heads that do not divide the width, of which other checks say whether it is one; `width` is its name to the person. */
+export function checkHeads(read: OptionReader, nHead: number, nEmbd: number, width = 'nEmbd'): void {
+  if (nEmbd % nHead === 0 || !(nEmbd >= 1 && nHead >= 1)) return;
+  read.problem('nHead', `a divisor of ${width} (${nEmbd})`, nHead, `try ${nearestDivisor(nEmbd, nHead)}`);
 }
 
 function nearestDivisor(number: number, wish: number): number {

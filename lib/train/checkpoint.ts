@@ -167,6 +167,15 @@ export async function newestCheckpoint(
   return { checkpoint: undefined, damaged };
 }
 
+/** A run is not begun again where there is work of it: a copy may be whole, and a file may still be mended. */
+export function allDamaged(out: string, damaged: readonly DamagedCheckpoint[]): KotodamaError {
+  return new KotodamaError('ERR_CHECKPOINT', `${out} holds no whole checkpoint`, {
+    expected: 'one that is as its SHA256SUMS says',
+    received: damaged.map(({ path, problem }) => `${path}: ${problem.split('\n', 1)}`).join('\n'),
+    hint: 'bring one back from a copy; a run in another folder can begin with its weights (--init-from FOLDER)',
+  });
+}
+
 /** Gives a damaged checkpoint another name: it must not count among those that are kept, nor be in a new one's way. */
 export async function setAside({ path }: DamagedCheckpoint): Promise<string> {
   const name = join(dirname(path), `damaged-${basename(path)}`);

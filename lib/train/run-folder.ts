@@ -3,9 +3,9 @@ import { rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
-import { ioError, makeFolder, readJsonFile, writeJsonFile } from '../files.js';
+import { ioError, readJsonFile, writeJsonFile } from '../files.js';
 import { checkpointsFolder, removeLeftovers } from './checkpoint.js';
-import { checkRunIsOver } from './run-lock.js';
+import { checkRunIsOver, lockRunFolder } from './run-lock.js';
 
 /** Names inside a run's folder. */
 export const RUN_FILE = 'run.json';
@@ -54,14 +54,17 @@ export async function checkRunFolder(out: string, resume: boolean): Promise<void
 /**
  * Makes a run's folder ready: creates it for a fresh run, cleans up after a crash for a resumed one.
  *
+ * @returns gives the folder free again, see {@link lockRunFolder}.
  * @throws what {@link checkRunFolder} does.
  */
-export async function openRunFolder(out: string, resume: boolean): Promise<void> {
+export async function openRunFolder(out: string, resume: boolean): Promise<() => Promise<void>> {
   await checkRunFolder(out, resume);
+  const release = await lockRunFolder(out);
   try {
-    await makeFolder(out);
     if (resume) await removeLeftovers(out);
+    return release;
   } catch (cause) {
+    await release();
     throw ioError(cause, `${out} cannot be used as a run's folder`);
   }
 }

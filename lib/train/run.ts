@@ -5,14 +5,7 @@ import { ioError } from '../files.js';
 import { plain } from '../json.js';
 import { packageVersion } from '../version.js';
 import { BatchStream, countBatches } from './batch-stream.js';
-import {
-  type DamagedCheckpoint,
-  newestCheckpoint,
-  publish,
-  STATE_VERSION,
-  setAside,
-  type TrainerState,
-} from './checkpoint.js';
+import { allDamaged, newestCheckpoint, publish, STATE_VERSION, setAside, type TrainerState } from './checkpoint.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { secondsSince } from './clock.js';
 import type { ControlCommand } from './control.js';
@@ -36,8 +29,7 @@ import { needsCounting, type TrainingOptions, warmupOf } from './options.js';
 import { refusal, spikeText } from './refusal.js';
 import { RunCheckpoints } from './run-checkpoints.js';
 import { deviceText, runFileOf } from './run-file.js';
-import { checkRunFolder, openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
-import { lockRunFolder } from './run-lock.js';
+import { openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
 import { learningRateAt, type Schedule } from './schedule.js';
 import { SpikeGuard, type SpikeWindows } from './spike-guard.js';
 import type { TrainerOptions, TrainerRunOptions } from './trainer-options.js';
@@ -227,9 +219,7 @@ export class Run {
     const { model, tokenizer, train, out, resume = false } = this.given;
     const warnings: string[] = [];
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
-    await checkRunFolder(out, resume);
-    this.releaseFolder = await lockRunFolder(out);
-    await openRunFolder(out, resume);
+    this.releaseFolder = await openRunFolder(out, resume);
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
 
@@ -501,13 +491,4 @@ export class Run {
   private warning(code: string, message: string): WarningEvent {
     return { type: 'warning', step: this.step, code, message };
   }
-}
-
-/** A run is not begun again where there is work of it: a copy may be whole, and a file may still be mended. */
-function allDamaged(out: string, damaged: readonly DamagedCheckpoint[]): KotodamaError {
-  return new KotodamaError('ERR_CHECKPOINT', `${out} holds no whole checkpoint`, {
-    expected: 'one that is as its SHA256SUMS says',
-    received: damaged.map(({ path, problem }) => `${path}: ${problem.split('\n', 1)}`).join('\n'),
-    hint: 'bring one back from a copy; a run in another folder can begin with its weights (--init-from FOLDER)',
-  });
 }

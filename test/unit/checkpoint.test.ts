@@ -55,7 +55,8 @@ async function save(
 
 t.test('what was saved is found again, the newest first, and its weights are those of the run', async (t) => {
   const out = t.testdir();
-  await openRunFolder(out, false);
+  const release = await openRunFolder(out, false);
+  await release();
   await save(out, 5);
   const path = await save(out, 10);
   t.equal(path, join(out, 'checkpoints', 'step-00000010'));
@@ -172,7 +173,8 @@ t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
 
 t.test('what was put beside the files of a checkpoint since is no damage', async (t) => {
   const out = t.testdir();
-  await openRunFolder(out, false);
+  const release = await openRunFolder(out, false);
+  await release();
   const path = await save(out, 5);
   writeFileSync(join(path, '.DS_Store'), 'x');
   writeFileSync(join(path, 'metrics.jsonl'), 'x');
