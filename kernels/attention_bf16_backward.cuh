@@ -13,7 +13,7 @@ namespace kotodama::kernels {
 template <int D, bool has_dropout>
 __device__ __forceinline__ void AttentionBackwardQueriesBf16(const AttentionParams& p) {
   using T = Tile<D, kTile>;
-  extern __shared__ __align__(1024) unsigned char shared_bytes[];
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
   const uint32_t q_tile = SharedAddress(shared_bytes), dout_tile = q_tile + T::kBytes;
   const Head head(p);
   const DropoutMask mask(p.dropout);
@@ -94,7 +94,7 @@ __device__ __forceinline__ void AttentionBackwardKeysBf16(const AttentionParams&
   using T = Tile<D, kTile>;
   using Q = Tile<D, kQueries>;
   constexpr uint32_t kRowBytes = kQueries * sizeof(float), kStageBytes = 2 * Q::kBytes + 2 * kRowBytes;
-  extern __shared__ __align__(1024) unsigned char shared_bytes[];
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
   const uint32_t k_tile = SharedAddress(shared_bytes), v_tile = k_tile + T::kBytes, stages = k_tile + 2 * T::kBytes;
   const Head head(p);
   const DropoutMask mask(p.dropout);

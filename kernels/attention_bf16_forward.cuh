@@ -10,7 +10,7 @@ namespace kotodama::kernels {
 template <int D, bool has_dropout>
 __device__ __forceinline__ void AttentionForwardBf16(const AttentionParams& p) {
   using T = Tile<D, kTile>;
-  extern __shared__ __align__(1024) unsigned char shared_bytes[];
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
   const uint32_t q_tile = SharedAddress(shared_bytes);
   const Head head(p);
   const DropoutMask mask(p.dropout);

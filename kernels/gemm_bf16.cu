@@ -176,7 +176,7 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   using CopyA = OperandCopy<!transpose_a, BlockM>;
   using CopyB = OperandCopy<transpose_b, BlockN>;
   constexpr uint32_t kStageBytes = CopyA::kBytes + CopyB::kBytes;
-  extern __shared__ __align__(1024) unsigned char shared_bytes[];
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
   const uint32_t shared = SharedAddress(shared_bytes);
 
   const GemmTile tile = TileOfBlock(p);

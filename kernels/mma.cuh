@@ -46,7 +46,9 @@ __device__ __forceinline__ const bf16* Advance(const bf16* base, uint32_t step) 
 }
 
 // ---- Tiles in shared memory: rows of `chunks` pieces of 16 bytes, permuted so that eight rows' pieces of one column,
-// which is what ldmatrix reads at once, lie in different banks. `chunks` is a multiple of four. ----
+// which is what ldmatrix reads at once, lie in different banks. `chunks` is a multiple of four. Tiles begin at
+// multiples of 128 bytes, where the banks begin anew. A larger alignment would cost memory: ptxas rounds what each
+// kernel of the module declares up to the largest alignment of dynamic memory in any of them. ----
 
 template <int chunks>
 __device__ __forceinline__ int Swizzle(int row, int chunk) {

@@ -150,14 +150,25 @@ void* Context::Workspace(size_t bytes) {
   return workspace_;
 }
 
+Context::Kernel& Context::KernelNamed(const char* name) {
+  const auto found = kernels_.find(name);
+  if (found != kernels_.end()) return found->second;
+  Kernel kernel;
+  KOTODAMA_CUDA(module_function(&kernel.function, module_, name));
+  // Asked for, not counted: the compiler rounds it up to the largest alignment of dynamic memory in the whole module.
+  int own = 0;
+  KOTODAMA_CUDA(function_attribute(&own, kFunctionStaticShared, kernel.function));
+  kernel.max_shared = max_shared_bytes_ - std::min(max_shared_bytes_, static_cast<size_t>(own));
+  return kernels_.emplace(name, kernel).first->second;
+}
+
 void Context::LaunchRaw(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes, const void* params) {
-  Kernel& kernel = kernels_[name];
-  if (kernel.function == nullptr) KOTODAMA_CUDA(module_function(&kernel.function, module_, name));
+  Kernel& kernel = KernelNamed(name);
   if (shared_bytes > kernel.shared_limit) {
-    if (shared_bytes > max_shared_bytes_) {
+    if (shared_bytes > kernel.max_shared) {
       throw Error(ErrorCode::kOptions, std::string(name) + " needs " + std::to_string(shared_bytes) +
                                            " bytes of shared memory, the device has " +
-                                           std::to_string(max_shared_bytes_) + " a block; use a smaller model width");
+                                           std::to_string(kernel.max_shared) + " a block; use a smaller model width");
     }
     KOTODAMA_CUDA(function_set_attribute(kernel.function, kFunctionMaxDynamicShared, static_cast<int>(shared_bytes)));
     kernel.shared_limit = shared_bytes;

@@ -44,15 +44,17 @@ class Context {
   CUstream compute() const { return compute_; }
   CUstream copy() const { return copy_; }
   int multiprocessors() const { return multiprocessors_; }
-  // The most shared memory that a block can have.
-  size_t max_shared_bytes() const { return max_shared_bytes_; }
+  // The most dynamic shared memory that a block of this kernel can have: the device's, less what the kernel declares.
+  size_t MaxDynamicShared(const char* kernel) { return KernelNamed(kernel).max_shared; }
 
  private:
   struct Kernel {
     CUfunction function = nullptr;
-    size_t shared_limit = 0;  // for dynamic shared memory; the driver's own limit depends on the kernel
+    size_t max_shared = 0;    // dynamic shared memory that a block can have
+    size_t shared_limit = 0;  // what the driver was told of it; its own limit depends on the kernel
   };
 
+  Kernel& KernelNamed(const char* name);
   void LaunchRaw(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes, const void* params);
   void LoadKernels();
   void Release() noexcept;

@@ -40,6 +40,7 @@ constexpr int kAttributeComputeMajor = 75;
 constexpr int kAttributeComputeMinor = 76;
 constexpr int kAttributeMaxSharedOptin = 97;
 
+constexpr int kFunctionStaticShared = 1;      // CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES
 constexpr int kFunctionMaxDynamicShared = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 constexpr unsigned kStreamNonBlocking = 1;    // CU_STREAM_NON_BLOCKING
 constexpr unsigned kEventDisableTiming = 2;   // CU_EVENT_DISABLE_TIMING
@@ -82,6 +83,7 @@ constexpr int kCaptureThreadLocal = 1;        // CU_STREAM_CAPTURE_MODE_THREAD_L
   F(module_load, cuModuleLoadData, (CUmodule * module, const void* image))                                         \
   F(module_unload, cuModuleUnload, (CUmodule module))                                                              \
   F(module_function, cuModuleGetFunction, (CUfunction * function, CUmodule module, const char* name))              \
+  F(function_attribute, cuFuncGetAttribute, (int* value, int attribute, CUfunction function))                      \
   F(function_set_attribute, cuFuncSetAttribute, (CUfunction function, int attribute, int value))                   \
   F(launch, cuLaunchKernel,                                                                                        \
     (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,   \

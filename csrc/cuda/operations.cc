@@ -99,8 +99,7 @@ struct RowsOfBlock {
   size_t rows;
 };
 RowsOfBlock PlanRows(size_t row_bytes, size_t fixed, size_t per_warp, size_t shared_bytes) {
-  constexpr size_t kOwnBytes = 2 * kernels::kMostLayerNormRows * sizeof(float);
-  if ((fixed + per_warp) * row_bytes + kOwnBytes > shared_bytes) return {2, 0, fixed + 2 * per_warp};
+  if ((fixed + per_warp) * row_bytes > shared_bytes) return {2, 0, fixed + 2 * per_warp};
   const unsigned warps = Warps(fixed * row_bytes, per_warp * row_bytes, shared_bytes / 2);
   const size_t rows = fixed + per_warp * warps;
   return {warps, rows * row_bytes, rows};
@@ -145,7 +144,7 @@ void CudaBackend::Run(const EmbeddingBackward& op) {
     sort.b = Narrow(op.ids.shape[0], "batch");
     sort.t = Narrow(op.ids.shape[1], "block length");
     const int32_t n = Narrow(op.ids.size(), "batch");
-    sort.tile_rows = EmbeddingTileRows(n, sort.b, context_.max_shared_bytes());
+    sort.tile_rows = EmbeddingTileRows(n, sort.b, context_.MaxDynamicShared("embedding_backward"));
     sort.slots = 2;
     while (sort.slots < sort.tile_rows) sort.slots *= 2;
     auto* sorted = static_cast<int32_t*>(context_.Workspace(n * (sizeof(int32_t) + sizeof(uint16_t))));
@@ -189,11 +188,12 @@ void CudaBackend::Run(const LayerNormForward& op) {
     p.rows_per_block = RowsPerBlock(p.n, context_.multiprocessors());
     const unsigned blocks = Blocks(p.n, p.rows_per_block);
     const size_t row_bytes = static_cast<size_t>(p.c) * sizeof(float);
-    const RowsOfBlock held = PlanRows(row_bytes, 2, 1, context_.max_shared_bytes());
+    const char* narrow = ForType(op.out.dtype, "layernorm_forward_f32", "layernorm_forward_bf16");
+    const RowsOfBlock held = PlanRows(row_bytes, 2, 1, context_.MaxDynamicShared(narrow));
     const bool wide = held.shared_bytes == 0;
     if (wide) p.wide = static_cast<float*>(context_.Workspace(blocks * held.rows * row_bytes));
-    const char* name = wide ? ForType(op.out.dtype, "layernorm_forward_wide_f32", "layernorm_forward_wide_bf16")
-                            : ForType(op.out.dtype, "layernorm_forward_f32", "layernorm_forward_bf16");
+    const char* name =
+        wide ? ForType(op.out.dtype, "layernorm_forward_wide_f32", "layernorm_forward_wide_bf16") : narrow;
     context_.Launch(name, {blocks}, {32 * held.warps}, held.shared_bytes, p);
   });
 }
@@ -215,12 +215,13 @@ void CudaBackend::Run(const LayerNormBackward& op) {
     p.accumulate_dx = op.accumulate_dx;
     p.dropout = ToParams(op.dropout);
     const size_t row_bytes = static_cast<size_t>(p.c) * sizeof(float);
-    const RowsOfBlock held = PlanRows(row_bytes, 3, 2, context_.max_shared_bytes());
+    const char* narrow = ForType(op.dout.dtype, "layernorm_backward_f32", "layernorm_backward_bf16");
+    const RowsOfBlock held = PlanRows(row_bytes, 3, 2, context_.MaxDynamicShared(narrow));
     const bool wide = held.shared_bytes == 0;
     p.partials = static_cast<float*>(context_.Workspace(blocks * (2 + (wide ? held.rows : 0)) * row_bytes));
     if (wide) p.wide = p.partials + int64_t{2} * blocks * p.c;
-    const char* name = wide ? ForType(op.dout.dtype, "layernorm_backward_wide_f32", "layernorm_backward_wide_bf16")
-                            : ForType(op.dout.dtype, "layernorm_backward_f32", "layernorm_backward_bf16");
+    const char* name =
+        wide ? ForType(op.dout.dtype, "layernorm_backward_wide_f32", "layernorm_backward_wide_bf16") : narrow;
     context_.Launch(name, {blocks}, {32 * held.warps}, held.shared_bytes, p);
 
     kernels::SumRowsParams sum = {};
@@ -247,12 +248,11 @@ void CudaBackend::Run(const CrossEntropy& op) {
     p.losses = op.losses.as<float>();
     p.gradient = op.gradient;
     const size_t element = SizeOf(op.logits.dtype);
+    const char* name = ForType(op.logits.dtype, "cross_entropy_f32", "cross_entropy_bf16");
     if (op.gradient) {
-      const size_t limit = context_.max_shared_bytes() - 512;  // the rest is for the sums of the warps
-      p.staged = static_cast<int32_t>(std::min<int64_t>(p.vp, limit / element / 8 * 8));
+      p.staged = static_cast<int32_t>(std::min<int64_t>(p.vp, context_.MaxDynamicShared(name) / element / 8 * 8));
     }
-    context_.Launch(ForType(op.logits.dtype, "cross_entropy_f32", "cross_entropy_bf16"), {static_cast<unsigned>(rows)},
-                    {512}, static_cast<size_t>(p.staged) * element, p);
+    context_.Launch(name, {static_cast<unsigned>(rows)}, {512}, static_cast<size_t>(p.staged) * element, p);
   });
 }
 

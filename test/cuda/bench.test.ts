@@ -1,6 +1,9 @@
 import { spawnSync } from 'node:child_process';
+import { dirname, join } from 'node:path';
 import t from 'tap';
+import { cached } from '../../bench/cuda/build.mjs';
 import type { Counts, Operation } from '../../bench/gpu-report/counted.mjs';
+import { parsePtxas } from '../../bench/gpu-report/ptxas.mjs';
 import { buildSimulator } from '../gpu-sim/build.js';
 import { buildPrograms, configure, isReal, program, run } from './build.js';
 
@@ -35,6 +38,25 @@ if (!configure().hasKernels) {
   buildPrograms();
   // The kernels are checked by other tests; here they are counted.
   const env = { KOTODAMA_CUDA_DRIVER: buildSimulator(), KOTODAMA_SIM_CHECKS: 'none' };
+
+  t.test('static shared memory is what the assembler makes of it', async (t) => {
+    const { output } = run(program('bench/count'), options, env);
+    const nvcc = cached(dirname(program('cuda')), 'KOTODAMA_NVCC');
+    const target = ['-arch=sm_86', '-cubin', '-o', join(t.testdir(), 'kernels.cubin')];
+    // Optimization is slow and has no say in it.
+    const assembled = run(nvcc, ['-Xptxas', '-v,-O0', ...target, program(join('cuda', 'kernels.ptx'))]);
+    t.equal(assembled.status, 0, 'assembles', { output: assembled.output.slice(0, 1000) });
+    const expected = parsePtxas(assembled.output);
+    const counts: Counts = JSON.parse(output);
+    let declared = 0;
+    for (const { name, counters } of counts.operations) {
+      for (const [kernel, { static_shared }] of Object.entries(counters.kernels)) {
+        t.equal(static_shared, expected.get(kernel)?.shared, `${name}: ${kernel}`);
+        if (static_shared > 0) declared += 1;
+      }
+    }
+    t.ok(declared > 0, 'some kernels declare shared memory');
+  });
 
   t.test('counts', async (t) => {
     const { status, output } = run(program('bench/count'), options, env);

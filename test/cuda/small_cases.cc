@@ -336,6 +336,9 @@ std::vector<Case> SmallCases() {
     add("layernorm 1025x64" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 1025, 64, 0, true); });
     add("layernorm 63x8" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 63, 8, 0, true); });
     add("layernorm 5x2048" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 5, 2048, 0, true); });
+    // Rows that fill 99 KiB of shared memory but for what the kernel declares: backward's five, forward's three.
+    add("layernorm 5x5032" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 5, 5032, 0, true); });
+    add("layernorm 5x8400" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 5, 8400, 0, true); });
     // Too wide for shared memory: backward alone, and both.
     add("layernorm 220x8400" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 220, 8400, 0, true); });
     add("layernorm 120x16384 dropout" + suffix, [=](Bench& b) { CheckLayerNorm(b, type, 120, 16384, 0.2f, true); });

@@ -140,7 +140,7 @@ class Translator : public Names {
     std::set<const Function*> seen;
     collect(entry, &used, &seen);
     std::vector<const VarDecl*> unsized;
-    uint64_t size = 0;
+    uint64_t size = 0, end_alignment = 1;
     auto place = [&](const VarDecl& v) {
       if (v.unsized) {
         unsized.push_back(&v);
@@ -151,16 +151,18 @@ class Translator : public Names {
       size += v.bytes();
     };
     for (const VarDecl& v : module_.ast.variables) {
-      if (v.space == Space::kShared && used.count(v.name)) place(v);
+      if (v.space != Space::kShared) continue;
+      // As ptxas does: dynamic memory begins where the most demanding such variable of the whole module could, whether
+      // this kernel uses that one or not.
+      if (v.unsized) end_alignment = std::max(end_alignment, alignment(v));
+      if (used.count(v.name)) place(v);
     }
     for (const Function* f : seen) {
       for (const Statement& s : f->body) {
         if (s.kind == Statement::kVariable && s.variable.space == Space::kShared) place(s.variable);
       }
     }
-    kernel_.shared_bytes = static_cast<uint32_t>(size);
-    for (const VarDecl* v : unsized)
-      kernel_.shared_bytes = static_cast<uint32_t>(round_up(kernel_.shared_bytes, alignment(*v)));
+    kernel_.shared_bytes = static_cast<uint32_t>(round_up(size, end_alignment));
     for (const VarDecl* v : unsized) shared_[v->name] = kernel_.shared_bytes;
     kernel_.max_dynamic_shared = 48 * 1024 - std::min(48u * 1024, kernel_.shared_bytes);
   }

@@ -107,6 +107,15 @@ TEST(driver, functions_and_launch_limits) {
   int blocks = 0;
   CHECK_EQ(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, 256, 60 << 10), 0);
   CHECK_EQ(blocks, 2);
+  // The kernel's own is rounded up to the alignment of any unsized variable of the module, its own or not.
+  const CUfunction aligned =
+      d.function(d.load(kernel_text(1, ".shared .align 4 .b8 s[100];\nmov.u32 %r1, s;\nst.shared.u32 [%r1], 1;",
+                                    ".extern .shared .align 256 .b8 elsewhere[];\n")));
+  CHECK_EQ(cuFuncGetAttribute(&v, 1, aligned), 0);
+  CHECK_EQ(v, 256);
+  const CUfunction none = d.function(d.load(kernel_text(1, "", ".extern .shared .align 256 .b8 elsewhere[];\n")));
+  CHECK_EQ(cuFuncGetAttribute(&v, 1, none), 0);
+  CHECK_EQ(v, 0);
   // Parameters in one packed buffer.
   uint64_t buffer = 0;
   size_t size = sizeof(buffer);
