@@ -7,6 +7,7 @@ import type { FileHandle } from 'node:fs/promises';
 export class AppendLog {
   private waiting: Buffer[] = [];
   private writing: Promise<void> | undefined;
+  /** What the disk refuses with, until it takes the bytes. */
   private refusal: unknown;
 
   /** @param position where the first byte goes. */
@@ -15,23 +16,23 @@ export class AppendLog {
     private position: number,
   ) {}
 
-  /** @throws what the disk refused earlier with; these bytes are kept all the same. */
+  /** @throws what the disk refused earlier bytes with that are not there yet; these are kept all the same. */
   append(bytes: Buffer): void {
     this.waiting.push(bytes);
-    const { refusal } = this;
-    this.refusal = undefined;
     this.write();
-    if (refusal !== undefined) throw refusal;
+    this.check();
+  }
+
+  /** @throws what the disk refused bytes with that are not there yet. */
+  check(): void {
+    if (this.refusal !== undefined) throw this.refusal;
   }
 
   /** Waits until everything is with the system. @throws what the disk refuses with. */
   async flush(): Promise<void> {
     await this.writing;
-    this.refusal = undefined;
     await this.write();
-    const refusal: unknown = this.refusal;
-    this.refusal = undefined;
-    if (refusal !== undefined) throw refusal;
+    this.check();
   }
 
   async close(): Promise<void> {
@@ -58,6 +59,7 @@ export class AppendLog {
           done += (await this.file.write(bytes, done, bytes.length - done, this.position + done)).bytesWritten;
         }
         this.position += bytes.length;
+        this.refusal = undefined;
       } catch (error) {
         this.waiting.unshift(bytes);
         this.refusal = error;

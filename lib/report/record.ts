@@ -26,7 +26,8 @@ interface Sink {
 
 /**
  * Passes a run's events on, and keeps them in its folder: each one in `metrics.jsonl`, and all of them as `report.html`
- * at every checkpoint and at the end. A disk or a hook that refuses does not end the run: a warning follows the event.
+ * at every checkpoint and at the end. A disk or a hook that refuses does not end the run: a warning follows the event, and
+ * the last one where something is still missing then.
  */
 export async function* recorded(
   events: AsyncIterable<TrainEvent>,
@@ -37,8 +38,11 @@ export async function* recorded(
   const sinks: Sink[] = [];
   /** Those that refused the last event: once is enough while it lasts. */
   const failing = new Set<Sink>();
+  const warning = (step: number, message: string): TrainEvent => ({ type: 'warning', step, code: 'ERR_IO', message });
+  let step = 0;
   try {
     for await (const event of events) {
+      step = event.step;
       if (event.type === 'start') await openSinks(sinks, record, event.step, out, options);
       record.add(event);
       const problems: string[] = [];
@@ -54,14 +58,27 @@ export async function* recorded(
         }
       }
       yield event;
-      for (const problem of problems) {
-        const message = `the run could not be recorded in ${out} (${problem})`;
-        yield { type: 'warning', step: event.step, code: 'ERR_IO', message };
-      }
+      for (const problem of problems) yield warning(step, `the run could not be recorded in ${out} (${problem})`);
     }
+    const problems = await closeAll(sinks);
+    if (problems.length > 0) yield warning(step, `not all of the run is recorded in ${out} (${problems.join('; ')})`);
   } finally {
-    for (const sink of sinks) await sink.close?.();
+    // Where the run failed, its own error is the one to tell.
+    await closeAll(sinks);
   }
+}
+
+/** Closes sinks and forgets them; gives what they refused with. */
+async function closeAll(sinks: Sink[]): Promise<string[]> {
+  const problems = new Set<string>();
+  for (const sink of sinks.splice(0)) {
+    try {
+      await sink.close?.();
+    } catch (error) {
+      problems.add(messageOf(error));
+    }
+  }
+  return [...problems];
 }
 
 /** Opens what a run that stands at `step` is recorded in, and reads what is known of it. */

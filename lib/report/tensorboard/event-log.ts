@@ -55,7 +55,10 @@ export class TensorBoardLog {
     const content = summaryEvent(time / 1000, event);
     if (content !== undefined) this.waiting.push(record(content));
     const isStep = event.type === 'step';
-    if (isStep && time - this.writtenAt < WRITE_EVERY) return undefined;
+    if (isStep && time - this.writtenAt < WRITE_EVERY) {
+      this.log.check();
+      return undefined;
+    }
     this.writtenAt = time;
     try {
       this.pass();
