@@ -4,11 +4,11 @@ import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { type Comparison, compareRuns, type Pair, type RunFacts, summarize } from '../report/compare.js';
 import { count } from '../report/format.js';
-import { readMetrics } from '../report/metrics.js';
 import { METRICS_FILE, readRunFile } from '../train/run-folder.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { COMPARE_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
+import { readRunEvents } from './read-run.js';
 
 /** Widest value that a table shows whole. */
 const WIDEST = 40;
@@ -41,14 +41,13 @@ export const compare: Command = {
 };
 
 async function readRun(folder: string) {
-  const metrics = join(folder, METRICS_FILE);
-  if (!existsSync(metrics)) {
+  if (!existsSync(join(folder, METRICS_FILE))) {
     throw new KotodamaError('ERR_IO', `${folder} holds no run`, {
       expected: `a folder with ${METRICS_FILE}, as kotodama train writes it`,
       hint: 'give the folder that was --out',
     });
   }
-  return summarize((await readRunFile(folder)) ?? {}, readMetrics(metrics));
+  return summarize((await readRunFile(folder)) ?? {}, readRunEvents(folder));
 }
 
 function show(comparison: Comparison, names: Pair<string>): string {

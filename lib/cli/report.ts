@@ -1,14 +1,13 @@
-import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { writeTextFile } from '../files.js';
 import { findRuns } from '../report/find-runs.js';
-import { readMetrics } from '../report/metrics.js';
 import { reportPage } from '../report/report.js';
 import { RunRecord } from '../report/run-record.js';
 import { METRICS_FILE } from '../train/run-folder.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { flagOf, parseFlags, REPORT_OPTIONS, readOptions, requireOptions } from './options.js';
+import { readRunEvents } from './read-run.js';
 
 interface ReportArguments {
   runs: string[];
@@ -26,17 +25,20 @@ export const report: Command = {
     requireOptions(reader, REPORT_OPTIONS, ['runs']);
     reader.finish('The options of kotodama report are not valid');
 
-    const folders = await findRuns(runs);
+    const found = await Promise.all(runs.map((path) => findRuns([path])));
+    const folders = [...new Set(found.flat())];
     if (folders.length === 0) {
       throw new KotodamaError('ERR_OPTIONS', `There is no run in ${runs.join(', ')}`, {
         expected: `folders with ${METRICS_FILE}`,
         hint: 'give the --out of kotodama train, or the folder above it',
       });
     }
+    const without = runs.filter((_, index) => found[index]?.length === 0);
+    if (without.length > 0) process.stderr.write(`warning: there is no run in ${without.join(', ')}\n`);
     const records: { name: string; record: RunRecord }[] = [];
     for (const name of folders) {
       const record = new RunRecord();
-      for await (const event of readMetrics(join(name, METRICS_FILE))) record.add(event);
+      for await (const event of readRunEvents(name)) record.add(event);
       records.push({ name, record });
     }
     await writeTextFile(out, reportPage(records));

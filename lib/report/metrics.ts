@@ -41,15 +41,28 @@ export class MetricsLog {
   }
 }
 
-/** Reads the events of a file up to the first line that is not whole: a crash may have cut the last one short. */
-export async function* readMetrics(path: string): AsyncGenerator<TrainEvent, void, void> {
-  for await (const { event } of readLines(path)) yield event;
+/**
+ * Reads the events of a file. A last line that a crash has cut short is none yet; any other line that is no event is left out.
+ *
+ * @param onDamaged called with the number of each line that is left out, from 1.
+ */
+export async function* readMetrics(
+  path: string,
+  onDamaged: (line: number) => void = () => {},
+): AsyncGenerator<TrainEvent, void, void> {
+  let line = 0;
+  for await (const { event } of readLines(path)) {
+    line++;
+    if (event === undefined) onDamaged(line);
+    else yield event;
+  }
 }
 
 /** Bytes of the lines that a run resumed at `step` keeps: those up to the checkpoint of that step. */
 async function lengthUntil(path: string, step: number): Promise<number> {
   let kept = 0;
   for await (const { event, end } of readLines(path)) {
+    if (event === undefined) continue;
     if (event.step > step || (event.step === step && event.type === 'end')) break;
     kept = end;
     if (event.step === step && event.type === 'checkpoint') break;
@@ -58,7 +71,7 @@ async function lengthUntil(path: string, step: number): Promise<number> {
 }
 
 /** Each whole line with the position after it. Not `readline`, which also breaks lines at U+2028. */
-async function* readLines(path: string): AsyncGenerator<{ event: TrainEvent; end: number }, void, void> {
+async function* readLines(path: string): AsyncGenerator<{ event: TrainEvent | undefined; end: number }, void, void> {
   let rest = Buffer.alloc(0);
   let end = 0;
   for await (const chunk of createReadStream(path)) {
@@ -66,7 +79,6 @@ async function* readLines(path: string): AsyncGenerator<{ event: TrainEvent; end
     let start = 0;
     for (let next = rest.indexOf(NEWLINE); next >= 0; next = rest.indexOf(NEWLINE, start)) {
       const event = parseEvent(rest.toString('utf8', start, next));
-      if (event === undefined) return;
       end += next + 1 - start;
       start = next + 1;
       yield { event, end };

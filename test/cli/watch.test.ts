@@ -104,7 +104,21 @@ t.test('report and dashboard of several runs', async (t) => {
     ['runs/a', 'runs/b'],
   );
   t.same(runs[1].state.history.columns.step, [1, 2, 3]);
-  t.match(await kotodama(['report', 'runs'], { cwd }), { code: 0, stdout: 'report.html\n' }, 'the folder above them');
+  t.match(
+    await kotodama(['report', 'runs'], { cwd }),
+    { code: 0, stdout: 'report.html\n', stderr: /^$/ },
+    'the folder above them',
+  );
+  const typo = await kotodama(['report', 'runs/a', 'runs/typo', 'nowhere'], { cwd });
+  t.match(typo, { code: 0, stdout: 'report.html\n', stderr: 'warning: there is no run in runs/typo, nowhere\n' });
+  const metrics = join(cwd, 'runs/b/metrics.jsonl');
+  const lines = readFileSync(metrics, 'utf8').split('\n');
+  writeFileSync(metrics, lines.with(2, lines[2]?.slice(0, 30) ?? '').join('\n'));
+  const told = /^warning: runs\/b\/metrics\.jsonl, line 3: no event of a run, left out\n$/;
+  t.match(await kotodama(['report', 'runs'], { cwd }), { code: 0, stderr: told });
+  const compared = await kotodama(['compare', 'runs/a', 'runs/b'], { cwd });
+  t.match(compared, { code: 0, stdout: /\nsteps +3 +3\n/, stderr: told });
+  writeFileSync(metrics, lines.join('\n'));
   const none = await kotodama(['report', 'nowhere'], { cwd });
   t.match(none, { code: 2, stderr: /no run in nowhere[\s\S]*metrics\.jsonl/ });
   t.match(await kotodama(['report'], { cwd }), { code: 2, stderr: /--runs: expected DIR\.\.\., received nothing/ });

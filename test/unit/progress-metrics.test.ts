@@ -47,7 +47,7 @@ t.test('a checkpoint whose own line was lost, and a line cut in the middle', asy
   t.equal(readFileSync(path, 'utf8'), `${whole}${JSON.stringify(stepEvent(3))}\n`);
 });
 
-t.test('a line that is JSON and no event ends the file as one that is cut does', async (t) => {
+t.test('a line that is no event is left out, and told; the others stay, after a resumption too', async (t) => {
   const path = join(t.testdir(), 'metrics.jsonl');
   const whole = [startEvent(0), stepEvent(1), evalEvent(1, 4)];
   const { updateSeconds: _, ...old } = stepEvent(2);
@@ -57,13 +57,20 @@ t.test('a line that is JSON and no event ends the file as one that is cut does',
     { ...evalEvent(3, 4), seconds: '4' },
     { ...startEvent(0), step: 'x' },
   ];
-  for (const line of [...foreign, ...damaged.map((event) => JSON.stringify(event))]) {
+  for (const line of ['{"type":"st', '', ...foreign, ...damaged.map((event) => JSON.stringify(event))]) {
     const lines = [...whole, old].map((event) => JSON.stringify(event));
-    writeFileSync(path, `${[...lines, line, JSON.stringify(stepEvent(4))].join('\n')}\n`);
-    t.same(await all(readMetrics(path)), [...whole, old], line);
+    const text = `${[...lines, line, JSON.stringify(stepEvent(4))].join('\n')}\n`;
+    writeFileSync(path, text);
+    const left: number[] = [];
+    t.same(await all(readMetrics(path, (line) => left.push(line))), [...whole, old, stepEvent(4)], line);
+    t.same(left, [5]);
     const record = new RunRecord();
     for await (const event of readMetrics(path)) record.add(event);
-    t.match(reportPage([{ name: 'a', record }]), 'step 2 of 200', 'a page can be made of it');
+    t.match(reportPage([{ name: 'a', record }]), 'step 4 of 200', 'a page can be made of it');
+    const log = await MetricsLog.open(path, 4);
+    await log.write(stepEvent(5));
+    await log.close();
+    t.equal(readFileSync(path, 'utf8'), `${text}${JSON.stringify(stepEvent(5))}\n`, 'nothing is lost');
   }
 });
 

@@ -12,8 +12,6 @@ export class RunTail {
   private position = 0;
   /** The beginning of a line whose end is not there yet. */
   private rest = Buffer.alloc(0);
-  /** Size of a file that holds a damaged line: it is read again once it has another one. */
-  private damagedAt = -1;
 
   constructor(
     private readonly folder: string,
@@ -26,12 +24,11 @@ export class RunTail {
     if (file === undefined) return;
     try {
       const { size, mtimeMs } = await file.stat();
-      if (size === this.damagedAt) return;
-      if (size < this.position || this.damagedAt >= 0) this.restart();
+      if (size < this.position) this.restart();
       if (await this.read(file, mtimeMs)) return;
-      // In the middle of a line that was not there before: the past has changed.
+      // In the middle of a line that was not there before: the past has changed. Or a line is damaged, and left out.
       this.restart();
-      if (!(await this.read(file, mtimeMs))) this.damagedAt = size;
+      await this.read(file, mtimeMs, true);
     } finally {
       await file.close();
     }
@@ -40,12 +37,11 @@ export class RunTail {
   private restart(): void {
     this.position = 0;
     this.rest = Buffer.alloc(0);
-    this.damagedAt = -1;
     this.run.reset();
   }
 
-  /** Reads to the end of the file; false at a line that is no event. */
-  private async read(file: FileHandle, writtenAt: number): Promise<boolean> {
+  /** Reads to the end of the file; false at a line that is no event, unless these are to be left out. */
+  private async read(file: FileHandle, writtenAt: number, leaveOut = false): Promise<boolean> {
     const buffer = Buffer.alloc(CHUNK);
     for (;;) {
       const { bytesRead } = await file.read(buffer, 0, CHUNK, this.position);
@@ -54,8 +50,8 @@ export class RunTail {
       let text = Buffer.concat([this.rest, buffer.subarray(0, bytesRead)]);
       for (let end = text.indexOf(NEWLINE); end >= 0; end = text.indexOf(NEWLINE)) {
         const event = parseEvent(text.toString('utf8', 0, end));
-        if (event === undefined) return false;
-        this.run.add(event, writtenAt);
+        if (event !== undefined) this.run.add(event, writtenAt);
+        else if (!leaveOut) return false;
         text = text.subarray(end + 1);
       }
       this.rest = text;
