@@ -44,6 +44,8 @@ export interface RunState {
   peakLearningRate: number | null;
   history: HistoryState;
   evaluations: Evaluation[];
+  /** The evaluation with the smallest loss: the list may have lost it. */
+  best: Evaluation | null;
   samples: SampleEvent[];
   checkpoints: CheckpointEvent[];
   controls: ControlEvent[];
@@ -61,7 +63,7 @@ export class RunRecord {
     this.history = new History(state?.history);
     this.state = state ?? {
       ...{ start: null, end: null, last: null, smoothedLoss: null, stepSeconds: null, paused: false },
-      ...{ peakLearningRate: null, evaluations: [], samples: [], checkpoints: [], controls: [], warnings: [] },
+      ...{ peakLearningRate: null, evaluations: [], best: null, samples: [], checkpoints: [], controls: [], warnings: [] },
       time: { data: 0, compute: 0, update: 0, evaluate: 0, sample: 0, save: 0 },
     };
   }
@@ -79,10 +81,7 @@ export class RunRecord {
 
   /** The evaluation with the smallest loss. */
   get best(): Evaluation | undefined {
-    return this.state.evaluations.reduce<Evaluation | undefined>(
-      (best, evaluation) => (best === undefined || evaluation.loss < best.loss ? evaluation : best),
-      undefined,
-    );
+    return this.state.best ?? undefined;
   }
 
   add(event: TrainEvent): void {
@@ -97,14 +96,7 @@ export class RunRecord {
         this.addStep(event);
         break;
       case 'eval':
-        state.time.evaluate += event.seconds;
-        // No curve goes through a loss that is no number, which JSON has as null.
-        if (!Number.isFinite(event.loss)) break;
-        push('evaluations', state, {
-          ...event,
-          runTokens: state.last?.tokens ?? 0,
-          runSeconds: this.seconds,
-        });
+        this.addEvaluation(event);
         break;
       case 'sample':
         state.time.sample += event.seconds ?? 0;
@@ -132,6 +124,16 @@ export class RunRecord {
 
   toJSON(): RunState {
     return { ...this.state, history: this.history.toJSON() };
+  }
+
+  private addEvaluation(event: EvalEvent): void {
+    const { state } = this;
+    state.time.evaluate += event.seconds;
+    // No curve goes through a loss that is no number, which JSON has as null.
+    if (!Number.isFinite(event.loss)) return;
+    const evaluation = { ...event, runTokens: state.last?.tokens ?? 0, runSeconds: this.seconds };
+    push('evaluations', state, evaluation);
+    if (state.best === null || event.loss < state.best.loss) state.best = evaluation;
   }
 
   private addStep(event: StepEvent): void {

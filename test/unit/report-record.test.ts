@@ -110,6 +110,17 @@ t.test('lists stay short: their beginnings thin out, their ends stay whole', asy
   );
 });
 
+t.test('the best evaluation is known however many follow', async (t) => {
+  const record = new RunRecord();
+  for (let step = 1; step <= 5000; step++) record.add(evalEvent(step, step === 2 ? 1 : 3 + step / 1e4));
+  t.match(record.best, { step: 2, loss: 1 });
+  t.notOk(
+    record.now.evaluations.some(({ step }) => step === 2),
+    'the list has lost it',
+  );
+  t.match(new RunRecord(JSON.parse(JSON.stringify(record))).best, { step: 2, loss: 1 });
+});
+
 t.test('operations: 6 for each parameter but the positions, and those of attention', async (t) => {
   const perToken = 6 * (124_439_808 - 1024 * 768) + 12 * 12 * 768 * 1024;
   t.equal(flopsPerToken(startEvent()), perToken);

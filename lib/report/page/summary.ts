@@ -53,7 +53,7 @@ class Tiles {
     this.tile(
       'Validation loss',
       newest?.loss.toFixed(4) ?? '-',
-      best === undefined || best === newest
+      best === undefined || newest === undefined || best.loss === newest.loss
         ? perplexityOf(newest)
         : `best ${best.loss.toFixed(4)} at step ${best.step}`,
     );
