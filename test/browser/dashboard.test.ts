@@ -248,6 +248,17 @@ t.test('a lost connection comes back by itself, with what was missed', async (t)
   t.equal(await page.locator('.status').textContent(), 'training');
 });
 
+t.test('a dashboard without a run waits for one, and says when its server is gone', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const dashboard = await Dashboard.start({ port: 0 });
+  const { page } = await open(browser, dashboard.url);
+  await page.getByRole('heading', { name: 'waiting for a run' }).waitFor();
+  await dashboard.close();
+  await page.locator('.status.lost').waitFor();
+  t.equal(await page.locator('.status').textContent(), 'connection lost, trying again');
+});
+
 t.test('a run that says nothing more: the page tells for how long', async (t) => {
   const browser = await launchFor(t);
   if (browser === undefined) return;

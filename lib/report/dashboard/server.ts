@@ -136,7 +136,9 @@ export class Dashboard {
     const [, token = '', path, rest] = (request.url ?? '').replace(/\?.*/, '').split('/');
     const opened = isOwn && rest === undefined && this.isToken(token);
     // Following a link from another site to the page is no attack; reading or steering from there is one.
-    const isPage = request.method === 'GET' && (path === '' || path === undefined);
+    // What HEAD asks for is answered as to GET, without the body.
+    const isRead = request.method === 'GET' || request.method === 'HEAD';
+    const isPage = isRead && (path === '' || path === undefined);
     const isVisit = isPage && origin === undefined;
     if (!opened || !(isVisit || isOwnOrigin(origin, name, typeof site === 'string' ? site : undefined))) {
       const more = isOwn
@@ -148,7 +150,7 @@ export class Dashboard {
       reply(response, 308, 'The page is behind one more slash.\n');
     } else if (isPage) this.showPage(response);
     else if (request.method === 'GET' && path === 'events') this.follow(response);
-    else if (request.method === 'GET' && path === 'metrics') {
+    else if (isRead && path === 'metrics') {
       response.setHeader('Content-Type', 'text/plain; version=0.0.4; charset=utf-8');
       response.end(prometheus(this.runs));
     } else if (request.method === 'POST' && path === 'control') this.command(request, response);

@@ -22,7 +22,7 @@ function drawTitle(): void {
   const [run] = model.runs;
   setText(title, model.several ? `${model.runs.length} runs` : (run?.name ?? 'waiting for a run'));
   const { word, kind } = model.several || run === undefined ? { word: '', kind: 'none' } : statusOf(run, data.live);
-  const over = run?.record.now.end !== null && !model.several;
+  const over = run !== undefined && run.record.now.end !== null && !model.several;
   setText(status, lost ? (over ? `${word}; no longer connected` : 'connection lost, trying again') : word);
   status.className = `status ${lost && !over ? 'lost' : kind}`;
   status.hidden = status.textContent === '';
