@@ -5,7 +5,6 @@ import type { RunRecord } from './run-record.js';
 
 /** What was derived before the first step. */
 export function header(event: StartEvent): [name: string, value: string][] {
-  const { memory } = event;
   const { schedule, lr, minLr, warmupSteps } = (event.configuration.training ?? {}) as Record<string, unknown>;
   const steps =
     event.totalSteps === null
@@ -39,12 +38,14 @@ export function header(event: StartEvent): [name: string, value: string][] {
     const warmup = typeof warmupSteps === 'number' ? `, ${warmupSteps} steps of warmup` : '';
     rows.push(['lr', `${rate(lr)}${decays} (${schedule})${warmup}`]);
   }
-  rows.push([
-    'memory',
-    // The weights are there already, and not free.
-    `${bytes(memory.total)} of ${bytes(memory.free + memory.parameters)} free, activations ${bytes(memory.activations)}`,
-  ]);
+  rows.push(['memory', `${memoryUse(event)}, activations ${bytes(event.memory.activations)}`]);
   return rows;
+}
+
+/** What a run needs of the memory that was free. */
+export function memoryUse({ memory }: StartEvent): string {
+  // The weights are there already, and not free.
+  return `${bytes(memory.total)} of ${bytes(memory.free + memory.parameters)} free`;
 }
 
 export function evaluationLine(event: EvalEvent): string {

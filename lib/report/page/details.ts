@@ -2,6 +2,7 @@ import type { ControlEvent, StartEvent } from '../../train/events.js';
 import { flopsPerToken, peakFlops } from '../flops.js';
 import { bytes, count, duration, quantity, rate } from '../format.js';
 import type { TimeSpent } from '../run-record.js';
+import { memoryUse } from '../words.js';
 import { swatch } from './chart.js';
 import { h } from './dom.js';
 import type { Model, PageRun } from './model.js';
@@ -124,14 +125,14 @@ function group(
 }
 
 function machineFacts(start: StartEvent): Facts {
-  const { device, memory, configuration, time, resumedFrom } = start;
+  const { device, configuration, time, resumedFrom } = start;
   const { kotodama, node } = configuration;
   const peak = peakFlops(start);
   return [
     ['device', [device.device, device.name].filter(Boolean).join(', ')],
     ['detail', device.detail],
     [`peak, ${start.precision}`, peak === undefined ? '-' : quantity(peak, 'FLOP/s')],
-    ['memory', `${bytes(memory.total)} of ${bytes(memory.free)} free`],
+    ['memory', memoryUse(start)],
     ['kotodama', kotodama === undefined ? '-' : String(kotodama)],
     ['Node.js', node === undefined ? '-' : String(node)],
     ['begun', new Date(1000 * time).toLocaleString()],
