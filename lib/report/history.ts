@@ -50,9 +50,15 @@ export class History {
     this.state = state ?? { columns: perColumn(() => []), stride: 1, open: null, count: 0 };
   }
 
-  /** The points, column by column, all of the same length. */
+  /** The points that are whole, column by column, all of the same length. */
   get columns(): Readonly<Record<HistoryColumn, readonly number[]>> {
     return this.state.columns;
+  }
+
+  /** All points of a column: the whole ones, and the one that the newest steps have begun. */
+  all(name: HistoryColumn): readonly number[] {
+    const { columns, open } = this.state;
+    return open === null ? columns[name] : [...columns[name], open[name]];
   }
 
   /** Steps that share a point. */

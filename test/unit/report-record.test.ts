@@ -41,6 +41,18 @@ t.test('a long one stays small, its means stay true, and a spike stays visible',
   }
 });
 
+t.test('the newest steps are a point, too', async (t) => {
+  const history = new History();
+  t.same(history.all('step'), []);
+  for (let step = 1; step <= 1603; step++) history.add(row(step, step === 1603 ? 7 : 5));
+  t.equal(history.stride, 2);
+  t.same(history.all('step').slice(-2), [1602, 1603]);
+  t.same(history.all('loss').slice(-2), [5, 7]);
+  history.add(row(1604, 9));
+  t.same(history.all('step').slice(-2), [1602, 1604]);
+  t.same(history.all('loss').slice(-2), [5, 8]);
+});
+
 t.test('a history goes on from its JSON as if nothing had happened', async (t) => {
   const whole = new History();
   let parts = new History();

@@ -1,8 +1,8 @@
-import type { HistoryColumn } from '../history.js';
+import type { History } from '../history.js';
 import { smooth } from '../smooth.js';
 import { Chart, type Curve } from './chart.js';
 import { h } from './dom.js';
-import type { Model, PageRun } from './model.js';
+import { evaluationX, type Model, type PageRun } from './model.js';
 
 /** Where the time of a step goes: column, name, colour. */
 export const STEP_PARTS = [
@@ -21,7 +21,7 @@ export function charts(model: Model): HTMLElement {
   model.onChange(() => {
     const runs = model.shown;
     loss.update(runs.flatMap((run) => lossCurves(model, run)));
-    rate.update(runs.map((run) => plain(model, run, 'learning rate', run.record.history.columns.learningRate)));
+    rate.update(runs.map((run) => plain(model, run, 'learning rate', run.record.history.all('learningRate'))));
     norm.update(runs.map((run) => noisy(model, run, 'norm', 'gradNorm')));
     speed.update(runs.map((run) => smoothed(model, run, 'tokens per second', speeds(run))));
     time.update(model.several ? runs.map((run) => stepTime(model, run)) : runs.flatMap((run) => stepParts(model, run)));
@@ -37,11 +37,10 @@ export function charts(model: Model): HTMLElement {
 function lossCurves(model: Model, run: PageRun): Curve[] {
   const training = noisy(model, run, 'training', 'loss');
   const { evaluations } = run.record.now;
-  const x = evaluations.map(({ step, runTokens, runSeconds }) => ({ step, tokens: runTokens, seconds: runSeconds }));
   const validation: Curve = {
     name: model.several ? `${run.name}, validation` : 'validation',
     colour: model.several ? run.colour : 'var(--c1)',
-    x: x.map((where) => where[model.x]),
+    x: evaluations.map((evaluation) => evaluationX(evaluation, model.x)),
     y: evaluations.map(({ loss }) => loss),
     dots: true,
     dashed: model.several,
@@ -52,10 +51,9 @@ function lossCurves(model: Model, run: PageRun): Curve[] {
 /** A curve whose points are means: a spike shows as a faint band. */
 function noisy(model: Model, run: PageRun, name: string, column: 'loss' | 'gradNorm'): Curve {
   const { history } = run.record;
-  const curve = smoothed(model, run, name, history.columns[column]);
+  const curve = smoothed(model, run, name, history.all(column));
   if (history.stride === 1) return curve;
-  const { [`${column}Low`]: low, [`${column}High`]: high } = history.columns as Record<string, readonly number[]>;
-  return { ...curve, low, high };
+  return { ...curve, low: history.all(`${column}Low`), high: history.all(`${column}High`) };
 }
 
 function smoothed(model: Model, run: PageRun, name: string, values: readonly number[]): Curve {
@@ -67,36 +65,35 @@ function plain(model: Model, run: PageRun, name: string, values: readonly number
   return {
     name: model.several ? run.name : name,
     colour: run.colour,
-    x: run.record.history.columns[model.x],
+    x: run.record.history.all(model.x),
     y: values,
   };
 }
 
 function speeds({ record }: PageRun): number[] {
-  const { stepTokens } = record.history.columns;
-  const seconds = stepSeconds(record.history.columns);
-  return stepTokens.map((tokens, index) => tokens / (seconds[index] as number));
+  const seconds = stepSeconds(record.history);
+  return record.history.all('stepTokens').map((tokens, index) => tokens / (seconds[index] as number));
 }
 
-function stepSeconds(columns: Readonly<Record<HistoryColumn, readonly number[]>>): number[] {
-  return columns.step.map((_, index) =>
-    STEP_PARTS.reduce((sum, [column]) => sum + (columns[column][index] as number), 0),
-  );
+function stepSeconds(history: History): number[] {
+  const parts = STEP_PARTS.map(([column]) => history.all(column));
+  return history.all('step').map((_, index) => parts.reduce((sum, part) => sum + (part[index] as number), 0));
 }
 
 function stepTime(model: Model, run: PageRun): Curve {
-  const milliseconds = stepSeconds(run.record.history.columns).map((seconds) => 1000 * seconds);
+  const milliseconds = stepSeconds(run.record.history).map((seconds) => 1000 * seconds);
   return smoothed(model, run, 'step', milliseconds);
 }
 
 /** The parts of a step's time, one on top of the other. */
 function stepParts(model: Model, run: PageRun): Curve[] {
-  const { columns } = run.record.history;
-  let below = columns.step.map(() => 0);
+  const { history } = run.record;
+  const x = history.all(model.x);
+  let below = x.map(() => 0);
   return STEP_PARTS.map(([column, name, colour]) => {
-    const part = smooth(columns[column], model.smoothing);
+    const part = smooth(history.all(column), model.smoothing);
     const low = below;
     below = below.map((sum, index) => sum + 1000 * (part[index] as number));
-    return { name, colour, x: columns[model.x], y: below, low, filled: true };
+    return { name, colour, x, y: below, low, filled: true };
   });
 }

@@ -1,6 +1,6 @@
 import { duration } from '../format.js';
 import type { NamedRun, PageData } from '../page-data.js';
-import { RunRecord } from '../run-record.js';
+import { type Evaluation, RunRecord } from '../run-record.js';
 import { shortNumber } from '../scale.js';
 
 /** What the charts go along. */
@@ -88,9 +88,11 @@ export class Model {
     let low = Number.POSITIVE_INFINITY;
     let high = Number.NEGATIVE_INFINITY;
     for (const { record } of this.shown) {
-      const values = record.history.columns[this.x];
-      low = Math.min(low, values[0] ?? low);
-      high = Math.max(high, values.at(-1) ?? high);
+      const evaluations = record.now.evaluations.map((evaluation) => evaluationX(evaluation, this.x));
+      for (const values of [record.history.all(this.x), evaluations]) {
+        low = Math.min(low, values[0] ?? low);
+        high = Math.max(high, values.at(-1) ?? high);
+      }
     }
     return low < high ? [low, high] : Number.isFinite(low) ? [low - 1, low + 1] : [0, 1];
   }
@@ -109,4 +111,9 @@ export class Model {
   formatX(value: number): string {
     return this.x === 'seconds' ? duration(value) : shortNumber(this.x === 'step' ? Math.round(value) : value, 5);
   }
+}
+
+/** Where an evaluation is on the x axis. */
+export function evaluationX({ step, runTokens, runSeconds }: Evaluation, x: XAxis): number {
+  return { step, tokens: runTokens, seconds: runSeconds }[x];
 }
