@@ -63,7 +63,8 @@ export class RunRecord {
     this.history = new History(state?.history);
     this.state = state ?? {
       ...{ start: null, end: null, last: null, smoothedLoss: null, stepSeconds: null, paused: false },
-      ...{ peakLearningRate: null, evaluations: [], best: null, samples: [], checkpoints: [], controls: [], warnings: [] },
+      ...{ peakLearningRate: null, evaluations: [], best: null, samples: [], checkpoints: [] },
+      ...{ controls: [], warnings: [] },
       time: { data: 0, compute: 0, update: 0, evaluate: 0, sample: 0, save: 0 },
     };
   }

@@ -26,6 +26,32 @@ const curvePoints = (page: Page, title: string) =>
     .locator('path.main')
     .evaluateAll((paths) => paths.map((path) => (path.getAttribute('d') ?? '').split('L').length));
 
+/** The largest contrast of a part of the page with the first pixel of it, which is ground (WCAG 2.2, contrast ratio). */
+async function contrast(page: Page, clip: { x: number; y: number; width: number; height: number }): Promise<number> {
+  const png = (await page.screenshot({ clip })).toString('base64');
+  return page.evaluate(async (png) => {
+    const bytes = Uint8Array.from(atob(png), (character) => character.charCodeAt(0));
+    const picture = await createImageBitmap(new Blob([bytes]));
+    const canvas = new OffscreenCanvas(picture.width, picture.height);
+    const context = canvas.getContext('2d') as OffscreenCanvasRenderingContext2D;
+    context.drawImage(picture, 0, 0);
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+    const linear = (value = 0) => (value <= 10 ? value / 3294 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+    const luminances = Array.from(
+      { length: data.length / 4 },
+      (_, pixel) =>
+        0.2126 * linear(data[4 * pixel]) + 0.7152 * linear(data[4 * pixel + 1]) + 0.0722 * linear(data[4 * pixel + 2]),
+    );
+    // Whole rows of the grid are no spike.
+    const ground = luminances[0] as number;
+    const seen = luminances.filter((_, pixel) => {
+      const row = Math.floor(pixel / canvas.width) * canvas.width;
+      return luminances[row] === ground;
+    });
+    return Math.max(...seen.map((one) => (Math.max(one, ground) + 0.05) / (Math.min(one, ground) + 0.05)));
+  }, png);
+}
+
 async function serve(t: { teardown(work: () => unknown): void }, options: DashboardOptions = {}) {
   const dashboard = await Dashboard.start({ port: 0, ...options });
   t.teardown(() => dashboard.close());
@@ -63,7 +89,9 @@ t.test('thousands of steps: the page stays small, and a spike stays visible', as
   const browser = await launchFor(t);
   if (browser === undefined) return;
   const { dashboard, run } = await serve(t);
-  steps(run, 1, 30_000);
+  steps(run, 1, 14_999);
+  run.add(stepEvent(15_000, { loss: 40, gradNorm: 1 }));
+  steps(run, 15_001, 30_000);
   const { page } = await open(browser, dashboard.url);
   await page.locator('path.main').first().waitFor();
   for (let first = 30_001; first < 60_000; first += 10_000) {
@@ -73,6 +101,15 @@ t.test('thousands of steps: the page stays small, and a spike stays visible', as
   const [points] = await curvePoints(page, 'Loss');
   t.ok(points >= 800 && points <= 1600, `${points} points`);
   t.ok((await page.locator('figure *').count()) < 1000);
+  const chart = page.locator('figure').first();
+  const box = (await chart.locator('.plot').boundingBox()) as { x: number; y: number; width: number; height: number };
+  // The loss is at most 8 but for the spike: above half of the chart there is nothing else, beside it nothing.
+  const left = 54 + (15_000 / 59_999) * (box.width - 68);
+  const above = { y: box.y + 0.25 * box.height, width: 12, height: 0.25 * box.height };
+  t.ok((await contrast(page, { ...above, x: box.x + left - 6 })) >= 1.5, 'the spike can be seen');
+  t.ok((await contrast(page, { ...above, x: box.x + left + 20 })) < 1.5);
+  await page.mouse.move(box.x + left, box.y + 20);
+  await page.getByText('3 to 40', { exact: false }).waitFor();
 });
 
 t.test('every button acts, and says so', async (t) => {

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import type { Locator, Page } from 'playwright-core';
 import t from 'tap';
 import { reportPage } from '../../dist/report/report.js';
 import { RunRecord } from '../../dist/report/run-record.js';
@@ -38,6 +39,7 @@ t.test('a report opens from a file, and needs nothing else', async (t) => {
   ]);
   t.equal(await page.locator('fieldset').count(), 0, 'nothing to steer');
   t.match(await page.locator('main').textContent(), /forward and backward 49 % 3m 20s/);
+  t.match(await page.locator('.facts').first().textContent(), /memory3\.7 GiB of 8\.5 GiB free/);
   t.equal(await page.locator('.samples article').count(), 6);
   await page.getByRole('button', { name: 'Show all 10' }).click();
   await drawn(page);
@@ -132,15 +134,29 @@ t.test('keyboard and screen reader', async (t) => {
   for (const key of ['Home', 'ArrowRight', 'ArrowRight']) await page.keyboard.press(key);
   await drawn(page);
   const spoken = page.locator('figure').first().locator('[aria-live=polite]');
-  t.match(await spoken.textContent(), /^step 9: training \d+\.\d+, validation 4$/);
+  t.match(await spoken.textContent(), /^step 9: training \d+\.\d+$/, 'no evaluation yet');
+  for (let press = 0; press < 14; press++) await page.keyboard.press('ArrowRight');
+  t.match(await spoken.textContent(), /^step 65: training \d+\.\d+, validation 4 at 50$/);
   await page.keyboard.press('+');
   await page.waitForFunction(() => !document.querySelector<HTMLButtonElement>('.toolbar button')?.disabled);
   await page.keyboard.press('Escape');
-  await page.waitForFunction(() => document.querySelector<HTMLButtonElement>('.toolbar button')?.disabled);
+  const showsAll = () => document.querySelector<HTMLButtonElement>('.toolbar button')?.disabled;
+  await page.waitForFunction(showsAll);
+  for (let press = 0; press < 20; press++) await page.keyboard.press('+');
+  await drawn(page);
+  const ticks = await page.locator('figure').first().locator('text[text-anchor=middle]').allTextContents();
+  t.ok(ticks.length === 1 || ticks.length === 2, `about one step: ${ticks}`);
+  for (let press = 0; press < 8; press++) await page.keyboard.press('-');
+  await page.waitForFunction(showsAll);
+  await page.keyboard.press('-');
+  await drawn(page);
+  t.equal(await page.evaluate(showsAll), true, 'there is nothing beyond all');
   const picture = page.getByRole('img', {
     name: /^Loss\. training: .* at 1, .* at 200; validation: 4 at 50, 4 at 200\.$/,
   });
   t.equal(await picture.count(), 1);
+  const parts = /^Time of a step\. .*; optimizer: 500 at 1, 500 at 200; waiting for data: 500 at 1, 500 at 200\.$/;
+  t.equal(await page.getByRole('img', { name: parts }).count(), 1, 'of each part its own time');
   const unnamed = await page.evaluate(() =>
     [...document.querySelectorAll('button, input, select')]
       .filter((element) => element.textContent === '' && !(element as HTMLInputElement).labels?.length)
@@ -157,10 +173,7 @@ t.test('several runs overlaid, told apart, compared', async (t) => {
   t.equal(await page.locator('h1').textContent(), '4 runs');
   const loss = page.locator('figure').first();
   t.equal(await loss.locator('path.main').count(), 8, 'training and validation of each');
-  const colours = await loss
-    .locator('.legend .swatch')
-    .evaluateAll((marks) => marks.map((mark) => getComputedStyle(mark).backgroundColor));
-  t.equal(new Set(colours).size, 4);
+  t.equal(new Set(await looks(loss.locator('.legend .swatch'))).size, 8, 'and each looks otherwise');
   await page.getByRole('checkbox', { name: 'runs/4' }).uncheck();
   await page.waitForFunction(() => document.querySelectorAll('section > figure path.main').length === 6);
   await page.getByLabel('differences alone').check();
@@ -168,6 +181,105 @@ t.test('several runs overlaid, told apart, compared', async (t) => {
   t.same(await page.locator('.facts tbody th').allTextContents(), ['lr']);
   t.equal(await hacked(page), 0);
   t.same(faults, { errors: [], foreign: [] });
+});
+
+/** The colours and dashes of a legend's marks. */
+function looks(marks: Locator): Promise<string[]> {
+  return marks.evaluateAll((marks) =>
+    marks.map((mark) => {
+      const line = mark.querySelector('line');
+      if (line === null) return getComputedStyle(mark).backgroundColor;
+      return `${getComputedStyle(line).stroke} ${line.getAttribute('stroke-dasharray')}`;
+    }),
+  );
+}
+
+t.test('ten runs of different length: no two look the same, none has values that it has not reached', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const runs = Array.from({ length: 10 }, (_, index) => {
+    const record = new RunRecord();
+    record.add(startEvent(0, { configuration: { training: { data: `a/long/path/of/file-${index}.txt` } } }));
+    for (let step = 1; step <= 100 * (index + 1); step++) record.add(stepEvent(step, { loss: index + 2 }));
+    record.add(evalEvent(100 * (index + 1), index + 3));
+    return { name: `run ${index}`, record };
+  });
+  const { page, faults } = await open(browser, file(t, runs));
+  const loss = page.locator('figure').first();
+  t.equal(new Set(await looks(loss.locator('.legend .swatch'))).size, 20);
+  t.equal(new Set(await looks(page.locator('.runs .swatch'))).size, 10);
+  const box = (await loss.locator('.plot').boundingBox()) as { x: number; y: number; width: number };
+  await page.mouse.move(box.x + 54 + 0.85 * (box.width - 68), box.y + 60);
+  await drawn(page);
+  t.same(await loss.locator('.tip div span').allTextContents(), ['run 8', 'run 9']);
+  const widths = await page
+    .locator('.facts tr', { hasText: 'a/long/path' })
+    .locator('td')
+    .evaluateAll((cells) =>
+      cells.map((cell) => cell.getBoundingClientRect().width / Number.parseFloat(getComputedStyle(cell).fontSize)),
+    );
+  t.ok(Math.min(...widths) >= 8, `columns are scrolled to, not broken letter by letter: ${widths} em`);
+  t.same(faults, { errors: [], foreign: [] });
+});
+
+t.test('one step is a dot, and no axis says the same twice', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const tickTexts = (page: Page) =>
+    page
+      .locator('figure svg[role=img]')
+      .evaluateAll((charts) =>
+        charts.flatMap((chart) =>
+          ['end', 'middle'].map((side) =>
+            [...chart.querySelectorAll(`text[text-anchor=${side}]`)].map(({ textContent }) => textContent ?? ''),
+          ),
+        ),
+      );
+  for (const count of [1, 2, 3, 50_017]) {
+    const record = new RunRecord();
+    record.add(startEvent());
+    for (let step = 1; step <= count; step++)
+      record.add(stepEvent(step, { loss: 3.2 + step * 1e-5, stepSeconds: 1.5 }));
+    const { page } = await open(browser, file(t, [{ name: 'a', record }]), { height: 3000 });
+    const loss = page.locator('figure').first();
+    if (count === 1) t.equal(await loss.locator('circle').count(), 1);
+    for (const axis of ['step', 'tokens', 'seconds']) {
+      await page.getByLabel('along').selectOption(axis);
+      await drawn(page);
+      await drawn(page);
+      await loss.locator('.plot').focus();
+      for (let press = 0; press <= 20; press += 4) {
+        for (const texts of await tickTexts(page)) {
+          t.equal(new Set(texts).size, texts.length, `${count} steps, ${axis}, ${press} times nearer: ${texts}`);
+        }
+        if (count < 10) break;
+        await page.keyboard.press('End');
+        for (const key of '++++') await page.keyboard.press(key);
+        await drawn(page);
+      }
+    }
+    await page.close();
+  }
+});
+
+t.test('the last step and the last evaluation are inside the chart', async (t) => {
+  const browser = await launchFor(t);
+  if (browser === undefined) return;
+  const record = new RunRecord();
+  record.add(startEvent());
+  for (let step = 1; step <= 2001; step++) record.add(stepEvent(step));
+  record.add({ ...evalEvent(2001, 4), seconds: 600 });
+  const { page } = await open(browser, file(t, [{ name: 'a', record }]));
+  const loss = page.locator('figure').first();
+  t.equal(await page.getByRole('img', { name: /^Loss\. training: .* at 2001; validation: 4 at 2001\.$/ }).count(), 1);
+  await page.getByLabel('along').selectOption('seconds');
+  await drawn(page);
+  await drawn(page);
+  t.same(await loss.locator('text[text-anchor=middle]').allTextContents(), [
+    ...['10m', '20m', '30m', '40m', '50m', '1h 00m', '1h 10m'],
+  ]);
+  const right = await loss.locator('svg[role=img]').evaluate((chart) => chart.clientWidth - 14);
+  t.ok(Number(await loss.locator('circle').last().getAttribute('cx')) <= right);
 });
 
 t.test('phone and screen, light and dark: nothing sticks out, and text can be read', async (t) => {

@@ -3,7 +3,16 @@ import t from 'tap';
 import { flopsPerToken, flopsUtilization, peakFlops } from '../../dist/report/flops.js';
 import { History, type HistoryRow } from '../../dist/report/history.js';
 import { RunRecord } from '../../dist/report/run-record.js';
-import { linearScale, linearTicks, logScale, shortNumber } from '../../dist/report/scale.js';
+import {
+  linearScale,
+  linearTicks,
+  logScale,
+  shortNumber,
+  tickDigits,
+  tickTime,
+  timeStep,
+  wholeStep,
+} from '../../dist/report/scale.js';
 import { smooth } from '../../dist/report/smooth.js';
 import { sparkline } from '../../dist/report/sparkline.js';
 import type { StartEvent } from '../../dist/train/events.js';
@@ -202,5 +211,38 @@ t.test('numbers at ticks', async (t) => {
   t.same(
     [0, 0.3, 0.3000000000000004, 2e-5, 6e-4, 812, 9999, 15_000, 1_250_000, -0.25].map((value) => shortNumber(value)),
     ['0', '0.3', '0.3', '2e-5', '6e-4', '812', '9999', '15k', '1.25M', '-0.25'],
+  );
+  t.same(
+    [9999.6, 999_999, 999_999_999, 50_016].map((value) => shortNumber(value)),
+    ['10k', '1M', '1G', '50.02k'],
+  );
+  const texts = (ticks: number[]) => ticks.map((tick) => shortNumber(tick, tickDigits(ticks)));
+  t.same(texts([50_016, 50_017]), ['50.016k', '50.017k']);
+  t.same(texts([3.2, 3.20005, 3.2001]), ['3.2', '3.20005', '3.2001']);
+  t.same(texts([0, 20, 40]), ['0', '20', '40']);
+  t.same(texts([1e-5, 1, 1e5]), ['1e-5', '1', '100k']);
+});
+
+t.test('ticks of steps are whole, those of times are what clocks have', async (t) => {
+  t.same(linearTicks(0, 2, 10, wholeStep), [0, 1, 2]);
+  t.same(linearTicks(0, 9000, 5, timeStep), [0, 1800, 3600, 5400, 7200, 9000]);
+  t.same([0.01, 3, 12, 40, 700, 5000, 50_000, 100_000, 1e6].map(timeStep), [
+    ...[1, 5, 15, 60, 900, 7200, 86_400, 2 * 86_400, 20 * 86_400],
+  ]);
+  t.same(
+    [0, 1800, 3600, 5400].map((seconds) => tickTime(seconds, 1800)),
+    ['0s', '30m', '1h 00m', '1h 30m'],
+  );
+  t.same(
+    [3600, 86_400, 172_800].map((seconds) => tickTime(seconds, 3600)),
+    ['1h', '24h', '2d 00h'],
+  );
+  t.same(
+    [10_000, 10_015].map((seconds) => tickTime(seconds, 5)),
+    ['2h 46m 40s', '2h 46m 55s'],
+  );
+  t.same(
+    [45, 60, 75].map((seconds) => tickTime(seconds, 15)),
+    ['45s', '1m 00s', '1m 15s'],
   );
 });

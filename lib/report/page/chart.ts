@@ -1,31 +1,11 @@
-import { linearScale, logScale, type Scale, shortNumber } from '../scale.js';
+import { linearScale, logScale, type Scale, shortNumber, tickDigits } from '../scale.js';
+import { type Curve, cut, drawCurve, nearest, swatch, valueAt } from './curve.js';
 import { type Child, h, svg } from './dom.js';
 import type { Model } from './model.js';
-
-/** One line of a chart. */
-export interface Curve {
-  name: string;
-  /** Any CSS colour. */
-  colour: string;
-  /** Ascending. */
-  x: readonly number[];
-  y: readonly number[];
-  /** The values before smoothing: a faint line. */
-  raw?: readonly number[] | undefined;
-  /** What the points stand for: a faint band. */
-  low?: readonly number[] | undefined;
-  high?: readonly number[] | undefined;
-  /** Marks each point: for curves of few points. */
-  dots?: boolean;
-  dashed?: boolean;
-  /** Fills the area between `low` and `y` instead: stacked shares. */
-  filled?: boolean;
-}
 
 export interface ChartOptions {
   /** What the numbers are, as the caption has it. */
   unit?: string;
-  format?: (value: number) => string;
   /** Offers a logarithmic axis. */
   log?: boolean;
   /** The axis begins at zero. */
@@ -37,6 +17,12 @@ const MARGIN = { left: 54, right: 14, top: 10, bottom: 26 };
 
 /** Pixels that a pointer must move before it selects a range. */
 const DRAG = 6;
+
+/** Part of the axis within which a curve that has ended is still met. */
+const REACH = 0.01;
+
+/** Range of values, as a part of their size, below which a curve is level: nobody reads more digits at an axis. */
+const LEVEL = 1e-5;
 
 let charts = 0;
 
@@ -55,14 +41,12 @@ export class Chart {
   private pointed = false;
   private drag: { from: number; to: number; id: number } | null = null;
   private x: Scale = linearScale(0, 1, 1);
-  private readonly format: (value: number) => string;
 
   constructor(
     private readonly title: string,
     private readonly model: Model,
     private readonly options: ChartOptions = {},
   ) {
-    this.format = options.format ?? ((value) => shortNumber(value));
     this.logButton.addEventListener('click', () => {
       this.log = !this.log;
       this.logButton.setAttribute('aria-pressed', String(this.log));
@@ -102,7 +86,7 @@ export class Chart {
     if (width < 80) return;
     const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
     const domain = this.model.domain();
-    this.x = linearScale(domain[0], domain[1], Math.max(2, Math.round(inner.width / 90)));
+    this.x = this.model.xScale(Math.max(2, Math.round(inner.width / 90)));
     const visible = this.curves.map((curve) => cut(curve, domain));
     const y = this.yScale(visible, Math.max(2, Math.round(inner.height / 44)));
     const left = (value: number) => MARGIN.left + this.x.place(value) * inner.width;
@@ -110,24 +94,25 @@ export class Chart {
 
     const right = width - MARGIN.right;
     const bottom = height - MARGIN.bottom;
+    const digits = tickDigits(y.ticks);
     const frame: Child[] = y.ticks.flatMap((tick) => {
       const at = Math.round(top(tick)) + 0.5;
       return [
         svg('line', { class: 'grid', x1: MARGIN.left, x2: right, y1: at, y2: at }),
-        svg('text', { x: MARGIN.left - 8, y: at, dy: '0.32em', 'text-anchor': 'end' }, this.format(tick)),
+        svg('text', { x: MARGIN.left - 8, y: at, dy: '0.32em', 'text-anchor': 'end' }, shortNumber(tick, digits)),
       ];
     });
     let free = 0;
-    for (const tick of this.x.ticks) {
-      const text = this.model.formatX(tick);
+    const texts = this.model.tickTexts(this.x.ticks);
+    for (const [index, tick] of this.x.ticks.entries()) {
+      const text = texts[index] as string;
       const at = left(tick);
       const half = text.length * 3.4;
       if (at - half < free || at + half > width) continue;
       free = at + half + 8;
       frame.push(svg('text', { x: at, y: height - 6, 'text-anchor': 'middle' }, text));
     }
-    const place = (xs: readonly number[], ys: readonly number[]) => line(xs, ys, left, top);
-    const drawn = visible.flatMap((curve) => drawCurve(curve, place, left, top));
+    const drawn = visible.flatMap((curve) => drawCurve(curve, left, top));
     const box = { x: MARGIN.left, y: MARGIN.top - 4, width: inner.width + 4, height: inner.height + 8 };
     this.picture.setAttribute('viewBox', `0 0 ${width} ${height}`);
     this.picture.setAttribute('aria-label', `${this.title}. ${this.description()}`);
@@ -159,6 +144,7 @@ export class Chart {
     }
     if (low > high) return linearScale(0, 1, ticks);
     if (this.log) return logScale(low / 1.05, high * 1.05, ticks);
+    if (high - low < LEVEL * Math.max(-low, high)) low = high;
     const air = (high - low) * 0.05;
     // What is never negative has no place below zero.
     const below = low < 0 ? low - air : Math.max(0, low - air);
@@ -191,20 +177,33 @@ export class Chart {
     return parts;
   }
 
-  private met(cursor: number): { curve: Curve; index: number; value: number }[] {
-    return this.curves.map((curve) => {
-      const index = nearest(curve.x, cursor);
-      const value = (curve.y[index] as number) - (curve.filled ? (curve.low?.[index] ?? 0) : 0);
-      return { curve, index, value };
-    });
+  /** The points next to a place of the x axis, of the curves that reach there. */
+  private met(cursor: number): { curve: Curve; index: number }[] {
+    const [low, high] = this.model.domain();
+    const reach = (high - low) * REACH;
+    return this.curves
+      .filter(({ x }) => cursor >= (x[0] as number) - reach && cursor <= (x.at(-1) as number) + reach)
+      .map((curve) => ({ curve, index: nearest(curve.x, cursor) }));
   }
 
-  private showTip(cursor: number, at: number, met: readonly { curve: Curve; value: number }[]): void {
+  /** A point that is met, in words. */
+  private reading({ curve, index }: { curve: Curve; index: number }, cursor: number): string {
+    const { x, low, high, dots, filled } = curve;
+    const where = this.model.formatX(x[index] as number);
+    const [least, most] = [low?.[index] ?? 0, high?.[index] ?? 0];
+    const range = !filled && least < most ? ` (${shortNumber(least)} to ${shortNumber(most)})` : '';
+    // Curves of few points are read from afar.
+    const place = dots && where !== this.model.formatX(cursor) ? ` at ${where}` : '';
+    return `${shortNumber(valueAt(curve, index))}${range}${place}`;
+  }
+
+  private showTip(cursor: number, at: number, met: readonly { curve: Curve; index: number }[]): void {
     this.tip.hidden = !this.pointed || met.length === 0;
     if (this.tip.hidden) return;
-    const rows = met.map(({ curve, value }) =>
-      h('div', {}, swatch(curve.colour), h('span', {}, curve.name), h('b', {}, this.format(value))),
-    );
+    const rows = met.map((point) => {
+      const { name, colour, dash } = point.curve;
+      return h('div', {}, swatch(colour, dash), h('span', {}, name), h('b', {}, this.reading(point, cursor)));
+    });
     this.tip.replaceChildren(
       h('div', { class: 'where' }, `${xName(this.model)} ${this.model.formatX(cursor)}`),
       ...rows,
@@ -216,19 +215,20 @@ export class Chart {
   }
 
   private drawLegend(): void {
-    const items = this.curves.length < 2 ? [] : this.curves.map(({ name, colour }) => [name, colour] as const);
-    const key = items.flat().join();
+    const items = this.curves.length < 2 ? [] : this.curves;
+    const key = JSON.stringify(items.map(({ name, colour, dash }) => [name, colour, dash]));
     if (this.legend.dataset.key === key) return;
     this.legend.dataset.key = key;
-    this.legend.replaceChildren(...items.map(([name, colour]) => h('span', {}, swatch(colour), name)));
+    this.legend.replaceChildren(...items.map(({ name, colour, dash }) => h('span', {}, swatch(colour, dash), name)));
   }
 
   /** The curves in words. */
   private description(): string {
-    const parts = this.curves.map(({ name, x, y }) => {
-      const [first, last] = [y[0] as number, y.at(-1) as number];
-      const at = (value: number | undefined) => this.model.formatX(value ?? 0);
-      return `${name}: ${this.format(first)} at ${at(x[0])}, ${this.format(last)} at ${at(x.at(-1))}`;
+    const parts = this.curves.map((curve) => {
+      const last = curve.x.length - 1;
+      const at = (index: number) =>
+        `${shortNumber(valueAt(curve, index))} at ${this.model.formatX(curve.x[index] as number)}`;
+      return `${curve.name}: ${at(0)}${last > 0 ? `, ${at(last)}` : ''}`;
     });
     return parts.length === 0 ? 'No data yet.' : `${parts.join('; ')}.`;
   }
@@ -283,9 +283,10 @@ export class Chart {
     const cursor = model.cursor ?? low;
     const move = (to: number) => {
       this.pointed = true;
-      model.setCursor(Math.min(high, Math.max(low, to)));
-      const values = this.met(model.cursor as number).map(({ curve, value }) => `${curve.name} ${this.format(value)}`);
-      this.spoken.textContent = `${xName(model)} ${model.formatX(model.cursor as number)}: ${values.join(', ')}`;
+      const at = Math.min(high, Math.max(low, to));
+      model.setCursor(at);
+      const values = this.met(at).map((point) => `${point.curve.name} ${this.reading(point, at)}`);
+      this.spoken.textContent = `${xName(model)} ${model.formatX(at)}: ${values.join(', ') || 'nothing'}`;
     };
     const zoom = (factor: number) => {
       model.setZoom([cursor - (cursor - low) * factor, cursor + (high - cursor) * factor]);
@@ -298,7 +299,7 @@ export class Chart {
       End: () => move(high),
       '+': () => zoom(0.5),
       '=': () => zoom(0.5),
-      '-': () => (model.zoom === null ? undefined : zoom(2)),
+      '-': () => zoom(2),
       Escape: () => model.setZoom(null),
     };
     const action = actions[event.key];
@@ -310,74 +311,4 @@ export class Chart {
 
 function xName({ x }: Model): string {
   return { step: 'step', tokens: 'tokens', seconds: 'after' }[x];
-}
-
-export function swatch(colour: string): HTMLElement {
-  const mark = h('i', { class: 'swatch', 'aria-hidden': 'true' });
-  mark.style.background = colour;
-  return mark;
-}
-
-function drawCurve(
-  curve: Curve,
-  place: (xs: readonly number[], ys: readonly number[]) => string,
-  left: (x: number) => number,
-  top: (y: number) => number,
-): SVGElement[] {
-  const { x, y, raw, low, high, colour, dots, dashed, filled } = curve;
-  const parts: SVGElement[] = [];
-  const upper = filled ? y : high;
-  if (low !== undefined && upper !== undefined) {
-    const back = place(x.toReversed(), low.toReversed()).replace('M', 'L');
-    const d = `${place(x, upper)}${back}Z`;
-    parts.push(svg('path', { d, fill: colour, opacity: filled ? 0.75 : 0.13 }));
-  }
-  if (filled) return parts;
-  if (raw !== undefined) parts.push(svg('path', { class: 'curve', d: place(x, raw), stroke: colour, opacity: 0.28 }));
-  const dash = dashed ? { 'stroke-dasharray': '5 4' } : {};
-  parts.push(svg('path', { class: 'curve main', d: place(x, y), stroke: colour, ...dash }));
-  if (dots && x.length <= 60) {
-    for (const [index, value] of x.entries()) {
-      parts.push(svg('circle', { cx: left(value), cy: top(y[index] as number), r: 3, fill: colour }));
-    }
-  }
-  return parts;
-}
-
-/** An SVG path through points; what has no place on a logarithmic axis is left out. */
-function line(
-  xs: readonly number[],
-  ys: readonly number[],
-  left: (x: number) => number,
-  top: (y: number) => number,
-): string {
-  let path = '';
-  for (const [index, x] of xs.entries()) {
-    const height = top(ys[index] as number);
-    if (Number.isFinite(height)) path += `${path === '' ? 'M' : 'L'}${left(x).toFixed(1)} ${height.toFixed(1)}`;
-  }
-  return path;
-}
-
-/** The points of a curve inside a range, and one more on each side, so that its line reaches the edges. */
-function cut(curve: Curve, [low, high]: readonly [number, number]): Curve {
-  const first = curve.x.findIndex((x) => x >= low);
-  const last = curve.x.findLastIndex((x) => x <= high);
-  const from = Math.max(0, (first < 0 ? curve.x.length : first) - 1);
-  const part = <V extends readonly number[] | undefined>(values: V) => values?.slice(from, last + 2) as V;
-  const { x, y, raw, low: least, high: most } = curve;
-  return { ...curve, x: part(x), y: part(y), raw: part(raw), low: part(least), high: part(most) };
-}
-
-/** Index of the number next to `wanted` in an ascending list that is not empty. */
-function nearest(values: readonly number[], wanted: number): number {
-  let low = 0;
-  let high = values.length - 1;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((values[middle] as number) < wanted) low = middle + 1;
-    else high = middle;
-  }
-  const before = values[low - 1];
-  return before !== undefined && wanted - before < (values[low] as number) - wanted ? low - 1 : low;
 }

@@ -1,6 +1,7 @@
 import type { History } from '../history.js';
 import { smooth } from '../smooth.js';
-import { Chart, type Curve } from './chart.js';
+import { Chart } from './chart.js';
+import type { Curve } from './curve.js';
 import { h } from './dom.js';
 import { evaluationX, type Model, type PageRun } from './model.js';
 
@@ -43,7 +44,7 @@ function lossCurves(model: Model, run: PageRun): Curve[] {
     x: evaluations.map((evaluation) => evaluationX(evaluation, model.x)),
     y: evaluations.map(({ loss }) => loss),
     dots: true,
-    dashed: model.several,
+    dash: model.several ? run.dashes.validation : undefined,
   };
   return [training, validation];
 }
@@ -65,6 +66,7 @@ function plain(model: Model, run: PageRun, name: string, values: readonly number
   return {
     name: model.several ? run.name : name,
     colour: run.colour,
+    dash: run.dashes.training,
     x: run.record.history.all(model.x),
     y: values,
   };

@@ -3,7 +3,7 @@ import { flopsPerToken, peakFlops } from '../flops.js';
 import { bytes, count, duration, quantity, rate } from '../format.js';
 import type { TimeSpent } from '../run-record.js';
 import { memoryUse } from '../words.js';
-import { swatch } from './chart.js';
+import { swatch } from './curve.js';
 import { h } from './dom.js';
 import type { Model, PageRun } from './model.js';
 
@@ -112,7 +112,7 @@ function group(
     return [h('tr', differ ? { class: 'differ' } : {}, h('th', { scope: 'row' }, name), ...cells)];
   });
   if (rows.length === 0) return [];
-  const heads = runs.map((run) => h('th', { scope: 'col' }, swatch(run.colour), run.name));
+  const heads = runs.map((run) => h('th', { scope: 'col' }, swatch(run.colour, run.dashes.training), run.name));
   const head = runs.length > 1 ? [h('thead', {}, h('tr', {}, h('td'), ...heads))] : [];
   return [
     h(
@@ -181,14 +181,14 @@ export function events(model: Model): HTMLElement {
   let drawn = '';
   model.onChange(() => {
     const items = model.shown
-      .flatMap(({ name, colour, record: { now } }) =>
+      .flatMap(({ name, colour, dashes, record: { now } }) =>
         [
           ...now.warnings.map(({ step, message }) => ({ step, kind: 'warning', text: message })),
           ...now.controls.map((event) => ({ step: event.step, kind: 'asked', text: asked(event) })),
           ...now.checkpoints.map(({ step, path, bytes: size, seconds }) => ({
             ...{ step, kind: 'saved', text: `${path}, ${bytes(size)} in ${exact(seconds)}` },
           })),
-        ].map((item) => ({ ...item, name, colour })),
+        ].map((item) => ({ ...item, name, colour, dash: dashes.training })),
       )
       .sort((a, b) => b.step - a.step)
       .slice(0, 200);
@@ -197,11 +197,11 @@ export function events(model: Model): HTMLElement {
     drawn = key;
     section.hidden = items.length === 0;
     list.replaceChildren(
-      ...items.map(({ step, kind, text, colour }) =>
+      ...items.map(({ step, kind, text, colour, dash }) =>
         h(
           'li',
           { class: kind },
-          model.several ? swatch(colour) : undefined,
+          model.several ? swatch(colour, dash) : undefined,
           h('b', {}, `step ${step}`),
           h('em', {}, kind),
           text,

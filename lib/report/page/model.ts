@@ -1,7 +1,7 @@
 import { duration } from '../format.js';
 import type { NamedRun, PageData } from '../page-data.js';
 import { type Evaluation, RunRecord } from '../run-record.js';
-import { shortNumber } from '../scale.js';
+import { linearScale, type Scale, shortNumber, tickDigits, tickTime, timeStep, wholeStep } from '../scale.js';
 
 /** What the charts go along. */
 export type XAxis = 'step' | 'tokens' | 'seconds';
@@ -12,6 +12,8 @@ export interface PageRun {
   name: string;
   /** A CSS colour. */
   colour: string;
+  /** Strokes and gaps of its lines (SVG, stroke-dasharray): those of the training undefined for a line without gaps. */
+  dashes: { training?: string; validation: string };
   record: RunRecord;
   shown: boolean;
   /** When the run was last heard of, in milliseconds since 1970; infinite on a page that follows none. */
@@ -19,6 +21,13 @@ export interface PageRun {
 }
 
 const COLOURS = 8;
+
+/** What tells runs of the same colour apart: one more dot for each round through the colours. */
+const DASHES: readonly PageRun['dashes'][] = [
+  { validation: '5 4' },
+  { training: '14 3 2 3', validation: '5 3 2 3' },
+  { training: '14 3 2 3 2 3', validation: '5 3 2 3 2 3' },
+];
 
 /** What the page shows, and how. Views draw it anew after `changed`, at most once a frame. */
 export class Model {
@@ -52,7 +61,7 @@ export class Model {
     const heardAt = quietSeconds === undefined ? Number.POSITIVE_INFINITY : Date.now() - 1000 * quietSeconds;
     const found = this.runs.find((run) => run.id === id);
     if (found !== undefined) Object.assign(found, { record, heardAt });
-    else this.runs.push({ id, name, colour: this.freeColour(), record, shown: true, heardAt });
+    else this.runs.push({ id, name, ...this.freeLook(), record, shown: true, heardAt });
     this.changed();
   }
 
@@ -62,11 +71,16 @@ export class Model {
     this.changed();
   }
 
-  private freeColour(): string {
-    const colour = (index: number) => `var(--c${index % COLOURS})`;
-    const taken = new Set(this.runs.map((run) => run.colour));
-    for (let index = 0; index < COLOURS; index++) if (!taken.has(colour(index))) return colour(index);
-    return colour(this.runs.length);
+  /** The first colour, and dashes, that no run has; from the start again once all are taken. */
+  private freeLook(): Pick<PageRun, 'colour' | 'dashes'> {
+    const look = (index: number) => ({
+      colour: `var(--c${index % COLOURS})`,
+      dashes: DASHES[Math.floor(index / COLOURS) % DASHES.length] as PageRun['dashes'],
+    });
+    const all = Array.from({ length: COLOURS * DASHES.length }, (_, index) => look(index));
+    const isFree = ({ colour, dashes }: ReturnType<typeof look>) =>
+      !this.runs.some((run) => run.colour === colour && run.dashes === dashes);
+    return all.find(isFree) ?? look(this.runs.length);
   }
 
   onChange(draw: () => void): void {
@@ -84,22 +98,42 @@ export class Model {
 
   /** The x axis of what is shown: its ends. */
   domain(): readonly [number, number] {
-    if (this.zoom !== null) return this.zoom;
+    return this.zoom ?? this.whole();
+  }
+
+  /** The x axis of what is shown, with about `count` ticks. */
+  xScale(count: number): Scale {
+    return linearScale(...this.domain(), count, this.x === 'seconds' ? timeStep : wholeStep);
+  }
+
+  /** The x axis of all there is: its ends. */
+  private whole(x = this.x): readonly [number, number] {
     let low = Number.POSITIVE_INFINITY;
     let high = Number.NEGATIVE_INFINITY;
     for (const { record } of this.shown) {
-      const evaluations = record.now.evaluations.map((evaluation) => evaluationX(evaluation, this.x));
-      for (const values of [record.history.all(this.x), evaluations]) {
+      const { evaluations } = record.now;
+      const ends = [...evaluations.slice(0, 1), ...evaluations.slice(-1)].map((end) => evaluationX(end, x));
+      for (const values of [record.history.all(x), ends]) {
         low = Math.min(low, values[0] ?? low);
         high = Math.max(high, values.at(-1) ?? high);
       }
     }
-    return low < high ? [low, high] : Number.isFinite(low) ? [low - 1, low + 1] : [0, 1];
+    return low < high ? [low, high] : Number.isFinite(low) ? [Math.max(0, low - 1), low + 1] : [0, 1];
   }
 
+  /** Shows a part of the x axis, or all: nothing beyond what there is, and no less than about one step. */
   setZoom(zoom: readonly [number, number] | null): void {
-    this.zoom = zoom;
+    this.zoom = zoom === null ? null : this.within(zoom);
     this.changed();
+  }
+
+  private within([low, high]: readonly [number, number]): readonly [number, number] | null {
+    const [least, most] = this.whole();
+    const [first, last] = this.whole('step');
+    const size = Math.max(high - low, 1, (most - least) / (last - first));
+    if (size >= (most - least) * (1 - 1e-9)) return null;
+    const from = Math.min(Math.max((low + high - size) / 2, least), most - size);
+    return [from, from + size];
   }
 
   setCursor(cursor: number | null): void {
@@ -107,9 +141,17 @@ export class Model {
     this.changed();
   }
 
-  /** A number of the x axis, as its ticks have it. */
+  /** A number of the x axis in words. */
   formatX(value: number): string {
-    return this.x === 'seconds' ? duration(value) : shortNumber(this.x === 'step' ? Math.round(value) : value, 5);
+    if (this.x === 'seconds') return duration(value);
+    return this.x === 'step' ? shortNumber(Math.round(value), 7) : shortNumber(value, 5);
+  }
+
+  /** The ticks of the x axis in words. */
+  tickTexts(ticks: readonly number[]): string[] {
+    if (this.x !== 'seconds') return ticks.map((tick) => shortNumber(tick, tickDigits(ticks) ?? 7));
+    const [first = 0, second = first + 1] = ticks;
+    return ticks.map((tick) => tickTime(tick, second - first));
   }
 }
 

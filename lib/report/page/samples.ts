@@ -1,6 +1,6 @@
 import type { SampleEvent } from '../../train/events.js';
 import { shortNumber } from '../scale.js';
-import { swatch } from './chart.js';
+import { swatch } from './curve.js';
 import { h } from './dom.js';
 import type { Model } from './model.js';
 
@@ -24,7 +24,7 @@ export function samples(model: Model): HTMLElement {
     section.hidden = runs.length === 0;
     const groups = runs.flatMap((run) => {
       const all = run.record.now.samples;
-      const title = model.several ? [h('h3', {}, swatch(run.colour), run.name)] : [];
+      const title = model.several ? [h('h3', {}, swatch(run.colour, run.dashes.training), run.name)] : [];
       return [...title, h('div', { class: 'samples' }, ...(showAll ? all : spread(all, FEW)).map(card))];
     });
     const most = Math.max(0, ...runs.map(({ record }) => record.now.samples.length));

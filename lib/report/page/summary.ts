@@ -1,7 +1,7 @@
 import { flopsUtilization } from '../flops.js';
 import { count, duration, perplexity, rate } from '../format.js';
 import type { RunRecord } from '../run-record.js';
-import { swatch } from './chart.js';
+import { swatch } from './curve.js';
 import { h, setText } from './dom.js';
 import type { Model, PageRun } from './model.js';
 
@@ -152,7 +152,7 @@ class RunTable {
       },
     });
     const cells = HEADINGS.slice(1).map(() => h('td'));
-    const label = h('label', {}, box, swatch(run.colour), run.name);
+    const label = h('label', {}, box, swatch(run.colour, run.dashes.training), run.name);
     this.body.append(h('tr', {}, h('th', { scope: 'row' }, label), ...cells));
     this.rows.set(run.id, cells);
     return cells;
