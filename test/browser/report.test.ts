@@ -302,13 +302,21 @@ t.test('phone and screen, light and dark: nothing sticks out, and text can be re
           const text = luminance(getComputedStyle(document.querySelector(selector) as Element).color);
           return (Math.max(text, card) + 0.05) / (Math.min(text, card) + 0.05);
         };
+        const ground = luminance(getComputedStyle(document.body).backgroundColor);
+        const edges = [...document.querySelectorAll('button, select')].map((control) => {
+          const edge = luminance(getComputedStyle(control).borderTopColor);
+          return Math.min(...[card, ground].map((on) => (Math.max(edge, on) + 0.05) / (Math.min(edge, on) + 0.05)));
+        });
         return {
+          edges,
           wide: document.documentElement.scrollWidth,
           contrasts: ['dt', 'dd b', 'dd small', '.samples b', 'h4'].map(contrast),
         };
       });
       t.ok(measured.wide <= width, `${measured.wide} of ${width}`);
-      // WCAG 2.2, success criterion 1.4.3.
+      // WCAG 2.2, success criteria 1.4.11 and 1.4.3.
+      t.ok(measured.edges.length > 3);
+      for (const edge of measured.edges) t.ok(edge >= 3, `${edge.toFixed(1)} to 1, ${colorScheme}`);
       for (const contrast of measured.contrasts) t.ok(contrast >= 4.5, `${contrast.toFixed(1)} to 1, ${colorScheme}`);
       await page.close();
     }
