@@ -112,14 +112,19 @@ class Hook implements Sink {
   write(event: TrainEvent): void {
     const result = this.onEvent(event);
     if (result instanceof Promise) this.watch(result);
-    if (this.refused === undefined) return;
-    const error = this.refused;
-    this.refused = undefined;
-    throw new Error(`onEvent: ${messageOf(error)}`);
+    this.check();
   }
 
   async close(): Promise<void> {
     await Promise.all(this.running);
+    this.check();
+  }
+
+  private check(): void {
+    if (this.refused === undefined) return;
+    const error = this.refused;
+    this.refused = undefined;
+    throw new Error(`onEvent: ${messageOf(error)}`);
   }
 
   private watch(result: Promise<unknown>): void {

@@ -139,6 +139,12 @@ t.test('a hook sees every event; one that fails is a warning, and the run goes o
   );
 });
 
+t.test('a hook that fails with the last event is told as well', async (t) => {
+  const onEvent = ({ type }: TrainEvent) => (type === 'end' ? Promise.reject(new Error('too late')) : undefined);
+  const seen = await all(recorded(from([startEvent(0), endEvent(0)]), t.testdir(), { onEvent }));
+  t.match(seen.slice(2), [{ type: 'warning', message: /not all of the run is recorded in .*onEvent: too late/ }]);
+});
+
 t.test('a disk that refuses is a warning, not the end, and nothing is lost when it takes writes again', async (t) => {
   const out = t.testdir({ 'report.html': {} });
   const events = [startEvent(0), stepEvent(1), checkpointEvent(1), stepEvent(2), checkpointEvent(2), stepEvent(3)];
