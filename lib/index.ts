@@ -41,6 +41,7 @@ export {
 } from './evaluation/index.js';
 export type { DownloadProgress, HubOptions } from './hub/index.js';
 export type { Adaptations } from './model/adapt.js';
+export type { ModelOptions, Precision } from './model/build.js';
 export type { GPT2Config, GPT2ConfigInput } from './model/config.js';
 export { type DeviceInfo, listDevices } from './model/device.js';
 export type { ExplainedToken, ExplainOptions, Explanation, HeadAttention, NextToken } from './model/explain.js';
@@ -60,18 +61,16 @@ export {
   type LossResult,
   type MemoryPlan,
   type ModelCounters,
-  type ModelOptions,
   type OptimizerState,
-  type Precision,
   type PretrainedOptions,
   type SaveOptions,
-  type StepOptions,
   type StepResult,
   type TrainStepResult,
 } from './model/gpt2.js';
 export type { LlmcOptions } from './model/llmc.js';
 export type { SamplingOptions } from './model/sampler.js';
 export type { SavedTokenizer } from './model/save.js';
+export type { StepOptions } from './model/step-options.js';
 export type { Tokens } from './model/tokens.js';
 export type { WeightOptions } from './model/write-weights.js';
 export {

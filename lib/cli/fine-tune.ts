@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
 import { KotodamaError } from '../errors.js';
+import type { ModelOptions } from '../model/build.js';
 import type { GPT2Config } from '../model/config.js';
-import { GPT2, type ModelOptions } from '../model/gpt2.js';
+import { GPT2 } from '../model/gpt2.js';
 import { isFile } from '../model/model-file.js';
 import { readConfig } from '../model/pretrained.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';

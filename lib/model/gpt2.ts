@@ -1,20 +1,19 @@
 import type { TokenTensor } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { HubOptions } from '../hub/index.js';
-import {
-  type NativeCounters,
-  type NativeLoss,
-  type NativeMemoryPlan,
-  type NativeModel,
-  type NativeModelOptions,
-  type NativeStepResult,
-  native,
-  type TensorKind,
+import type {
+  NativeCounters,
+  NativeLoss,
+  NativeMemoryPlan,
+  NativeModel,
+  NativeStepResult,
+  TensorKind,
 } from '../native.js';
 import { nearest, OptionReader } from '../validate.js';
 import { type Adaptations, adaptConfig, adaptTensors } from './adapt.js';
+import { build, type ModelOptions, type Precision } from './build.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
-import { type DeviceInfo, resolveDevice } from './device.js';
+import type { DeviceInfo } from './device.js';
 import { type ExplainOptions, type Explanation, explain } from './explain.js';
 import {
   type Decoding,
@@ -31,33 +30,11 @@ import { type LlmcOptions, writeLlmc } from './llmc.js';
 import { callNative, callNativeSync } from './native-call.js';
 import { modelPath, openWeights, readConfig } from './pretrained.js';
 import { type SavedTokenizer, writePretrained } from './save.js';
+import { readStepOptions, type StepOptions } from './step-options.js';
 import { tensorsMatching } from './tensor-patterns.js';
 import type { TensorSource } from './tensor-source.js';
 import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
 import { readWeightOptions, type WeightOptions } from './write-weights.js';
-
-/** Arithmetic of the matrix products. */
-export type Precision = 'fp32' | 'bf16';
-
-/** Where and how a model computes. */
-export interface ModelOptions {
-  /** `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:N` [auto]. */
-  device?: string;
-  /** Arithmetic of the matrix products; the weights and their moments are float32 in both [fp32]. */
-  precision?: Precision;
-  /**
-   * Rounds the bf16 copies that the products read up or down at random, so that the mean is the weight itself, instead of
-   * to the nearest (Gupta et al. 2015, "Deep Learning with Limited Numerical Precision"; `stochastic_rounding` of llm.c).
-   * It is for training whose only weights are bf16, where small updates would be lost; with float32 weights behind the
-   * copies, as here, none are, and it adds noise. Decided by the seed, the weight's place and the optimizer's step; copies of
-   * frozen tensors are rounded to the nearest. Needs `precision: 'bf16'` [false].
-   */
-  stochasticRounding?: boolean;
-  /** Seeds the initial weights, dropout and stochastic rounding [0]. */
-  seed?: number;
-  /** CPU threads [as many as there are cores]. */
-  threads?: number;
-}
 
 /** How a saved model is loaded. */
 export interface PretrainedOptions extends ModelOptions, HubOptions, Adaptations {}
@@ -92,20 +69,6 @@ export interface LossResult {
   lossSum: number;
   /** Labels that are not -100. */
   tokens: number;
-}
-
-/** AdamW (Loshchilov and Hutter 2019) with the gradients' global norm clipped. */
-export interface StepOptions {
-  /** Required. */
-  learningRate: number;
-  /** Decay of the first and second moment [0.9, 0.95]. */
-  betas?: readonly [number, number];
-  /** [1e-8] */
-  eps?: number;
-  /** Of the matrices; biases and LayerNorms have none [0.1]. */
-  weightDecay?: number;
-  /** Longest gradient; 0 turns clipping off [1]. */
-  maxGradNorm?: number;
 }
 
 /** What an optimizer step did. */
@@ -492,50 +455,6 @@ export class GPT2 implements AsyncDisposable {
       this.busy = false;
     }
   }
-}
-
-async function build<M>(
-  config: GPT2Config,
-  options: ModelOptions,
-  weights: NativeModelOptions['weights'],
-  wrap: (model: NativeModel, config: GPT2Config, precision: Precision, stochasticRounding: boolean) => M,
-): Promise<M> {
-  const read = new OptionReader(options);
-  read.onlyKnown(['device', 'precision', 'stochasticRounding', 'seed', 'threads']);
-  const precision = read.choice('precision', ['fp32', 'bf16'], 'fp32');
-  const stochasticRounding = read.boolean('stochasticRounding', false);
-  if (stochasticRounding && precision === 'fp32') {
-    read.problem(
-      'stochasticRounding',
-      "false, or precision 'bf16'",
-      true,
-      'in fp32 no copies of the weights are rounded',
-    );
-  }
-  const seed = read.integer('seed', { min: 0 }, 0);
-  // 0 lets the engine choose.
-  const threads = read.integer('threads', { min: 1, max: 1024 }, 0);
-  read.finish('The model cannot be made with these options');
-  const addon = native();
-  const device = await resolveDevice(addon, options.device ?? 'auto');
-  const nativeOptions = { device, precision, stochasticRounding, seed, weights, threads };
-  const model = await callNative(() => addon.createModel(config, nativeOptions));
-  return wrap(model, config, precision, stochasticRounding);
-}
-
-function readStepOptions(options: StepOptions) {
-  const read = new OptionReader(options);
-  read.onlyKnown(['learningRate', 'betas', 'eps', 'weightDecay', 'maxGradNorm']);
-  const learningRate = read.number('learningRate', { min: 0 });
-  const eps = read.number('eps', { min: 0 }, 1e-8);
-  const weightDecay = read.number('weightDecay', { min: 0 }, 0.1);
-  const maxGradNorm = read.number('maxGradNorm', { min: 0 }, 1);
-  const [beta1 = Number.NaN, beta2 = Number.NaN] = options.betas ?? [0.9, 0.95];
-  for (const beta of [beta1, beta2]) {
-    if (!(beta >= 0 && beta < 1)) read.problem('betas', 'two numbers of at least 0 and below 1', beta);
-  }
-  read.finish('The optimizer step has wrong options');
-  return { learningRate, beta1, beta2, eps, weightDecay, maxGradNorm };
 }
 
 /** The numbers of a batch that nobody has checked yet; none of one that its own call will refuse. */

@@ -1,5 +1,6 @@
 import type { Batch, Json } from '../../dist/data/types.js';
-import { GPT2, type ModelOptions } from '../../dist/model/gpt2.js';
+import type { ModelOptions } from '../../dist/model/build.js';
+import { GPT2 } from '../../dist/model/gpt2.js';
 import type { BatchSource } from '../../dist/train/batch-stream.js';
 import type { TrainerTokenizer } from '../../dist/train/trainer.js';
 
