@@ -1,5 +1,7 @@
-import { basename, join } from 'node:path';
-import { copyIntoFolder, ioError, makeFolder, writeAtomically, writeJsonFile } from '../files.js';
+import { realpath, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { copyIntoFolder, ioError, makeFolder, syncFolder, writeAtomically, writeJsonFile } from '../files.js';
+import { TOKENIZER_NAMES } from '../tokenizer/tokenizer-files.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import type { GPT2Config } from './config.js';
 import { configToHuggingFace } from './hf-config.js';
@@ -23,7 +25,10 @@ export interface PretrainedParts {
   tokenizer: SavedTokenizer | undefined;
 }
 
-/** Writes such a folder: each file is replaced atomically, and the folder is made when it is missing. */
+/**
+ * Writes such a folder: each file is replaced atomically, and the folder is made when it is missing. With a tokenizer, files
+ * of another one are removed; without one, those that the folder holds stay as they are.
+ */
 export async function writePretrained(
   folder: string,
   { config, weights, tokenizer }: PretrainedParts,
@@ -32,11 +37,7 @@ export async function writePretrained(
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);
   });
-  for (const path of tokenizer?.files ?? []) {
-    const content = tokenizer?.contents?.get(path);
-    if (content === undefined) await copyIntoFolder(path, folder);
-    else await writeAtomically(join(folder, basename(path)), (file) => file.writeFile(content));
-  }
+  if (tokenizer !== undefined) await writeTokenizer(folder, tokenizer);
   await writeWeights(folder, weights, options);
   const saved = { ...config };
   saved.bosTokenId ??= tokenizer?.bosTokenId;
@@ -44,4 +45,28 @@ export async function writePretrained(
   saved.padTokenId ??= tokenizer?.padTokenId;
   const notes = { dtype: options.dtype, tokenizerClass: tokenizer?.className };
   await writeJsonFile(join(folder, 'config.json'), configToHuggingFace(saved, notes));
+}
+
+/** Writes a tokenizer's files; once they are there, those of another one that the folder held are removed. */
+async function writeTokenizer(folder: string, { files = [], contents }: SavedTokenizer): Promise<void> {
+  for (const path of files) {
+    const content = contents?.get(path);
+    if (content === undefined) await copyIntoFolder(path, folder);
+    else await writeAtomically(join(folder, basename(path)), (file) => file.writeFile(content));
+  }
+  const own = files.map((path) => basename(path));
+  // Beside its very files may lie other forms of the same tokenizer.
+  if (own.length === 0 || (await isFolderOf(files, folder))) return;
+  try {
+    for (const name of TOKENIZER_NAMES) if (!own.includes(name)) await rm(join(folder, name), { force: true });
+    await syncFolder(folder);
+  } catch (cause) {
+    throw ioError(cause, `The files of another tokenizer in ${folder} could not be removed`);
+  }
+}
+
+async function isFolderOf(files: readonly string[], folder: string): Promise<boolean> {
+  const real = (path: string) => realpath(path).catch(() => resolve(path));
+  const folders = await Promise.all(files.map((path) => real(dirname(path))));
+  return folders.includes(await real(folder));
 }

@@ -25,6 +25,12 @@ const MODEL_CONFIG_NAME = 'config.json';
 /** Names under which SentencePiece models are published, the likeliest first. */
 const SENTENCEPIECE_NAMES = ['spiece.model', 'tokenizer.model', 'sentencepiece.model', 'sentencepiece.bpe.model'];
 
+/** Names of files that say how text is tokenized, for us or for Transformers. */
+export const TOKENIZER_NAMES: readonly string[] = [
+  ...[JSON_NAME, CONFIG_NAME, SPECIAL_TOKENS_NAME, ...SENTENCEPIECE_NAMES],
+  ...['added_tokens.json', 'vocab.json', 'merges.txt'],
+];
+
 /**
  * Finds the tokenizer in a folder.
  *

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -146,4 +146,41 @@ t.test('the tokenizer is saved as it was loaded, whatever became of its files', 
   for (const where of [out, join(out, 'checkpoints/step-00000002')]) {
     t.equal((await Tokenizer.fromPretrained(where)).fingerprint, tokenizer.fingerprint, where);
   }
+});
+
+t.test("a tokenizer's files take the place of another one's", async (t) => {
+  const folder = t.testdir({
+    out: {
+      'tokenizer.json': '{}',
+      'special_tokens_map.json': '{"eos_token": "<other>"}',
+      'added_tokens.json': '{}',
+      'vocab.json': '{}',
+      'merges.txt': '',
+      'notes.model': 'not a name of a tokenizer',
+    },
+    pieces: {
+      'spiece.model': t.fixture(
+        'symlink',
+        join(process.cwd(), 'test/unit/fixtures/sentencepiece/unigram-identity.model'),
+      ),
+      'vocab.json': 'another form of it',
+    },
+  });
+  const [out, pieces] = [join(folder, 'out'), join(folder, 'pieces')];
+  const tokenizer = await Tokenizer.fromPretrained(pieces);
+  const model = await tinyModel({ vocabSize: tokenizer.vocabSize });
+  t.teardown(() => model.dispose());
+  const before = readdirSync(out).sort();
+  await model.savePretrained(out);
+  t.same(readdirSync(out).sort(), [...before, 'config.json', 'model.safetensors'].sort(), 'none given: all stays');
+  await model.savePretrained(out, { tokenizer });
+  t.same(readdirSync(out).sort(), ['config.json', 'model.safetensors', 'notes.model', 'spiece.model']);
+  t.equal((await Tokenizer.fromPretrained(out)).fingerprint, tokenizer.fingerprint);
+  symlinkSync(pieces, join(folder, 'link'));
+  await model.savePretrained(join(folder, 'link'), { tokenizer });
+  t.same(
+    readdirSync(pieces).sort(),
+    ['config.json', 'model.safetensors', 'spiece.model', 'vocab.json'],
+    'its own folder',
+  );
 });
