@@ -1,8 +1,11 @@
+import { setImmediate } from 'node:timers/promises';
+import type { TokenTensor } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
 import type { GPT2Config } from './config.js';
-import { checkInputIds, type Tokens } from './tokens.js';
+import { kthLargest } from './sampler.js';
+import { checkInputIds } from './tokens.js';
 
 /** How a text is explained. */
 export interface ExplainOptions {
@@ -67,8 +70,10 @@ export interface Explanation {
 /** What an explanation needs of a model. */
 export interface Explained {
   readonly config: Readonly<GPT2Config>;
-  forward(input: { inputIds: Tokens }): Promise<{ logits: { data: Float32Array } }>;
-  attention(input: { inputIds: Tokens; layer: number }): Promise<{ probabilities: { data: Float32Array } }>;
+  /** Logits, (T, V) of one text. */
+  forward(inputIds: TokenTensor): Promise<Float32Array>;
+  /** Probabilities of a layer, (H, T, T) of one text. */
+  attention(inputIds: TokenTensor, layer: number): Promise<Float32Array>;
 }
 
 /** Attention weights that an explanation may hold: 64 MiB. */
@@ -85,23 +90,24 @@ export async function explain(model: Explained, text: string, options: ExplainOp
   const inputIds = checkText(ids, config);
   checkSize(ids.length, layers.length * heads.length, options);
 
-  const { logits } = await model.forward({ inputIds });
-  const at = (position: number) => logits.data.subarray(position * config.vocabSize, (position + 1) * config.vocabSize);
-  const tokens = ids.map((id, position): ExplainedToken => {
-    const before = ids.slice(0, position);
-    const here = ids.slice(0, position + 1);
-    const expected = position === 0 ? undefined : judge(at(position - 1), id);
-    const next = likeliest(at(position), topK).map((candidate) => {
+  const logits = await model.forward(inputIds);
+  const tokens: ExplainedToken[] = [];
+  let expected: Judgement | undefined;
+  for (const [position, id] of ids.entries()) {
+    const after = logits.subarray(position * config.vocabSize, (position + 1) * config.vocabSize);
+    const sum = logSumExp(after);
+    const before = ids.slice(Math.max(0, position - CONTEXT_IDS), position);
+    const here = [...before, id].slice(-CONTEXT_IDS);
+    const next = likeliest(after, sum, topK).map((candidate) => {
       const known = candidate.id < tokenizer.vocabSize;
       return { ...candidate, text: known ? addedText(tokenizer, here, candidate.id).text : '' };
     });
-    return {
-      id,
-      ...addedText(tokenizer, before, id),
-      ...(expected ?? { loss: null, probability: null, rank: null }),
-      next,
-    };
-  });
+    tokens.push({ id, ...addedText(tokenizer, before, id), ...(expected ?? UNJUDGED), next });
+    const following = ids[position + 1];
+    if (following !== undefined) expected = judge(after, sum, following);
+    // A large vocabulary takes a millisecond for each position: others get their turn in between.
+    await setImmediate();
+  }
   const losses = tokens.flatMap(({ loss }) => loss ?? []);
   return {
     tokens,
@@ -126,7 +132,7 @@ function readExplain(text: string, options: ExplainOptions, { nLayer, nHead }: R
   return { tokenizer, topK, layers, heads };
 }
 
-function checkText(ids: readonly number[], config: Readonly<GPT2Config>): Tokens {
+function checkText(ids: readonly number[], config: Readonly<GPT2Config>): TokenTensor {
   if (ids.length < 1 || ids.length > config.nPositions) {
     throw new KotodamaError('ERR_OPTIONS', 'length of the text', {
       expected: `1 to ${config.nPositions} tokens, the model's context`,
@@ -147,18 +153,22 @@ function checkSize(length: number, heads: number, { layer }: ExplainOptions): vo
   });
 }
 
-/** What the logits before a token say of it. Softmax over the whole vocabulary, in float64. */
-function judge(logits: Float32Array, id: number): { loss: number; probability: number; rank: number } {
+type Judgement = Pick<ExplainedToken, 'loss' | 'probability' | 'rank'>;
+
+/** Of the first token, before which there is nothing. */
+const UNJUDGED: Judgement = { loss: null, probability: null, rank: null };
+
+/** What the logits before a token say of it; `sum` is their {@link logSumExp}. */
+function judge(logits: Float32Array, sum: number, id: number): Judgement {
   const own = logits[id] as number;
-  const loss = logSumExp(logits) - own;
+  const loss = sum - own;
   const rank = 1 + logits.reduce((count, logit) => count + (logit > own ? 1 : 0), 0);
   return { loss, probability: Math.exp(-loss), rank };
 }
 
 /** The ids of the largest logits with their probabilities, the largest first; equal ones by their ids. */
-function likeliest(logits: Float32Array, count: number): { id: number; probability: number }[] {
-  const sum = logSumExp(logits);
-  const least = logits.slice().sort()[Math.max(0, logits.length - count)] as number;
+function likeliest(logits: Float32Array, sum: number, count: number): { id: number; probability: number }[] {
+  const least = kthLargest(logits, count);
   const found: number[] = [];
   for (let id = 0; id < logits.length; id++) if ((logits[id] as number) >= least) found.push(id);
   return found
@@ -167,6 +177,7 @@ function likeliest(logits: Float32Array, count: number): { id: number; probabili
     .map((id) => ({ id, probability: Math.exp((logits[id] as number) - sum) }));
 }
 
+/** The logarithm of what softmax divides by, over the whole vocabulary, in float64. */
 function logSumExp(logits: Float32Array): number {
   let largest = -Infinity;
   for (const logit of logits) largest = Math.max(largest, logit);
@@ -178,15 +189,14 @@ function logSumExp(logits: Float32Array): number {
   });
 }
 
-/** The text that `id` adds to what the ids before it say. */
+/** The text that `id` adds to what the ids right before it say. */
 function addedText(
   tokenizer: TokenizerModel,
   before: readonly number[],
   id: number,
 ): { text: string; partial: boolean } {
-  const context = before.slice(-CONTEXT_IDS);
-  const known = context.length === 0 ? '' : whole(tokenizer.decode(context));
-  const all = tokenizer.decode([...context, id]);
+  const known = before.length === 0 ? '' : whole(tokenizer.decode(before));
+  const all = tokenizer.decode([...before, id]);
   return { text: whole(all).slice(known.length), partial: all.endsWith('\uFFFD') };
 }
 
@@ -197,16 +207,16 @@ function whole(text: string): string {
 
 async function headsOf(
   model: Explained,
-  inputIds: Tokens,
+  inputIds: TokenTensor,
   layers: readonly number[],
   heads: readonly number[],
 ): Promise<HeadAttention[]> {
   const all: HeadAttention[] = [];
   for (const layer of layers) {
-    const { probabilities } = await model.attention({ inputIds, layer });
-    const size = probabilities.data.length / model.config.nHead;
+    const probabilities = await model.attention(inputIds, layer);
+    const size = probabilities.length / model.config.nHead;
     for (const head of heads) {
-      all.push({ layer, head, weights: lowerTriangle(probabilities.data.subarray(head * size, (head + 1) * size)) });
+      all.push({ layer, head, weights: lowerTriangle(probabilities.subarray(head * size, (head + 1) * size)) });
     }
   }
   return all;

@@ -14,7 +14,7 @@ import { type Adaptations, adaptConfig, adaptTensors } from './adapt.js';
 import { build, type ModelOptions, type Precision } from './build.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
 import type { DeviceInfo } from './device.js';
-import { type ExplainOptions, type Explanation, explain } from './explain.js';
+import { type Explained, type ExplainOptions, type Explanation, explain } from './explain.js';
 import {
   type Decoding,
   type GenerateIdsOptions,
@@ -40,7 +40,10 @@ import { readWeightOptions, type WeightOptions } from './write-weights.js';
 export interface PretrainedOptions extends ModelOptions, HubOptions, Adaptations {}
 
 export interface SaveOptions extends WeightOptions {
-  /** Its files are copied beside the weights. */
+  /**
+   * Its files are copied beside the weights, and those of another tokenizer that the folder held are removed; without it, a
+   * tokenizer that the folder holds stays.
+   */
   tokenizer?: SavedTokenizer | undefined;
 }
 
@@ -333,12 +336,13 @@ export class GPT2 implements AsyncDisposable {
 
   /**
    * Writes config.json and model.safetensors, and the tokenizer's files when one is given: a folder that Transformers
-   * opens. Each file is replaced atomically; the folder is made when it is missing.
+   * opens. Each file is replaced atomically; the folder is made when it is missing. The model is in use until all is written.
    */
   async savePretrained(folder: string, { tokenizer, ...weightOptions }: SaveOptions = {}): Promise<void> {
-    this.alive();
     const options = readWeightOptions(weightOptions);
-    await writePretrained(folder, { config: this.config, weights: this.weights(), tokenizer }, options);
+    await this.hold(() =>
+      writePretrained(folder, { config: this.config, weights: this.weights(), tokenizer }, options),
+    );
   }
 
   /**
@@ -348,14 +352,12 @@ export class GPT2 implements AsyncDisposable {
    * @throws KotodamaError `ERR_TOKENIZER` when llama.cpp has no tokenizer of this kind
    */
   async saveGguf(path: string, options: GgufOptions): Promise<void> {
-    this.alive();
-    await writeGpt2Gguf(path, this.config, this.weights(), options);
+    await this.hold(() => writeGpt2Gguf(path, this.config, this.weights(), options));
   }
 
   /** Writes the model as a checkpoint of llm.c: version 3 for `f32` (the default), version 5 for `bf16`. */
   async saveLlmc(path: string, options: LlmcOptions = {}): Promise<void> {
-    this.alive();
-    await writeLlmc(path, this.config, this.weights(), options);
+    await this.hold(() => writeLlmc(path, this.config, this.weights(), options));
   }
 
   /**
@@ -363,6 +365,9 @@ export class GPT2 implements AsyncDisposable {
    *
    * Ends after `maxNewTokens`, at `eosTokenId` (the model's, else the tokenizer's) or at a `stop` string, neither of which
    * is yielded. When the context is full, its older half is forgotten and generation goes on.
+   *
+   * Between two pieces the model is free for other calls. They may measure it, but must not change its weights before the
+   * text ends: what the text's ids have left in the key-value cache is of the old ones.
    */
   generate(prompt: string, options: GenerateOptions): AsyncGenerator<string, void, undefined> {
     return generateText(this.decoding(), prompt, options);
@@ -383,7 +388,12 @@ export class GPT2 implements AsyncDisposable {
 
   /** How well the model foresaw each token of a text, what it expects after it, and what its heads attend to. */
   explain(text: string, options: ExplainOptions): Promise<Explanation> {
-    return explain(this, text, options);
+    const held: Explained = {
+      config: this.config,
+      forward: (ids) => callNative(() => this.model.forward(ids.data, ...ids.shape)),
+      attention: (ids, layer) => callNative(() => this.model.attention(ids.data, ...ids.shape, layer)),
+    };
+    return this.hold(() => explain(held, text, options));
   }
 
   /** Frees the model's memory, after a running call has ended. May be called again. */
@@ -397,9 +407,10 @@ export class GPT2 implements AsyncDisposable {
     await this.dispose();
   }
 
-  /** The parameters to write, read one by one when their turn comes. */
+  /** The parameters to write, read one by one when their turn comes; the model is held until the last one. */
   private weights(): TensorSource[] {
-    return this.tensors.map(({ name, shape }) => ({ name, shape, read: () => this.readTensor(name) }));
+    const read = (name: string) => callNative(() => this.model.readTensor('param', name));
+    return this.tensors.map(({ name, shape }) => ({ name, shape, read: () => read(name) }));
   }
 
   private decoding(): Decoding {
@@ -441,7 +452,13 @@ export class GPT2 implements AsyncDisposable {
     if (this.disposed) throw new KotodamaError('ERR_DISPOSED', 'the model was disposed', { hint: 'make a new one' });
   }
 
-  private async run<T>(work: () => Promise<T>): Promise<T> {
+  /** One call into the engine. */
+  private run<T>(work: () => Promise<T>): Promise<T> {
+    return this.hold(() => callNative(work));
+  }
+
+  /** Keeps every other call out until `work` has ended, be it one call into the engine or many. */
+  private async hold<T>(work: () => Promise<T>): Promise<T> {
     this.alive();
     if (this.busy) {
       throw new KotodamaError('ERR_BUSY', 'the model is in use by another call', {
@@ -450,7 +467,7 @@ export class GPT2 implements AsyncDisposable {
     }
     this.busy = true;
     try {
-      return await callNative(work);
+      return await work();
     } finally {
       this.busy = false;
     }

@@ -172,8 +172,12 @@ function largest(logits: Float32Array): number {
   return best;
 }
 
-/** A heap of the k largest so far, the least of them first: nearly all values of a large vocabulary only meet that one. */
-function kthLargest(values: Float32Array, k: number): number {
+/**
+ * The k-th largest of some values, or the least where there are fewer.
+ *
+ * A heap holds the k largest so far, the least of them first: nearly all values of a large vocabulary only meet that one.
+ */
+export function kthLargest(values: Float32Array, k: number): number {
   const heap = values.slice(0, k).sort();
   for (let i = k; i < values.length; i++) {
     const value = values[i] as number;

@@ -149,3 +149,26 @@ t.test('weights that are no numbers', async (t) => {
   await broken.writeTensor('transformer.ln_f.weight', new Float32Array(16).fill(Number.NaN));
   await t.rejects(broken.explain('ab', { tokenizer }), { code: 'ERR_NON_FINITE' });
 });
+
+t.test('others get their turn between two positions', async (t) => {
+  let turn = 0;
+  let ended = false;
+  const count = () => {
+    turn++;
+    if (!ended) setImmediate(count);
+  };
+  count();
+  const turns = new Set<number>();
+  const watched = {
+    vocabSize: tokenizer.vocabSize,
+    ...{ bosTokenId: undefined, eosTokenId: undefined, padTokenId: undefined, unkTokenId: undefined },
+    encode: (text: string) => tokenizer.encode(text),
+    decode(ids: ArrayLike<number>) {
+      turns.add(turn);
+      return tokenizer.decode(ids);
+    },
+  };
+  const { tokens } = await model.explain(TEXT, { tokenizer: watched });
+  ended = true;
+  t.equal(turns.size, tokens.length);
+});

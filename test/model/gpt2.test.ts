@@ -1,6 +1,8 @@
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
-import { GPT2, KotodamaError, listDevices } from '../../dist/index.js';
+import { GPT2, KotodamaError, listDevices, Tokenizer } from '../../dist/index.js';
 
 const TINY = { vocabSize: 13, nEmbd: 8, nHead: 2, nLayer: 2, nPositions: 6 };
 const CPU = { device: 'cpu', threads: 1 } as const;
@@ -230,6 +232,33 @@ t.test('two calls at once: the second one is refused, the first one goes on', as
   t.equal((await first).tokens, 3);
   t.match(await model.step({ learningRate: 1e-3 }), { applied: true });
   await model.dispose();
+});
+
+t.test('whoever saves or explains a model has it alone until the end', async (t) => {
+  const folder = t.testdir();
+  const tokenizer = await Tokenizer.fromPretrained('demo/tokenizer');
+  const model = await GPT2.create({ ...TINY, vocabSize: tokenizer.vocabSize }, CPU);
+  t.teardown(() => model.dispose());
+  const works: [string, () => Promise<unknown>][] = [
+    ['savePretrained', () => model.savePretrained(folder)],
+    ['saveGguf', () => model.saveGguf(join(folder, 'model.gguf'), { tokenizer })],
+    ['saveLlmc', () => model.saveLlmc(join(folder, 'model.bin'))],
+    ['explain', () => model.explain('a b', { tokenizer })],
+  ];
+  for (const [name, work] of works) {
+    let ended = false;
+    const working = work().finally(() => {
+      ended = true;
+    });
+    let refused = 0;
+    while (!ended) {
+      await t.rejects(model.trainStep(INPUT, { learningRate: 1e-3 }), { code: 'ERR_BUSY' }, name);
+      refused++;
+      await setImmediate();
+    }
+    await t.resolves(working, name);
+    t.ok(refused > 1, `${name}: asked ${refused} times`);
+  }
 });
 
 t.test('a disposed model says so', async (t) => {
