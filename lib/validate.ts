@@ -146,6 +146,15 @@ export class OptionReader {
     return this.read(name, expected, holds, { placeholder: choices[0], fallback, hint });
   }
 
+  /** An AbortSignal, or nothing. */
+  signal(name: string): AbortSignal | undefined {
+    const holds = (value: unknown) => value instanceof AbortSignal;
+    return this.read<AbortSignal | undefined, undefined>(name, 'an AbortSignal', holds, {
+      placeholder: undefined,
+      fallback: [undefined],
+    });
+  }
+
   /** Notes a problem that the simple checks cannot see. */
   problem(name: string, expected: string, received: unknown, hint?: string): void {
     this.problems.add(this.label(name), expected, describe(received), hint);
@@ -182,6 +191,12 @@ function secondsOf(value: unknown): number {
   }
   const parts = value.matchAll(/([\d.]+)([dhms])/g);
   return [...parts].reduce((sum, [, count, unit]) => sum + Number(count) * (UNIT_SECONDS[unit as string] as number), 0);
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` unless `path` is a string that is not empty */
+export function checkPath(what: string, path: unknown): void {
+  if (typeof path === 'string' && path !== '') return;
+  throw new KotodamaError('ERR_OPTIONS', what, { expected: 'a path', received: describe(path) });
 }
 
 /** A value as a message shows it: short, and unmistakable about its type. */

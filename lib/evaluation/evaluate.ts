@@ -1,6 +1,7 @@
 import type { Batch } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
+import { OptionReader } from '../validate.js';
 
 /** What an evaluation adds up. */
 export interface Evaluation {
@@ -26,12 +27,46 @@ export interface EvaluateOptions {
  * Measures a model on batches, without touching gradients: the mean loss in nats is `lossSum / tokens`, the perplexity
  * exp of that, bits per byte `lossSum / ln 2` over the bytes of the text.
  *
- * @throws KotodamaError `ERR_DATA` when the batches hold no label.
+ * @throws KotodamaError `ERR_DATA` when the batches hold no label, `ERR_NON_FINITE` when the loss of one is NaN or infinite.
  */
 export async function evaluate(
   model: GPT2,
   batches: AsyncIterable<Batch>,
-  { limit = Number.POSITIVE_INFINITY, signal, onBatch }: EvaluateOptions = {},
+  options: EvaluateOptions = {},
+): Promise<Evaluation> {
+  const read = new OptionReader(options);
+  read.onlyKnown(['limit', 'signal', 'onBatch']);
+  const rest = { limit: read.integer('limit', { min: 1 }, undefined), signal: read.signal('signal') };
+  const { onBatch } = read.values as EvaluateOptions;
+  if (onBatch !== undefined && typeof onBatch !== 'function') read.problem('onBatch', 'a function', onBatch);
+  read.finish('The model cannot be measured so');
+  return addLosses(model, batches, {
+    ...rest,
+    onBatch(batch, lossSum) {
+      checkFinite(lossSum);
+      onBatch?.(batch);
+    },
+  });
+}
+
+/** A loss of a measurement. @throws KotodamaError `ERR_NON_FINITE` */
+export function checkFinite(lossSum: number): void {
+  if (Number.isFinite(lossSum)) return;
+  throw new KotodamaError('ERR_NON_FINITE', `The model's loss is ${lossSum}`, {
+    expected: 'a finite number',
+    hint: 'the weights probably hold NaN or infinite values: go back to an earlier checkpoint',
+  });
+}
+
+/** {@link evaluate} for whoever knows what a loss that is no number means to them, and gives checked options. */
+export async function addLosses(
+  model: GPT2,
+  batches: AsyncIterable<Batch>,
+  {
+    limit = Number.POSITIVE_INFINITY,
+    signal,
+    onBatch,
+  }: Omit<EvaluateOptions, 'onBatch'> & { onBatch: (batch: Batch, lossSum: number) => void },
 ): Promise<Evaluation> {
   const total: Evaluation = { lossSum: 0, tokens: 0, whole: true };
   let count = 0;
@@ -39,7 +74,7 @@ export async function evaluate(
     const { lossSum, tokens } = await model.evaluate(batch);
     total.lossSum += lossSum;
     total.tokens += tokens;
-    onBatch?.(batch);
+    onBatch(batch, lossSum);
     if (signal?.aborted === true) return { ...total, whole: false };
     if (++count >= limit) break;
   }

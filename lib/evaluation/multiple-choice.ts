@@ -2,6 +2,8 @@ import { IGNORED_LABEL } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
+import { OptionReader } from '../validate.js';
+import { checkFinite } from './evaluate.js';
 import type { Question } from './questions.js';
 
 /** How many answers were right. */
@@ -33,14 +35,20 @@ const ROUND = 32;
  *
  * A context that is too long for the model loses its beginning.
  *
- * @throws KotodamaError `ERR_DATA` when there is no question, or one that no token tells apart from its context
+ * @throws KotodamaError `ERR_DATA` when there is no question, a choice that no token tells apart from its context, or one
+ *   that is longer than the model's; `ERR_NON_FINITE` when a likelihood is no finite number
  */
 export async function multipleChoice(
   model: GPT2,
   tokenizer: TokenizerModel,
   questions: Iterable<Question> | AsyncIterable<Question>,
-  { limit = Number.POSITIVE_INFINITY, signal }: MultipleChoiceOptions = {},
+  options: MultipleChoiceOptions = {},
 ): Promise<MultipleChoiceResult> {
+  const read = new OptionReader(options);
+  read.onlyKnown(['limit', 'signal']);
+  const limit = read.integer('limit', { min: 1 }, Number.POSITIVE_INFINITY);
+  const signal = read.signal('signal');
+  read.finish('The questions cannot be asked so');
   let count = 0;
   let right = 0;
   let rightNorm = 0;
@@ -82,12 +90,20 @@ export async function scoreChoices(
         hint: 'give a context and choices that are not empty',
       });
     }
+    const { nPositions } = model.config;
+    if (both.length - seam > nPositions) {
+      throw new KotodamaError('ERR_DATA', `The choice ${JSON.stringify(choice.slice(0, 40))} is too long`, {
+        expected: `at most ${nPositions} tokens, the model's context`,
+        received: `${both.length - seam}`,
+        hint: 'give shorter choices, or a model with a longer context',
+      });
+    }
     likelihoods.push(await logLikelihood(model, both, seam));
   }
   return likelihoods;
 }
 
-/** The log-likelihood of the ids from `seam` on. */
+/** The log-likelihood of the ids from `seam` on, which are no more than nPositions. */
 async function logLikelihood(model: GPT2, ids: readonly number[], seam: number): Promise<number> {
   const { nPositions } = model.config;
   const skip = Math.max(0, ids.length - 1 - nPositions);
@@ -95,9 +111,9 @@ async function logLikelihood(model: GPT2, ids: readonly number[], seam: number):
   const inputIds = new Int32Array(length);
   const labels = new Int32Array(length).fill(IGNORED_LABEL);
   inputIds.set(ids.slice(skip, -1));
-  const first = Math.max(seam, skip + 1);
-  labels.set(ids.slice(first), first - 1 - skip);
+  labels.set(ids.slice(seam), seam - 1 - skip);
   const { lossSum } = await model.evaluate({ inputIds: [inputIds], labels: [labels] });
+  checkFinite(lossSum);
   return -lossSum;
 }
 

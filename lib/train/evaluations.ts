@@ -1,4 +1,4 @@
-import { evaluate } from '../evaluation/evaluate.js';
+import { addLosses } from '../evaluation/evaluate.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { TrainerState } from './checkpoint.js';
 import { secondsSince } from './clock.js';
@@ -34,7 +34,7 @@ export class Evaluations {
     onProgress(0, total);
     let done = 0;
     const onBatch = () => onProgress(++done, total);
-    const { lossSum, tokens, whole } = await evaluate(this.model, this.valid, { limit, signal, onBatch });
+    const { lossSum, tokens, whole } = await addLosses(this.model, this.valid, { limit, signal, onBatch });
     if (!whole) return undefined;
     const loss = lossSum / tokens;
     this.last = { step, loss };

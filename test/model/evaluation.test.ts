@@ -161,6 +161,46 @@ t.test('where a choice begins', async (t) => {
   await bare.dispose();
 });
 
+t.test('a choice that is longer than the context is refused; the context alone is shortened', async (t) => {
+  const { nPositions } = model.config;
+  const choices = ['a'.repeat(nPositions), 'b'.repeat(nPositions + 1)];
+  const [whole] = await scoreChoices(model, tokenizer, { context: 'xyz', choices: choices.slice(0, 1) });
+  const ids = [...tokenizer.encode('z'), ...tokenizer.encode(choices[0])];
+  const { lossSum } = await model.evaluate({ inputIds: [ids.slice(0, -1)], labels: [ids.slice(1)] });
+  t.ok(Math.abs(whole + lossSum) < 1e-3, `${whole}, ${-lossSum}`);
+  await t.rejects(scoreChoices(model, tokenizer, { context: 'xyz', choices }), {
+    code: 'ERR_DATA',
+    message: new RegExp(`"bbb.*is too long: expected at most ${nPositions} tokens.*received ${nPositions + 1}`),
+  });
+});
+
+t.test('weights that hold NaN measure nothing', async (t) => {
+  const broken = await GPT2.create({ vocabSize: 61, nEmbd: 4, nHead: 1, nLayer: 1, nPositions: 8 }, { device: 'cpu' });
+  t.teardown(() => broken.dispose());
+  await broken.writeTensor('transformer.ln_f.bias', new Float32Array(4).fill(Number.NaN));
+  const wrong = { code: 'ERR_NON_FINITE', message: /loss is NaN/ };
+  const heard: Batch[] = [];
+  await t.rejects(evaluate(broken, batchesOf([1, 2, 3], 8), { onBatch: (batch) => heard.push(batch) }), wrong);
+  t.equal(heard.length, 0);
+  await t.rejects(multipleChoice(broken, tokenizer, [{ context: 'a', choices: ['b', 'c'], answer: 0 }]), wrong);
+});
+
+t.test('wrong options of measurements', async (t) => {
+  const cases: [object, RegExp][] = [
+    [{ limit: 0 }, /limit: expected an integer of at least 1, received 0/],
+    [{ limit: Number.NaN }, /limit/],
+    [{ limt: 1 }, /did you mean limit/],
+    [{ signal: 3 }, /signal: expected an AbortSignal/],
+  ];
+  for (const [options, message] of cases) {
+    const wrong = { code: 'ERR_OPTIONS', message };
+    await t.rejects(evaluate(model, batchesOf(expected.ids, 8), options), wrong);
+    await t.rejects(multipleChoice(model, tokenizer, await all(path), options), wrong);
+  }
+  const heard = evaluate(model, batchesOf(expected.ids, 8), { onBatch: 3 as never });
+  await t.rejects(heard, { code: 'ERR_OPTIONS', message: /onBatch/ });
+});
+
 t.test('files of questions', async (t) => {
   const packed = join(t.testdir(), 'q.jsonl.gz');
   await writeFile(packed, gzipSync(lines.join('\r\n')));
