@@ -1,7 +1,7 @@
 import { KotodamaError } from '../errors.js';
 import type { NativeDecoder } from '../native.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
-import { OptionReader } from '../validate.js';
+import { describe, OptionReader } from '../validate.js';
 import type { GPT2Config } from './config.js';
 import { callNative } from './native-call.js';
 import { readSampling, SAMPLING_NAMES, Sampler, type SamplingOptions, type SamplingRules } from './sampler.js';
@@ -33,7 +33,7 @@ export interface GenerateOptions extends GenerateIdsOptions {
 }
 
 export interface GenerateSamplesOptions extends GenerateOptions {
-  /** How many texts; text i is chosen with the seed `seed + i`. Required. */
+  /** How many texts, at most 1024; text i is chosen with the seed `seed + i`. Required. */
   numSamples: number;
 }
 
@@ -52,6 +52,9 @@ export interface Decoding {
   /** Runs one engine call under the model's guards. */
   call<T>(work: () => Promise<T>): Promise<T>;
 }
+
+/** What JavaScript keeps of a text is not planned as the engine's memory is. */
+const MOST_SAMPLES = 1024;
 
 const ID_NAMES = [...SAMPLING_NAMES, 'maxNewTokens', 'eosTokenId', 'int8', 'signal'];
 const TEXT_NAMES = [...ID_NAMES, 'tokenizer', 'stop'];
@@ -86,7 +89,7 @@ export async function* generateSamples(
   options: GenerateSamplesOptions,
 ): AsyncGenerator<SamplePiece, void, undefined> {
   const read = new OptionReader(options);
-  const numSamples = read.integer('numSamples', { min: 1 });
+  const numSamples = read.integer('numSamples', { min: 1, max: MOST_SAMPLES });
   yield* generatePieces(model, prompt, read, [...TEXT_NAMES, 'numSamples'], numSamples);
 }
 
@@ -133,13 +136,17 @@ function readRules(read: OptionReader, names: readonly string[], config: Readonl
   const sampling = readSampling(read);
   const maxNewTokens = read.integer('maxNewTokens', { min: 0 }, 64);
   const int8 = read.boolean('int8', false);
-  const { eosTokenId = config.eosTokenId, signal } = read.values as GenerateIdsOptions;
-  if (signal !== undefined && !(signal instanceof AbortSignal)) read.problem('signal', 'an AbortSignal', signal);
+  const signal = read.signal('signal');
+  const ids = { min: 0, max: config.vocabSize - 1 };
+  const eosTokenId = read.values.eosTokenId === null ? null : read.integer('eosTokenId', ids, config.eosTokenId);
   read.finish('Text cannot be generated with these options');
   return { sampling, maxNewTokens, eosTokenId, int8, signal };
 }
 
 function startIds(prompt: ArrayLike<number>, start: number | undefined, config: Readonly<GPT2Config>): number[] {
+  if (typeof prompt?.length !== 'number') {
+    throw new KotodamaError('ERR_OPTIONS', 'prompt', { expected: 'an array of ids', received: describe(prompt) });
+  }
   const ids = prompt.length === 0 && start !== undefined ? [start] : Array.from(prompt);
   if (ids.length === 0) {
     throw new KotodamaError('ERR_OPTIONS', 'the prompt is empty and the model has no id that begins a text', {

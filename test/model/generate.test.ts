@@ -205,4 +205,14 @@ t.test('wrong options are named together', async (t) => {
   await t.rejects(collect(model.generate('a', undefined as never)), { code: 'ERR_OPTIONS', message: /tokenizer/ });
   await t.rejects(collect(model.generate(3 as never, { tokenizer })), { code: 'ERR_OPTIONS', message: /prompt/ });
   await t.rejects(collect(model.generate('a', { tokenizer, stop: [''] })), { code: 'ERR_OPTIONS', message: /stop/ });
+  for (const eosTokenId of ['x', 1e9, -1]) {
+    const options = { eosTokenId: eosTokenId as never };
+    await t.rejects(collect(model.generateIds([3], options)), { code: 'ERR_OPTIONS', message: /eosTokenId.*0 to 60/ });
+  }
+  await t.rejects(collect(model.generateIds(undefined as never)), {
+    code: 'ERR_OPTIONS',
+    message: /prompt.*array of ids/,
+  });
+  const many = collect(model.generateSamples('a', { tokenizer, numSamples: 1e7 }));
+  await t.rejects(many, { code: 'ERR_OPTIONS', message: /numSamples.*1 to 1024/ });
 });
