@@ -22,6 +22,13 @@ export function parseHubId(text: string): HubId | undefined {
   return { name, revision: at < 0 ? undefined : text.slice(at + 1) };
 }
 
+/** What to do about a name that is neither a folder here nor the name of a `what` on a hub. */
+export function hubHint(what: string, name: string): string {
+  const [, id = ''] = /^https?:\/\/[^/]+\/([^/]+\/[^/?#]+)/.exec(name) ?? [];
+  if (parseHubId(id) !== undefined) return `give its name alone, ${id}`;
+  return `check the path; a ${what} of the Hub is named owner/name, such as openai-community/gpt2`;
+}
+
 /** @throws KotodamaError `ERR_OPTIONS` when it is not the name of a branch, tag or commit */
 export function checkRevision(revision: string): string {
   if (REVISION.test(revision)) return revision;

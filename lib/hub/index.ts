@@ -4,6 +4,7 @@ import { checkRevision, parseHubId } from './hub-id.js';
 import { type HubOptions, readHubOptions } from './options.js';
 import type { FileChoice } from './snapshot.js';
 
+export { hubHint } from './hub-id.js';
 export type { DownloadProgress, HubOptions } from './options.js';
 export type { FileChoice } from './snapshot.js';
 

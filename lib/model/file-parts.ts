@@ -36,6 +36,18 @@ export function malformed(path: string, what: string, expected?: string, receive
   });
 }
 
+/**
+ * Refuses the text that git leaves in the place of a large file which was not fetched.
+ *
+ * @param head the first eight bytes
+ */
+export function refusePointer(path: string, head: Uint8Array): void {
+  if (Buffer.from(head).toString('latin1') !== 'version ') return;
+  throw new KotodamaError('ERR_MODEL_FILE', `${path} is a pointer of Git LFS, not the file itself`, {
+    hint: 'run `git lfs pull` in its folder',
+  });
+}
+
 /** Product of a shape's sizes. */
 export function elements(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);

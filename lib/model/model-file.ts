@@ -1,7 +1,7 @@
 import { open, stat } from 'node:fs/promises';
 import { KotodamaError } from '../errors.js';
 import { ioError } from '../files.js';
-import { malformed } from './file-parts.js';
+import { malformed, refusePointer } from './file-parts.js';
 import { LLMC_MAGIC } from './llmc.js';
 
 /** Whether a path names a file, as opposed to a folder or nothing. */
@@ -21,6 +21,11 @@ export async function checkModelFile(path: string): Promise<void> {
   const head = await headOf(path);
   if (head.length >= 4 && head.readInt32LE() === LLMC_MAGIC) return;
   if (isPickle(head)) throw pickle(path, path);
+  if (path.endsWith('.safetensors')) {
+    const expected = 'the folder with this file and its config.json';
+    throw new KotodamaError('ERR_MODEL_FILE', `${path} holds weights alone`, { expected, hint: 'give its folder' });
+  }
+  refusePointer(path, head);
   const found = OTHERS.find(([magic]) => head.subarray(0, magic.length).equals(magic));
   if (found === undefined) {
     throw malformed(path, 'this is no model', `a folder in Hugging Face's layout, or llm.c's .bin`, 'another file');

@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { readJsonFile } from '../files.js';
-import { folderOf, type HubOptions } from '../hub/index.js';
+import { type FileChoice, folderOf, type HubOptions, hubHint } from '../hub/index.js';
+import { checkPath } from '../validate.js';
 import { type GPT2Config, parameterShapes } from './config.js';
 import { configFromHuggingFace } from './hf-config.js';
 import { openLlmcWeights, readLlmcConfig } from './llmc.js';
@@ -29,7 +31,7 @@ export async function modelPath(name: string, options?: HubOptions): Promise<str
     await checkModelFile(name);
     return name;
   }
-  return folderOf(name, (names, where) => [CONFIG, ...chooseWeightFiles(names, where)], options);
+  return modelFolder(name, (names, where) => [CONFIG, ...chooseWeightFiles(names, where)], options);
 }
 
 /** The configuration of a model in a folder, a file or on the Hub. */
@@ -38,15 +40,22 @@ export async function readConfig(folderOrName: string, options?: HubOptions): Pr
     await checkModelFile(folderOrName);
     return readLlmcConfig(folderOrName);
   }
-  const path = join(await folderOf(folderOrName, () => [CONFIG], options), CONFIG);
+  const path = join(await modelFolder(folderOrName, () => [CONFIG], options), CONFIG);
   return configFromHuggingFace(await readJsonFile(path, 'ERR_MODEL_FILE'), path);
+}
+
+async function modelFolder(name: string, choose: FileChoice, options?: HubOptions): Promise<string> {
+  checkPath('the model', name);
+  const folder = await folderOf(name, choose, options);
+  if (existsSync(folder)) return folder;
+  throw new KotodamaError('ERR_IO', `There is no model ${name}`, { hint: hubHint('model', name) });
 }
 
 /**
  * Opens the weights of the model in a folder or file, under the names of {@link parameterShapes}.
  *
  * Names in a folder's files may lack `transformer.` or have `model.` before it; `lm_head.weight` may be there when it equals
- * the token embedding, with which it is tied.
+ * the token embedding, with which it is tied, or stand for it, as `safetensors.torch.save_model` leaves it.
  *
  * @throws KotodamaError `ERR_MODEL_FILE` that names the tensor which is missing, unknown or of another shape
  */
@@ -106,6 +115,8 @@ function matchTensors(files: WeightFiles, config: GPT2Config): Map<string, Tenso
     }
     entries.set(name, found);
   }
+  const head = entries.get(HEAD);
+  if (head !== undefined && !entries.has(EMBEDDING)) entries.set(EMBEDDING, head);
   for (const name of shapes.keys()) {
     if (name !== HEAD && !entries.has(name)) fail(files, `tensor '${name}' is missing`);
   }
@@ -114,7 +125,7 @@ function matchTensors(files: WeightFiles, config: GPT2Config): Map<string, Tenso
 
 async function checkHead(files: WeightFiles, entries: Map<string, TensorEntry>): Promise<void> {
   const head = entries.get(HEAD);
-  if (head === undefined) return;
+  if (head === undefined || head === entries.get(EMBEDDING)) return;
   const ours = await files.read(head.name);
   const embedding = await files.read(entry(entries, EMBEDDING).name);
   const different = ours.findIndex((value, index) => !Object.is(value, embedding[index]));

@@ -1,9 +1,9 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { messageOf } from '../errors.js';
+import { KotodamaError, messageOf } from '../errors.js';
 import { ioError, writeAtomically } from '../files.js';
 import { describe } from '../validate.js';
 import { decode, ENCODINGS, type FloatType } from './encoding.js';
-import { CHUNK_BYTES, elements, malformed, readFully, writeFully } from './file-parts.js';
+import { CHUNK_BYTES, elements, malformed, readFully, refusePointer, writeFully } from './file-parts.js';
 import { storedBytes, type TensorSource, writeTensor } from './tensor-source.js';
 
 export type { TensorSource } from './tensor-source.js';
@@ -21,6 +21,9 @@ const ALL_TYPES: Record<string, number> = {
   ...{ BOOL: 1, U8: 1, I8: 1, F8_E5M2: 1, F8_E4M3: 1, I16: 2, U16: 2, F16: 2, BF16: 2 },
   ...{ F32: 4, I32: 4, U32: 4, F64: 8, I64: 8, U64: 8 },
 };
+
+const FLOAT_HINT =
+  'in Python, `GPT2LMHeadModel.from_pretrained(folder).float().save_pretrained(folder)` makes them F32';
 
 /** The limit of the reference implementation; keeps a hostile length from taking all memory. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -70,7 +73,11 @@ export class SafetensorsFile {
     if (entry === undefined) throw malformed(this.path, `there is no tensor '${name}'`);
     const type = TYPES[entry.dtype];
     if (type === undefined) {
-      throw malformed(this.path, `the type of tensor '${name}'`, Object.keys(TYPES).join(', '), entry.dtype);
+      throw new KotodamaError('ERR_MODEL_FILE', `${this.path}: the type of tensor '${name}'`, {
+        expected: Object.keys(TYPES).join(', '),
+        received: entry.dtype,
+        hint: entry.dtype === 'F64' ? FLOAT_HINT : undefined,
+      });
     }
     try {
       return await this.readValues(entry, type);
@@ -136,6 +143,7 @@ async function readHeader(path: string, file: FileHandle) {
   if (size < 8) throw malformed(path, 'file size', 'at least 8 bytes (the length of the header)', `${size}`);
   const prefix = Buffer.alloc(8);
   await readFully(path, file, prefix, 0);
+  refusePointer(path, prefix);
   const length = prefix.readBigUInt64LE();
   const limit = Math.min(MAX_HEADER_BYTES, size - 8);
   if (length > BigInt(limit)) {

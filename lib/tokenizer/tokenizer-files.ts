@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { KotodamaError, messageOf } from '../errors.js';
+import { hubHint } from '../hub/index.js';
 import type { JsonObject } from './check-tokenizer-json.js';
 
 /** The files of a tokenizer's folder that matter, by their paths. */
@@ -89,7 +90,7 @@ async function listFolder(folder: string): Promise<string[]> {
     const reason = missing ? 'was not found' : `cannot be read (${messageOf(cause)})`;
     throw new KotodamaError('ERR_TOKENIZER', `The tokenizer's folder ${folder} ${reason}`, {
       expected: 'a folder with tokenizer.json and tokenizer_config.json, or with a SentencePiece model',
-      hint: 'check the path; a tokenizer of the Hub is named owner/name',
+      hint: hubHint('tokenizer', folder),
       cause,
     });
   }

@@ -2,7 +2,7 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { GPT2 } from '../../dist/index.js';
+import { GPT2, Tokenizer } from '../../dist/index.js';
 import { SafetensorsFile, type TensorSource, writeSafetensors } from '../../dist/model/safetensors.js';
 
 const fixtures = 'test/unit/fixtures/model-files';
@@ -48,6 +48,10 @@ t.test('every way in which the names are written', async (t) => {
       const wte = tensors.find(({ name }) => name === WTE)!;
       return [...tensors, { ...wte, name: 'lm_head.weight' }];
     }),
+    // What safetensors.torch.save_model leaves of two names of one tensor.
+    await changed('head-alone', (tensors) =>
+      tensors.map((tensor) => (tensor.name === WTE ? { ...tensor, name: 'lm_head.weight' } : tensor)),
+    ),
     await changed('masks', (tensors) => [
       ...tensors,
       { name: 'transformer.h.0.attn.bias', shape: [1, 1, 2, 2], read: () => new Float32Array(4) },
@@ -93,7 +97,15 @@ t.test('files that do not fit are refused with the name of what is wrong', async
 });
 
 t.test('missing and broken files', async (t) => {
-  await t.rejects(GPT2.fromPretrained(join(folder, 'nowhere'), CPU), { code: 'ERR_IO', message: /config.json/ });
+  for (const [name, hint] of [
+    [join(folder, 'nowhere'), /named owner\/name/],
+    ['gpt2-is-no-folder-here', /named owner\/name, such as openai-community\/gpt2/],
+    ['https://huggingface.co/openai-community/gpt2', /give its name alone, openai-community\/gpt2/],
+    ['https://huggingface.co/openai-community/gpt2/tree/main', /give its name alone, openai-community\/gpt2/],
+  ] as const) {
+    await t.rejects(GPT2.fromPretrained(name, CPU), { code: 'ERR_IO', message: `There is no model ${name}`, hint });
+    await t.rejects(Tokenizer.fromPretrained(name), { code: 'ERR_TOKENIZER', hint });
+  }
 
   const noWeights = join(folder, 'no-weights');
   await mkdir(noWeights);

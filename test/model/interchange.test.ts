@@ -228,6 +228,7 @@ t.test('files that are no models are named for what they are', async (t) => {
     [int32(20240527), /state of a training run.*model_/s],
     [int32(20240327), /record of a training step/],
     [int32(20240328), /tokenizer/],
+    [Buffer.from('version https://git-lfs.github.com/spec/v1\n'), /is a pointer of Git LFS.*\n.*git lfs pull/],
     [Buffer.from('{"a": 1}'), /no model: expected a folder.*llm.c/],
     [Buffer.alloc(0), /no model/],
   ];
@@ -235,6 +236,9 @@ t.test('files that are no models are named for what they are', async (t) => {
     writeFileSync(path, bytes);
     await t.rejects(GPT2.fromPretrained(path, CPU), { code: 'ERR_MODEL_FILE', message });
   }
+  const weights = join(files, 'hf/model.safetensors');
+  const alone = { code: 'ERR_MODEL_FILE', message: /holds weights alone.*\n.*give its folder/ };
+  await t.rejects(GPT2.fromPretrained(weights, CPU), alone);
   const pickled = join(folder, 'pickled');
   cpSync(join(files, 'hf'), pickled, { recursive: true });
   rmSync(join(pickled, 'model.safetensors'));

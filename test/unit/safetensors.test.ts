@@ -18,6 +18,8 @@ function file(header: unknown, dataBytes: number, length?: bigint): Buffer {
   return Buffer.concat([prefix, json, Buffer.alloc(dataBytes)]);
 }
 
+const POINTER = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 548105171\n`;
+
 async function openBytes(bytes: Uint8Array): Promise<SafetensorsFile> {
   const path = join(folder, 'case.safetensors');
   await writeFile(path, bytes);
@@ -36,6 +38,7 @@ t.test('refuses what breaks the format, and names it', async (t) => {
     ['a header of 2^64 - 1 bytes', file({}, 0, 2n ** 64n - 1n), /received 18446744073709551615/],
     ['a header that is not JSON', file('{"a":', 0), /JSON in UTF-8/],
     ['a header that is not UTF-8', Buffer.concat([file('', 0, 4n), Buffer.from([0x22, 0xff, 0xfe, 0x22])]), /UTF-8/],
+    ['a pointer of Git LFS', Buffer.from(POINTER), /is a pointer of Git LFS.*\n.*git lfs pull/],
     ['an empty header', file('', 0), /JSON/],
     ['a header that is an array', file([], 0), /a JSON object/],
     ['a header that is null', file('null', 0), /a JSON object/],
@@ -80,6 +83,9 @@ t.test('tells a type that it cannot read from the others', async (t) => {
   const opened = await openBytes(file({ a: { dtype: 'I64', shape: [1], data_offsets: [0, 8] } }, 8));
   await t.rejects(opened.read('a'), { code: 'ERR_MODEL_FILE', message: /type of tensor 'a'.*F32, F16, BF16.*I64/ });
   await opened.close();
+  const double = await openBytes(file({ a: { dtype: 'F64', shape: [1], data_offsets: [0, 8] } }, 8));
+  await t.rejects(double.read('a'), { code: 'ERR_MODEL_FILE', message: /received F64\n.*float\(\)/ });
+  await double.close();
 });
 
 t.test('widens F16 and BF16 exactly', async (t) => {
