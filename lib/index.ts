@@ -57,7 +57,6 @@ export {
   type FloatTensor,
   type ForwardBackwardOptions,
   GPT2,
-  type LabelledTokens,
   type LossResult,
   type MemoryPlan,
   type ModelCounters,
@@ -71,7 +70,7 @@ export type { LlmcOptions } from './model/llmc.js';
 export type { SamplingOptions } from './model/sampler.js';
 export type { SavedTokenizer } from './model/save.js';
 export type { StepOptions } from './model/step-options.js';
-export type { Tokens } from './model/tokens.js';
+export type { LabelledTokens, Tokens } from './model/tokens.js';
 export type { WeightOptions } from './model/write-weights.js';
 export {
   type ExplanationPageOptions,

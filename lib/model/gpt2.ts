@@ -9,7 +9,7 @@ import type {
   NativeStepResult,
   TensorKind,
 } from '../native.js';
-import { nearest, OptionReader } from '../validate.js';
+import { describe, nearest, OptionReader } from '../validate.js';
 import { type Adaptations, adaptConfig, adaptTensors } from './adapt.js';
 import { build, type ModelOptions, type Precision } from './build.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
@@ -33,7 +33,7 @@ import { type SavedTokenizer, writePretrained } from './save.js';
 import { readStepOptions, type StepOptions } from './step-options.js';
 import { tensorsMatching } from './tensor-patterns.js';
 import type { TensorSource } from './tensor-source.js';
-import { checkInputIds, checkLabels, type Tokens } from './tokens.js';
+import { checkBatch, checkInputIds, type LabelledTokens, type Tokens } from './tokens.js';
 import { readWeightOptions, type WeightOptions } from './write-weights.js';
 
 /** How a saved model is loaded. */
@@ -45,14 +45,6 @@ export interface SaveOptions extends WeightOptions {
    * tokenizer that the folder holds stays.
    */
   tokenizer?: SavedTokenizer | undefined;
-}
-
-/** Ids and what should follow each of them. */
-export interface LabelledTokens {
-  /** (B, T) */
-  inputIds: Tokens;
-  /** (B, T), already shifted by one; -100 marks positions without loss. */
-  labels: Tokens;
 }
 
 /** What a micro-step may know beforehand. */
@@ -142,7 +134,8 @@ export class GPT2 implements AsyncDisposable {
 
   /**
    * Loads config.json and model.safetensors (or its parts) from a folder in Hugging Face's layout, or from the Hub by the
-   * model's name, `owner/name` or `owner/name@revision`; or a checkpoint of llm.c, a `.bin` file of version 3 or 5.
+   * model's name, `owner/name` or `owner/name@revision`; or a checkpoint of llm.c, a `.bin` file of version 3 or 5. Where
+   * config.json names several ids that end a text, `config.eosTokenId` is the first of them.
    *
    * @throws KotodamaError `ERR_MODEL_FILE` when a file is malformed, `ERR_IO` when it cannot be read, `ERR_HUB` when it
    *   cannot be fetched.
@@ -180,8 +173,9 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /** What training on micro-batches of this shape takes, in bytes. Takes nothing. */
-  memoryPlan({ batchSize, blockSize }: BatchShape): MemoryPlan {
+  memoryPlan(shape: BatchShape): MemoryPlan {
     this.alive();
+    const { batchSize, blockSize } = readShape(shape);
     return callNativeSync(() => this.model.plan(batchSize, blockSize));
   }
 
@@ -195,19 +189,16 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /** Takes the memory for micro-batches of this shape now. @throws KotodamaError `ERR_MEMORY` when it does not fit. */
-  async reserve({ batchSize, blockSize }: BatchShape): Promise<void> {
+  async reserve(shape: BatchShape): Promise<void> {
+    const { batchSize, blockSize } = readShape(shape);
     await this.run(() => this.model.reserve(batchSize, blockSize));
   }
 
   /** Adds the gradients of one micro-batch to those since the last step. */
-  async forwardBackward(
-    { inputIds, labels }: LabelledTokens,
-    { next }: ForwardBackwardOptions = {},
-  ): Promise<LossResult> {
-    const ids = checkInputIds(inputIds, this.config);
-    const targets = checkLabels(labels, ids, this.config);
+  async forwardBackward(batch: LabelledTokens, { next }: ForwardBackwardOptions = {}): Promise<LossResult> {
+    const { ids, labels } = checkBatch(batch, this.config);
     const ahead = announced(next);
-    return toLoss(await this.run(() => this.model.forwardBackward(ids.data, targets.data, ...ids.shape, ...ahead)));
+    return toLoss(await this.run(() => this.model.forwardBackward(ids.data, labels.data, ...ids.shape, ...ahead)));
   }
 
   /**
@@ -225,16 +216,15 @@ export class GPT2 implements AsyncDisposable {
    * nothing is updated and the gradients are forgotten: `applied` is false then, `gradNorm` NaN.
    */
   async trainStep(
-    { inputIds, labels }: LabelledTokens,
+    batch: LabelledTokens,
     options: StepOptions,
     { next }: ForwardBackwardOptions = {},
   ): Promise<TrainStepResult> {
-    const ids = checkInputIds(inputIds, this.config);
-    const targets = checkLabels(labels, ids, this.config);
+    const { ids, labels } = checkBatch(batch, this.config);
     const nativeOptions = readStepOptions(options);
     const ahead = announced(next);
     const { gradNorm, applied, updateSeconds, ...loss } = await this.run(() =>
-      this.model.trainStep(ids.data, targets.data, ...ids.shape, nativeOptions, ...ahead),
+      this.model.trainStep(ids.data, labels.data, ...ids.shape, nativeOptions, ...ahead),
     );
     return { ...toLoss(loss), gradNorm, applied, updateSeconds };
   }
@@ -259,6 +249,12 @@ export class GPT2 implements AsyncDisposable {
    */
   freeze(patterns: readonly string[]): string[] {
     this.alive();
+    if (!Array.isArray(patterns) || !patterns.every((pattern) => typeof pattern === 'string')) {
+      throw new KotodamaError('ERR_OPTIONS', 'patterns of the tensors to freeze', {
+        expected: "an array of strings, such as ['wte', 'h.0']",
+        received: describe(patterns),
+      });
+    }
     const names = tensorsMatching(
       patterns,
       this.tensors.map(({ name }) => name),
@@ -268,15 +264,14 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /** The loss without dropout and without gradients. */
-  async evaluate({ inputIds, labels }: LabelledTokens): Promise<LossResult> {
-    const ids = checkInputIds(inputIds, this.config);
-    const targets = checkLabels(labels, ids, this.config);
-    return toLoss(await this.run(() => this.model.evaluate(ids.data, targets.data, ...ids.shape)));
+  async evaluate(batch: LabelledTokens): Promise<LossResult> {
+    const { ids, labels } = checkBatch(batch, this.config);
+    return toLoss(await this.run(() => this.model.evaluate(ids.data, labels.data, ...ids.shape)));
   }
 
   /** The logits of every position, (B, T, V), without dropout. */
-  async forward({ inputIds }: { inputIds: Tokens }): Promise<{ logits: FloatTensor }> {
-    const ids = checkInputIds(inputIds, this.config);
+  async forward(input: { inputIds: Tokens }): Promise<{ logits: FloatTensor }> {
+    const ids = checkInputIds(input?.inputIds, this.config);
     const data = await this.run(() => this.model.forward(ids.data, ...ids.shape));
     return { logits: { data, shape: [...ids.shape, this.config.vocabSize] } };
   }
@@ -285,11 +280,11 @@ export class GPT2 implements AsyncDisposable {
    * What each position of a layer attends to, without dropout: the probabilities (B, H, T, T) of key positions (last) for
    * each query position, 0 for keys after the query. Layers count from 0, as in the tensors' names.
    */
-  async attention({ inputIds, layer }: { inputIds: Tokens; layer: number }): Promise<{ probabilities: FloatTensor }> {
-    const ids = checkInputIds(inputIds, this.config);
+  async attention(input: { inputIds: Tokens; layer: number }): Promise<{ probabilities: FloatTensor }> {
+    const ids = checkInputIds(input?.inputIds, this.config);
     const { nLayer, nHead } = this.config;
-    const read = new OptionReader({ layer });
-    read.integer('layer', { min: 0, max: nLayer - 1 });
+    const read = new OptionReader(input);
+    const layer = read.integer('layer', { min: 0, max: nLayer - 1 });
     read.finish('The model has no such layer');
     const data = await this.run(() => this.model.attention(ids.data, ...ids.shape, layer));
     const [batchSize, blockSize] = ids.shape;
@@ -317,9 +312,9 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /** Replaces AdamW's moments of a parameter, when a checkpoint is read. */
-  async writeOptimizerState(name: string, { expAvg, expAvgSq }: OptimizerState): Promise<void> {
-    await this.write('exp_avg', name, expAvg);
-    await this.write('exp_avg_sq', name, expAvgSq);
+  async writeOptimizerState(name: string, state: OptimizerState): Promise<void> {
+    await this.write('exp_avg', name, state?.expAvg);
+    await this.write('exp_avg_sq', name, state?.expAvgSq);
   }
 
   /** Steps and micro-steps so far, for checkpoints: bias correction and dropout depend on them. */
@@ -479,6 +474,14 @@ function announced(next: ForwardBackwardOptions['next']): [] | [Int32Array, Int3
   const [ids, labels] = [next?.inputIds?.data, next?.labels?.data];
   const whole = ids instanceof Int32Array && labels instanceof Int32Array && ids.length === labels.length;
   return whole ? [ids, labels] : [];
+}
+
+function readShape(shape: BatchShape): BatchShape {
+  const read = new OptionReader(shape);
+  const batchSize = read.integer('batchSize', { min: 1 });
+  const blockSize = read.integer('blockSize', { min: 1 });
+  read.finish('There is no such batch');
+  return { batchSize, blockSize };
 }
 
 function toLoss({ sum, count }: NativeLoss): LossResult {

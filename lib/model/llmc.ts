@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { KotodamaError } from '../errors.js';
 import { ioError, writeAtomically } from '../files.js';
-import { OptionReader } from '../validate.js';
+import { checkPath, OptionReader } from '../validate.js';
 import { type GPT2Config, parameterCount, parameterShapes, resolveConfig } from './config.js';
 import { decode, ENCODINGS, type FloatType } from './encoding.js';
 import { elements, malformed, readFully, writeFully } from './file-parts.js';
@@ -190,6 +190,7 @@ export async function writeLlmc(
   read.onlyKnown(['dtype']);
   const type = read.choice('dtype', LLMC_TYPES, 'f32');
   read.finish('The model cannot be written for llm.c');
+  checkPath('the file to write', path);
   checkFits(config);
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const { vocabSize, nEmbd } = config;

@@ -3,6 +3,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { copyIntoFolder, ioError, makeFolder, syncFolder, writeAtomically, writeJsonFile } from '../files.js';
 import { TOKENIZER_NAMES } from '../tokenizer/tokenizer-files.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
+import { checkPath } from '../validate.js';
 import type { GPT2Config } from './config.js';
 import { configToHuggingFace } from './hf-config.js';
 import type { TensorSource } from './tensor-source.js';
@@ -34,6 +35,7 @@ export async function writePretrained(
   { config, weights, tokenizer }: PretrainedParts,
   options: WeightOptions = {},
 ): Promise<void> {
+  checkPath('the folder to save the model in', folder);
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);
   });

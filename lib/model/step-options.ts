@@ -1,5 +1,5 @@
 import type { NativeStepOptions } from '../native.js';
-import { OptionReader } from '../validate.js';
+import { describe, OptionReader } from '../validate.js';
 
 /** AdamW (Loshchilov and Hutter 2019) with the gradients' global norm clipped. */
 export interface StepOptions {
@@ -23,10 +23,14 @@ export function readStepOptions(options: StepOptions): NativeStepOptions {
   const eps = read.number('eps', { min: 0 }, 1e-8);
   const weightDecay = read.number('weightDecay', { min: 0 }, 0.1);
   const maxGradNorm = read.number('maxGradNorm', { min: 0 }, 1);
-  const [beta1 = Number.NaN, beta2 = Number.NaN] = options.betas ?? [0.9, 0.95];
-  for (const beta of [beta1, beta2]) {
-    if (!(beta >= 0 && beta < 1)) read.problem('betas', 'two numbers of at least 0 and below 1', beta);
+  const { betas = [0.9, 0.95] } = read.values;
+  const isBeta = (value: unknown) => typeof value === 'number' && value >= 0 && value < 1;
+  const given: readonly unknown[] = Array.isArray(betas) ? betas : [];
+  if (given.length !== 2 || !given.every(isBeta)) {
+    const received = Array.isArray(betas) ? `[${given.map(describe).join(', ')}]` : describe(betas);
+    read.problems.add('betas', 'two numbers of at least 0 and below 1', received);
   }
   read.finish('The optimizer step has wrong options');
+  const [beta1, beta2] = given as [number, number];
   return { learningRate, beta1, beta2, eps, weightDecay, maxGradNorm };
 }

@@ -3,6 +3,14 @@ import { KotodamaError } from '../errors.js';
 import { describe } from '../validate.js';
 import type { GPT2Config } from './config.js';
 
+/** Ids and what should follow each of them. */
+export interface LabelledTokens {
+  /** (B, T) */
+  inputIds: Tokens;
+  /** (B, T), already shifted by one; -100 marks positions without loss. */
+  labels: Tokens;
+}
+
 /** Token ids for the model: a tensor as the DataLoader yields it, or rows of equal length. */
 export type Tokens = TokenTensor | readonly (readonly number[] | Int32Array)[];
 
@@ -33,8 +41,14 @@ export function checkInputIds(tokens: Tokens, config: GPT2Config): TokenTensor {
   return tensor;
 }
 
-/** The same for labels, which must have the shape of the ids. */
-export function checkLabels(tokens: Tokens, ids: TokenTensor, config: GPT2Config): TokenTensor {
+/** Checks ids and labels. @throws KotodamaError `ERR_OPTIONS` */
+export function checkBatch(batch: LabelledTokens, config: GPT2Config): { ids: TokenTensor; labels: TokenTensor } {
+  const ids = checkInputIds(batch?.inputIds, config);
+  return { ids, labels: checkLabels(batch?.labels, ids, config) };
+}
+
+/** The same as for ids, for labels, which must have their shape. */
+function checkLabels(tokens: Tokens, ids: TokenTensor, config: GPT2Config): TokenTensor {
   const tensor = toTensor('labels', tokens);
   if (tensor.shape[0] !== ids.shape[0] || tensor.shape[1] !== ids.shape[1]) {
     throw new KotodamaError('ERR_OPTIONS', 'shape of labels', {
@@ -77,6 +91,14 @@ function toTensor(name: string, tokens: Tokens): TokenTensor {
 }
 
 function fromRows(name: string, rows: readonly (readonly number[] | Int32Array)[]): TokenTensor {
+  const other = rows.findIndex((row) => !Array.isArray(row) && !(row instanceof Int32Array));
+  if (other >= 0) {
+    throw new KotodamaError('ERR_OPTIONS', name, {
+      expected: 'rows of ids',
+      received: describe(rows[other]),
+      hint: `one row alone is given as ${name}: [ids]`,
+    });
+  }
   const columns = rows[0]?.length ?? 0;
   if (columns === 0) {
     throw new KotodamaError('ERR_OPTIONS', name, { expected: 'at least one id', received: 'none' });
@@ -90,14 +112,20 @@ function fromRows(name: string, rows: readonly (readonly number[] | Int32Array)[
         hint: 'pad the shorter rows and give them the label -100 there',
       });
     }
-    const broken = Array.from(row).find((id) => !Number.isInteger(id));
-    if (broken !== undefined) {
-      throw new KotodamaError('ERR_OPTIONS', `${name}, row ${index}`, {
-        expected: 'integers',
-        received: describe(broken),
+    const values = Array.from(row);
+    const broken = values.findIndex((id) => !isInt32(id));
+    if (broken >= 0) {
+      throw new KotodamaError('ERR_OPTIONS', `${name}, row ${index}, column ${broken}`, {
+        expected: 'an integer below 2^31',
+        received: describe(values[broken]),
       });
     }
     data.set(row, index * columns);
   });
   return { data, shape: [rows.length, columns] };
+}
+
+/** An Int32Array would take any other number for one that it is not. */
+function isInt32(value: unknown): boolean {
+  return typeof value === 'number' && value === (value | 0);
 }

@@ -186,7 +186,12 @@ t.test('wrong ids and labels', async (t) => {
     [[[1, 1]], [[1]], /shape of labels: expected \[1, 2\].*received \[1, 1\]/],
     [[[1, 2, 3, 4, 5, 6, 7]], [[1, 2, 3, 4, 5, 6, 7]], /length of the blocks: expected at most 6.*received 7/],
     [[[1, 2], [1]], [[1, 2], [1]], /inputIds, row 1: expected 2 ids.*received 1/],
-    [[[1, 0.5]], [[1, 1]], /integers, received 0.5/],
+    [[[1, 0.5]], [[1, 1]], /row 0, column 1: expected an integer.*received 0.5/],
+    [[[2 ** 32 + 1, 1]], [[1, 1]], /row 0, column 0: expected an integer below 2\^31, received 4294967297/],
+    [[[1, 1]], [[1, 2 ** 32 - 100]], /labels, row 0, column 1: expected an integer below 2\^31/],
+    [[1, 2], [1, 2], /inputIds: expected rows of ids, received 1\n.*inputIds: \[ids\]/],
+    [[[1], null], [[1], [1]], /inputIds: expected rows of ids, received null/],
+    [['ab'], [[1, 1]], /inputIds: expected rows of ids, received 'ab'/],
     [[], [], /at least one id/],
     [[[]], [[]], /at least one id/],
     [{ data, shape: [1, 3] }, { data, shape: [1, 3] }, /B \* T = 4.*received \[1, 3\]/],
@@ -210,8 +215,18 @@ t.test('wrong ids and labels', async (t) => {
 t.test('wrong steps and tensors', async (t) => {
   const model = await GPT2.create(TINY, CPU);
   const wrong = { learningRate: Number.NaN, betas: [1, 0.9], eps: -1, wightDecay: 1 };
-  for (const message of [/4 problems/, /learningRate.*NaN/, /betas.*received 1/, /eps/, /did you mean weightDecay/]) {
+  for (const message of [
+    /4 problems/,
+    /learningRate.*NaN/,
+    /betas.*received \[1, 0.9\]/,
+    /eps/,
+    /did you mean weightDecay/,
+  ]) {
     await t.rejects(model.step(wrong as never), { code: 'ERR_OPTIONS', message });
+  }
+  for (const betas of [['0.9', '0.95'], [0.9], 5]) {
+    const step = model.step({ learningRate: 1, betas: betas as never });
+    await t.rejects(step, { code: 'ERR_OPTIONS', message: /betas: expected two numbers/ });
   }
   await t.rejects(model.step({} as never), { code: 'ERR_OPTIONS', message: /learningRate.*nothing/ });
   await t.rejects(model.readTensor('transformer.wte.wieght'), { message: /did you mean 'transformer.wte.weight'/ });
@@ -221,6 +236,25 @@ t.test('wrong steps and tensors', async (t) => {
     message: /Float32Array of 104, \[13, 8\], received one of 3/,
   });
   await model.dispose();
+});
+
+t.test('calls without what they need are errors of ours', async (t) => {
+  const model = await GPT2.create(TINY, CPU);
+  t.teardown(() => model.dispose());
+  const untyped = model as unknown as Record<string, (argument?: unknown) => Promise<unknown>>;
+  const wrong = { name: 'KotodamaError', code: 'ERR_OPTIONS' };
+  for (const name of [
+    ...['forward', 'evaluate', 'attention', 'forwardBackward', 'trainStep', 'step', 'reserve', 'explain'],
+    ...['savePretrained', 'saveGguf', 'saveLlmc', 'readTensor', 'writeTensor', 'writeOptimizerState'],
+  ]) {
+    await t.rejects(untyped[name].call(model), wrong, name);
+  }
+  t.throws(() => model.memoryPlan(undefined as never), { ...wrong, message: /batchSize.*received nothing/ });
+  for (const patterns of [undefined, 'wte', [3]]) {
+    t.throws(() => model.freeze(patterns as never), { ...wrong, message: /an array of strings/ });
+  }
+  await t.rejects(model.savePretrained('', {}), { ...wrong, message: /folder/ });
+  for (const name of [undefined, '', 3]) await t.rejects(GPT2.fromPretrained(name as never), wrong);
 });
 
 t.test('two calls at once: the second one is refused, the first one goes on', async (t) => {

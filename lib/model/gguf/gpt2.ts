@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import type { OpenTokenizer } from '../../tokenizer/types.js';
-import { OptionReader } from '../../validate.js';
+import { checkPath, OptionReader } from '../../validate.js';
 import type { GPT2Config } from '../config.js';
 import { ENCODINGS, type StoredType } from '../encoding.js';
 import { type TensorSource, transposed } from '../tensor-source.js';
@@ -59,6 +59,7 @@ export async function writeGpt2Gguf(
   const tokenizer = options?.tokenizer;
   if (tokenizer?.vocabulary === undefined) read.problem('tokenizer', 'one from Tokenizer.fromPretrained', tokenizer);
   read.finish('The model cannot be written as GGUF');
+  checkPath('the file to write', path);
   const metadata = new Map<string, GgufValue>([
     ['general.architecture', { type: 'string', value: 'gpt2' }],
     ['general.name', { type: 'string', value: basename(path).replace(/\.gguf$/i, '') }],
