@@ -60,7 +60,7 @@ export const evaluate: Command = {
   },
 };
 
-function checkSource(reader: OptionReader, { data, multipleChoice, stride }: EvaluateArguments): void {
+function checkSource(reader: OptionReader, { data, multipleChoice }: EvaluateArguments): void {
   if ((data === undefined) === (multipleChoice === undefined)) {
     const found = data === undefined ? 'neither' : 'both';
     reader.problems.add('--data, --multiple-choice', 'one of the two', found);
@@ -68,8 +68,13 @@ function checkSource(reader: OptionReader, { data, multipleChoice, stride }: Eva
   requireFiles(reader, 'data', data ?? []);
   if (multipleChoice === undefined) return;
   requireFiles(reader, 'multipleChoice', [multipleChoice]);
-  if (stride !== undefined) reader.problem('stride', 'nothing with --multiple-choice', stride);
+  for (const name of OF_TEXTS) {
+    if (reader.has(name)) reader.problem(name, 'nothing with --multiple-choice', reader.values[name]);
+  }
 }
+
+/** Options that say how texts are read and cut. */
+const OF_TEXTS = ['textField', 'eos', 'skipBad', 'blockSize', 'stride', 'batchSize'];
 
 /** A measurement for programs and for people; nothing when it was interrupted. */
 type Measurement = { values: object; lines: string[] } | undefined;
@@ -116,11 +121,15 @@ async function measureText(
   }
 }
 
-/** @throws KotodamaError `ERR_OPTIONS` when a block is longer than the model's context, or a stride than a block */
+/**
+ * An overlapping block needs two ids, one to look at and one to foresee.
+ *
+ * @throws KotodamaError `ERR_OPTIONS` when a block is longer than the model's context, or a stride than a block
+ */
 function sizesFor({ config: { nPositions } }: GPT2, options: EvaluateArguments) {
   const reader = new OptionReader(options, flagOf);
-  const blockSize = reader.integer('blockSize', { min: 1, max: nPositions }, nPositions);
-  const stride = reader.integer('stride', { min: 1, max: blockSize }, undefined);
+  const blockSize = reader.integer('blockSize', { min: reader.has('stride') ? 2 : 1, max: nPositions }, nPositions);
+  const stride = reader.integer('stride', { min: 1, ...(blockSize >= 2 && { max: blockSize }) }, undefined);
   reader.finish('The model cannot be measured so');
   return { blockSize, stride };
 }

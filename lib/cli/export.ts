@@ -53,6 +53,9 @@ export const exportCommand: Command = {
     if (types !== undefined && options.dtype !== undefined && !types.includes(options.dtype)) {
       reader.problem('dtype', `${alternatives(types)} with --format ${options.format}`, options.dtype);
     }
+    if (options.format === 'llm.c' && options.tokenizer !== undefined) {
+      reader.problem('tokenizer', 'nothing with --format llm.c, which has no place for one', options.tokenizer);
+    }
     reader.finish('The options of kotodama export are not valid');
 
     // No engine is needed: the numbers go from file to file, one tensor at a time.

@@ -31,7 +31,9 @@ export const generate: Command = {
   options: GENERATE_OPTIONS,
   examples: ['kotodama generate --model runs/a --prompt "Once upon a time" --temperature 0.7 --num-samples 3'],
   async run(words) {
-    const reader = new OptionReader(parseFlags(words, GENERATE_OPTIONS), flagOf);
+    const { prompt, ...flags } = parseFlags(words, GENERATE_OPTIONS);
+    // An empty one is none: the text begins at its beginning.
+    const reader = new OptionReader(prompt === '' ? flags : { prompt, ...flags }, flagOf);
     const options = readOptions(reader, GENERATE_OPTIONS) as unknown as GenerateArguments;
     requireOptions(reader, GENERATE_OPTIONS, ['model']);
     reader.finish('The options of kotodama generate are not valid');

@@ -324,8 +324,13 @@ export function parseFlags(words: readonly string[], table: OptionTable, loose?:
     if (kind === 'strings') options[name] = [...((options[name] as string[] | undefined) ?? []), ...values];
     else if (kind === 'boolean') options[name] = value === undefined || toBoolean(value);
     else if (value === undefined && table[name]?.bare !== undefined) options[name] = table[name].bare;
-    else if (value === undefined && kind !== undefined) reader.problems.add(flagOf(name), 'a value', 'nothing');
-    else options[name] = kind === 'integer' || kind === 'number' ? toNumber(value as string) : (value ?? true);
+    else if (value === undefined && kind !== undefined) {
+      const next = words[index];
+      // What follows is a flag, or a value that looks like one.
+      const meant = next !== undefined && table[nameOf(next.split('=', 1)[0] as string)] === undefined;
+      const hint = meant ? `a value that begins with -- is given as ${flagOf(name)}=${next}` : undefined;
+      reader.problems.add(flagOf(name), 'a value', 'nothing', hint);
+    } else options[name] = kind === 'integer' || kind === 'number' ? toNumber(value as string) : (value ?? true);
   }
   reader.finish('The command line is not valid');
   return options;

@@ -92,14 +92,41 @@ t.test('questions', async (t) => {
 });
 
 t.test('what does not fit is named with its flag', async (t) => {
-  const [neither, both, long, far] = await Promise.all([
+  writeFileSync(join(cwd, 'one.jsonl'), '{"context": "a", "choices": [" b", " c"], "answer": 0}');
+  const texts = ['--block-size', '9', '--batch-size', '2', '--eos', 'line', '--text-field', 'zz', '--skip-bad'];
+  const [neither, both, long, far, idle, short] = await Promise.all([
     run(),
     run('--data', 'valid.txt', '--multiple-choice', 'none.jsonl', '--stride', '2'),
     run('--data', 'valid.txt', '--block-size', '17'),
     run('--data', 'valid.txt', '--block-size', '8', '--stride', '9'),
+    run('--multiple-choice', 'one.jsonl', ...texts),
+    run('--data', 'valid.txt', '--block-size', '1', '--stride', '1'),
   ]);
   t.match(neither.stderr, /--data, --multiple-choice: expected one of the two, received neither/);
   t.match(both.stderr, /3 problems\n.*received both\n.*--multiple-choice: .*exists.*\n.*--stride: expected nothing/);
   t.match(long.stderr, /--block-size: expected an integer from 1 to 16, received 17/);
   t.match(far.stderr, /--stride: expected an integer from 1 to 8, received 9/);
+  t.equal(idle.code, 2);
+  t.match(idle.stderr, /5 problems/);
+  for (const flag of texts.filter((word) => word.startsWith('--'))) {
+    t.match(idle.stderr, `${flag}: expected nothing with --multiple-choice`);
+  }
+  t.match(short.stderr, /--block-size: expected an integer from 2 to 16, received 1/);
+});
+
+t.test('a model of NaN measures nothing', async (t) => {
+  const broken = await GPT2.fromPretrained(join(cwd, 'model'), { device: 'cpu', threads: 1 });
+  t.teardown(() => broken.dispose());
+  await broken.writeTensor('transformer.ln_f.bias', new Float32Array(16).fill(Number.NaN));
+  await broken.savePretrained(join(cwd, 'broken'), { tokenizer });
+  for (const what of [
+    ['--data', 'valid.txt'],
+    ['--multiple-choice', 'one.jsonl'],
+  ]) {
+    const words = ['evaluate', '--model', 'broken', '--device', 'cpu', '--json', ...what];
+    const outcome = await kotodama(words, { cwd });
+    t.equal(outcome.code, 1);
+    t.equal(outcome.stdout, '');
+    t.match(outcome.stderr, /^error ERR_NON_FINITE: The model's loss is NaN/);
+  }
 });

@@ -23,6 +23,8 @@ t.test('the files that the library writes', async (t) => {
     run('--model', 'model', '--format', 'llm.c', '--out', 'c.bin'),
     run('--model', 'model', '--format', 'llm.c', '--dtype', 'bf16', '--out', 'd.bin'),
   ]);
+  const idle = await run('--model', 'model', '--format', 'llm.c', '--tokenizer', 'nowhere', '--out', 'e.bin');
+  t.match(idle.stderr, /--tokenizer: expected nothing with --format llm.c.*'nowhere'/);
   for (const outcome of [gguf, small, llmc, brain]) t.equal(outcome.code, 0, outcome.stderr);
   t.equal(gguf.stderr, 'wrote new/a.gguf\n');
   const found = readGguf(join(cwd, 'new/a.gguf'));

@@ -46,6 +46,13 @@ t.test('one text, several, and as JSON', async (t) => {
   t.equal(json.stdout, objects.join(''));
 });
 
+t.test('an empty prompt begins at the beginning of a text', async (t) => {
+  const words = ['generate', '--model', 'model', '--device', 'cpu', '--threads', '1', '--max-new-tokens', '20'];
+  const [empty, none] = await Promise.all([kotodama([...words, '--prompt', ''], { cwd }), kotodama(words, { cwd })]);
+  t.equal(empty.code, 0, empty.stderr);
+  t.equal(empty.stdout, none.stdout);
+});
+
 t.test('every rule of sampling, and stop strings', async (t) => {
   const rules = ['--top-k', '0', '--top-p', '0.95', '--min-p', '0.001', '--repetition-penalty', '1.3'];
   const found = await run('--temperature', '1.2', ...rules);

@@ -45,6 +45,14 @@ t.test('a flag without its value, and words without a flag', async (t) => {
   });
 });
 
+t.test('a value that looks like a flag: the hint says how it is given', async (t) => {
+  const hint = '(?:a value that begins with -- is given as --sample-prompt=--hello)';
+  t.throws(() => parse('--sample-prompt --hello'), { message: new RegExp(hint) });
+  t.throws(() => parse('--sample-prompt --lr 3'), { message: /received nothing$/ });
+  t.throws(() => parse('--sample-prompt --lr=3'), { message: /received nothing$/ });
+  t.throws(() => parse('--sample-prompt'), { message: /received nothing$/ });
+});
+
 t.test('a typo is named with what was meant, beside every other problem', async (t) => {
   const reader = new OptionReader(
     parse('--n-layr 3 --bath-size 2 --batch-size 0 --precision fp8 --frobnicate'),
