@@ -16,17 +16,13 @@
 #include <string>
 #include <vector>
 
+#include "cpu/bench/median.h"
 #include "cpu/cpu_backend.h"
 #include "gpt2/model.h"
 #include "timed_backend.h"
 
 namespace kotodama::bench {
 namespace {
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 int Main(int argc, char** argv) {
   const auto number = [&](int index, int64_t otherwise) { return argc > index ? std::atoll(argv[index]) : otherwise; };

@@ -27,6 +27,7 @@
 #include "cpu/machine.h"
 #include "cpu/peak.h"
 #include "cpu/thread_pool.h"
+#include "median.h"
 #include "memory_read.h"
 #include "rivals.h"
 
@@ -63,11 +64,6 @@ double Now(int threads) {
   timespec time;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
   return static_cast<double>(time.tv_sec) + time.tv_nsec * 1e-9;
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values.empty() ? 0 : values[values.size() / 2];
 }
 
 class Bench {
