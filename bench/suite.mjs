@@ -5,19 +5,19 @@
 //   npm run bench [-- --quick] [-- --threads 2] [-- --without-operations]
 //
 // Prints tables and writes them to bench/results/cpu.md and .json (with --quick to cpu-quick.*, which are not kept). PyTorch
-// is taken from the Python that KOTODAMA_BENCH_PYTHON names, else python3; TensorFlow.js from the folder that
-// KOTODAMA_BENCH_TFJS names, after `npm install @tensorflow/tfjs @tensorflow/tfjs-backend-wasm` there, for the small model
-// alone; the libraries from their -dev packages. --quick takes less than a minute on two idle cores, once the C++ benches
-// are built: the small shapes, and beside them PyTorch tuned, not compiled. Figures are medians; everything that is
-// compared runs in turns. A machine on which nothing else runs is needed for figures that are worth keeping: the load is
-// noted beside each.
+// is taken from the Python that KOTODAMA_BENCH_PYTHON names (an error where that has none), else from python3 if it has it;
+// TensorFlow.js from the folder that KOTODAMA_BENCH_TFJS names, after `npm install @tensorflow/tfjs
+// @tensorflow/tfjs-backend-wasm` there, for the small model alone; the libraries from their -dev packages. --quick takes
+// less than a minute on two idle cores, once the C++ benches are built: the small shapes, and beside them PyTorch tuned,
+// not compiled. Figures are medians; everything that is compared runs in turns. A machine on which nothing else runs is
+// needed for figures that are worth keeping: the load is noted beside each.
 
 import { randomFill } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { bytesOfToken, flopsOfToken, GPT2_124M, SMALL, TINY } from './suite/arithmetic.mjs';
-import { findTorch, tensorflow, torch } from './suite/contenders.mjs';
+import { findTorch, jemalloc, tensorflow, torch } from './suite/contenders.mjs';
 import { describeMachine, load } from './suite/machine.mjs';
 import { buildPrograms, measureNativeStep, measureOperations } from './suite/programs.mjs';
 import { median } from './suite/statistics.mjs';
@@ -33,6 +33,10 @@ const { values } = parseArgs({
 });
 const { quick } = values;
 const threads = Number(values.threads);
+if (!Number.isInteger(threads) || threads < 1) {
+  throw new Error(`--threads: expected a whole number from 1, received ${values.threads}`);
+}
+const python = findTorch();
 const begin = performance.now();
 /** @type {string[]} */
 const lines = [];
@@ -51,15 +55,20 @@ say(
 progress('building the C++ benches');
 buildPrograms();
 
-const python = findTorch();
 let peer;
 let compiles = false;
 if (python) {
   const asking = torch(python, false, threads);
   ({ compiles = false, ...peer } = await asking.ask({ do: 'describe', compile: !quick }));
   await asking.end();
+  peer.jemalloc = jemalloc !== undefined;
 }
-say(peer ? `PyTorch ${peer.torch}${compiles ? ', torch.compile works' : ''}` : 'no PyTorch found');
+say(
+  peer
+    ? `PyTorch ${peer.torch}, Python ${peer.python}, tuned ${peer.jemalloc ? 'with' : 'without'} jemalloc` +
+        `${compiles ? ', torch.compile works' : ''}`
+    : 'no PyTorch found',
+);
 
 let tensorflowPeer;
 if (process.env.KOTODAMA_BENCH_TFJS) {

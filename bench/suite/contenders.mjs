@@ -41,15 +41,27 @@ export function kotodama(name = 'kotodama') {
   return new Contender(name, process.execPath, [join(here, 'kotodama.mjs')]);
 }
 
-/** A Python that has torch, if there is one. */
-export function findTorch() {
-  for (const python of [process.env.KOTODAMA_BENCH_PYTHON, 'python3']) {
-    if (python && spawnSync(python, ['-c', 'import torch']).status === 0) return python;
-  }
-  return undefined;
+/**
+ * The Python that is named, which must have torch, else python3 if that has it. Throws when the named one has not.
+ *
+ * @param {string | undefined} named
+ */
+export function findTorch(named = process.env.KOTODAMA_BENCH_PYTHON) {
+  const python = named || 'python3';
+  const { status, stderr, error } = spawnSync(python, ['-c', 'import torch'], { encoding: 'utf8' });
+  if (status === 0) return python;
+  if (!named) return undefined;
+  const found = error?.message ?? (stderr.trim().split('\n').at(-1) || `it ended with ${status}`);
+  throw new Error(
+    `KOTODAMA_BENCH_PYTHON: expected a Python that imports torch, found ${named} (${found}); install torch there, or ` +
+      'leave the variable unset to measure without it or with that of python3',
+  );
 }
 
-const JEMALLOC = ['x86_64', 'aarch64'].map((machine) => `/usr/lib/${machine}-linux-gnu/libjemalloc.so.2`);
+/** What PyTorch tuned takes its memory from, where it is installed. */
+export const jemalloc = ['x86_64', 'aarch64']
+  .map((machine) => `/usr/lib/${machine}-linux-gnu/libjemalloc.so.2`)
+  .find(existsSync);
 
 /**
  * PyTorch as it is installed, or with what makes it fastest on a CPU: pinned threads, and memory in huge pages that is
@@ -60,7 +72,6 @@ const JEMALLOC = ['x86_64', 'aarch64'].map((machine) => `/usr/lib/${machine}-lin
 export function torch(python, tuned, threads) {
   const script = fileURLToPath(new URL('../peers/gpt2.py', import.meta.url));
   if (!tuned) return new Contender('PyTorch as installed', python, [script]);
-  const jemalloc = JEMALLOC.find(existsSync);
   const memory = { LD_PRELOAD: jemalloc ?? '', MALLOC_CONF: 'thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1' };
   const pinned = { OMP_NUM_THREADS: `${threads}`, OMP_PROC_BIND: 'true', OMP_PLACES: 'cores' };
   return new Contender('PyTorch tuned', python, [script], { ...pinned, ...(jemalloc ? memory : {}) });
