@@ -14,7 +14,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
@@ -102,7 +102,16 @@ async function measureAll() {
     console.log(`text, 1 worker each: ${times(texts[1], peers[1])} times PyTorch's DataLoader`);
     console.log(`text, best of each:  ${times(Math.max(...texts), Math.max(...peers))} times`);
   }
-  const result = { date: new Date().toISOString(), machine: begin, load, megabytes: size / 1e6, rows };
+  const result = {
+    date: new Date().toISOString(),
+    machine: begin,
+    load,
+    text: values.text === undefined ? 'Universal Declaration of Human Rights' : basename(values.text),
+    megabytes: size / 1e6,
+    vocabSize: tokenizer.vocabSize,
+    rounds: Number(values.rounds),
+    rows,
+  };
   mkdirSync(join(ROOT, 'bench/results'), { recursive: true });
   writeFileSync(join(ROOT, 'bench/results/data.json'), `${JSON.stringify(result, null, 2)}\n`);
 }

@@ -118,6 +118,7 @@ const watching = await watch();
 await rm(out, { recursive: true, force: true });
 
 const result = {
+  date: new Date().toISOString(),
   machine: cpus()[0]?.model ?? 'unknown',
   node: process.version,
   steps,
