@@ -41,7 +41,7 @@ if (!configure().hasKernels) {
 
   t.test('static shared memory is what the assembler makes of it', async (t) => {
     const { output } = run(program('bench/count'), options, env);
-    const nvcc = cached(dirname(program('cuda')), 'KOTODAMA_NVCC');
+    const nvcc = cached(dirname(program('cuda')), 'KOTODAMA_NVCC') as string;
     const target = ['-arch=sm_86', '-cubin', '-o', join(t.testdir(), 'kernels.cubin')];
     // Optimization is slow and has no say in it.
     const assembled = run(nvcc, ['-Xptxas', '-v,-O0', ...target, program(join('cuda', 'kernels.ptx'))]);
