@@ -150,7 +150,7 @@ export interface NativeModel {
   gradientNorm(): Promise<number>;
   /** Forgets accumulated gradients. */
   zeroGradients(): Promise<void>;
-  /** `step` leaves these parameters alone from now on, and no others; their gradients do not count. */
+  /** `step` leaves these parameters alone from now on, and no others; their gradients are 0. */
   freeze(names: string[]): void;
   evaluate(inputIds: Int32Array, labels: Int32Array, batchSize: number, blockSize: number): Promise<NativeLoss>;
   /** Logits (B, T, V). */

@@ -292,6 +292,7 @@ LossTotals Model::ForwardBackward(const int32_t* ids, const int32_t* labels, Bat
       RunBackward(network_, activations, gradient_views_, accumulate);
       backend.ReduceLoss(activations.losses, activations.labels, &state()->totals);
     });
+    ZeroFrozen();
     Prefetch(next);  // while the device computes, and before this waits for it
     backend.Download(&totals, &state()->totals, sizeof(totals));
   } catch (...) {
@@ -410,6 +411,7 @@ void Model::WriteTensor(TensorKind kind, const std::string& name, const float* v
   }
   float* target = ArenaOf(kind) + parameter.offset;
   backend.Upload(target, values, count * sizeof(float));
+  if (kind == TensorKind::kGrad) ZeroFrozen();
   if (kind != TensorKind::kParam) return;
   ++network_.weight_version;
   if (!compute_ || !parameter.decay) return;

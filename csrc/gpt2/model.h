@@ -92,11 +92,12 @@ class Model {
   // before anything is computed.
   TrainStepResult TrainStep(const int32_t* ids, const int32_t* labels, BatchShape shape, const StepOptions& options,
                             const NextBatch& next = {});
-  // The global norm that Step would find; may be called before it. Changes nothing but gradients of frozen parameters.
+  // The global norm that Step would find; may be called before it. Changes nothing.
   double GradientNorm();
   void ZeroGradients();
-  // From now on Step leaves these parameters alone: no update, no decay, and their gradients do not count in the norm.
-  // Others that were frozen before are no longer. Error(kOptions) when a name is unknown or nothing is left to train.
+  // From now on Step leaves these parameters alone: no update, no decay, and their gradients are 0, also those from
+  // before. Others that were frozen before are no longer. Error(kOptions) when a name is unknown or nothing is left to
+  // train.
   void Freeze(const std::vector<std::string>& names);
 
   LossTotals Evaluate(const int32_t* ids, const int32_t* labels, BatchShape shape);
@@ -140,6 +141,7 @@ class Model {
 
   DeviceState* state() const { return static_cast<DeviceState*>(state_.data()); }
   float* ArenaOf(TensorKind kind);
+  // Whatever writes gradients calls it, so that frozen ones are 0 for everyone.
   void ZeroFrozen();
   void UploadRoundingKey(int64_t step);
   // How the copy of an arena's elements from `first` on is rounded.

@@ -59,7 +59,6 @@ StepResult Model::Step(const StepOptions& options) {
   // From here on the gradients are used up, and parameters may change even if the device fails half-way.
   ZeroGradients();
   ++network_.weight_version;
-  ZeroFrozen();
   backend.Record(RecordKey(Pass::kStep, {}), [&] {
     backend.GlobalNorm(Tensor(gradients_.data(), DType::kF32, {table_.total}), &state()->scalars);
     for (const Span& span : trained_) {
@@ -105,7 +104,6 @@ double Model::GradientNorm() {
   OptimizerScalars scalars;
   scalars.gradient_scale = static_cast<float>(1.0 / static_cast<double>(gradient_labels_));
   backend.Upload(&state()->scalars, &scalars, sizeof(scalars));
-  ZeroFrozen();
   backend.Record(RecordKey(Pass::kNorm, {}), [&] {
     backend.GlobalNorm(Tensor(gradients_.data(), DType::kF32, {table_.total}), &state()->scalars);
   });
@@ -148,6 +146,7 @@ void Model::Freeze(const std::vector<std::string>& names) {
   }
   ForgetRecording(Pass::kStep, {});
   copy_is_current_ = false;
+  if (gradient_passes_ > 0) ZeroFrozen();
 }
 
 void Model::ZeroFrozen() {

@@ -240,8 +240,8 @@ export class GPT2 implements AsyncDisposable {
   }
 
   /**
-   * Leaves tensors as they are from now on: `step` neither updates them nor lets them decay, and their gradients do not
-   * count in its norm, as if PyTorch's `requires_grad` were false. What was frozen before and is not named is trained again.
+   * Leaves tensors as they are from now on: `step` neither updates them nor lets them decay, and their gradients are 0 and
+   * count in no norm, as if PyTorch's `requires_grad` were false. What was frozen before and is not named is trained again.
    *
    * @param patterns names of tensors or modules, such as `wte`, `h.0.attn`, `h.[0-3]` or `*.bias`; none: train everything
    * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or all of them everything
@@ -301,7 +301,7 @@ export class GPT2 implements AsyncDisposable {
     await this.write('param', name, values);
   }
 
-  /** A parameter's mean gradient over the labels since the last step. */
+  /** A parameter's mean gradient over the labels since the last step; zeros of a frozen one. */
   async readGradient(name: string): Promise<Float32Array> {
     return this.read('grad', name);
   }

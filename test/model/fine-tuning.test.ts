@@ -62,6 +62,36 @@ for (const [name, { losses, gradNorms, tensors }] of Object.entries(expected.fro
   });
 }
 
+t.test('gradients of frozen tensors are 0, whoever looked at them before', async (t) => {
+  const model = await GPT2.fromPretrained(fixture, CPU);
+  t.teardown(() => model.dispose());
+  const inputIds = [[3, 4, 5]];
+  const pass = () => model.forwardBackward({ inputIds, labels: [[4, 5, 6]] });
+  const gradients = async () => {
+    const found: [string, Float32Array][] = [];
+    for (const { name } of model.tensors) found.push([name, await model.readGradient(name)]);
+    return new Map(found);
+  };
+  const norm = (values: Map<string, Float32Array>) =>
+    Math.sqrt([...values.values()].reduce((sum, tensor) => tensor.reduce((all, value) => all + value ** 2, sum), 0));
+  await pass();
+  const all = await gradients();
+  const frozen = model.freeze(['wte', 'h.0']);
+  const trained = () =>
+    new Map([...all].map(([key, values]) => [key, frozen.includes(key) ? values.map(() => 0) : values]));
+  t.same(await gradients(), trained(), 'frozen after the pass');
+  await model.zeroGradients();
+  await pass();
+  t.same(await gradients(), trained(), 'frozen before it');
+  t.ok(Math.abs((await model.gradientNorm()) / norm(trained()) - 1) < 1e-5);
+  t.same(await gradients(), trained(), 'the norm changes nothing');
+  model.freeze([]);
+  t.same(await gradients(), trained(), 'they belong to what is trained from now on');
+  await model.zeroGradients();
+  await pass();
+  t.same(await gradients(), all);
+});
+
 t.test('bf16: the copies for computing follow the trained tensors alone', async (t) => {
   const model = await GPT2.fromPretrained(fixture, { ...CPU, precision: 'bf16' });
   model.freeze(['h.0', 'wpe']);
