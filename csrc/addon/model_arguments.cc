@@ -64,7 +64,7 @@ TensorKind RequireKind(const Napi::Value& value) {
 }
 
 BatchShape RequireShape(const Napi::Value& batch_size, const Napi::Value& block_size) {
-  return {RequireInteger(batch_size, "batchSize", 1, kMostInt32),
+  return {RequireInteger(batch_size, "batchSize", 1, kMostRows),
           RequireInteger(block_size, "blockSize", 1, kMostInt32)};
 }
 

@@ -9,6 +9,9 @@
 
 namespace kotodama {
 
+// B T of a batch is at most this.
+constexpr int64_t kMostRows = int64_t{1} << 30;
+
 // One batch: B sequences of T positions.
 struct BatchShape {
   int64_t b = 0, t = 0;

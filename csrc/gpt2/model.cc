@@ -206,9 +206,9 @@ void Model::ForgetBatchRecordings() {
 // ---- What comes from outside ----
 
 void Model::CheckShape(BatchShape shape) const {
-  constexpr int64_t kMostRows = 1 << 30;
   if (shape.b < 1 || shape.b > kMostRows) {
-    throw Error(ErrorCode::kOptions, "batchSize: expected a positive integer, received " + std::to_string(shape.b));
+    throw Error(ErrorCode::kOptions, "batchSize: expected an integer from 1 to " + std::to_string(kMostRows) +
+                                         ", received " + std::to_string(shape.b));
   }
   if (shape.t < 1 || shape.t > config().n_positions) {
     throw Error(ErrorCode::kOptions, "blockSize: expected an integer from 1 to nPositions " +

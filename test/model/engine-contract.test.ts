@@ -87,6 +87,7 @@ t.test('bad batches name the value and its place', async (t) => {
     ['too few labels', () => call(inputIds, labels.slice(1), 2, 8), /labels: .*received 15/],
     ['block too long', () => call(new Int32Array(17), new Int32Array(17), 1, 17), /nPositions 16, received 17/],
     ['no batch', () => call(new Int32Array(), new Int32Array(), 0, 8), /batchSize: expected an integer from 1/],
+    ['huge batch', () => model.reserve(2 ** 30 + 1, 1), /from 1 to 1073741824, received the number 1073741825/],
     ['half a batch', () => call(inputIds, labels, 1.5, 8), /received the number 1.5/],
     ['NaN', () => call(inputIds, labels, Number.NaN, 8), /received the number NaN/],
     ['a plain array', () => call([1, 2], labels, 2, 8), /inputIds: expected an Int32Array, received an array/],
