@@ -127,11 +127,14 @@ void Model::Reserve(BatchShape shape) {
   const size_t working = plan.working - std::min(plan.working, worked_in_);
   const bool grows = own > activations_.bytes();
   const size_t activations = working + (grows ? own : 0);
-  const size_t most = plan.free + activations_.bytes() + worked_in_;
-  RequireFree(state + activations, plan.free + (grows ? activations_.bytes() : 0),
-              "training with " + Text(shape) + " (activations " + FormatBytes(activations) +
-                  ", gradients and moments " + FormatBytes(state) + ")",
-              HintFor(shape, most > state ? most - state : 0));
+  const size_t needed = state + activations, room = plan.free + (grows ? activations_.bytes() : 0);
+  if (needed > room) {  // the hint is a search
+    const size_t most = plan.free + activations_.bytes() + worked_in_;
+    RequireFree(needed, room,
+                "training with " + Text(shape) + " (activations " + FormatBytes(activations) +
+                    ", gradients and moments " + FormatBytes(state) + ")",
+                HintFor(shape, most > state ? most - state : 0));
+  }
   const bool had_state = static_cast<bool>(gradients_);
   EnsureTrainingState();
   try {
