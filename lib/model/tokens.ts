@@ -80,10 +80,16 @@ function toTensor(name: string, tokens: Tokens): TokenTensor {
       received: describe(tokens),
     });
   }
+  if (data.length === 0) {
+    throw new KotodamaError('ERR_OPTIONS', name, {
+      expected: 'at least one id',
+      received: 'an empty array (was its buffer transferred?)',
+    });
+  }
   const positive = shape.every((size) => Number.isSafeInteger(size) && size >= 1);
   if (!positive || data.length !== shape[0] * shape[1]) {
     throw new KotodamaError('ERR_OPTIONS', `shape of ${name}`, {
-      expected: `[B, T] with B * T = ${data.length}, the number of ids`,
+      expected: `[B, T], both at least 1, with B * T = ${data.length}, the number of ids`,
       received: `[${shape.join(', ')}]`,
     });
   }

@@ -168,6 +168,8 @@ t.test('wrong options of a model', async (t) => {
 t.test('wrong ids and labels', async (t) => {
   const model = await GPT2.create(TINY, CPU);
   const data = Int32Array.of(1, 2, 3, 4);
+  const gone = data.slice();
+  structuredClone(gone, { transfer: [gone.buffer] });
   const cases: [unknown, unknown, RegExp][] = [
     [[[1, 13]], [[1, 1]], /inputIds, row 0, column 1: expected an id from 0 to 12, received 13/],
     [
@@ -197,7 +199,8 @@ t.test('wrong ids and labels', async (t) => {
     [{ data, shape: [1, 3] }, { data, shape: [1, 3] }, /B \* T = 4.*received \[1, 3\]/],
     [{ data, shape: [4] }, { data, shape: [4] }, /inputIds/],
     [{ data: [1, 2], shape: [1, 2] }, { data, shape: [1, 4] }, /Int32Array/],
-    [{ data, shape: [-2, -2] }, { data, shape: [-2, -2] }, /shape of inputIds/],
+    [{ data, shape: [-2, -2] }, { data, shape: [-2, -2] }, /shape of inputIds: .*both at least 1.*received \[-2, -2\]/],
+    [{ data: gone, shape: [1, 3] }, { data, shape: [1, 4] }, /inputIds: expected at least one id, .*transferred/],
     [undefined, undefined, /inputIds.*received undefined/],
     ['1 2 3', '1 2 3', /inputIds/],
   ];
