@@ -69,7 +69,14 @@ Napi::Value DecoderObject::Append(const Napi::CallbackInfo& info) {
           decoder.Append(ids.data(), ids.size(), values.data());
           return values;
         },
-        CopyToOwner);
+        [&decoder, before = decoder.length()](const Napi::Object& owner, const std::vector<float>& values) {
+          try {
+            return CopyToOwner(owner, values);
+          } catch (...) {
+            decoder.Reset(before);
+            throw;
+          }
+        });
   });
 }
 

@@ -17,9 +17,9 @@ namespace kotodama {
 struct Nothing {};
 
 // One call on a session, off the event loop: `work()` runs on a thread of libuv's pool and touches no JavaScript, then
-// `finish(owner, result)` makes the promise's value on the JavaScript thread. `owner` (the object of the call, or an
-// array for its result) is kept alive until then. Only an array that JavaScript has not seen yet may be filled by the
-// work itself: JavaScript can take the memory of its own arrays away at any time.
+// `finish(owner, result)` makes the promise's value on the JavaScript thread. The session is busy until that is done.
+// `owner` (the object of the call, or an array for its result) is kept alive until then. Only an array that JavaScript
+// has not seen yet may be filled by the work itself: JavaScript can take the memory of its own arrays away at any time.
 template <typename Work, typename Finish>
 class Job final : public Napi::AsyncWorker {
  public:
@@ -43,11 +43,15 @@ class Job final : public Napi::AsyncWorker {
   }
 
   void OnOK() override {
-    const Napi::Env env = Env();
     // A worker thread that was terminated meanwhile can run no JavaScript: nobody waits for the promise any more, and
     // the cleanup hook frees the session.
-    if (!CanRunJavaScript(env)) return;
+    if (!CanRunJavaScript(Env())) return;
+    Settle();
     session_->End();
+  }
+
+ private:
+  void Settle() {
     if (!failure_) {
       try {
         deferred_.Resolve(finish_(owner_.Value(), *result_));
@@ -59,10 +63,9 @@ class Job final : public Napi::AsyncWorker {
         failure_ = CurrentFailure();
       }
     }
-    deferred_.Reject(ErrorOf(env, *failure_).Value());
+    deferred_.Reject(ErrorOf(Env(), *failure_).Value());
   }
 
- private:
   static bool CanRunJavaScript(napi_env env) {
     napi_value probe;
     return napi_create_object(env, &probe) == napi_ok && napi_set_named_property(env, probe, "probe", probe) == napi_ok;

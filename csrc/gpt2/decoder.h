@@ -24,7 +24,8 @@ class Decoder {
 
   // Appends `count` ids, (B, n) row-major; logits of the last position, (B, V).
   void Append(const int32_t* ids, size_t count, float* logits);
-  void Reset() { length_ = 0; }
+  // Forgets all positions after the first `length` ones.
+  void Reset(int64_t length = 0) { length_ = length; }
 
  private:
   size_t LayOut(void* base);

@@ -70,12 +70,18 @@ t.test('logits go to an array of the caller, if it is still there', async (t) =>
     code: 'ERR_OPTIONS',
     message: /^logits: expected a Float32Array of 53 elements, received one of 0$/,
   });
+  t.equal(decoder.length, 1, 'the cache is as it was');
   const short = new Float32Array(52);
   await t.rejects(decoder.append(Int32Array.of(2), short), { code: 'ERR_OPTIONS', message: /received one of 52$/ });
   const doubles = new Float64Array(53) as never;
   await t.rejects(decoder.append(Int32Array.of(2), doubles), { message: /received a typed array of another type$/ });
   t.same(moved, expected, 'what was transferred is not written to');
   t.equal((await decoder.append(Int32Array.of(3))).length, config.vocabSize, 'the decoder works after that');
+  const gone = decoder.append(Int32Array.of(4), moved);
+  structuredClone(moved, { transfer: [moved.buffer] });
+  const disposed = decoder.dispose();
+  await t.rejects(gone, { code: 'ERR_OPTIONS', message: /received one of 0$/ }, 'disposed before the call has ended');
+  await disposed;
 });
 
 t.test('a decoder follows the weights and ends with its model', async (t) => {
