@@ -39,7 +39,7 @@ double MaskOf(const Dropout& dropout, uint64_t i) {
   const auto words = Philox({static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32), dropout.site,
                              static_cast<uint32_t>(dropout.key->micro_step)},
                             static_cast<uint32_t>(dropout.key->seed), static_cast<uint32_t>(dropout.key->seed >> 32));
-  const double threshold = std::floor(static_cast<double>(dropout.p) * 4294967296.0);
+  const double threshold = static_cast<double>(dropout.p) * 4294967296.0;
   return words[i % 4] < threshold ? 0 : 1 / (1 - static_cast<double>(dropout.p));
 }
 

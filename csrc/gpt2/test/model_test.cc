@@ -14,6 +14,7 @@
 #include "gpt2/decoder.h"
 #include "gpt2/initialize.h"
 #include "gpt2/test/float64_gpt2.h"
+#include "reference/philox.h"
 #include "reference/reference_backend.h"
 
 namespace kotodama {
@@ -193,6 +194,34 @@ void TestDropoutAgainstReference() {
   }
 }
 
+// Where p * 2^32 is no integer, the word right below it is dropped: it is below p * 2^32.
+void TestDropoutBetweenWords() {
+  const DropoutKey key{3, 0};
+  uint64_t index = 0;
+  uint32_t word = 0;
+  // Below 2^23, so that float32 holds the number half-way to the next word.
+  for (;; ++index) {
+    word = Philox({static_cast<uint32_t>(index / 4), 0, 0, 0}, static_cast<uint32_t>(key.seed), 0)[index % 4];
+    if (word < 1u << 23) break;
+  }
+  const auto c = static_cast<int64_t>(index / 4 * 4 + 4);
+  int32_t id = 0;
+  std::vector<float> ones(static_cast<size_t>(c), 1), zeros(ones.size(), 0), out(ones.size());
+  EmbeddingForward op;
+  op.ids = Tensor(&id, DType::kI32, {1, 1});
+  op.wte = Tensor(ones.data(), DType::kF32, {1, c});
+  op.wpe = Tensor(zeros.data(), DType::kF32, {1, c});
+  op.out = Tensor(out.data(), DType::kF32, {1, 1, c});
+  op.dropout.p = std::ldexp(static_cast<float>(word) + 0.5f, -32);
+  op.dropout.key = &key;
+  const auto cpu = MakeCpuBackend(1), reference = MakeReferenceBackend();
+  for (Backend* backend : {cpu.get(), reference.get()}) {
+    backend->Run(op);
+    backend->Synchronize();
+    Expect(out[index] == 0, "the word right below p * 2^32 is dropped, " + backend->Info().name);
+  }
+}
+
 void TestAccumulation() {
   const Config config = SmallConfig();
   const auto backend = MakeCpuBackend(2);
@@ -349,6 +378,7 @@ int main() {
   kotodama::TestGradientsAgainstFiniteDifferences();
   kotodama::TestAccumulationAgainstFiniteDifferences();
   kotodama::TestDropoutAgainstReference();
+  kotodama::TestDropoutBetweenWords();
   kotodama::TestAccumulation();
   kotodama::TestLogitsCoverTheVocabulary();
   kotodama::TestStartWithZeros();
