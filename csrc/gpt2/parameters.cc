@@ -60,7 +60,7 @@ const Parameter& ParameterTable::Find(const std::string& name) const {
   for (const Parameter& parameter : list) {
     if (parameter.name == name) return parameter;
   }
-  throw Error(ErrorCode::kOptions, "there is no tensor '" + name + "'; tensors() lists the names");
+  throw Error(ErrorCode::kOptions, "there is no tensor '" + name + "'; tensors lists the names");
 }
 
 Weights ViewOf(const ParameterTable& table, const Config& config, void* arena, DType dtype, int64_t elements) {
