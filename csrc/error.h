@@ -6,7 +6,7 @@
 namespace kotodama {
 
 // What went wrong, as lib/errors.ts names it.
-enum class ErrorCode { kOptions, kBusy, kDisposed, kMemory, kDevice, kNonFinite, kModelFile };
+enum class ErrorCode { kOptions, kBusy, kDisposed, kMemory, kDevice };
 
 inline const char* NameOf(ErrorCode code) {
   switch (code) {
@@ -20,10 +20,6 @@ inline const char* NameOf(ErrorCode code) {
       return "ERR_MEMORY";
     case ErrorCode::kDevice:
       return "ERR_DEVICE";
-    case ErrorCode::kNonFinite:
-      return "ERR_NON_FINITE";
-    case ErrorCode::kModelFile:
-      return "ERR_MODEL_FILE";
   }
   return "ERR_DEVICE";
 }

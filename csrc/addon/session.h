@@ -46,8 +46,6 @@ class Session {
   Model& model() { return *model_; }
 
   // On the JavaScript thread.
-  bool busy() const { return busy_; }
-  bool disposed() const { return disposed_; }
   void MarkDisposed() { disposed_ = true; }
   const NamedDevice& device() const { return device_; }
   // Throws Error(kDisposed) or Error(kBusy): no call may begin now.

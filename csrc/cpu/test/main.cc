@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "check.h"
-#include "cpu/scalar.h"
+#include "scalar.h"
 
 namespace kotodama::test {
 namespace {
@@ -46,7 +46,7 @@ Tensor Device::Make(DType dtype, std::initializer_list<int64_t> shape) {
 
 Tensor Device::Put(const std::vector<float>& values, DType dtype, std::initializer_list<int64_t> shape) {
   const Tensor tensor = Make(dtype, shape);
-  for (int64_t i = 0; i < tensor.size(); ++i) cpu::StoreAt(tensor, i, values[i]);
+  for (int64_t i = 0; i < tensor.size(); ++i) StoreAt(tensor, i, values[i]);
   return tensor;
 }
 
@@ -58,14 +58,14 @@ Tensor Device::PutInts(const std::vector<int32_t>& values, std::initializer_list
 
 std::vector<float> Device::Get(const Tensor& tensor) {
   std::vector<float> values(tensor.size());
-  for (int64_t i = 0; i < tensor.size(); ++i) values[i] = cpu::LoadAt(tensor, i);
+  for (int64_t i = 0; i < tensor.size(); ++i) values[i] = LoadAt(tensor, i);
   return values;
 }
 
 std::vector<float> As(const std::vector<float>& values, DType dtype) {
   std::vector<float> result = values;
   if (dtype == DType::kBF16) {
-    for (float& value : result) value = cpu::FromBF16(cpu::ToBF16(value));
+    for (float& value : result) value = FromBF16(ToBF16(value));
   }
   return result;
 }

@@ -5,7 +5,7 @@
 
 #include "backend.h"
 
-namespace kotodama::cpu {
+namespace kotodama::test {
 
 inline float FromBF16(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
@@ -34,4 +34,4 @@ inline void StoreAt(const Tensor& tensor, int64_t index, float value) {
   }
 }
 
-}  // namespace kotodama::cpu
+}  // namespace kotodama::test
