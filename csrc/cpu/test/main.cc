@@ -92,9 +92,10 @@ double RelativeL2(const std::vector<float>& found, const std::vector<double>& ex
 int RunAll(const char* filter) {
   std::printf("# KOTODAMA_TEST_SEED=%llu, %s\n", static_cast<unsigned long long>(Seed()),
               MakeCpuBackend(2)->Info().detail.c_str());
-  int failed = 0;
+  int ran = 0, failed = 0;
   for (const Case& test : Cases()) {
     if (filter != nullptr && test.name.find(filter) == std::string::npos) continue;
+    ++ran;
     try {
       test.body();
       std::printf("ok %s\n", test.name.c_str());
@@ -103,6 +104,10 @@ int RunAll(const char* filter) {
       std::printf("not ok %s: %s\n", test.name.c_str(), error.what());
     }
     std::fflush(stdout);
+  }
+  if (ran == 0) {
+    std::printf("not ok: no case has '%s' in its name\n", filter);
+    return 1;
   }
   std::printf("# %d failed\n", failed);
   return failed == 0 ? 0 : 1;
