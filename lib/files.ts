@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { getSystemErrorMap } from 'node:util';
 import { type ErrorCode, KotodamaError, messageOf } from './errors.js';
 
 /**
@@ -92,6 +93,12 @@ export async function readJsonFile(path: string, code: ErrorCode): Promise<unkno
   } catch (cause) {
     throw new KotodamaError(code, `${path} is not JSON (${messageOf(cause)})`, { cause });
   }
+}
+
+/** Why the system refused, in its own words: `permission denied`. */
+export function reasonOf(error: unknown): string {
+  const { errno } = error as NodeJS.ErrnoException;
+  return (errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1]) ?? messageOf(error);
 }
 
 const HINTS: Record<string, string> = {

@@ -1,6 +1,7 @@
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, type Stats, statSync } from 'node:fs';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { KotodamaError, messageOf } from '../errors.js';
+import { reasonOf } from '../files.js';
 import { type OptionTable, readOption } from '../option-table.js';
 import { DASHBOARD_PORT } from '../report/dashboard/address.js';
 import { TRAINING_OPTIONS } from '../train/options.js';
@@ -393,14 +394,33 @@ export function requireFiles(reader: OptionReader, name: string, paths: readonly
   for (const path of paths) {
     if (path === '-' || /^https?:/i.test(path)) continue;
     if (isPattern(path)) {
-      if (filesMatching(path).length === 0) reader.problems.add(flagOf(name), 'a pattern that matches files', path);
+      requireMatch(reader, name, path);
       continue;
     }
-    const stat = statSync(path, { throwIfNoEntry: false });
+    const found = lookAt(reader, name, path);
     // The whole path, however long: its end is what tells files apart.
-    if (stat === undefined) reader.problems.add(flagOf(name), 'a file that exists', path);
-    else if (stat.isDirectory())
+    if (found === 'nothing') reader.problems.add(flagOf(name), 'a file that exists', path);
+    else if (found?.isDirectory())
       reader.problems.add(flagOf(name), 'a file', `${path}, a folder`, `try '${path}/*.txt'`);
+  }
+}
+
+function requireMatch(reader: OptionReader, name: string, pattern: string): void {
+  try {
+    if (filesMatching(pattern).length === 0) reader.problems.add(flagOf(name), 'a pattern that matches files', pattern);
+  } catch (error) {
+    if (!(error instanceof KotodamaError && error.code === 'ERR_IO')) throw error;
+    reader.problems.add(flagOf(name), 'a pattern of files that can be read', `${pattern}, ${messageOf(error.cause)}`);
+  }
+}
+
+/** What is at a path. Where the system refuses to say, that is noted as a problem. */
+export function lookAt(reader: OptionReader, name: string, path: string): Stats | 'nothing' | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) ?? 'nothing';
+  } catch (error) {
+    reader.problems.add(flagOf(name), 'a path that can be read', `${path}, ${reasonOf(error)}`);
+    return undefined;
   }
 }
 

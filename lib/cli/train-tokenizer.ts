@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { OptionTable } from '../option-table.js';
 import { bytes, count, duration } from '../report/format.js';
@@ -13,7 +13,7 @@ import {
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { catchInterrupt } from './interrupt.js';
-import { flagOf, parseFlags, requireOptions } from './options.js';
+import { flagOf, lookAt, parseFlags, requireFiles, requireOptions } from './options.js';
 
 /** `kotodama train-tokenizer` */
 const TRAIN_TOKENIZER_OPTIONS = {
@@ -72,6 +72,7 @@ function readArguments(words: readonly string[]): TrainTokenizerArguments {
   reader.onlyKnown(Object.keys(table));
   requireOptions(reader, table, ['input', 'out']);
   const input = reader.strings('input', []);
+  requireFiles(reader, 'input', input);
   const out = reader.string('out', '');
   checkFolder(reader, out);
   const settings = readTokenizerOptions(reader);
@@ -82,8 +83,8 @@ function readArguments(words: readonly string[]): TrainTokenizerArguments {
 
 /** Better now than after minutes of work; and a model may depend on the tokenizer that would be replaced. */
 function checkFolder(reader: OptionReader, out: string): void {
-  const found = statSync(out, { throwIfNoEntry: false });
-  if (found === undefined) return;
+  const found = lookAt(reader, 'out', out);
+  if (found === undefined || found === 'nothing') return;
   if (!found.isDirectory()) reader.problem('out', 'a folder', out);
   const taken = ['tokenizer.json', 'spiece.model'].find((name) => existsSync(join(out, name)));
   if (taken !== undefined) {

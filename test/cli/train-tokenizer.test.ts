@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -86,9 +86,13 @@ t.test('says what is wrong, before it does anything', async (t) => {
   ]) {
     t.match(wrong.stderr, part);
   }
-  const gone = await kotodama(['train-tokenizer', '--input', 'gone.txt', '--vocab-size', '300', '--out', 'b'], { cwd });
-  t.equal(gone.code, 1);
-  t.match(gone.stderr, /^error ERR_IO: .*gone\.txt/);
+  symlinkSync('loop', join(cwd, 'loop'));
+  const gone = await kotodama(['train-tokenizer', '--input', 'gone.txt', '--vocab-size', '300', '--out', 'loop/b'], {
+    cwd,
+  });
+  t.equal(gone.code, 2, 'as train has it');
+  t.match(gone.stderr, '--input: expected a file that exists, received gone.txt');
+  t.match(gone.stderr, '--out: expected a path that can be read, received loop/b, too many symbolic links encountered');
   t.notOk(existsSync(join(cwd, 'b')));
 });
 

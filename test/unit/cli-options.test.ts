@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import {
@@ -106,6 +106,19 @@ t.test('texts that are not there, or are folders, are found before any work', as
   );
   t.throws(() => reader.finish('bad'), {
     message: /2 problems\n.*gone.txt\n.*expected a file, received .*sub, a folder/,
+  });
+});
+
+t.test('a path that the system does not look at is a problem like the others', async (t) => {
+  const folder = t.testdir();
+  symlinkSync('loop', join(folder, 'loop'));
+  const reader = new OptionReader({}, flagOf);
+  const long = 'a'.repeat(300);
+  requireFiles(reader, 'train', [join(folder, 'loop/a.txt'), join(folder, long), join(folder, 'loop/*.txt')]);
+  t.throws(() => reader.finish('bad'), {
+    code: 'ERR_OPTIONS',
+    message:
+      /3 problems\n.*loop\/a.txt, too many symbolic links.*\n.*a, name too long.*\n.*a pattern of files that can be read, received .*loop\/\*.txt, ELOOP/,
   });
 });
 

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
@@ -7,6 +7,7 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import t from 'tap';
 import { BlockDataset } from '../../dist/data/index.js';
+import { filesMatching } from '../../dist/data/sources/glob.js';
 import type { KotodamaError } from '../../dist/errors.js';
 import { collect, NUMBERS, resumeProblem, temporaryFile } from './helpers/blocks.js';
 import { idsOf, NUMBERS_EOS, textsOf } from './helpers/sources.js';
@@ -119,6 +120,25 @@ t.test('patterns give their files in order', async (t) => {
     message: /No file matches .*\*\.md/,
   });
   await t.rejects(textsOf(join(folder, '[z-a].txt')), { code: 'ERR_OPTIONS' });
+});
+
+t.test('a pattern leaves nothing out without a word', async (t) => {
+  const folder = t.testdir({ sub: { 'a.txt': 'x' }, 'b.txt': t.fixture('symlink', 'gone') });
+  t.same(filesMatching(join(folder, '{*,*/*}')), [join(folder, 'sub/a.txt')], 'a link to nothing is no file');
+  symlinkSync('loop.txt', join(folder, 'loop.txt'));
+  for (const pattern of ['*.txt', 'loop.txt/*', '**/*.txt']) {
+    t.throws(
+      () => filesMatching(join(folder, pattern)),
+      { code: 'ERR_IO', message: /loop\.txt could not be/ },
+      pattern,
+    );
+  }
+  // Root may read everything.
+  if (process.getuid?.() === 0) return;
+  const closed = join(folder, 'closed');
+  mkdirSync(closed, 0o000);
+  t.throws(() => filesMatching(join(folder, '*', '*.txt')), { code: 'ERR_IO', message: /closed could not be/ });
+  chmodSync(closed, 0o700);
 });
 
 t.test('ends of text: after each line, each document, or not at all', async (t) => {

@@ -1,16 +1,31 @@
 import { type Dirent, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { ioError } from '../../files.js';
 import { alternativesIn, matcherOf } from '../../pattern.js';
 
-/** Whether a name is a pattern: it holds `*`, `?`, `[...]` or `{a,b}`, and no file has just this name. */
+/**
+ * Whether a name is a pattern: it holds `*`, `?`, `[...]` or `{a,b}`, and no file has just this name. Where the system does
+ * not say whether one has, it is a pattern, so that {@link filesMatching} says what stands in the way.
+ */
 export function isPattern(name: string): boolean {
-  return /[*?]|\[[^\]]+\]|\{[^{}]*,[^{}]*\}/.test(name) && statSync(name, { throwIfNoEntry: false }) === undefined;
+  return /[*?]|\[[^\]]+\]|\{[^{}]*,[^{}]*\}/.test(name) && !exists(name);
+}
+
+function exists(path: string): boolean {
+  try {
+    statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**
  * The files a pattern matches, sorted by the UTF-16 units of their paths: the same order on every machine. `*` and `?`
  * match within a name, `**` any folders, `[a-c]` and `[!a-c]` one character, `{a,b}` alternatives. Names that begin with a
  * dot must be asked for with one.
+ *
+ * @throws KotodamaError `ERR_IO` for a folder or a match that cannot be looked at: texts would be missing without a word.
  */
 export function filesMatching(pattern: string): string[] {
   return [...new Set(alternativesIn(pattern).flatMap((single) => matchesOf(single)))].sort();
@@ -45,18 +60,21 @@ function search(folder: string, [part, ...rest]: string[]): string[] {
 }
 
 function isFile(path: string): boolean {
-  try {
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
+  return orMissing(path, () => statSync(path).isFile()) ?? false;
 }
 
 function entriesOf(folder: string): Dirent[] {
+  const path = folder === '' ? '.' : folder;
+  return orMissing(path, () => readdirSync(path, { withFileTypes: true })) ?? [];
+}
+
+/** What is found at a path; undefined where nothing is, or a file where a folder would have to be. */
+function orMissing<T>(path: string, look: () => T): T | undefined {
   try {
-    return readdirSync(folder === '' ? '.' : folder, { withFileTypes: true });
-  } catch {
-    // A folder that is missing or closed to us holds no match.
-    return [];
+    return look();
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw ioError(cause, `${path} could not be looked at for a pattern`);
   }
 }
