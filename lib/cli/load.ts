@@ -2,6 +2,7 @@ import { KotodamaError } from '../errors.js';
 import { GPT2 } from '../model/gpt2.js';
 import { isFile } from '../model/model-file.js';
 import { readConfig } from '../model/pretrained.js';
+import { checkTokenizerFits } from '../model/tokenizer-fit.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { showDownloads } from './download.js';
 import { showLoading } from './loading.js';
@@ -19,8 +20,9 @@ export async function loadModel(options: LoadArguments): Promise<{ model: GPT2; 
   const { device, threads } = options;
   using loading = showLoading(`loading ${options.model}`);
   const hub = { onProgress: loading.onProgress };
-  await readConfig(options.model, hub);
+  const config = await readConfig(options.model, hub);
   const tokenizer = await loadTokenizer(options);
+  checkTokenizerFits(config, tokenizer);
   const model = await GPT2.fromPretrained(options.model, { device, ...(threads !== undefined && { threads }), ...hub });
   return { model, tokenizer };
 }

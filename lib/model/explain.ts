@@ -5,11 +5,12 @@ import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
 import type { GPT2Config } from './config.js';
 import { kthLargest } from './sampler.js';
+import { checkTokenizerFits } from './tokenizer-fit.js';
 import { checkInputIds } from './tokens.js';
 
 /** How a text is explained. */
 export interface ExplainOptions {
-  /** Required. */
+  /** Required. The model must have all of its ids. */
   tokenizer: TokenizerModel;
   /** How many of the likeliest next tokens are listed for each position [10]. */
   topK?: number;
@@ -86,6 +87,7 @@ const CONTEXT_IDS = 8;
 export async function explain(model: Explained, text: string, options: ExplainOptions): Promise<Explanation> {
   const { config } = model;
   const { tokenizer, topK, layers, heads } = readExplain(text, options, config);
+  checkTokenizerFits(config, tokenizer);
   const ids = tokenizer.encode(text);
   const inputIds = checkText(ids, config);
   checkSize(ids.length, layers.length * heads.length, options);

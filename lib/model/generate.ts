@@ -6,6 +6,7 @@ import type { GPT2Config } from './config.js';
 import { callNative } from './native-call.js';
 import { readSampling, SAMPLING_NAMES, Sampler, type SamplingOptions, type SamplingRules } from './sampler.js';
 import { StopFilter, TextStream } from './text-stream.js';
+import { checkTokenizerFits } from './tokenizer-fit.js';
 import { checkInputIds } from './tokens.js';
 
 export interface GenerateIdsOptions extends SamplingOptions {
@@ -26,7 +27,7 @@ export interface GenerateIdsOptions extends SamplingOptions {
 }
 
 export interface GenerateOptions extends GenerateIdsOptions {
-  /** Required. */
+  /** Required. The model must have its ids; special ones at the end may be missing. */
   tokenizer: TokenizerModel;
   /** Strings that end generation and are not yielded [none]. */
   stop?: readonly string[];
@@ -108,6 +109,7 @@ async function* generatePieces(
   if (typeof prompt !== 'string') read.problem('prompt', 'a string', prompt);
   const eos = config.eosTokenId ?? tokenizer?.eosTokenId;
   const rules = readRules(read, names, { ...config, eosTokenId: eos });
+  checkTokenizerFits(config, tokenizer);
 
   const start = config.bosTokenId ?? tokenizer.bosTokenId ?? eos;
   const ids = startIds(tokenizer.encode(prompt), start, config);

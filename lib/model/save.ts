@@ -7,6 +7,7 @@ import { checkPath } from '../validate.js';
 import type { GPT2Config } from './config.js';
 import { configToHuggingFace } from './hf-config.js';
 import type { TensorSource } from './tensor-source.js';
+import { checkTokenizerFits } from './tokenizer-fit.js';
 import { type WeightOptions, writeWeights } from './write-weights.js';
 
 /** A tokenizer whose files can be saved beside the model. */
@@ -29,6 +30,8 @@ export interface PretrainedParts {
 /**
  * Writes such a folder: each file is replaced atomically, and the folder is made when it is missing. With a tokenizer, files
  * of another one are removed; without one, those that the folder holds stay as they are.
+ *
+ * @throws KotodamaError `ERR_TOKENIZER` when the tokenizer does not fit the model, `ERR_IO` when the system refuses
  */
 export async function writePretrained(
   folder: string,
@@ -36,6 +39,7 @@ export async function writePretrained(
   options: WeightOptions = {},
 ): Promise<void> {
   checkPath('the folder to save the model in', folder);
+  if (tokenizer !== undefined) checkTokenizerFits(config, tokenizer);
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);
   });

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
@@ -42,6 +43,22 @@ t.test("greedy ids are Transformers' own, up to the end of the context", async (
   const options = { temperature: 0, maxNewTokens: expected.greedy.length };
   t.same(await collect(model.generateIds(expected.prompt, options)), expected.greedy);
   t.same(await collect(model.generateIds(Int32Array.from(expected.prompt), options)), expected.greedy);
+});
+
+t.test('a tokenizer with ids that the model lacks is refused wherever the two meet', async (t) => {
+  const larger = { ...tokenizer, vocabSize: 62 };
+  const wanted = { code: 'ERR_TOKENIZER', expected: 'at most 61 ids', received: '62' };
+  await t.rejects(collect(model.generate('a', { tokenizer: larger })), wanted);
+  await t.rejects(collect(model.generateSamples('a', { tokenizer: larger, numSamples: 2 })), wanted);
+  await t.rejects(model.explain('a', { tokenizer: larger }), wanted);
+  const folder = join(t.testdir(), 'saved');
+  await t.rejects(model.savePretrained(folder, { tokenizer: larger }), wanted);
+  t.notOk(existsSync(folder), 'nothing is written');
+  await t.resolves(model.explain('a', { tokenizer: { ...tokenizer, vocabSize: 60 } }), 'one with fewer ids');
+  // As `add_special_tokens({ pad_token: '[PAD]' })` in Python leaves it, where the model was not resized.
+  const kinds = Array.from({ length: 62 }, (_, id) => (id < 61 ? 'normal' : 'control'));
+  const padded = { ...larger, vocabulary: { tokens: [], kinds, method: undefined } };
+  await t.resolves(model.explain('a', { tokenizer: padded }), 'one with a special token more');
 });
 
 t.test('beyond the context the newer half stays', async (t) => {

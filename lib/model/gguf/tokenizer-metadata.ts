@@ -2,6 +2,7 @@ import { KotodamaError } from '../../errors.js';
 import type { OpenTokenizer } from '../../tokenizer/types.js';
 import type { ByteLevelBpe, SentencePieceMethod, TokenKind } from '../../tokenizer/vocabulary.js';
 import type { GPT2Config } from '../config.js';
+import { checkTokenizerFits } from '../tokenizer-fit.js';
 import type { GgufValue } from './write.js';
 
 /** llama_token_type */
@@ -29,12 +30,7 @@ const MODELS = { 'byte-level-bpe': 'gpt2', unigram: 't5', 'sentencepiece-bpe': '
  */
 export function tokenizerMetadata(tokenizer: OpenTokenizer, config: Readonly<GPT2Config>): Map<string, GgufValue> {
   const { vocabSize } = config;
-  if (tokenizer.vocabSize > vocabSize) {
-    throw new KotodamaError('ERR_TOKENIZER', 'The tokenizer does not fit the model', {
-      expected: `at most ${vocabSize} ids`,
-      received: `${tokenizer.vocabSize}`,
-    });
-  }
+  checkTokenizerFits(config, { vocabSize: tokenizer.vocabSize }); // all of them: the file has a line for each
   const { tokens, kinds, method } = tokenizer.vocabulary;
   const obstacle = method === undefined ? 'llama.cpp has no tokenizer of this kind' : obstacleOf(method);
   if (method === undefined || obstacle !== undefined) {
