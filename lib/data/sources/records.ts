@@ -26,7 +26,10 @@ export type ReadLine = (line: Line, visitor: TextVisitor) => Problem | undefined
 const CARRIAGE_RETURN = 0x0d;
 const BYTE_ORDER_MARK = '\ufeff';
 
-/** A line is a text, without the `\n` or `\r\n` at its end. All else is text, a byte order mark too, as Python has it. */
+/**
+ * A line is a text, without the `\n` or `\r\n` at its end. All else is text: a byte order mark, as Python has it, and a lone
+ * `\r`, at which Python would end the line.
+ */
 export function readTextLine(line: Line, visitor: TextVisitor): Problem | undefined {
   const { bytes, start, end, ended, offset } = line;
   const problem = malformed(line);
