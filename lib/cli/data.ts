@@ -8,6 +8,7 @@ import type { BlockSource } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
+import type { OptionReader } from '../validate.js';
 
 /** Bad records to show one by one. */
 const SHOWN = 5;
@@ -104,6 +105,23 @@ export function areTokenFiles(files: readonly string[]): boolean {
     received: `${text} among them`,
     hint: 'make a token file of the texts with kotodama tokenize',
   });
+}
+
+/**
+ * Notes options that say how texts are read where there are none, only token files: what they ask for was decided when the
+ * ids were made.
+ */
+export function refuseReading(
+  reader: OptionReader,
+  { textField, eos = 'none', skipBad = false }: { textField?: unknown; eos?: unknown; skipBad?: unknown },
+  files: readonly string[],
+): void {
+  if (files.length === 0 || !files.every(isTokenFile)) return;
+  const refuse = (name: string, value: unknown) =>
+    reader.problem(name, 'nothing with token files alone', value, 'give it to kotodama tokenize, which makes them');
+  if (textField !== undefined) refuse('textField', textField);
+  if (eos !== 'none') refuse('eos', eos);
+  if (skipBad !== false) refuse('skipBad', skipBad);
 }
 
 /** Paths with patterns such as `data/*.bin` replaced by what they match. */

@@ -9,7 +9,7 @@ import { LiveLine } from '../report/live-line.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
-import { BadRecords, validLoader } from './data.js';
+import { BadRecords, refuseReading, validLoader } from './data.js';
 import { catchInterrupt } from './interrupt.js';
 import { type LoadArguments, loadModel } from './load.js';
 import { EVALUATE_OPTIONS, flagOf, parseFlags, readOptions, requireFiles, requireOptions } from './options.js';
@@ -66,6 +66,7 @@ function checkSource(reader: OptionReader, { data, multipleChoice }: EvaluateArg
     reader.problems.add('--data, --multiple-choice', 'one of the two', found);
   }
   requireFiles(reader, 'data', data ?? []);
+  refuseReading(reader, reader.values, data ?? []);
   if (multipleChoice === undefined) return;
   requireFiles(reader, 'multipleChoice', [multipleChoice]);
   for (const name of OF_TEXTS) {

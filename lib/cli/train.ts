@@ -20,7 +20,7 @@ import { checkRunFolder, holdsRun, readRunFile } from '../train/run-folder.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
-import { areTokenFiles, BadRecords, trainLoader, validLoader } from './data.js';
+import { areTokenFiles, BadRecords, refuseReading, trainLoader, validLoader } from './data.js';
 import { showDownloads } from './download.js';
 import { loadForTuning } from './fine-tune.js';
 import { showLoading } from './loading.js';
@@ -125,6 +125,8 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   requireOptions(reader, table, ['train', 'tokenizer', 'out']);
   requireFiles(reader, 'train', read.train ?? []);
   requireFiles(reader, 'valid', read.valid ?? []);
+  // What an older run recorded is no mistake of today.
+  refuseReading(reader, given, [...(read.train ?? []), ...(read.valid ?? [])]);
   for (const name of ['nLayer', 'nHead', 'nEmbd'] as const) {
     if (read.initFrom !== undefined && read[name] !== undefined) {
       reader.problem(name, 'nothing, since --init-from decides it', read[name]);

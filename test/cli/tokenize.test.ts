@@ -107,6 +107,30 @@ t.test('--eos: nothing, an end after each line or each document; training on tex
   t.match(wrong.stderr, /--eos.*none.*line.*document.*word/s);
 });
 
+t.test('what says how texts are read is refused where there are token files alone', async (t) => {
+  const cwd = workplace(t);
+  const made = await kotodama(tokenize(['train.txt'], 'train.bin'), { cwd });
+  t.equal(made.code, 0, made.stderr);
+  const late = ['--eos', 'line', '--text-field', 'body', '--skip-bad'];
+  const flags = { 'max-steps': 1, train: 'train.bin' };
+  const evaluate = ['evaluate', '--model', 'runs/a', '--device', 'cpu', '--threads', '1', '--data', 'train.bin'];
+  const [ids, mixed] = await Promise.all([
+    kotodama([...tinyTraining('runs/b', { ...flags, valid: 'train.bin' }), ...late], { cwd }),
+    kotodama([...tinyTraining('runs/a', { ...flags, valid: 'valid.txt' }), ...late], { cwd }),
+  ]);
+  const measured = await kotodama([...evaluate, ...late], { cwd });
+  for (const { code, stderr } of [ids, measured]) {
+    t.equal(code, 2);
+    t.match(
+      stderr,
+      /3 problems\n.*--text-field: .*\n.*--eos: .*\n.*--skip-bad: expected nothing with token files alone/,
+    );
+  }
+  t.equal(mixed.code, 0, `texts to validate on: ${mixed.stderr}`);
+  const said = await kotodama([...evaluate, '--eos', 'none', '--skip-bad=false'], { cwd });
+  t.equal(said.code, 0, `what asks for nothing: ${said.stderr}`);
+});
+
 t.test('training on token files: the same numbers as on their text, in order; resumed after a stop', async (t) => {
   const cwd = workplace(t);
   for (const name of ['train', 'valid']) {
