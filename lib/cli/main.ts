@@ -43,17 +43,22 @@ const EXIT_USAGE = 2;
 async function main(words: readonly string[]): Promise<number> {
   const [name, ...rest] = words;
   if (name === '--version' || name === '-v') return print(packageVersion());
-  if (name === undefined || name === '--help' || name === '-h' || name === 'help') return print(overview());
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) {
-    const close = nearest(name, Object.keys(COMMANDS));
-    throw new KotodamaError('ERR_OPTIONS', `There is no command '${name}'`, {
-      expected: Object.keys(COMMANDS).join(', '),
-      hint: close === undefined ? 'kotodama --help shows what each one does' : `did you mean '${close}'?`,
-    });
-  }
+  if (name === undefined || name === '--help' || name === '-h') return print(overview());
+  if (name === 'help') return print(rest[0] === undefined ? overview() : help(commandOf(rest[0])));
+  const command = commandOf(name);
   if (rest.includes('--help') || rest.includes('-h')) return print(help(command));
   return command.run(rest);
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` when there is none of this name */
+function commandOf(name: string): Command {
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command !== undefined) return command;
+  const close = nearest(name, Object.keys(COMMANDS));
+  throw new KotodamaError('ERR_OPTIONS', `There is no command '${name}'`, {
+    expected: Object.keys(COMMANDS).join(', '),
+    hint: close === undefined ? 'kotodama --help shows what each one does' : `did you mean '${close}'?`,
+  });
 }
 
 function overview(): string {

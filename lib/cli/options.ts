@@ -2,6 +2,7 @@ import { readFileSync, type Stats, statSync } from 'node:fs';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { reasonOf } from '../files.js';
+import { DEVICE_NAMES, isDeviceName } from '../model/device.js';
 import { type OptionTable, readOption } from '../option-table.js';
 import { DASHBOARD_PORT } from '../report/dashboard/address.js';
 import { TRAINING_OPTIONS } from '../train/options.js';
@@ -379,7 +380,17 @@ export function readConfigFile(path: string, table: OptionTable): RawOptions {
 /** Reads every option of a table; problems are noted in the reader. */
 export function readOptions(reader: OptionReader, table: OptionTable): { [name: string]: unknown } {
   reader.onlyKnown(Object.keys(table));
-  return Object.fromEntries(Object.entries(table).map(([name, spec]) => [name, readOption(reader, name, spec)]));
+  const read = Object.fromEntries(Object.entries(table).map(([name, spec]) => [name, readOption(reader, name, spec)]));
+  // The engine would say so too, but only once everything else was right and loaded.
+  if (
+    table.device !== undefined &&
+    typeof read.device === 'string' &&
+    read.device !== '' &&
+    !isDeviceName(read.device)
+  ) {
+    reader.problem('device', DEVICE_NAMES, read.device);
+  }
+  return read;
 }
 
 /** Notes options that must be there and are not. */

@@ -12,6 +12,14 @@ export async function listDevices(): Promise<DeviceInfo[]> {
   return listed.filter(({ problem }) => problem === null).map(({ problem: _, ...device }) => device);
 }
 
+/** What {@link isDeviceName} takes, in words. */
+export const DEVICE_NAMES = "'auto', 'cpu', 'cuda' or 'cuda:N'";
+
+/** Whether a device can have this name; it need not be there. */
+export function isDeviceName(name: unknown): name is string {
+  return typeof name === 'string' && /^(auto|cpu|cuda(:\d+)?)$/.test(name);
+}
+
 /**
  * Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device's name. `auto` is the first CUDA device that can be used, or else the
  * CPU.
@@ -19,11 +27,8 @@ export async function listDevices(): Promise<DeviceInfo[]> {
  * @throws KotodamaError `ERR_OPTIONS` for another word, `ERR_DEVICE` when the device is not there.
  */
 export async function resolveDevice(addon: NativeAddon, wish: unknown): Promise<string> {
-  if (typeof wish !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(wish)) {
-    throw new KotodamaError('ERR_OPTIONS', 'device', {
-      expected: `'auto', 'cpu', 'cuda' or 'cuda:N'`,
-      received: describe(wish),
-    });
+  if (!isDeviceName(wish)) {
+    throw new KotodamaError('ERR_OPTIONS', 'device', { expected: DEVICE_NAMES, received: describe(wish) });
   }
   if (wish === 'cpu') return wish;
   const listed = await callNative(() => addon.devices());

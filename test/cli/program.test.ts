@@ -14,6 +14,8 @@ t.test('help, of the program and of each command', async (t) => {
   t.match(train.stdout, /--grad-accum N +micro-batches per optimizer step \[1\]/);
   t.match(train.stdout, 'Examples:');
   t.match(generate.stdout, /--top-k N/);
+  t.equal((await run('help', 'train')).stdout, train.stdout);
+  t.match((await run('help', 'trian')).stderr, "did you mean 'train'?");
 });
 
 t.test('version', async (t) => {
