@@ -16,7 +16,7 @@ import {
   type ReadTrainingOptions,
   type TrainingOptions,
 } from '../train/options.js';
-import { checkRunFolder, holdsRun, readRunFile } from '../train/run-folder.js';
+import { checkHoldsRun, checkRunFolder, readRunFile } from '../train/run-folder.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
@@ -150,9 +150,13 @@ function checkStandardInput(reader: OptionReader, { train, valid }: TrainArgumen
   }
 }
 
-/** What a run was begun with, from its `run.json`; nothing when it was killed before that was written. */
+/**
+ * What a run was begun with, from its `run.json`; nothing when it was killed before that was written.
+ *
+ * @throws KotodamaError `ERR_CHECKPOINT` when there is no run: all that it would have told is then no fault of its own.
+ */
 async function optionsBefore(out: string): Promise<RawOptions> {
-  if (!holdsRun(out)) return {};
+  checkHoldsRun(out);
   const { options } = (await readRunFile(out)) ?? {};
   return typeof options === 'object' && options !== null ? (options as RawOptions) : {};
 }

@@ -39,6 +39,16 @@ export function checkIdentity(out: string, before: { [key: string]: Json }, now:
   });
 }
 
+/** @throws KotodamaError `ERR_OPTIONS` when a run is continued that has more steps than it may have. */
+export function checkLength(out: string, { step }: TrainerState, { maxSteps = step }: TrainingOptions): void {
+  if (maxSteps >= step) return;
+  throw new KotodamaError('ERR_OPTIONS', `The run in ${out} stands at step ${step}: --max-steps (API: maxSteps)`, {
+    expected: `at least ${step}`,
+    received: `${maxSteps}`,
+    hint: 'it counts from the beginning of the run, not from where it is continued',
+  });
+}
+
 /** Options that decide the numbers of a step. A longer run, or one that saves more often, is still the same one. */
 const DECIDING = [
   ...(['lr', 'minLr', 'warmupSteps', 'schedule', 'weightDecay', 'beta1', 'beta2', 'eps', 'gradClip'] as const),
@@ -53,6 +63,9 @@ export function changes(before: TrainerState, device: string, options: TrainingO
   );
   const show = (name: string) => `${name} ${before.options[name] ?? 'unset'} before, ${now[name] ?? 'unset'} now`;
   return [
+    ...(options.maxSteps !== before.step || options.maxSteps === before.options.maxSteps
+      ? []
+      : [`the run has ${before.step} steps already: --max-steps (API: maxSteps) counts from its beginning`]),
     ...(different.length === 0 ? [] : [`the run goes on with other options: ${different.map(show).join('; ')}`]),
     ...(before.device === device
       ? []

@@ -21,6 +21,14 @@ function holdsModel(out: string): boolean {
   return ['model.safetensors', 'model.safetensors.index.json'].some((name) => existsSync(join(out, name)));
 }
 
+/** @throws KotodamaError `ERR_CHECKPOINT` when the folder holds no run that could be continued. */
+export function checkHoldsRun(out: string): void {
+  if (holdsRun(out)) return;
+  throw new KotodamaError('ERR_CHECKPOINT', `${out} holds no run to continue`, {
+    hint: 'check the path, or leave --resume (API: resume: true) out to begin a new run',
+  });
+}
+
 /**
  * Checks that a run can be in this folder, and leaves everything as it is.
  *
@@ -38,11 +46,7 @@ export async function checkRunFolder(out: string, resume: boolean): Promise<void
       hint: 'choose another folder for the run',
     });
   }
-  if (resume && !holdsRun(out)) {
-    throw new KotodamaError('ERR_CHECKPOINT', `${out} holds no run to continue`, {
-      hint: 'check the path, or leave --resume (API: resume: true) out to begin a new run',
-    });
-  }
+  if (resume) checkHoldsRun(out);
   await checkRunIsOver(out);
   try {
     await checkWritable(out);

@@ -22,7 +22,7 @@ import type {
   WarningEvent,
 } from './events.js';
 import { gradientHistograms } from './histogram.js';
-import { changes, checkIdentity, identityOf } from './identity.js';
+import { changes, checkIdentity, checkLength, identityOf } from './identity.js';
 import { readCheckpointTensors } from './model-state.js';
 import { type RefusedStep, Stepper, type TakenStep } from './optimizer-step.js';
 import { needsCounting, type TrainingOptions, warmupOf } from './options.js';
@@ -434,6 +434,7 @@ export class Run {
   private async restore(state: TrainerState, path: string): Promise<void> {
     const { model } = this.given;
     checkIdentity(this.given.out, state.identity, this.identity);
+    checkLength(this.given.out, state, this.options);
     this.progress('restore');
     await readCheckpointTensors(model, path);
     model.counters = state.counters;

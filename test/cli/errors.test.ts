@@ -7,14 +7,16 @@ import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
 t.test('what is wrong is said before any work, all of it at once', async (t) => {
   const cwd = workplace(t);
   const words = ['train', '--train', 'gone.txt', '--valid', '.', '--lr', 'NaN', '--n-hed', '3', '--schedule', 'cosin'];
+  words.push('--device', 'tpu');
   const run = await kotodama(words, { cwd });
   t.equal(run.code, 2);
   t.equal(run.stdout, '');
   for (const part of [
-    'options of kotodama train are not valid: 7 problems',
+    'options of kotodama train are not valid: 8 problems',
     '--n-hed: expected a known name, received an unknown name (did you mean --n-head?)',
     '--lr: expected a number above 0, received NaN',
     `--schedule: expected 'cosine', 'linear', 'constant', 'wsd' or 'inverse-sqrt', received 'cosin' (did you mean 'cosine'?)`,
+    "--device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', received 'tpu'",
     '--tokenizer: expected DIR, received nothing',
     '--out: expected DIR, received nothing',
     '--train: expected a file that exists, received gone.txt',
@@ -54,6 +56,8 @@ t.test('errors name what to do', async (t) => {
   t.match(changed.stderr, /begun differently:\n {2}--batch-size: 2 in the run, 4 now\n {2}--seed: 0 in the run, 7 now/);
   const nothing = await kotodama(['train', '--resume', ...tinyTraining('runs/none').slice(1)], { cwd });
   t.match(nothing.stderr, /^error ERR_CHECKPOINT: runs\/none holds no run/);
+  const mistyped = await kotodama(['train', '--resume', '--out', 'runs/aa'], { cwd });
+  t.match(mistyped.stderr, /^error ERR_CHECKPOINT: runs\/aa holds no run to continue\n {2}hint: check the path/);
 });
 
 t.test('the standard input, whose length nobody knows', async (t) => {

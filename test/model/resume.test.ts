@@ -261,6 +261,26 @@ t.test('another rounding makes another run', async (t) => {
   t.match(again.at(-1), { type: 'end', step: 4 });
 });
 
+t.test('a length that the run has already', async (t) => {
+  const out = join(t.testdir(), 'run');
+  await run(t, { out, maxSteps: 3 });
+  const before = readFileSync(join(out, 'run.json'));
+  await t.rejects(run(t, { out, maxSteps: 2, resume: true }), {
+    code: 'ERR_OPTIONS',
+    message:
+      /stands at step 3: --max-steps \(API: maxSteps\): expected at least 3, received 2\n {2}hint: it counts from/,
+  });
+  t.same(readFileSync(join(out, 'run.json')), before, 'it is not recorded');
+  const types = (events: TrainEvent[]) => events.map(({ type }) => type);
+  t.same(types(await run(t, { out, maxSteps: 3, resume: true })), ['start', 'end'], 'a run that is complete');
+
+  const longer = `${out}-longer`;
+  await run(t, { out: longer, maxSteps: 6, saveEvery: 3 });
+  for (const step of [4, 6]) rmSync(join(longer, `checkpoints/step-0000000${step}`), { recursive: true, force: true });
+  const cut = await run(t, { out: longer, maxSteps: 3, resume: true });
+  t.match(cut[1], { type: 'warning', message: /^the run has 3 steps already: --max-steps/ });
+});
+
 t.test('a run that is not there', async (t) => {
   const out = join(t.testdir(), 'nothing');
   await t.rejects(run(t, { out, maxSteps: 2, resume: true }), { code: 'ERR_CHECKPOINT', message: /holds no run/ });
