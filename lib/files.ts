@@ -3,6 +3,7 @@ import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from 'node:f
 import { basename, dirname, join, resolve } from 'node:path';
 import { getSystemErrorMap } from 'node:util';
 import { type ErrorCode, KotodamaError, messageOf } from './errors.js';
+import { parseJson } from './json.js';
 
 /**
  * Writes a file so that a crash at any moment leaves either the old content or the new: to a temporary name in the same
@@ -89,7 +90,7 @@ export async function readJsonFile(path: string, code: ErrorCode): Promise<unkno
     throw ioError(cause, `${path} could not be read`);
   }
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch (cause) {
     throw new KotodamaError(code, `${path} is not JSON (${messageOf(cause)})`, { cause });
   }

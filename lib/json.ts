@@ -14,3 +14,12 @@ export function leaves(value: Json, path = ''): Map<string, null | boolean | num
   }
   return found;
 }
+
+/**
+ * Parses the text of a JSON file; a byte order mark, which some editors put before it, is no part of it.
+ *
+ * @throws SyntaxError
+ */
+export function parseJson(text: string): unknown {
+  return JSON.parse(text.replace(/^\uFEFF/, ''));
+}

@@ -2,6 +2,7 @@ import { readFileSync, type Stats, statSync } from 'node:fs';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { reasonOf } from '../files.js';
+import { parseJson } from '../json.js';
 import { DEVICE_NAMES, isDeviceName } from '../model/device.js';
 import { type OptionTable, readOption } from '../option-table.js';
 import { DASHBOARD_PORT } from '../report/dashboard/address.js';
@@ -66,7 +67,7 @@ export const TRAIN_OPTIONS = {
   ...READING,
   tokenizer: { ...TOKENIZER_FOLDER, derived: 'that of --init-from' },
   out: { kind: 'string', placeholder: 'DIR', help: "the run's folder" },
-  config: { kind: 'string', placeholder: 'FILE', help: 'options as JSON; flags win' },
+  config: { kind: 'string', placeholder: 'FILE', help: 'options as JSON, such as {"nLayer": 6}; flags win' },
   resume: { kind: 'boolean', default: false, help: 'continue the run in --out; other options may be left out' },
   initFrom: {
     ...MODEL_FOLDER,
@@ -348,7 +349,8 @@ function toNumber(text: string): number | string {
 }
 
 /**
- * Reads a file of options, `{ "nLayer": 6, "train": ["a.txt"] }`. One file name may stand without brackets.
+ * Reads a file of options, `{ "nLayer": 6, "train": ["a.txt"] }`, also spelled as flags (`"n-layer"`). One file name may stand
+ * without brackets. Unknown names are kept as they are, for the check to complain about.
  *
  * @throws KotodamaError `ERR_OPTIONS` when it is not a JSON object, `ERR_IO` when it cannot be read.
  */
@@ -364,16 +366,18 @@ export function readConfigFile(path: string, table: OptionTable): RawOptions {
   }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch (cause) {
     throw new KotodamaError('ERR_OPTIONS', `${path} is not JSON (${messageOf(cause)})`, { cause });
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new KotodamaError('ERR_OPTIONS', `${path} is not a list of options`, { expected: 'a JSON object' });
   }
-  const entries = Object.entries(value as RawOptions);
   return Object.fromEntries(
-    entries.map(([name, item]) => [name, table[name]?.kind === 'strings' && typeof item === 'string' ? [item] : item]),
+    Object.entries(value as RawOptions).map(([key, item]) => {
+      const name = Object.hasOwn(table, nameOf(key)) ? nameOf(key) : key;
+      return [name, table[name]?.kind === 'strings' && typeof item === 'string' ? [item] : item];
+    }),
   );
 }
 

@@ -120,7 +120,9 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   // A file of llm.c's holds no tokenizer.
   if (typeof values.initFrom === 'string' && !(await isFile(values.initFrom))) values.tokenizer ??= values.initFrom;
 
-  const reader = new OptionReader(values, flagOf);
+  // What nobody knows is named as it stands in the file.
+  const fromFile = (name: string) => !Object.hasOwn(table, name) && Object.hasOwn(file, name) && !(name in flags);
+  const reader = new OptionReader(values, (name) => (fromFile(name) ? `'${name}' in ${flags.config}` : flagOf(name)));
   const read = readOptions(reader, table) as unknown as TrainArguments & ReadTrainingOptions;
   requireOptions(reader, table, ['train', 'tokenizer', 'out']);
   requireFiles(reader, 'train', read.train ?? []);

@@ -2,6 +2,7 @@ import { LineInput } from '../data/sources/line-input.js';
 import { placesOf } from '../data/sources/names.js';
 import { contentOf, reportProblems, textsIn } from '../data/sources/read-chunk.js';
 import { KotodamaError, messageOf } from '../errors.js';
+import { parseJson } from '../json.js';
 import { describe } from '../validate.js';
 
 /** A question with several answers, one of which is right. */
@@ -68,7 +69,7 @@ const FORMS = `a line is {"context": "...", "choices": ["...", "..."], "answer":
 function parseObject(text: string, where: string): { [name: string]: unknown } {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch (cause) {
     throw new KotodamaError('ERR_DATA', `${where} is not JSON (${messageOf(cause)})`, { cause });
   }

@@ -7,12 +7,14 @@ import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
 t.test('what is wrong is said before any work, all of it at once', async (t) => {
   const cwd = workplace(t);
   const words = ['train', '--train', 'gone.txt', '--valid', '.', '--lr', 'NaN', '--n-hed', '3', '--schedule', 'cosin'];
-  words.push('--device', 'tpu');
+  words.push('--device', 'tpu', '--config', 'c.json');
+  writeFileSync(join(cwd, 'c.json'), '{"n-layr": 3, "n-embd": 24}');
   const run = await kotodama(words, { cwd });
   t.equal(run.code, 2);
   t.equal(run.stdout, '');
   for (const part of [
-    'options of kotodama train are not valid: 8 problems',
+    'options of kotodama train are not valid: 9 problems',
+    "'n-layr' in c.json: expected a known name, received an unknown name (did you mean --n-layer?)",
     '--n-hed: expected a known name, received an unknown name (did you mean --n-head?)',
     '--lr: expected a number above 0, received NaN',
     `--schedule: expected 'cosine', 'linear', 'constant', 'wsd' or 'inverse-sqrt', received 'cosin' (did you mean 'cosine'?)`,
@@ -25,7 +27,7 @@ t.test('what is wrong is said before any work, all of it at once', async (t) => 
     t.match(run.stderr, part);
   }
   t.notMatch(run.stderr, /^ +at /m, 'no stack');
-  t.same(readdirSync(cwd).sort(), ['train.txt', 'valid.txt']);
+  t.same(readdirSync(cwd).sort(), ['c.json', 'train.txt', 'valid.txt']);
 });
 
 t.test('errors name what to do', async (t) => {

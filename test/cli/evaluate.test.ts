@@ -81,7 +81,7 @@ t.test('questions', async (t) => {
     { context: 'All human', choices: [' beings are born free', ' is', ' dogs'], answer: 2 },
     { context: 'All', choices: [' a', ' b'], answer: 1 },
   ];
-  writeFileSync(join(cwd, 'q.jsonl'), questions.map((question) => JSON.stringify(question)).join('\n'));
+  writeFileSync(join(cwd, 'q.jsonl'), `\ufeff${questions.map((question) => JSON.stringify(question)).join('\n')}`);
   const { whole: _, ...expected } = await multipleChoice(model, tokenizer, questions);
   const [json, text] = await Promise.all([
     run('--multiple-choice', 'q.jsonl', '--json'),

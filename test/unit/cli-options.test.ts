@@ -80,10 +80,16 @@ t.test('a typo is named with what was meant, beside every other problem', async 
 t.test('a configuration file holds the same names', async (t) => {
   const folder = t.testdir({
     'a.json': '{"nLayer": 2, "train": "x.txt", "valid": ["y", "z"]}',
+    'flags.json': '\ufeff{"n-layer": 2, "--train": "x.txt", "n-layr": 3}',
     'b.json': '[1]',
     'c.json': '{',
   });
   t.same(readConfigFile(join(folder, 'a.json'), TRAIN_OPTIONS), { nLayer: 2, train: ['x.txt'], valid: ['y', 'z'] });
+  t.same(
+    readConfigFile(join(folder, 'flags.json'), TRAIN_OPTIONS),
+    { nLayer: 2, train: ['x.txt'], 'n-layr': 3 },
+    'spelled as flags, with a byte order mark',
+  );
   t.throws(() => readConfigFile(join(folder, 'b.json'), TRAIN_OPTIONS), {
     code: 'ERR_OPTIONS',
     expected: 'a JSON object',

@@ -1,7 +1,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { makeFolder } from '../../dist/files.js';
+import { makeFolder, readJsonFile } from '../../dist/files.js';
 
 t.test('makes folders and the ones above them, also when they are there', async (t) => {
   const deep = join(t.testdir(), 'a', 'b', 'c');
@@ -21,4 +21,10 @@ t.test('a file in the way is an error', async (t) => {
 
 t.test('a place that takes no folders is an error, not an endless wait', async (t) => {
   await t.rejects(makeFolder('/proc/kotodama/run'));
+});
+
+t.test('JSON, with a byte order mark or without', async (t) => {
+  const folder = t.testdir({ 'a.json': '{"a": 1}', 'b.json': '\ufeff{"a": 1}', 'c.json': '\ufeff\ufeff{}' });
+  for (const name of ['a.json', 'b.json']) t.same(await readJsonFile(join(folder, name), 'ERR_MODEL_FILE'), { a: 1 });
+  await t.rejects(readJsonFile(join(folder, 'c.json'), 'ERR_MODEL_FILE'), { code: 'ERR_MODEL_FILE' });
 });
