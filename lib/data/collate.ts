@@ -1,4 +1,5 @@
 import { KotodamaError } from '../errors.js';
+import { describe } from '../validate.js';
 import type { Batch, Block, TokenTensor } from './types.js';
 
 /**
@@ -25,6 +26,32 @@ export function stackBlocks(blocks: readonly Block[]): Batch {
       length,
     ),
   };
+}
+
+/**
+ * Checks that something has the form of a batch; what its numbers say is for the model to check.
+ *
+ * @param maker who made it, as a message begins: `collate`
+ * @throws KotodamaError `ERR_DATA`
+ */
+export function checkBatch(value: unknown, maker: string): asserts value is Batch {
+  const { inputIds, labels } = (value ?? {}) as Partial<Batch>;
+  if (isTensor(inputIds) && isTensor(labels)) return;
+  const names = typeof value === 'object' && value !== null ? Object.keys(value).join(', ') : '';
+  const hint =
+    value instanceof Promise
+      ? 'it has to give the batch itself, not a promise of one'
+      : 'stackBlocks makes such a batch of blocks';
+  throw new KotodamaError('ERR_DATA', `${maker} gave no batch`, {
+    expected: '{ inputIds, labels }, each { data: Int32Array, shape: [B, T] }',
+    received: value instanceof Promise ? 'a Promise' : describe(value) + (names === '' ? '' : ` with ${names}`),
+    hint,
+  });
+}
+
+function isTensor(value: unknown): value is TokenTensor {
+  const { data, shape } = (value ?? {}) as Partial<TokenTensor>;
+  return data instanceof Int32Array && Array.isArray(shape) && shape.length === 2;
 }
 
 function stack(rows: readonly Int32Array[], length: number): TokenTensor {

@@ -1,9 +1,9 @@
 import { OptionReader } from '../validate.js';
 import { Abort } from './abort.js';
-import { stackBlocks } from './collate.js';
+import { checkBatch, stackBlocks } from './collate.js';
 import { blocksOf, snapshotOf, tokenizerOf } from './encoded-source.js';
 import { readAhead } from './read-ahead.js';
-import { readState } from './state.js';
+import { isRestartable, readState } from './state.js';
 import type { Batch, Block, BlockOrigin, BlockSource, Json } from './types.js';
 import { MOST_WORKERS, type WorkerPool, workerPool } from './worker-pool.js';
 
@@ -19,7 +19,7 @@ export interface DataLoaderOptions {
   prefetchFactor?: number;
   /** Threads that tokenize; 0 tokenizes in this thread. Default 0. They change the speed and nothing else. */
   numWorkers?: number;
-  /** Makes a batch of blocks. Default {@link stackBlocks}. */
+  /** Makes a batch of blocks, at once. Default {@link stackBlocks}. */
   collate?: (blocks: Block[]) => Batch;
   /** Whether an incomplete batch at the end is dropped. Default false. */
   dropLast?: boolean;
@@ -71,6 +71,7 @@ export class DataLoader implements AsyncIterable<Batch> {
   /** State of the source before the next batch; of the pass that was begun last. */
   private position: { next: () => Json } | undefined;
 
+  /** @throws KotodamaError `ERR_OPTIONS` that lists every problem. */
   constructor(dataset: BlockSource, options: DataLoaderOptions) {
     const reader = new OptionReader(options);
     reader.onlyKnown([
@@ -89,10 +90,15 @@ export class DataLoader implements AsyncIterable<Batch> {
     this.dropLast = reader.boolean('dropLast', false);
     this.worldSize = reader.integer('worldSize', { min: 1 }, 1);
     this.rank = reader.integer('rank', { min: 0, max: this.worldSize - 1 || 0 }, 0);
+    const { collate = stackBlocks } = options ?? {};
+    if (typeof collate !== 'function') reader.problem('collate', 'a function', collate);
+    if (!isRestartable(dataset)) {
+      reader.problem('dataset', 'a BlockDataset, a TokenDataset, or what gives blocks as they do', dataset);
+    }
     reader.finish('These options cannot make a DataLoader');
     this.dataset = dataset;
     this.blockSize = dataset.blockSize;
-    this.collate = options.collate ?? stackBlocks;
+    this.collate = collate;
     this.signal = options.signal;
   }
 
@@ -186,6 +192,7 @@ export class DataLoader implements AsyncIterable<Batch> {
     const share = this.shareOf(blocks);
     const origins = share.flatMap(({ origin }) => (origin === undefined ? [] : [origin]));
     const batch = this.collate(share);
+    checkBatch(batch, 'collate');
     return origins.length === share.length ? { ...batch, origins } : batch;
   }
 

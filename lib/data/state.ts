@@ -1,8 +1,14 @@
 import { KotodamaError } from '../errors.js';
-import type { Json } from './types.js';
+import type { BlockSource, Json } from './types.js';
 
 /** A saved state is an object with a `kind`. */
 export type StateObject = { [key: string]: Json };
+
+/** Whether something gives its items again and again, and says where it stands: as a dataset does, or a loader. */
+export function isRestartable(value: unknown): value is object {
+  const { blockSize, state, restore, [Symbol.asyncIterator]: iterate } = (value ?? {}) as Partial<BlockSource>;
+  return Number.isInteger(blockSize) && [state, restore, iterate].every((method) => typeof method === 'function');
+}
 
 /** Checks that a saved state is one of `kind`. */
 export function readState(state: Json, kind: string): StateObject {

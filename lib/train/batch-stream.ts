@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { checkBatch } from '../data/collate.js';
 import type { Batch, BlockOrigin, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { secondsSince } from './clock.js';
@@ -126,6 +127,7 @@ export class BatchStream {
       this.pass ??= this.source[Symbol.asyncIterator]();
       const { done, value } = await this.pass.next();
       if (done !== true) {
+        checkBatch(value, 'The training data');
         this.now.blocks += value.inputIds.shape[0];
         return value;
       }

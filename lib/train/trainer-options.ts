@@ -14,7 +14,10 @@ export interface TrainerOptions extends Partial<Omit<TrainingOptions, 'maxTime'>
   model: GPT2;
   /** Saved with the weights; writes the samples. */
   tokenizer: TrainerTokenizer;
-  /** Batches of an epoch, again and again: usually a `DataLoader`. */
+  /**
+   * Batches of an epoch, again and again: usually a `DataLoader`. Make a new one for each run: one that was read before goes
+   * on with its next epoch, in another order.
+   */
   train: BatchSource;
   /** Validation batches, the same ones each time; without them there are no evaluations. */
   valid?: AsyncIterable<Batch> & Pick<BatchSource, 'identity'>;

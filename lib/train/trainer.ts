@@ -1,3 +1,4 @@
+import { isRestartable } from '../data/state.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { OptionReader } from '../validate.js';
@@ -42,6 +43,7 @@ export class Trainer {
         reader.problem(name, what, reader.values[name]);
       }
     }
+    checkBatches(reader);
     this.out = reader.string('out');
     reader.boolean('resume', false);
     reader.integer('seed', { min: 0 }, 0);
@@ -74,5 +76,21 @@ export class Trainer {
     } finally {
       await run.close().finally(() => inTraining.delete(model));
     }
+  }
+}
+
+/** A dataset, which gives blocks one by one, is easily taken for the loader that makes batches of them. */
+function checkBatches(reader: OptionReader): void {
+  const { train, valid } = reader.values as Partial<TrainerOptions>;
+  const hint = 'wrap a dataset: new DataLoader(dataset, { batchSize })';
+  const hasBatches = (value: object) => 'batchSize' in value;
+  if (typeof train === 'object' && train !== null && !(isRestartable(train) && hasBatches(train))) {
+    reader.problem('train', PARTS.train, train, hint);
+  }
+  if (valid === undefined) return;
+  // To measure on, any batches will do.
+  const iterable = typeof valid?.[Symbol.asyncIterator] === 'function';
+  if (!iterable || (isRestartable(valid) && !hasBatches(valid))) {
+    reader.problem('valid', 'a DataLoader, or an async iterable of batches', valid, hint);
   }
 }

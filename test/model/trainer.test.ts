@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { BlockDataset } from '../../dist/data/index.js';
 import type { Batch } from '../../dist/data/types.js';
 import { KotodamaError } from '../../dist/errors.js';
 import { GPT2 } from '../../dist/model/gpt2.js';
@@ -333,6 +334,15 @@ t.test('what is missing or of another kind is listed', async (t) => {
       's',
     ),
   });
+  const blocks = BlockDataset.fromTexts(['abc'], { tokenizer: letters(), blockSize: 2 });
+  for (const data of [blocks, [], { batchSize: 2 }]) {
+    const parts = { model, tokenizer: letters(), out: join(t.testdirName, 'a'), train: data, valid: data };
+    t.throws(() => new Trainer(parts as unknown as TrainerOptions), {
+      code: 'ERR_OPTIONS',
+      message:
+        /2 problems\n {2}train: expected a DataLoader.*wrap a dataset.*\n {2}valid: expected a DataLoader.*wrap a/,
+    });
+  }
   t.throws(() => new Trainer(undefined as unknown as TrainerOptions), { code: 'ERR_OPTIONS' });
   t.throws(() => new Trainer({} as TrainerOptions), {
     code: 'ERR_OPTIONS',

@@ -315,6 +315,18 @@ t.test('collate: a function of your own; blocks of mixed lengths', async (t) => 
     },
   });
   await t.rejects(collect(failing), /no/);
+
+  const made = stackBlocks([block(4)]);
+  const wrong: [unknown, RegExp][] = [
+    [Promise.resolve(made), /received a Promise\n {2}hint: .* not a promise/],
+    [undefined, /received undefined/],
+    [{ input_ids: made.inputIds, labels: made.labels }, /received an object with input_ids, labels/],
+    [{ inputIds: [[1, 2]], labels: [[2, 3]] }, /received an object with inputIds, labels/],
+  ];
+  for (const [value, message] of wrong) {
+    const loader = new DataLoader(countingSource(3), { batchSize: 3, collate: () => value as Batch });
+    await t.rejects(collect(loader), { code: 'ERR_DATA', expected: /Int32Array/, message });
+  }
 });
 
 t.test('the process ends by itself, also when a pass is just forgotten', async (t) => {
@@ -348,8 +360,16 @@ t.test('options and states that cannot be used', async (t) => {
     { batchSize: 1, numWorkers: 1.5 },
     { batchSize: 1, dropLast: 'no' },
     { batchSize: 1, workers: 1 },
+    { batchSize: 1, collate: 3 },
+    undefined,
   ] as DataLoaderOptions[]) {
     t.throws(() => new DataLoader(source, options), { code: 'ERR_OPTIONS' }, JSON.stringify(options));
+  }
+  for (const dataset of [null, undefined, [], 'train.txt', { blockSize: 8 }]) {
+    t.throws(() => new DataLoader(dataset as never, { batchSize: 1 }), {
+      code: 'ERR_OPTIONS',
+      message: /dataset: expected a BlockDataset/,
+    });
   }
   const loader = new DataLoader(shuffledText(), { batchSize: 1 });
   for (const state of [
