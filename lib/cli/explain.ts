@@ -1,4 +1,5 @@
 import { writeTextFile } from '../files.js';
+import type { GPT2Config } from '../model/config.js';
 import type { Explanation } from '../model/explain.js';
 import { explanationPage } from '../report/explanation.js';
 import { OptionReader } from '../validate.js';
@@ -35,6 +36,7 @@ export const explain: Command = {
     const { text, out, topK, layer, head, json } = options;
     const { model, tokenizer } = await loadModel(options);
     try {
+      checkHeads(options, model.config);
       const explanation = await model.explain(text, { tokenizer, topK, layer, head });
       if (json) {
         process.stdout.write(`${JSON.stringify({ model: options.model, text, ...plain(explanation) })}\n`);
@@ -48,6 +50,14 @@ export const explain: Command = {
     }
   },
 };
+
+/** @throws KotodamaError `ERR_OPTIONS` when the model has no such layer or head */
+function checkHeads(options: ExplainArguments, { nLayer, nHead }: Readonly<GPT2Config>): void {
+  const reader = new OptionReader(options, flagOf);
+  reader.integer('layer', { min: 0, max: nLayer - 1 }, undefined);
+  reader.integer('head', { min: 0, max: nHead - 1 }, undefined);
+  reader.finish('The model cannot be explained so');
+}
 
 /** Attention as rows: row i says how much token i looks at the tokens 0 to i. */
 function plain({ attention, ...rest }: Explanation): object {

@@ -7,7 +7,7 @@ import { DEVICE_NAMES, isDeviceName } from '../model/device.js';
 import { type OptionTable, readOption } from '../option-table.js';
 import { DASHBOARD_PORT } from '../report/dashboard/address.js';
 import { TRAINING_OPTIONS } from '../train/options.js';
-import { OptionReader } from '../validate.js';
+import { describe, OptionReader } from '../validate.js';
 
 /** Options by their API name, still unchecked. */
 export type RawOptions = { [name: string]: unknown };
@@ -312,7 +312,9 @@ export function parseFlags(words: readonly string[], table: OptionTable, loose?:
   while (index < words.length) {
     const word = words[index++] as string;
     if (!word.startsWith('--')) {
-      reader.problem('arguments', 'only options such as --flag value', word, 'quote values that hold spaces');
+      const text = table.prompt === undefined ? '' : '; a text to continue follows --prompt';
+      const hint = `quote values that hold spaces${text}`;
+      reader.problems.add('arguments', 'only options such as --flag value', describe(word), hint);
       continue;
     }
     const equals = word.indexOf('=');

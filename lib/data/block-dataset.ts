@@ -297,7 +297,7 @@ export class BlockDataset implements EncodedSource {
     return new KotodamaError('ERR_DATA', 'The text is too short for one block', {
       expected: `at least ${needed} tokens`,
       received: `${count} ${count === 1 ? 'token' : 'tokens'}`,
-      hint: this.dropLast ? 'give more text, a shorter block, or dropLast: false' : 'give more text',
+      hint: this.dropLast ? 'give more text or a shorter block (API: or dropLast: false)' : 'give more text',
     });
   }
 }

@@ -266,7 +266,7 @@ export class TokenDataset implements EncodedSource {
     return new KotodamaError('ERR_DATA', `The token ${this.files.length === 1 ? 'file is' : 'files are'} too short`, {
       expected: `at least ${dropLast ? this.blockSize + 1 : 2} tokens for one block`,
       received: String(this.tokens),
-      hint: dropLast ? 'give more text, a shorter block, or dropLast: false' : 'give more text',
+      hint: dropLast ? 'give more text or a shorter block (API: or dropLast: false)' : 'give more text',
     });
   }
 }

@@ -73,6 +73,13 @@ export function isTokenFile(path: string): boolean {
   return path.endsWith('.bin');
 }
 
+/** Whether the content of a file that begins with these bytes is that of a token file. */
+export function beginsTokenFile(bytes: Uint8Array): boolean {
+  if (bytes.byteLength < 4) return false;
+  const magic = new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true);
+  return Object.values(TOKEN_TYPES).some((type) => type.magic === magic);
+}
+
 /** The smaller type that holds the ids of a vocabulary. */
 export function tokenTypeFor(vocabSize: number): TokenType {
   return vocabSize <= UINT16_IDS ? 'uint16' : 'uint32';

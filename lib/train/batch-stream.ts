@@ -186,6 +186,6 @@ function noBatch(): KotodamaError {
   return new KotodamaError('ERR_DATA', 'The training data gave no batch', {
     expected: 'at least one block of text',
     received: 'an empty pass',
-    hint: 'give more text, a shorter block, a smaller batch, or dropLast: false',
+    hint: 'give more text, a shorter block or a smaller batch (API: or dropLast: false)',
   });
 }

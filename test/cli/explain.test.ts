@@ -48,7 +48,7 @@ t.test('what cannot be', async (t) => {
   t.match(none.stderr, '--text: expected TEXT, received nothing');
   t.equal(long.code, 2);
   t.match(long.stderr, /length of the text: expected 1 to 16 tokens/);
-  t.match(layer.stderr, 'layer: expected an integer from 0 to 0, received 1');
+  t.match(layer.stderr, '--layer: expected an integer from 0 to 0, received 1');
   t.equal(folder.code, 1);
   t.match(folder.stderr, /^error ERR_IO: no\/such\/page.html could not be written/);
 });

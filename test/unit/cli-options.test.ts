@@ -53,6 +53,12 @@ t.test('a value that looks like a flag: the hint says how it is given', async (t
   t.throws(() => parse('--sample-prompt'), { message: /received nothing$/ });
 });
 
+t.test('a text that lacks its flag', async (t) => {
+  t.throws(() => parseFlags(['--model', 'a', '吾輩は'], GENERATE_OPTIONS), {
+    message: /: arguments: expected only options .*received '吾輩は'\n {2}hint: .*--prompt/,
+  });
+});
+
 t.test('a typo is named with what was meant, beside every other problem', async (t) => {
   const reader = new OptionReader(
     parse('--n-layr 3 --bath-size 2 --batch-size 0 --precision fp8 --frobnicate'),

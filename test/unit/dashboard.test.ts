@@ -262,6 +262,11 @@ t.test('addresses: a free port when the usual one is taken, an error when a chos
   const { dashboard } = await serve(t);
   const { port } = new URL(dashboard.url);
   await t.rejects(Dashboard.start({ port: Number(port) }), { code: 'ERR_IO', message: /EADDRINUSE[\s\S]*hint/ });
+  // An address for documentation (RFC 5737), which no machine has.
+  await t.rejects(Dashboard.start({ port: 0, host: '192.0.2.1' }), {
+    code: 'ERR_IO',
+    hint: /an address of this machine/,
+  });
   const [first, second] = await Promise.all([Dashboard.start(), Dashboard.start()]);
   t.not(new URL(first.url).port, new URL(second.url).port);
   await Promise.all([first.close(), second.close()]);

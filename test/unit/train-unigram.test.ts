@@ -131,7 +131,7 @@ t.test('what cannot be used', async (t) => {
     );
   await rejects({ vocabSize: 4 }, /vocabSize: expected at least 5/);
   await rejects({ vocabSize: 200, byteFallback: true }, /vocabSize: expected at least 261/);
-  await rejects({ vocabSize: 7 }, /too small for the characters.*at least 8: 4 special pieces and 4 characters/);
+  await rejects({ vocabSize: 7 }, /too small for the characters.*at least 8 ids: 4 special pieces and 4 characters/);
   await rejects({ minFrequency: 2 }, /minFrequency: expected nothing with the type unigram/);
   await rejects({ normalizer: 'nfd' }, /normalizer/);
   await rejects({ characterCoverage: 0 }, /characterCoverage/);

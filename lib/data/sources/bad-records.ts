@@ -12,7 +12,8 @@ export type OnBadRecord = ((problem: KotodamaError) => void) | undefined;
 /** Ends the pass with a bad record, or reports it. */
 export function reject(where: string, { what, ...details }: Problem, onBad: OnBadRecord): void {
   const hint =
-    details.hint ?? (onBad === undefined ? 'repair it, or leave such records out with --skip-bad' : undefined);
+    details.hint ??
+    (onBad === undefined ? 'repair it, or leave such records out with --skip-bad (API: skipBad: true)' : undefined);
   const problem = new KotodamaError('ERR_DATA', `${where} ${what}`, {
     ...details,
     ...(hint !== undefined && { hint }),

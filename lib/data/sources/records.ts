@@ -1,5 +1,6 @@
 import { messageOf } from '../../errors.js';
 import { describe } from '../../validate.js';
+import { beginsTokenFile } from '../token-file.js';
 import type { Problem } from './bad-records.js';
 import { hexadecimal } from './compression.js';
 import { MAX_LINE } from './lines.js';
@@ -116,6 +117,8 @@ function notUtf8(bytes: Uint8Array, offset: number, bad: number): Problem {
     received: `the bytes ${hexadecimal(found)}`,
     hint: utf16
       ? 'convert the file first: iconv -f UTF-16 -t UTF-8'
-      : 'convert the file first, e.g. with iconv -f SHIFT_JIS -t UTF-8 for an older Japanese one',
+      : offset + bad === 0 && beginsTokenFile(found)
+        ? 'this is a token file: train and evaluate take it as it is, its name ending in .bin (API: TokenDataset)'
+        : 'convert the file first, e.g. with iconv -f SHIFT_JIS -t UTF-8 for an older Japanese one',
   };
 }

@@ -78,7 +78,9 @@ export class Dashboard {
       });
     } catch (cause) {
       throw new KotodamaError('ERR_IO', `The dashboard cannot be served at ${host} (${messageOf(cause)})`, {
-        hint: 'choose another port, or leave it out for a free one',
+        hint: ['EADDRINUSE', 'EACCES'].includes((cause as NodeJS.ErrnoException).code ?? '')
+          ? 'choose another port, or leave it out for a free one'
+          : 'the host has to be an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them',
         cause,
       });
     }

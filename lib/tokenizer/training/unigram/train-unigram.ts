@@ -111,8 +111,10 @@ function configFiles(): { [name: string]: JsonObject } {
 
 function tooSmall({ vocabSize, characterCoverage }: UnigramSettings, reserved: number, count: number): KotodamaError {
   return new KotodamaError('ERR_OPTIONS', 'The vocabulary is too small for the characters of the text', {
-    expected: `a vocabSize of at least ${reserved + count}: ${reserved} special pieces and ${count} characters`,
+    expected: `at least ${reserved + count} ids: ${reserved} special pieces and ${count} characters`,
     received: String(vocabSize),
-    hint: `choose a larger one, or a characterCoverage below ${characterCoverage}: rare characters are then unknown`,
+    hint:
+      'choose a larger --vocab-size (API: vocabSize), or a --character-coverage (API: characterCoverage) ' +
+      `below ${characterCoverage}: rare characters are then unknown`,
   });
 }
