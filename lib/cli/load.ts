@@ -1,9 +1,12 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { GPT2 } from '../model/gpt2.js';
 import { isFile } from '../model/model-file.js';
 import { readConfig } from '../model/pretrained.js';
 import { checkTokenizerFits } from '../model/tokenizer-fit.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
+import { holdsRun } from '../train/run-folder.js';
 import { showDownloads } from './download.js';
 import { showLoading } from './loading.js';
 
@@ -18,6 +21,7 @@ export interface LoadArguments {
 /** Loads a model and its tokenizer. The tokenizer first: a mistake there shows before the weights are read. */
 export async function loadModel(options: LoadArguments): Promise<{ model: GPT2; tokenizer: Tokenizer }> {
   const { device, threads } = options;
+  checkSaved(options.model);
   using loading = showLoading(`loading ${options.model}`);
   const hub = { onProgress: loading.onProgress };
   const config = await readConfig(options.model, hub);
@@ -25,6 +29,14 @@ export async function loadModel(options: LoadArguments): Promise<{ model: GPT2; 
   checkTokenizerFits(config, tokenizer);
   const model = await GPT2.fromPretrained(options.model, { device, ...(threads !== undefined && { threads }), ...hub });
   return { model, tokenizer };
+}
+
+/** @throws KotodamaError `ERR_CHECKPOINT` for a run that has saved nothing yet */
+function checkSaved(model: string): void {
+  if (!holdsRun(model) || existsSync(join(model, 'config.json'))) return;
+  throw new KotodamaError('ERR_CHECKPOINT', `The run in ${model} has no checkpoint yet`, {
+    hint: `wait for its first one (--save-every), or continue it: kotodama train --resume --out ${model}`,
+  });
 }
 
 /** @throws KotodamaError `ERR_OPTIONS` when none is named and the model is a file of llm.c's, which holds none */

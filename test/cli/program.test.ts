@@ -47,6 +47,9 @@ t.test('a model that is not there', async (t) => {
   const { code, stderr } = await run('generate', '--model', 'nowhere', '--prompt', 'x');
   t.equal(code, 1);
   t.match(stderr, /^error ERR_\w+: .*nowhere/);
+  const begun = t.testdir({ 'run.json': '{}' });
+  const early = await run('generate', '--model', begun, '--prompt', 'x');
+  t.match(early.stderr, /^error ERR_CHECKPOINT: The run in .* has no checkpoint yet/);
 });
 
 t.test('doctor, for people and for programs', async (t) => {
