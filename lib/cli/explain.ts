@@ -6,6 +6,7 @@ import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { type LoadArguments, loadModel } from './load.js';
 import { EXPLAIN_OPTIONS, flagOf, parseFlags, readOptions, requireOptions } from './options.js';
+import { checkReplaces } from './overwrite.js';
 
 interface ExplainArguments extends LoadArguments {
   text: string;
@@ -34,6 +35,7 @@ export const explain: Command = {
     reader.finish('The options of kotodama explain are not valid');
 
     const { text, out, topK, layer, head, json } = options;
+    if (!json) await checkReplaces(out, 'page');
     const { model, tokenizer } = await loadModel(options);
     try {
       checkHeads(options, model.config);

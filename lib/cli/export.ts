@@ -16,6 +16,7 @@ import type { Command } from './command.js';
 import { showDownloads } from './download.js';
 import { loadTokenizer } from './load.js';
 import { EXPORT_OPTIONS, flagOf, parseFlags, readOptions, requireOptions } from './options.js';
+import { checkReplaces } from './overwrite.js';
 
 type Format = (typeof EXPORT_OPTIONS.format.choices)[number];
 
@@ -112,6 +113,7 @@ async function prepareTarget({ format, out }: ExportArguments, path: string): Pr
   };
   if (resolve(out) === resolve(path)) refuse('the model itself');
   if (format === 'safetensors' && holdsRun(out)) refuse('the folder of a run, whose weights would be replaced');
+  if (format !== 'safetensors') await checkReplaces(out, format);
   const folder = format === 'safetensors' ? out : dirname(out);
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);

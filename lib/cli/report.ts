@@ -7,6 +7,7 @@ import { METRICS_FILE } from '../train/run-folder.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { flagOf, parseFlags, REPORT_OPTIONS, readOptions, requireOptions } from './options.js';
+import { checkReplaces } from './overwrite.js';
 import { readRunEvents } from './read-run.js';
 
 interface ReportArguments {
@@ -24,6 +25,7 @@ export const report: Command = {
     const { runs, out } = readOptions(reader, REPORT_OPTIONS) as unknown as ReportArguments;
     requireOptions(reader, REPORT_OPTIONS, ['runs']);
     reader.finish('The options of kotodama report are not valid');
+    await checkReplaces(out, 'page');
 
     const found = await Promise.all(runs.map((path) => findRuns([path])));
     const folders = [...new Set(found.flat())];

@@ -18,6 +18,14 @@ t.test('a page, and the same as numbers', async (t) => {
   const html = readFileSync(join(cwd, 'page.html'), 'utf8');
   t.match(html, '<title>runs/a explained</title>');
   t.notMatch(html, '<b>');
+  const text = readFileSync(join(cwd, 'train.txt'), 'utf8');
+  const [again, other] = await Promise.all([
+    kotodama([...words, '--out', 'page.html'], { cwd }),
+    kotodama([...words, '--out', 'train.txt'], { cwd }),
+  ]);
+  t.equal(again.code, 0, again.stderr);
+  t.match(other.stderr, /^error ERR_OPTIONS: --out train.txt would be replaced/);
+  t.equal(readFileSync(join(cwd, 'train.txt'), 'utf8'), text);
 
   t.equal(json.code, 0, json.stderr);
   const result = JSON.parse(json.stdout);

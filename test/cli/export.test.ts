@@ -94,6 +94,18 @@ t.test("a file of llm.c's is a model wherever one is taken", async (t) => {
   t.match(bare.stderr, /^error ERR_OPTIONS: c.bin holds no tokenizer/);
 });
 
+t.test('another kind of file is not replaced, an older one of the same kind is', async (t) => {
+  const text = readFileSync(join(cwd, 'train.txt'));
+  for (const format of ['gguf', 'llm.c']) {
+    const words = ['--model', 'model', '--format', format];
+    const refused = await run(...words, '--out', 'train.txt');
+    t.equal(refused.code, 2);
+    t.match(refused.stderr, /^error ERR_OPTIONS: --out train.txt would be replaced: expected a new file, or a /);
+    t.same(readFileSync(join(cwd, 'train.txt')), text);
+    for (const _ of [1, 2]) t.equal((await run(...words, '--out', `twice.${format}`)).code, 0);
+  }
+});
+
 t.test('what cannot be is said before anything is read', async (t) => {
   writeFileSync(join(cwd, 'torch.bin'), 'PK\x03\x04');
   mkdirSync(join(cwd, 'run'));

@@ -119,6 +119,9 @@ t.test('report and dashboard of several runs', async (t) => {
   const compared = await kotodama(['compare', 'runs/a', 'runs/b'], { cwd });
   t.match(compared, { code: 0, stdout: /\nsteps +3 +3\n/, stderr: told });
   writeFileSync(metrics, lines.join('\n'));
+  t.equal((await kotodama(['report', 'runs'], { cwd })).code, 0, 'again');
+  const data = await kotodama(['report', 'runs', '--out', 'train.txt'], { cwd });
+  t.match(data.stderr, /^error ERR_OPTIONS: --out train.txt would be replaced/);
   const none = await kotodama(['report', 'nowhere'], { cwd });
   t.match(none, { code: 2, stderr: /no run in nowhere[\s\S]*metrics\.jsonl/ });
   t.match(await kotodama(['report'], { cwd }), { code: 2, stderr: /--runs: expected DIR\.\.\., received nothing/ });
