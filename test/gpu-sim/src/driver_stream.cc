@@ -35,7 +35,11 @@ CUresult submit(Context& c, CUstream h, std::function<CUresult()> work) {
   Stream* s = find_stream(c, h);
   if (!s) return kInvalidHandle;
   if (s == &c.null_stream && capturing_blocking(c)) return kCaptureImplicit;
-  if (!s->capture) return work();
+  if (!s->capture) {
+    const CUresult r = work();
+    // A kernel's fault shows in the next call, as on a device that runs beside the host.
+    return c.sticky ? kSuccess : r;
+  }
   Capture& k = *s->capture;
   if (k.invalid) return kCaptureInvalidated;
   k.work.push_back(std::move(work));

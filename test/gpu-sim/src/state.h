@@ -85,7 +85,7 @@ struct Device;
 struct Context {
   Device* device = nullptr;
   int retained = 0;
-  int sticky = 0;  // the first kernel fault; every call returns it from then on
+  int sticky = 0;  // the first kernel fault; every later call returns it
   std::map<void*, std::unique_ptr<LoadedModule>> modules;
   std::map<void*, std::unique_ptr<Stream>> streams;
   std::map<void*, std::unique_ptr<Event>> events;
@@ -161,10 +161,10 @@ CUresult with_driver(F f) {
 
 /// The stream behind a handle: null, legacy (1) and per-thread (2) handles mean the null stream. Null if unknown.
 Stream* find_stream(Context& c, CUstream h);
-/// Runs work now, or records it if the stream is being captured.
+/// Runs work now, or records it if the stream is being captured. A fault of a kernel is left to the next call.
 CUresult submit(Context& c, CUstream stream, std::function<CUresult()> work);
-/// Calls that may not be made while any stream of the context is being captured in global mode (allocation, sync
-/// copies).
+/// For calls that a capture forbids (allocation, synchronous copies): one in global mode to all threads, a thread-local
+/// one to the thread that began it, a relaxed one to none.
 CUresult refuse_in_capture(Context& c);
 
 /// Looks a driver function up by its name without version suffix; null if the simulator has none.

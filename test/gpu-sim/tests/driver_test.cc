@@ -211,10 +211,27 @@ TEST(driver, capture_refuses_what_it_must) {
 TEST(driver, faults_stay_until_the_context_goes) {
   {
     Device d;
-    CHECK_EQ(d.launch(d.function(d.load(kernel_text(1, "ld.global.u32 %r1, [%p0];"))), 1, 1, {64}), 700);
+    CUstream s;
+    cuStreamCreate(&s, 1);
+    // The launch itself goes well: whatever comes next says what happened.
+    CHECK_EQ(d.launch(d.function(d.load(kernel_text(1, "ld.global.u32 %r1, [%p0];"))), 1, 1, {64}, 0, s), 0);
+    CHECK_REPORT("which is in no allocation");
     CUdeviceptr p;
     CHECK_EQ(cuMemAlloc_v2(&p, 4), 700);
     CHECK_EQ(cuCtxSynchronize(), 700);
+  }
+  {
+    Device d;
+    CUstream s;
+    CUgraph graph;
+    CUgraphExec exec;
+    cuStreamCreate(&s, 1);
+    cuStreamBeginCapture_v2(s, 0);
+    CHECK_EQ(d.launch(d.function(d.load(kernel_text(1, "ld.global.u32 %r1, [%p0];"))), 1, 1, {64}, 0, s), 0);
+    CHECK_EQ(cuStreamEndCapture(s, &graph), 0);
+    CHECK_EQ(cuGraphInstantiateWithFlags(&exec, graph, 0), 0);
+    CHECK_EQ(cuGraphLaunch(exec, s), 0);
+    CHECK_EQ(cuStreamSynchronize(s), 700);
   }
   Device d;
   CHECK_EQ(cuCtxSynchronize(), 0);

@@ -62,7 +62,8 @@ CUresult Device::launch(CUfunction f, unsigned grid, unsigned block, const std::
   std::vector<uint64_t> values = params;
   std::vector<void*> pointers;
   for (auto& v : values) pointers.push_back(&v);
-  return cuLaunchKernel(f, grid, 1, 1, block, 1, 1, shared, s, pointers.data(), nullptr);
+  const CUresult r = cuLaunchKernel(f, grid, 1, 1, block, 1, 1, shared, s, pointers.data(), nullptr);
+  return r || s ? r : cuCtxSynchronize();
 }
 
 std::string module_text(const std::string& body) {

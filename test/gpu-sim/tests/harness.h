@@ -68,7 +68,7 @@ class Device {
   /// Loads a module; fails the case if it does not load.
   CUmodule load(const std::string& ptx);
   CUfunction function(CUmodule m, const char* name = "k");
-  /// Launches with pointer parameters; returns the CUresult.
+  /// Launches with pointer parameters, and waits where no stream is given; returns the first error, a fault included.
   CUresult launch(CUfunction f, unsigned grid, unsigned block, const std::vector<uint64_t>& params, unsigned shared = 0,
                   CUstream s = nullptr);
 };
