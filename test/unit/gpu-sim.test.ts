@@ -32,6 +32,9 @@ t.test('settings from the environment', async (t) => {
   t.equal(simTest('integer', { KOTODAMA_SIM_CHECKS: 'none' }).status, 0, 'and right ones still run');
   t.not(simTest('integer', { KOTODAMA_SIM_DRIVER_VERSION: '11000' }).status, 0, 'PTX is too new for an old driver');
   t.not(simTest('integer', { KOTODAMA_SIM_FAIL_LAUNCH: '2' }).status, 0, 'a launch that is to fail does');
-  t.match(simTest('integer', { KOTODAMA_SIM_CAPABILITY: 'eight' }).stdout, /cuInit failed/);
+  for (const capability of ['8.6', '8.9', '9.0', '10.0', '12.0'])
+    t.equal(simTest('capability', { KOTODAMA_SIM_CAPABILITY: capability }).status, 0, capability);
+  for (const capability of ['eight', '8.0xyz', '8.1'])
+    t.match(simTest('integer', { KOTODAMA_SIM_CAPABILITY: capability }).stdout, /cuInit failed/);
   t.match(simTest('integer', { KOTODAMA_SIM_CHECKS: 'some' }).stdout, /cuInit failed/);
 });

@@ -81,89 +81,6 @@ void destroy(Context& c) {
   c.device->memory = std::make_unique<DeviceMemory>(state().settings.memory);
 }
 
-// Shared memory per block that a kernel may ask for, by compute capability (CUDA Programming Guide, table of technical
-// specifications): KiB per multiprocessor less 1.
-int shared_per_multiprocessor() {
-  const Settings& s = state().settings;
-  const int cc = s.capability_major * 10 + s.capability_minor;
-  return (cc >= 120 ? 100 : cc >= 90 ? 228 : cc == 80 || cc == 87 ? 164 : cc >= 86 ? 100 : cc == 75 ? 64 : 96) * 1024;
-}
-
-int attribute(int a, const Device& d) {
-  const Settings& s = state().settings;
-  const bool small = s.capability_major == 8 && s.capability_minor != 0;
-  switch (a) {
-    case 1:
-      return 1024;  // MAX_THREADS_PER_BLOCK
-    case 2:
-    case 3:
-      return 1024;  // MAX_BLOCK_DIM_X, Y
-    case 4:
-      return 64;
-    case 5:
-      return 2147483647;  // MAX_GRID_DIM_X
-    case 6:
-    case 7:
-      return 65535;
-    case 8:
-      return 48 * 1024;  // MAX_SHARED_MEMORY_PER_BLOCK
-    case 9:
-      return 64 * 1024;  // TOTAL_CONSTANT_MEMORY
-    case 10:
-      return 32;  // WARP_SIZE
-    case 11:
-      return 2147483647;  // MAX_PITCH
-    case 12:
-      return 65536;  // MAX_REGISTERS_PER_BLOCK
-    case 13:
-      return 1410000;  // CLOCK_RATE, kHz
-    case 16:
-      return 108;  // MULTIPROCESSOR_COUNT
-    case 18:
-      return 0;  // INTEGRATED
-    case 19:
-      return 1;  // CAN_MAP_HOST_MEMORY
-    case 31:
-      return 1;  // CONCURRENT_KERNELS
-    case 32:
-      return 1;  // ECC_ENABLED
-    case 33:
-      return d.index + 1;  // PCI_BUS_ID
-    case 36:
-      return 1215000;  // MEMORY_CLOCK_RATE, kHz
-    case 37:
-      return 5120;  // GLOBAL_MEMORY_BUS_WIDTH, bits
-    case 38:
-      return 40 << 20;  // L2_CACHE_SIZE
-    case 39:
-      return small ? 1536 : 2048;  // MAX_THREADS_PER_MULTIPROCESSOR
-    case 40:
-      return 3;  // ASYNC_ENGINE_COUNT
-    case 41:
-      return 1;  // UNIFIED_ADDRESSING
-    case 75:
-      return s.capability_major;
-    case 76:
-      return s.capability_minor;
-    case 78:
-      return 1;  // STREAM_PRIORITIES_SUPPORTED
-    case 81:
-      return shared_per_multiprocessor();
-    case 82:
-      return 65536;  // MAX_REGISTERS_PER_MULTIPROCESSOR
-    case 95:
-      return 1;  // COOPERATIVE_LAUNCH
-    case 97:
-      return shared_per_multiprocessor() - 1024;  // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-    case 106:
-      return small ? 16 : 32;  // MAX_BLOCKS_PER_MULTIPROCESSOR
-    case 111:
-      return 1024;  // RESERVED_SHARED_MEMORY_PER_BLOCK
-    default:
-      return 0;
-  }
-}
-
 }  // namespace
 
 GPUSIM_API CUresult cuInit(unsigned flags) {
@@ -226,10 +143,25 @@ GPUSIM_API CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
 
 GPUSIM_API CUresult cuDeviceGetAttribute(int* value, int a, CUdevice device) {
   return with_driver([&] {
-    if (!value || a < 1) return kInvalidValue;
-    Device* d = find_device(device);
-    if (!d) return kInvalidDevice;
-    *value = attribute(a, *d);
+    if (!value) return kInvalidValue;
+    if (!find_device(device)) return kInvalidDevice;
+    const Capability& capability = state().settings.capability;
+    switch (a) {  // those that the backend asks for
+      case 16:
+        *value = 108;  // MULTIPROCESSOR_COUNT
+        break;
+      case 75:
+        *value = capability.major;
+        break;
+      case 76:
+        *value = capability.minor;
+        break;
+      case 97:
+        *value = static_cast<int>(capability.shared_bytes());  // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+        break;
+      default:
+        return kInvalidValue;
+    }
     return kSuccess;
   });
 }

@@ -40,7 +40,7 @@ CUresult load(Context& c, CUmodule* out, const void* image, unsigned count, int*
   const Settings& s = state().settings;
   try {
     auto images = ptx_images(image);
-    const int device = s.capability_major * 10 + s.capability_minor;
+    const int device = s.capability.major * 10 + s.capability.minor;
     const PtxImage* best = nullptr;
     for (const auto& i : images) {
       if (i.target <= device && (!best || i.target > best->target)) best = &i;
@@ -83,14 +83,6 @@ CUresult load(Context& c, CUmodule* out, const void* image, unsigned count, int*
     }
     return kInvalidPtx;
   }
-}
-
-int shared_limit() {
-  int v = 0;
-  const Settings& s = state().settings;
-  const int cc = s.capability_major * 10 + s.capability_minor;
-  v = cc >= 120 ? 99 : cc >= 90 ? 227 : cc == 80 || cc == 87 ? 163 : cc >= 86 ? 99 : cc == 75 ? 64 : 96;
-  return v * 1024;
 }
 
 CUresult execute(Context& c, const std::shared_ptr<Launch>& launch) {
@@ -184,7 +176,9 @@ GPUSIM_API CUresult cuFuncSetAttribute(CUfunction function, int a, int value) {
     LoadedFunction* f = find_function(c, function);
     if (!f) return kInvalidHandle;
     if (a == 9) return value >= -1 && value <= 100 ? kSuccess : kInvalidValue;  // PREFERRED_SHARED_MEMORY_CARVEOUT
-    if (a != 8 || value < 0 || value + static_cast<int>(f->kernel->shared_bytes) > shared_limit()) return kInvalidValue;
+    if (a != 8 || value < 0 ||
+        f->kernel->shared_bytes + static_cast<uint32_t>(value) > state().settings.capability.shared_bytes())
+      return kInvalidValue;
     f->kernel->max_dynamic_shared = static_cast<uint32_t>(value);
     return kSuccess;
   });
@@ -229,22 +223,6 @@ GPUSIM_API CUresult cuFuncGetAttribute(int* value, int a, CUfunction function) {
   });
 }
 
-// Threads and shared memory limit the blocks; registers are not known before the machine code.
-GPUSIM_API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function, int block_size,
-                                                                size_t dynamic) {
-  return with_context([&](Context& c) -> CUresult {
-    LoadedFunction* f = find_function(c, function);
-    if (!f) return kInvalidHandle;
-    if (!blocks || block_size <= 0) return kInvalidValue;
-    const bool small = state().settings.capability_major == 8 && state().settings.capability_minor != 0;
-    const size_t shared = f->kernel->shared_bytes + dynamic + 1024;
-    int by_threads = (small ? 1536 : 2048) / ((block_size + 31) / 32 * 32);
-    int by_shared = static_cast<int>((static_cast<size_t>(shared_limit()) + 1024) / shared);
-    *blocks = std::min({by_threads, by_shared, small ? 16 : 32});
-    return kSuccess;
-  });
-}
-
 GPUSIM_API CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                                    unsigned bz, unsigned dynamic, CUstream stream, void** params, void** extra) {
   return with_context([&](Context& c) -> CUresult {
@@ -256,7 +234,7 @@ GPUSIM_API CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy
         bz > 64)
       return kInvalidValue;
     if (threads > 1024 || threads > k.max_threads) return kInvalidValue;
-    if (dynamic > k.max_dynamic_shared || k.shared_bytes + dynamic > static_cast<uint32_t>(shared_limit()))
+    if (dynamic > k.max_dynamic_shared || k.shared_bytes + dynamic > state().settings.capability.shared_bytes())
       return kInvalidValue;
     auto launch = std::make_shared<Launch>();
     launch->kernel = &k;
@@ -264,8 +242,6 @@ GPUSIM_API CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy
     launch->block = {bx, by, bz};
     launch->dynamic_shared = dynamic;
     launch->memory = c.device->memory.get();
-    launch->capability_major = state().settings.capability_major;
-    launch->capability_minor = state().settings.capability_minor;
     launch->instruction_limit = state().settings.instruction_limit;
     CUresult r = gather_params(k, params, extra, &launch->params);
     if (r) return r;

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -55,6 +54,24 @@ std::string text(const char* name) {
   return s ? s : "";
 }
 
+// CUDA Programming Guide, "Technical Specifications per Compute Capability".
+constexpr Capability kCapabilities[] = {{7, 5, 64},   {8, 0, 163},  {8, 6, 99},   {8, 7, 163}, {8, 9, 99}, {9, 0, 227},
+                                        {10, 0, 227}, {10, 3, 227}, {11, 0, 227}, {12, 0, 99}, {12, 1, 99}};
+
+bool capability(const std::string& wanted, Capability* out) {
+  std::string known;
+  for (const Capability& c : kCapabilities) {
+    const std::string name = std::to_string(c.major) + "." + std::to_string(c.minor);
+    if (name == (wanted.empty() ? "8.0" : wanted)) {
+      *out = c;
+      return true;
+    }
+    known += (known.empty() ? "" : ", ") + name;
+  }
+  publish_report("KOTODAMA_SIM_CAPABILITY='" + wanted + "' is none of " + known);
+  return false;
+}
+
 }  // namespace
 
 bool read_settings(Settings* out) {
@@ -76,12 +93,7 @@ bool read_settings(Settings* out) {
   out->devices = static_cast<int>(devices);
   out->driver_version = static_cast<int>(driver_version);
   out->threads = std::max(1, static_cast<int>(threads));
-  std::string capability = text("KOTODAMA_SIM_CAPABILITY");
-  if (!capability.empty() &&
-      std::sscanf(capability.c_str(), "%d.%d", &out->capability_major, &out->capability_minor) != 2) {
-    publish_report("KOTODAMA_SIM_CAPABILITY='" + capability + "' is not of the form 8.0");
-    return false;
-  }
+  if (!capability(text("KOTODAMA_SIM_CAPABILITY"), &out->capability)) return false;
   std::string checks = text("KOTODAMA_SIM_CHECKS");
   if (checks == "none") {
     out->checks = {false, false};

@@ -17,11 +17,18 @@
 
 namespace gpusim {
 
+/// What differs between GPUs as far as the simulator goes.
+struct Capability {
+  int major, minor;
+  uint32_t shared_kib;  // of shared memory, the most that a block may ask for
+  uint32_t shared_bytes() const { return shared_kib << 10; }
+};
+
 /// From the environment, read at cuInit (README.md lists the names).
 struct Settings {
   int devices = 1;
   uint64_t memory = 40ull << 30;
-  int capability_major = 8, capability_minor = 0;
+  Capability capability{};
   int threads = 1;
   int driver_version = 13000;         // as cuDriverGetVersion gives it
   uint64_t fail_init = 0;             // the error of cuInit; 0: none

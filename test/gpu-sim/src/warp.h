@@ -45,7 +45,6 @@ struct Launch {
   std::vector<uint8_t> params;
   DeviceMemory* memory;
   Checks checks;
-  int capability_major, capability_minor;
   uint64_t instruction_limit;  // per warp; 0: none
   uint32_t sample = 0;         // blocks to run of each row of the grid along x, evenly spread; 0: all
 

@@ -36,7 +36,6 @@ CUresult cuModuleGetFunction(CUfunction*, CUmodule, const char*);
 CUresult cuModuleGetGlobal_v2(CUdeviceptr*, size_t*, CUmodule, const char*);
 CUresult cuFuncSetAttribute(CUfunction, int, int);
 CUresult cuFuncGetAttribute(int*, int, CUfunction);
-CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int*, CUfunction, int, size_t);
 CUresult cuLaunchKernel(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream,
                         void**, void**);
 CUresult cuStreamCreate(CUstream*, unsigned);
