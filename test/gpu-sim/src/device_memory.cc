@@ -87,15 +87,11 @@ Allocation* DeviceMemory::find(uint64_t address, uint64_t size) {
   return &*it;
 }
 
-void DeviceMemory::mark(uint64_t address, uint64_t size, bool written) {
+void DeviceMemory::mark_written(uint64_t address, uint64_t size) {
   Allocation* a = find(address, size);
   if (!a) return;
-  std::memset(shadow(address), written ? 1 : 0, size);
-  if (!written) {
-    a->all_written = false;
-  } else if (a->begin == address && a->size == size) {
-    a->all_written = true;
-  }
+  std::memset(shadow(address), 1, size);
+  if (a->begin == address && a->size == size) a->all_written = true;
 }
 
 }  // namespace gpusim

@@ -31,8 +31,8 @@ class DeviceMemory {
   bool owns(uint64_t address) const { return address >= base_ && address < base_ + reserved_; }
   uint8_t* shadow(uint64_t address) const { return reinterpret_cast<uint8_t*>(address) + shadow_delta_; }
   int64_t shadow_delta() const { return shadow_delta_; }
-  /// Host-side writes; `written` false forgets that the bytes were ever written.
-  void mark(uint64_t address, uint64_t size, bool written);
+  /// The host has written these bytes.
+  void mark_written(uint64_t address, uint64_t size);
   uint64_t capacity() const { return capacity_; }
   uint64_t free_bytes() const { return capacity_ - used_; }
 

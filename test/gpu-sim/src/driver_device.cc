@@ -310,12 +310,3 @@ GPUSIM_API void kotodama_sim_fail_allocation(uint64_t n) {
   std::lock_guard<std::mutex> lock(state().mutex);
   state().settings.fail_allocation = n;
 }
-
-/// Treats a piece of device memory as never written, for tests that reuse one allocation.
-GPUSIM_API CUresult kotodama_sim_forget(CUdeviceptr p, size_t bytes) {
-  return with_context([&](Context& c) {
-    if (!c.device->memory->find(p, bytes)) return kInvalidValue;
-    c.device->memory->mark(p, bytes, false);
-    return kSuccess;
-  });
-}

@@ -12,7 +12,7 @@ CUresult copy_to_device(Context& c, CUdeviceptr to, const void* from, size_t byt
   if (bytes == 0) return kSuccess;
   if (!from || !c.device->memory->find(to, bytes)) return kInvalidValue;
   std::memcpy(reinterpret_cast<void*>(to), from, bytes);
-  c.device->memory->mark(to, bytes, true);
+  c.device->memory->mark_written(to, bytes);
   return kSuccess;
 }
 
@@ -32,7 +32,7 @@ CUresult copy_on_device(Context& c, CUdeviceptr to, CUdeviceptr from, size_t byt
   if (!source || !target) return kInvalidValue;
   std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
   if (source->all_written) {
-    m.mark(to, bytes, true);
+    m.mark_written(to, bytes);
   } else {
     target->all_written = false;
     std::memmove(m.shadow(to), m.shadow(from), bytes);
@@ -47,7 +47,7 @@ CUresult fill(Context& c, CUdeviceptr to, T value, size_t count) {
   if (to % sizeof(T) || !c.device->memory->find(to, bytes)) return kInvalidValue;
   T* p = reinterpret_cast<T*>(to);
   for (size_t i = 0; i < count; ++i) p[i] = value;
-  c.device->memory->mark(to, bytes, true);
+  c.device->memory->mark_written(to, bytes);
   return kSuccess;
 }
 

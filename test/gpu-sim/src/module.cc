@@ -55,7 +55,8 @@ std::unique_ptr<Module> load_module(std::string text, DeviceMemory* memory) {
     placed.size = std::max<uint64_t>(v.bytes(), 1);
     placed.address = memory->allocate(placed.size);
     if (!placed.address) throw std::bad_alloc();
-    memory->mark(placed.address, placed.size, true);  // variables without an initialiser start as zero (PTX ISA 5.4.4)
+    // Variables without an initialiser start as zero (PTX ISA 5.4.4).
+    memory->mark_written(placed.address, placed.size);
     m->variables[v.name] = placed;
   }
   for (const VarDecl& v : m->ast.variables) {

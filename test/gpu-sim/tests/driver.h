@@ -62,5 +62,4 @@ const char* kotodama_sim_counters_json();
 void kotodama_sim_reset_counters();
 void kotodama_sim_sample_blocks(uint32_t);
 void kotodama_sim_fail_allocation(uint64_t);
-CUresult kotodama_sim_forget(CUdeviceptr, size_t);
 }
