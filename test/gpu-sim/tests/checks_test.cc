@@ -1,5 +1,7 @@
 // Broken programs: each must be caught, with a report that says what is wrong. Beside each stands the right program,
 // which must pass.
+#include <cstdlib>
+
 #include "harness.h"
 
 using namespace test;
@@ -154,6 +156,60 @@ TEST(checks, members_of_a_shuffle_must_be_there) {
   CHECK_EQ(run("setp.lt.u32 %q1, %r0, 16;\n@%q1 shfl.sync.bfly.b32 %r1, %r0, 1, 31, 0xffff;", 32), 0);
   CHECK_EQ(run("setp.lt.u32 %q1, %r0, 16;\n@%q1 shfl.sync.bfly.b32 %r1, %r0, 1, 31, -1;", 32), kFailed);
   CHECK_REPORT("named in the mask");
+  // Half of the warp is there and reads the other half.
+  CHECK_EQ(run("setp.lt.u32 %q1, %r0, 16;\n@%q1 shfl.sync.bfly.b32 %r1, %r0, 16, 31, 0xffff;", 32), kFailed);
+  CHECK_REPORT("thread (0,0,0): shfl reads lane 16, which does not execute it");
+}
+
+TEST(checks, members_of_a_warp_barrier_must_be_there) {
+  const std::string half = "setp.lt.u32 %q1, %r0, 16;\n";
+  CHECK_EQ(run(half + "@%q1 bar.warp.sync 0xffff;", 32), 0);
+  CHECK_EQ(run(half + "@%q1 bar.warp.sync -1;", 32), kFailed);
+  CHECK_REPORT("lanes 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31 are named in the mask");
+  CHECK_EQ(run("bar.warp.sync 0xffff;", 32), kFailed);
+  CHECK_REPORT("thread (16,0,0): lane executes a .sync instruction whose mask leaves it out");
+}
+
+TEST(checks, what_matrix_instructions_demand) {
+  // Every lane writes one row of 16 bytes, or none, and ldmatrix reads all 32.
+  auto rows = [](const std::string& write, const std::string& between, const std::string& read) {
+    return std::string(R"(
+    .shared .align 16 .b8 s[1024];
+    mov.u32 %r1, s;
+    mad.lo.u32 %r2, %r0, 16, %r1;
+    setp.lt.u32 %q1, %r0, 31;
+    mov.u32 %r4, 0; mov.u32 %r5, 0; mov.u32 %r6, 0; mov.u32 %r7, 0;
+)") + write +
+           "\n" + between + "\n" + read;
+  };
+  const std::string write = "st.shared.v4.u32 [%r2], {%r4, %r5, %r6, %r7};", wait = "bar.warp.sync -1;",
+                    load = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r8, %r9, %r10, %r11}, ", read = load + "[%r2];";
+  CHECK_EQ(run(rows(write, wait, read), 32), 0);
+  CHECK_EQ(run(rows(write, "", read), 32), kFailed);
+  CHECK_REPORT("shared-memory race: read after write");
+  CHECK_EQ(run(rows("@%q1 " + write, wait, read), 32), kFailed);
+  CHECK_REPORT("thread (31,0,0): read of shared memory that nobody wrote");
+  CHECK_EQ(run(rows(write, wait, load + "[%r2+8];"), 32), kMisaligned);
+  CHECK_EQ(run(rows(write, wait, "@%q1 " + read), 32), kFailed);
+  CHECK_REPORT("lanes 31 do not execute this instruction, which needs the whole warp");
+  const std::string product =
+      "mov.f32 %f1, 0f00000000;\n@%q1 mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f2, %f3, %f4, %f5}, "
+      "{%r4, %r5}, {%r6}, {%f1, %f1, %f1, %f1};";
+  CHECK_EQ(run(rows("setp.lt.u32 %q1, %r0, 32;", "", product), 32), 0);
+  CHECK_EQ(run(rows("", "", product), 32), kFailed);
+  CHECK_REPORT("lanes 31 do not execute this instruction, which needs the whole warp");
+}
+
+TEST(checks, more_synchronisations_than_there_are_times) {
+  // 2^18 times fit into a tag.
+  auto body = [](const std::string& between) {
+    return "mov.u32 %r10, 0;\nagain:\nbar.warp.sync -1;\nbar.warp.sync -1;\nbar.warp.sync -1;\nbar.warp.sync -1;\n"
+           "add.u32 %r10, %r10, 1;\nsetp.lt.u32 %q1, %r10, 66000;\n@%q1 bra again;\n" +
+           exchange(1, between);
+  };
+  CHECK_EQ(run(body("bar.warp.sync -1;")), 0);
+  CHECK_EQ(run(body("")), kFailed);
+  CHECK_REPORT("shared-memory race: read after write");
 }
 
 namespace {
@@ -199,10 +255,64 @@ TEST(checks, asynchronous_copies) {
   CHECK_EQ(run(pipeline("cp.async.wait_all;", "bar.sync 0;"), 64, 1, 1024), kIllegalAddress);
 }
 
-TEST(checks, asynchronous_copies_arrive_at_the_wait) {
+TEST(checks, what_asynchronous_copies_demand) {
+  // Every thread copies 16 bytes to [%r2] from [%rd1].
+  auto copy = [](const std::string& to, const std::string& from, const std::string& size = "") {
+    return std::string(R"(
+    .shared .align 16 .b8 s[2048];
+    mov.u32 %r1, s;
+    mad.lo.u32 %r2, %r0, 16, %r1;
+    mad.wide.u32 %rd1, %r0, 16, %p0;
+    cp.async.cg.shared.global )") +
+           to + ", " + from + ", 16" + size + ";\n";
+  };
+  CHECK_EQ(run(copy("[%r2]", "[%rd1]", ", 16") + "cp.async.wait_all;"), 0);
+  CHECK_EQ(run(copy("[%r2+8]", "[%rd1]")), kMisaligned);
+  CHECK_EQ(run(copy("[%r2]", "[%rd1+8]")), kMisaligned);
+  CHECK_EQ(run(copy("[%r2]", "[%rd1+8]", ", 8")), kMisaligned);
+  CHECK_EQ(run(copy("[%r2]", "[%rd1]", ", 17")), kFailed);
+  CHECK_REPORT("cp.async source size 17 is above its copy size");
+  CHECK_EQ(run(copy("[%r2]", "[%rd1]") + "cp.async.wait_all;\nst.shared.u32 [%r2], %r0;"), 0);
+  CHECK_EQ(run(copy("[%r2]", "[%rd1]") + "st.shared.u32 [%r2], %r0;\ncp.async.wait_all;"), kFailed);
+  CHECK_REPORT("write into a cp.async destination before its wait");
+}
+
+// A group of its own: it is run without checks too.
+TEST(async, copies_arrive_at_the_wait) {
   Device d;
-  // The word is written, copied over without wait, read (races off would show 7), waited for, read again. Zero fill
-  // too.
+  CUfunction f = d.function(d.load(kernel_text(2, R"(
+    .shared .align 16 .b8 s[512];
+    mov.u32 %r1, s;
+    mad.lo.u32 %r2, %r0, 16, %r1;
+    mad.wide.u32 %rd1, %r0, 16, %p0;
+    st.shared.u32 [%r2], 7;
+    cp.async.cg.shared.global [%r2], [%rd1], 16;
+    cp.async.commit_group;
+    ld.shared.u32 %r3, [%r2];
+    cp.async.wait_group 0;
+    ld.shared.u32 %r4, [%r2];
+    mad.wide.u32 %rd2, %r0, 8, %p1;
+    st.global.v2.u32 [%rd2], {%r3, %r4};)")));
+  std::vector<uint32_t> in;
+  for (uint32_t i = 0; i < 128; ++i) in.push_back(i + 100);
+  CUdeviceptr out = d.allocate(256);
+  const CUresult r = d.launch(f, 1, 32, {d.upload(in), out});
+  const char* checks = std::getenv("KOTODAMA_SIM_CHECKS");
+  if (!checks || std::string(checks) != "none") {
+    CHECK_EQ(r, kFailed);
+    CHECK_REPORT("read of a cp.async destination before its wait");
+    return;
+  }
+  CHECK_EQ(r, 0);
+  auto v = d.download<uint32_t>(out, 64);
+  for (uint32_t i = 0; i < 32; ++i) {
+    CHECK_EQ(v[2 * i], 7u);
+    CHECK_EQ(v[2 * i + 1], in[4 * i]);
+  }
+}
+
+TEST(checks, asynchronous_copies_fill_up_with_zeros) {
+  Device d;
   CUfunction f = d.function(d.load(kernel_text(2, R"(
     .shared .align 16 .b8 s[4096];
     mov.u32 %r1, s;

@@ -98,6 +98,9 @@ TEST(driver, functions_and_launch_limits) {
   CHECK_EQ(d.launch(f, 0, 32, {0}), 1);
   CHECK_EQ(d.launch(f, 1, 1025, {0}), 1);
   CHECK_EQ(d.launch(f, 1, 32, {0}, 60 << 10), 1);
+  const CUfunction small = d.function(d.load(module_text(".visible .entry k() .maxntid 16, 4, 1\n{\nret;\n}\n")));
+  CHECK_EQ(d.launch(small, 1, 64, {}), 0);
+  CHECK_EQ(d.launch(small, 1, 65, {}), 1);
   // Without the attribute, static and dynamic shared memory have 48 KiB together.
   CHECK_EQ(cuFuncGetAttribute(&v, 8, f), 0);
   CHECK_EQ(v, 47 << 10);
@@ -199,6 +202,11 @@ TEST(driver, capture_refuses_what_it_must) {
   CHECK_EQ(cuStreamWaitEvent(b, e, 0), 0);
   CHECK_EQ(d.launch(f, 1, 64, {p}, 0, b), 0);
   CHECK_EQ(cuStreamEndCapture(a, &graph), 904);  // b was never joined
+  // What was recorded outside of the capture is no part of its graph.
+  CHECK_EQ(cuEventRecord(e, b), 0);
+  CHECK_EQ(cuStreamBeginCapture_v2(a, 0), 0);
+  CHECK_EQ(cuStreamWaitEvent(a, e, 0), 905);
+  CHECK_EQ(cuStreamEndCapture(a, &graph), 0);
   // Thread-local captures forbid unsafe calls to their own thread alone, global ones to all.
   CUcontext context;
   CHECK_EQ(cuDevicePrimaryCtxRetain(&context, 0), 0);
