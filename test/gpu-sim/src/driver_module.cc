@@ -234,8 +234,7 @@ GPUSIM_API CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy
         bz > 64)
       return kInvalidValue;
     if (threads > 1024 || threads > k.max_threads) return kInvalidValue;
-    if (dynamic > k.max_dynamic_shared || k.shared_bytes + dynamic > state().settings.capability.shared_bytes())
-      return kInvalidValue;
+    if (dynamic > k.max_dynamic_shared) return kInvalidValue;
     auto launch = std::make_shared<Launch>();
     launch->kernel = &k;
     launch->grid = {gx, gy, gz};

@@ -164,7 +164,11 @@ class Translator : public Names {
     }
     kernel_.shared_bytes = static_cast<uint32_t>(round_up(size, end_alignment));
     for (const VarDecl* v : unsized) shared_[v->name] = kernel_.shared_bytes;
-    kernel_.max_dynamic_shared = 48 * 1024 - std::min(48u * 1024, kernel_.shared_bytes);
+    constexpr uint32_t kMost = 48 * 1024;  // for ptxas; only the dynamic part may grow
+    if (kernel_.shared_bytes > kMost)
+      throw LoadError(entry.line, "static shared memory of " + std::to_string(kernel_.shared_bytes) +
+                                      " bytes, expected " + std::to_string(kMost) + " at most");
+    kernel_.max_dynamic_shared = kMost - kernel_.shared_bytes;
   }
 
   void collect_names(const Operand& o, std::set<std::string>* used) {

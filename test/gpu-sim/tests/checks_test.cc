@@ -393,6 +393,7 @@ TEST(checks, unknown_things_do_not_load) {
   refused("add.u32 %rd1, %r0, 1;", "has 64 bits");
   refused("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%r1}, {%r1}, {%r1}, {%r1};", "mma");
   refused("bra nowhere;", "unknown label");
+  refused(".shared .align 4 .b8 s[49156];\nmov.u32 %r1, s;", "49156 bytes");
   refused("cvt.s32.f32 %r1, %f1;", "rounding");
   refused("ld.global.v8.u32 {%r1}, [%rd1];", "v8");
   CHECK_EQ(cuModuleLoadData(&m, "this is no PTX"), 218);
