@@ -10,7 +10,7 @@ import { joinPtx, sourceOf } from './ptx.js';
 /** Kernels, and cases of ops_test that run them through every part of their code. */
 interface Family {
   kernels: RegExp;
-  /** Kernels that the same operations launch. */
+  /** Kernels that the same operations launch, or ask for their shared memory before they choose a wide one. */
   others?: RegExp;
   cases: string;
 }
@@ -46,23 +46,23 @@ const families: Family[] = [
   { kernels: /^layernorm_(for|back)ward_f32$/, others: /^sum_rows$/, cases: 'layernorm 1025x64 f32' },
   {
     kernels: /^layernorm_forward_wide_f32$/,
-    others: /^(layernorm_backward_wide_f32|sum_rows)$/,
+    others: /^(layernorm_((for|back)ward|backward_wide)_f32|sum_rows)$/,
     cases: 'layernorm 120x16384 dropout f32',
   },
   {
     kernels: /^layernorm_backward_wide_f32$/,
-    others: /^(layernorm_forward_f32|sum_rows)$/,
+    others: /^(layernorm_(for|back)ward_f32|sum_rows)$/,
     cases: 'layernorm 220x8400 f32',
   },
   { kernels: /^layernorm_(for|back)ward_bf16$/, others: /^sum_rows$/, cases: 'layernorm 1025x64 bf16' },
   {
     kernels: /^layernorm_forward_wide_bf16$/,
-    others: /^(layernorm_backward_wide_bf16|sum_rows)$/,
+    others: /^(layernorm_((for|back)ward|backward_wide)_bf16|sum_rows)$/,
     cases: 'layernorm 120x16384 dropout bf16',
   },
   {
     kernels: /^layernorm_backward_wide_bf16$/,
-    others: /^(layernorm_forward_bf16|sum_rows)$/,
+    others: /^(layernorm_(for|back)ward_bf16|sum_rows)$/,
     cases: 'layernorm 220x8400 bf16',
   },
   { kernels: /^cross_entropy_f32$/, cases: 'cross-entropy 5x4999 of 5056, large f32' },
