@@ -23,17 +23,19 @@ export async function checkReplaces(out: string, kind: keyof typeof KINDS): Prom
     if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') return Buffer.alloc(0);
     throw ioError(cause, `${out} cannot be written`);
   });
-  if (found.length === 0 || found.equals(begin)) return;
+  if (found !== undefined && (found.length === 0 || found.equals(begin))) return;
   throw new KotodamaError('ERR_OPTIONS', `--out ${out} would be replaced`, {
     expected: `a new file, or ${name}`,
-    received: 'another kind of file',
-    hint: 'choose another path, or remove the file first',
+    received: found === undefined ? 'a device or a pipe' : 'another kind of file',
+    hint: found === undefined ? 'choose another path' : 'choose another path, or remove the file first',
   });
 }
 
-/** Nothing for what is no regular file. */
-async function beginningOf(path: string, size: number): Promise<Buffer> {
-  if (!(await stat(path)).isFile()) return Buffer.alloc(0);
+/** Nothing for a folder, which the writing complains about; undefined for devices and pipes. */
+async function beginningOf(path: string, size: number): Promise<Buffer | undefined> {
+  const found = await stat(path);
+  if (found.isDirectory()) return Buffer.alloc(0);
+  if (!found.isFile()) return undefined;
   const file = await open(path, 'r');
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(size), 0, size, 0);

@@ -1,4 +1,5 @@
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';
 import { GPT2, Tokenizer } from '../../dist/index.js';
@@ -96,6 +97,7 @@ t.test("a file of llm.c's is a model wherever one is taken", async (t) => {
 
 t.test('another kind of file is not replaced, an older one of the same kind is', async (t) => {
   const text = readFileSync(join(cwd, 'train.txt'));
+  execFileSync('mkfifo', [join(cwd, 'pipe')]);
   for (const format of ['gguf', 'llm.c']) {
     const words = ['--model', 'model', '--format', format];
     const refused = await run(...words, '--out', 'train.txt');
@@ -103,6 +105,9 @@ t.test('another kind of file is not replaced, an older one of the same kind is',
     t.match(refused.stderr, /^error ERR_OPTIONS: --out train.txt would be replaced: expected a new file, or a /);
     t.same(readFileSync(join(cwd, 'train.txt')), text);
     for (const _ of [1, 2]) t.equal((await run(...words, '--out', `twice.${format}`)).code, 0);
+    const pipe = await run(...words, '--out', 'pipe');
+    t.match(pipe.stderr, /^error ERR_OPTIONS: --out pipe would be replaced: .*received a device or a pipe/);
+    t.ok(statSync(join(cwd, 'pipe')).isFIFO());
   }
 });
 

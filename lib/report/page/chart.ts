@@ -186,15 +186,16 @@ export class Chart {
       .map((curve) => ({ curve, index: nearest(curve.x, cursor) }));
   }
 
-  /** A point that is met, in words. */
-  private reading({ curve, index }: { curve: Curve; index: number }, cursor: number): string {
+  /** A point that is met, in words: its value, and the range of the single steps that it stands for. */
+  private reading({ curve, index }: { curve: Curve; index: number }, cursor: number): [string, string] {
     const { x, low, high, dots, filled } = curve;
     const where = this.model.formatX(x[index] as number);
     const [least, most] = [low?.[index] ?? 0, high?.[index] ?? 0];
-    const range = !filled && least < most ? ` (${shortNumber(least)} to ${shortNumber(most)})` : '';
+    // Apart from the value, which may be smoothed.
+    const range = !filled && least < most ? ` (single steps: ${shortNumber(least)} to ${shortNumber(most)})` : '';
     // Curves of few points are read from afar.
     const place = dots && where !== this.model.formatX(cursor) ? ` at ${where}` : '';
-    return `${shortNumber(valueAt(curve, index))}${range}${place}`;
+    return [`${shortNumber(valueAt(curve, index))}${place}`, range];
   }
 
   private showTip(cursor: number, at: number, met: readonly { curve: Curve; index: number }[]): void {
@@ -202,7 +203,8 @@ export class Chart {
     if (this.tip.hidden) return;
     const rows = met.map((point) => {
       const { name, colour, dash } = point.curve;
-      return h('div', {}, swatch(colour, dash), h('span', {}, name), h('b', {}, this.reading(point, cursor)));
+      const [value, range] = this.reading(point, cursor);
+      return h('div', {}, swatch(colour, dash), h('span', {}, name), h('b', {}, value, h('small', {}, range)));
     });
     this.tip.replaceChildren(
       h('div', { class: 'where' }, `${xName(this.model)} ${this.model.formatX(cursor)}`),
@@ -285,7 +287,7 @@ export class Chart {
       this.pointed = true;
       const at = Math.min(high, Math.max(low, to));
       model.setCursor(at);
-      const values = this.met(at).map((point) => `${point.curve.name} ${this.reading(point, at)}`);
+      const values = this.met(at).map((point) => `${point.curve.name} ${this.reading(point, at).join('')}`);
       this.spoken.textContent = `${xName(model)} ${model.formatX(at)}: ${values.join(', ') || 'nothing'}`;
     };
     const zoom = (factor: number) => {
