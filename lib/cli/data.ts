@@ -97,9 +97,10 @@ export function textBlocks(
  * @throws KotodamaError `ERR_OPTIONS` when they are both
  */
 export function areTokenFiles(files: readonly string[]): boolean {
-  const text = files.find((path) => !isTokenFile(path));
+  const paths = expanded(files);
+  const text = paths.find((path) => !isTokenFile(path));
   if (text === undefined) return true;
-  if (!files.some(isTokenFile)) return false;
+  if (!paths.some(isTokenFile)) return false;
   throw new KotodamaError('ERR_OPTIONS', 'Texts and token files cannot be mixed', {
     expected: 'only names that end in .bin, or none',
     received: `${text} among them`,
@@ -116,15 +117,18 @@ export function refuseReading(
   { textField, eos = 'none', skipBad = false }: { textField?: unknown; eos?: unknown; skipBad?: unknown },
   files: readonly string[],
 ): void {
-  if (files.length === 0 || !files.every(isTokenFile)) return;
+  if (files.length === 0 || !expanded(files).every(isTokenFile)) return;
   const refuse = (name: string, value: unknown) =>
     reader.problem(name, 'nothing with token files alone', value, 'give it to kotodama tokenize, which makes them');
   if (textField !== undefined) refuse('textField', textField);
-  if (eos !== 'none') refuse('eos', eos);
+  if (eos === 'line' || eos === 'document') refuse('eos', eos);
   if (skipBad !== false) refuse('skipBad', skipBad);
 }
 
-/** Paths with patterns such as `data/*.bin` replaced by what they match. */
+/** Paths with patterns such as `data/*.bin` replaced by what they match, where that is anything. */
 function expanded(files: readonly string[]): string[] {
-  return files.flatMap((path) => (isPattern(path) ? filesMatching(path) : [path]));
+  return files.flatMap((path) => {
+    const matches = isPattern(path) ? filesMatching(path) : [];
+    return matches.length > 0 ? matches : [path];
+  });
 }

@@ -14,7 +14,7 @@ import { holdsRun } from '../train/run-folder.js';
 import { alternatives, OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { showDownloads } from './download.js';
-import { loadTokenizer } from './load.js';
+import { checkSaved, loadTokenizer } from './load.js';
 import { EXPORT_OPTIONS, flagOf, parseFlags, readOptions, requireOptions } from './options.js';
 import { checkReplaces } from './overwrite.js';
 
@@ -60,6 +60,7 @@ export const exportCommand: Command = {
     reader.finish('The options of kotodama export are not valid');
 
     // No engine is needed: the numbers go from file to file, one tensor at a time.
+    checkSaved(options.model);
     const path = await modelPath(options.model, showDownloads());
     const config = await readConfig(path);
     const tokenizer = await tokenizerFor(options, path);

@@ -32,7 +32,7 @@ export async function loadModel(options: LoadArguments): Promise<{ model: GPT2; 
 }
 
 /** @throws KotodamaError `ERR_CHECKPOINT` for a run that has saved nothing yet */
-function checkSaved(model: string): void {
+export function checkSaved(model: string): void {
   if (!holdsRun(model) || existsSync(join(model, 'config.json'))) return;
   throw new KotodamaError('ERR_CHECKPOINT', `The run in ${model} has no checkpoint yet`, {
     hint: `wait for its first one (--save-every), or continue it: kotodama train --resume --out ${model}`,

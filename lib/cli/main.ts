@@ -44,7 +44,10 @@ async function main(words: readonly string[]): Promise<number> {
   const [name, ...rest] = words;
   if (name === '--version' || name === '-v') return print(packageVersion());
   if (name === undefined || name === '--help' || name === '-h') return print(overview());
-  if (name === 'help') return print(rest[0] === undefined ? overview() : help(commandOf(rest[0])));
+  if (name === 'help') {
+    const [of = '-'] = rest;
+    return print(of.startsWith('-') ? overview() : help(commandOf(of)));
+  }
   const command = commandOf(name);
   if (rest.includes('--help') || rest.includes('-h')) return print(help(command));
   return command.run(rest);

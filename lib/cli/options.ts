@@ -375,12 +375,17 @@ export function readConfigFile(path: string, table: OptionTable): RawOptions {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new KotodamaError('ERR_OPTIONS', `${path} is not a list of options`, { expected: 'a JSON object' });
   }
-  return Object.fromEntries(
-    Object.entries(value as RawOptions).map(([key, item]) => {
-      const name = Object.hasOwn(table, nameOf(key)) ? nameOf(key) : key;
-      return [name, table[name]?.kind === 'strings' && typeof item === 'string' ? [item] : item];
-    }),
-  );
+  const options: RawOptions = {};
+  for (const [key, item] of Object.entries(value as RawOptions)) {
+    const name = Object.hasOwn(table, nameOf(key)) ? nameOf(key) : key;
+    if (Object.hasOwn(options, name)) {
+      throw new KotodamaError('ERR_OPTIONS', `${path} has ${flagOf(name)} in two spellings`, {
+        hint: 'keep one of them',
+      });
+    }
+    options[name] = table[name]?.kind === 'strings' && typeof item === 'string' ? [item] : item;
+  }
+  return options;
 }
 
 /** Reads every option of a table; problems are noted in the reader. */

@@ -23,7 +23,8 @@ export async function checkReplaces(out: string, kind: keyof typeof KINDS): Prom
     if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') return Buffer.alloc(0);
     throw ioError(cause, `${out} cannot be written`);
   });
-  if (found !== undefined && (found.length === 0 || found.equals(begin))) return;
+  const same = found?.toString('latin1').toLowerCase() === begin.toString('latin1').toLowerCase();
+  if (same || found?.length === 0) return;
   throw new KotodamaError('ERR_OPTIONS', `--out ${out} would be replaced`, {
     expected: `a new file, or ${name}`,
     received: found === undefined ? 'a device or a pipe' : 'another kind of file',

@@ -23,6 +23,7 @@ import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { areTokenFiles, BadRecords, refuseReading, trainLoader, validLoader } from './data.js';
 import { showDownloads } from './download.js';
 import { loadForTuning } from './fine-tune.js';
+import { checkSaved } from './load.js';
 import { showLoading } from './loading.js';
 import {
   flagOf,
@@ -93,6 +94,7 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
   const options = await readArguments(words);
   // Downloads and a large model take minutes: what is wrong with the folder is told before.
   await checkRunFolder(options.out, options.resume);
+  if (options.initFrom !== undefined && !options.resume) checkSaved(options.initFrom);
   const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
   const model = await makeModel(options, tokenizer);
   const bad = new BadRecords();

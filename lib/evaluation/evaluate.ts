@@ -23,6 +23,11 @@ export interface EvaluateOptions {
   onBatch?: ((batch: Batch) => void) | undefined;
 }
 
+/** How many are measured; undefined, which may also be said with Infinity: all. */
+export function readLimit(read: OptionReader): number | undefined {
+  return read.values.limit === Number.POSITIVE_INFINITY ? undefined : read.integer('limit', { min: 1 }, undefined);
+}
+
 /**
  * Measures a model on batches, without touching gradients: the mean loss in nats is `lossSum / tokens`, the perplexity
  * exp of that, bits per byte `lossSum / ln 2` over the bytes of the text.
@@ -36,7 +41,7 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const read = new OptionReader(options);
   read.onlyKnown(['limit', 'signal', 'onBatch']);
-  const rest = { limit: read.integer('limit', { min: 1 }, undefined), signal: read.signal('signal') };
+  const rest = { limit: readLimit(read), signal: read.signal('signal') };
   const { onBatch } = read.values as EvaluateOptions;
   if (onBatch !== undefined && typeof onBatch !== 'function') read.problem('onBatch', 'a function', onBatch);
   read.finish('The model cannot be measured so');

@@ -3,7 +3,7 @@ import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
-import { checkFinite } from './evaluate.js';
+import { checkFinite, readLimit } from './evaluate.js';
 import type { Question } from './questions.js';
 
 /** How many answers were right. */
@@ -46,7 +46,7 @@ export async function multipleChoice(
 ): Promise<MultipleChoiceResult> {
   const read = new OptionReader(options);
   read.onlyKnown(['limit', 'signal']);
-  const limit = read.integer('limit', { min: 1 }, Number.POSITIVE_INFINITY);
+  const limit = readLimit(read) ?? Number.POSITIVE_INFINITY;
   const signal = read.signal('signal');
   read.finish('The questions cannot be asked so');
   let count = 0;

@@ -25,7 +25,7 @@ export function parseHubId(text: string): HubId | undefined {
 /** What to do about a name that is neither a folder here nor the name of a `what` on a hub. */
 export function hubHint(what: string, name: string): string {
   const [, id = ''] = /^https?:\/\/[^/]+\/([^/]+\/[^/?#]+)/.exec(name) ?? [];
-  if (parseHubId(id) !== undefined) return `give its name alone, ${id}`;
+  if (parseHubId(id) !== undefined && !/^(?:datasets|spaces)\//.test(id)) return `give its name alone, ${id}`;
   return `check the path; a ${what} of the Hub is named owner/name, such as openai-community/gpt2`;
 }
 

@@ -113,6 +113,8 @@ export class GPT2 implements AsyncDisposable {
   /** Name and shape of every parameter: Hugging Face's names, order and layout. */
   readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
   private busy = false;
+  /** Ends when the call at hand has ended, well or not. */
+  private held: Promise<void> = Promise.resolve();
   private disposed = false;
 
   private constructor(
@@ -394,6 +396,7 @@ export class GPT2 implements AsyncDisposable {
   /** Frees the model's memory, after a running call has ended. May be called again. */
   async dispose(): Promise<void> {
     this.disposed = true;
+    await this.held;
     await callNative(() => this.model.dispose());
   }
 
@@ -461,8 +464,11 @@ export class GPT2 implements AsyncDisposable {
       });
     }
     this.busy = true;
+    const running = work();
+    const end = () => {};
+    this.held = running.then(end, end);
     try {
-      return await work();
+      return await running;
     } finally {
       this.busy = false;
     }

@@ -97,12 +97,13 @@ function toTensor(name: string, tokens: Tokens): TokenTensor {
 }
 
 function fromRows(name: string, rows: readonly (readonly number[] | Int32Array)[]): TokenTensor {
-  const other = rows.findIndex((row) => !Array.isArray(row) && !(row instanceof Int32Array));
+  const other = rows.findIndex((row) => !Array.isArray(row) && !ArrayBuffer.isView(row));
   if (other >= 0) {
+    const isId = typeof rows[other] === 'number';
     throw new KotodamaError('ERR_OPTIONS', name, {
       expected: 'rows of ids',
       received: describe(rows[other]),
-      hint: `one row alone is given as ${name}: [ids]`,
+      ...(isId && { hint: `one row alone is given as ${name}: [ids]` }),
     });
   }
   const columns = rows[0]?.length ?? 0;

@@ -49,6 +49,7 @@ export class Trainer {
     reader.integer('seed', { min: 0 }, 0);
     const { tokenizer, model } = reader.values as Partial<TrainerOptions>;
     const [ids = 0, most = Number.POSITIVE_INFINITY] = [tokenizer?.vocabSize, model?.config?.vocabSize];
+    // Stricter than generation is: any of its ids may occur in a text.
     if (ids > most) reader.problem('tokenizer', `at most ${most} ids, the model's vocabSize`, ids);
     reader.finish('The training options are not valid');
     this.given = options;
@@ -90,8 +91,9 @@ function checkBatches(reader: OptionReader): void {
   }
   if (valid === undefined) return;
   // To measure on, any batches will do.
-  const iterable = typeof valid?.[Symbol.asyncIterator] === 'function';
-  if (!iterable || (isRestartable(valid) && !hasBatches(valid))) {
-    reader.problem('valid', 'a DataLoader, or an async iterable of batches', valid, hint);
+  const isDataset = isRestartable(valid) && !hasBatches(valid);
+  const isIterable = typeof valid === 'object' && (Symbol.asyncIterator in valid || Symbol.iterator in valid);
+  if (isDataset || !isIterable) {
+    reader.problem('valid', 'a DataLoader, or an async iterable of batches', valid, isDataset ? hint : undefined);
   }
 }

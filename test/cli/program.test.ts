@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import { kotodama } from './program.js';
 
 const run = (...words: string[]) => kotodama(words, { cwd: '.' });
 
 t.test('help, of the program and of each command', async (t) => {
-  for (const words of [[], ['--help'], ['help']]) {
+  for (const words of [[], ['--help'], ['help'], ['help', '--help']]) {
     const { code, stdout } = await run(...words);
     t.equal(code, 0);
     for (const name of ['train', 'generate', 'evaluate', 'doctor', 'demo']) t.match(stdout, `kotodama ${name}`);
@@ -48,8 +49,15 @@ t.test('a model that is not there', async (t) => {
   t.equal(code, 1);
   t.match(stderr, /^error ERR_\w+: .*nowhere/);
   const begun = t.testdir({ 'run.json': '{}' });
-  const early = await run('generate', '--model', begun, '--prompt', 'x');
-  t.match(early.stderr, /^error ERR_CHECKPOINT: The run in .* has no checkpoint yet/);
+  const tuning = ['--train', 'README.md', '--out', join(begun, 'out'), '--max-steps', '1'];
+  for (const words of [
+    ['generate', '--model', begun, '--prompt', 'x'],
+    ['export', '--model', begun, '--format', 'gguf', '--out', join(begun, 'a.gguf')],
+    ['train', '--init-from', begun, ...tuning],
+  ]) {
+    const early = await run(...words);
+    t.match(early.stderr, /^error ERR_CHECKPOINT: The run in .* has no checkpoint yet/, words[0]);
+  }
 });
 
 t.test('doctor, for people and for programs', async (t) => {

@@ -128,6 +128,8 @@ t.test('accuracies', async (t) => {
   const found = await multipleChoice(model, tokenizer, readQuestions(path));
   t.same(found, { accuracy: right / 6, accuracyNorm: rightNorm / 6, questions: 6, whole: true });
   t.match(await multipleChoice(model, tokenizer, questions, { limit: 2 }), { questions: 2, whole: true });
+  const { questions: asked } = await multipleChoice(model, tokenizer, questions, { limit: Number.POSITIVE_INFINITY });
+  t.ok(asked > 2, 'all');
   const stopped = await multipleChoice(model, tokenizer, questions, { signal: AbortSignal.abort() });
   t.match(stopped, { questions: 1, whole: false });
   await t.rejects(multipleChoice(model, tokenizer, []), { code: 'ERR_DATA', message: /no question/ });

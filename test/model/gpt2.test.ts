@@ -192,7 +192,7 @@ t.test('wrong ids and labels', async (t) => {
     [[[2 ** 32 + 1, 1]], [[1, 1]], /row 0, column 0: expected an integer below 2\^31, received 4294967297/],
     [[[1, 1]], [[1, 2 ** 32 - 100]], /labels, row 0, column 1: expected an integer below 2\^31/],
     [[1, 2], [1, 2], /inputIds: expected rows of ids, received 1\n.*inputIds: \[ids\]/],
-    [[[1], null], [[1], [1]], /inputIds: expected rows of ids, received null/],
+    [[[1], null], [[1], [1]], /inputIds: expected rows of ids, received null$/],
     [['ab'], [[1, 1]], /inputIds: expected rows of ids, received 'ab'/],
     [[], [], /at least one id/],
     [[[]], [[]], /at least one id/],
@@ -212,6 +212,8 @@ t.test('wrong ids and labels', async (t) => {
   const tensor = { data, shape: [2, 2] as [number, number] };
   t.equal((await model.evaluate({ inputIds: tensor, labels: tensor })).tokens, 4);
   t.ok(Number.isNaN((await model.evaluate({ inputIds: [[1]], labels: [[-100]] })).loss));
+  const rows = [Uint16Array.of(1, 2)] as never;
+  t.equal((await model.evaluate({ inputIds: rows, labels: rows })).tokens, 2, 'ids as token files hold them');
   await model.dispose();
 });
 
@@ -269,6 +271,14 @@ t.test('two calls at once: the second one is refused, the first one goes on', as
   t.equal((await first).tokens, 3);
   t.match(await model.step({ learningRate: 1e-3 }), { applied: true });
   await model.dispose();
+});
+
+t.test('a model is disposed once what it does has ended', async (t) => {
+  const model = await GPT2.create(TINY, CPU);
+  const saving = model.savePretrained(t.testdir());
+  await model.dispose();
+  await t.resolves(saving);
+  await t.rejects(model.forward(INPUT), { code: 'ERR_DISPOSED' });
 });
 
 t.test('whoever saves or explains a model has it alone until the end', async (t) => {

@@ -87,6 +87,7 @@ t.test('a configuration file holds the same names', async (t) => {
   const folder = t.testdir({
     'a.json': '{"nLayer": 2, "train": "x.txt", "valid": ["y", "z"]}',
     'flags.json': '\ufeff{"n-layer": 2, "--train": "x.txt", "n-layr": 3}',
+    'twice.json': '{"nLayer": 2, "n-layer": 4}',
     'b.json': '[1]',
     'c.json': '{',
   });
@@ -96,6 +97,9 @@ t.test('a configuration file holds the same names', async (t) => {
     { nLayer: 2, train: ['x.txt'], 'n-layr': 3 },
     'spelled as flags, with a byte order mark',
   );
+  t.throws(() => readConfigFile(join(folder, 'twice.json'), TRAIN_OPTIONS), {
+    message: /twice\.json has --n-layer in two spellings/,
+  });
   t.throws(() => readConfigFile(join(folder, 'b.json'), TRAIN_OPTIONS), {
     code: 'ERR_OPTIONS',
     expected: 'a JSON object',

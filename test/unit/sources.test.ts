@@ -125,6 +125,9 @@ t.test('patterns give their files in order', async (t) => {
 t.test('a pattern leaves nothing out without a word', async (t) => {
   const folder = t.testdir({ sub: { 'a.txt': 'x' }, 'b.txt': t.fixture('symlink', 'gone') });
   t.same(filesMatching(join(folder, '{*,*/*}')), [join(folder, 'sub/a.txt')], 'a link to nothing is no file');
+  mkdirSync(join(folder, 'lost+found'));
+  writeFileSync(join(folder, 'lost+found/c.txt'), 'x');
+  t.same(filesMatching(join(folder, '**/*.txt')), [join(folder, 'sub/a.txt')], "fsck's folder is nobody's data");
   symlinkSync('loop.txt', join(folder, 'loop.txt'));
   for (const pattern of ['*.txt', 'loop.txt/*', '**/*.txt']) {
     t.throws(

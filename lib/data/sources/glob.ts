@@ -1,5 +1,5 @@
 import { type Dirent, readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { ioError } from '../../files.js';
 import { alternativesIn, matcherOf } from '../../pattern.js';
 
@@ -65,6 +65,8 @@ function isFile(path: string): boolean {
 
 function entriesOf(folder: string): Dirent[] {
   const path = folder === '' ? '.' : folder;
+  // Every ext4 file system has this folder, closed to all but root; what fsck puts there is nobody's data.
+  if (basename(path) === 'lost+found') return [];
   return orMissing(path, () => readdirSync(path, { withFileTypes: true })) ?? [];
 }
 
