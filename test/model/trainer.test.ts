@@ -344,7 +344,7 @@ t.test('what is missing or of another kind is listed', async (t) => {
     const parts = { model, tokenizer: letters(), out: join(t.testdirName, 'a'), train: data, valid: data };
     t.throws(() => new Trainer(parts as unknown as TrainerOptions), {
       code: 'ERR_OPTIONS',
-      message: new RegExp(problems),
+      message: new RegExp(problems, 's'),
     });
   }
   t.throws(() => new Trainer(undefined as unknown as TrainerOptions), { code: 'ERR_OPTIONS' });
