@@ -167,8 +167,9 @@ void Context::LaunchRaw(const char* name, Dim3 grid, Dim3 block, size_t shared_b
   if (shared_bytes > kernel.shared_limit) {
     if (shared_bytes > kernel.max_shared) {
       throw Error(ErrorCode::kOptions, std::string(name) + " needs " + std::to_string(shared_bytes) +
-                                           " bytes of shared memory, the device has " +
-                                           std::to_string(kernel.max_shared) + " a block; use a smaller model width");
+                                           " bytes of dynamic shared memory, a block of it can have " +
+                                           std::to_string(kernel.max_shared) +
+                                           " on this device; use a smaller model width");
     }
     KOTODAMA_CUDA(function_set_attribute(kernel.function, kFunctionMaxDynamicShared, static_cast<int>(shared_bytes)));
     kernel.shared_limit = shared_bytes;

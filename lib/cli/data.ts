@@ -92,12 +92,12 @@ export function textBlocks(
 }
 
 /**
- * Whether these are token files rather than texts.
+ * Whether these are token files rather than texts; patterns by what they match.
  *
  * @throws KotodamaError `ERR_OPTIONS` when they are both
  */
 export function areTokenFiles(files: readonly string[]): boolean {
-  const paths = expanded(files);
+  const paths = named(files);
   const text = paths.find((path) => !isTokenFile(path));
   if (text === undefined) return true;
   if (!paths.some(isTokenFile)) return false;
@@ -117,12 +117,22 @@ export function refuseReading(
   { textField, eos = 'none', skipBad = false }: { textField?: unknown; eos?: unknown; skipBad?: unknown },
   files: readonly string[],
 ): void {
-  if (files.length === 0 || !expanded(files).every(isTokenFile)) return;
+  if (files.length === 0 || !named(files).every(isTokenFile)) return;
   const refuse = (name: string, value: unknown) =>
     reader.problem(name, 'nothing with token files alone', value, 'give it to kotodama tokenize, which makes them');
   if (textField !== undefined) refuse('textField', textField);
   if (eos === 'line' || eos === 'document') refuse('eos', eos);
   if (skipBad !== false) refuse('skipBad', skipBad);
+}
+
+/** The same for telling kinds apart: what stands in the way of a pattern is told where the files are checked or opened. */
+function named(files: readonly string[]): string[] {
+  try {
+    return expanded(files);
+  } catch (error) {
+    if (error instanceof KotodamaError && error.code === 'ERR_IO') return [...files];
+    throw error;
+  }
 }
 
 /** Paths with patterns such as `data/*.bin` replaced by what they match, where that is anything. */

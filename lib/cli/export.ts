@@ -61,6 +61,7 @@ export const exportCommand: Command = {
 
     // No engine is needed: the numbers go from file to file, one tensor at a time.
     checkSaved(options.model);
+    if (options.format !== 'safetensors') await checkReplaces(options.out, options.format);
     const path = await modelPath(options.model, showDownloads());
     const config = await readConfig(path);
     const tokenizer = await tokenizerFor(options, path);
@@ -114,7 +115,6 @@ async function prepareTarget({ format, out }: ExportArguments, path: string): Pr
   };
   if (resolve(out) === resolve(path)) refuse('the model itself');
   if (format === 'safetensors' && holdsRun(out)) refuse('the folder of a run, whose weights would be replaced');
-  if (format !== 'safetensors') await checkReplaces(out, format);
   const folder = format === 'safetensors' ? out : dirname(out);
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);

@@ -45,8 +45,8 @@ async function main(words: readonly string[]): Promise<number> {
   if (name === '--version' || name === '-v') return print(packageVersion());
   if (name === undefined || name === '--help' || name === '-h') return print(overview());
   if (name === 'help') {
-    const [of = '-'] = rest;
-    return print(of.startsWith('-') ? overview() : help(commandOf(of)));
+    const [about] = rest;
+    return print(about === undefined || about.startsWith('-') ? overview() : help(commandOf(about)));
   }
   const command = commandOf(name);
   if (rest.includes('--help') || rest.includes('-h')) return print(help(command));

@@ -432,7 +432,7 @@ function requireMatch(reader: OptionReader, name: string, pattern: string): void
     if (filesMatching(pattern).length === 0) reader.problems.add(flagOf(name), 'a pattern that matches files', pattern);
   } catch (error) {
     if (!(error instanceof KotodamaError && error.code === 'ERR_IO')) throw error;
-    reader.problems.add(flagOf(name), 'a pattern of files that can be read', `${pattern}, ${messageOf(error.cause)}`);
+    reader.problems.add(flagOf(name), 'a pattern of files that can be read', `${pattern}, ${reasonOf(error.cause)}`);
   }
 }
 

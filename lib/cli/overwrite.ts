@@ -23,8 +23,9 @@ export async function checkReplaces(out: string, kind: keyof typeof KINDS): Prom
     if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') return Buffer.alloc(0);
     throw ioError(cause, `${out} cannot be written`);
   });
-  const same = found?.toString('latin1').toLowerCase() === begin.toString('latin1').toLowerCase();
-  if (same || found?.length === 0) return;
+  // HTML is written in either case.
+  const seen = kind === 'page' ? found?.toString('latin1').toLowerCase() : found?.toString('latin1');
+  if (found?.length === 0 || seen === begin.toString('latin1')) return;
   throw new KotodamaError('ERR_OPTIONS', `--out ${out} would be replaced`, {
     expected: `a new file, or ${name}`,
     received: found === undefined ? 'a device or a pipe' : 'another kind of file',

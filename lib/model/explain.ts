@@ -10,7 +10,7 @@ import { checkInputIds } from './tokens.js';
 
 /** How a text is explained. */
 export interface ExplainOptions {
-  /** Required. The model must have all of its ids. */
+  /** Required. The model must have its ids; special ones at the end may be missing. */
   tokenizer: TokenizerModel;
   /** How many of the likeliest next tokens are listed for each position [10]. */
   topK?: number;

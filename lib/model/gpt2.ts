@@ -114,7 +114,7 @@ export class GPT2 implements AsyncDisposable {
   readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
   private busy = false;
   /** Ends when the call at hand has ended, well or not. */
-  private held: Promise<void> = Promise.resolve();
+  private ended: Promise<void> = Promise.resolve();
   private disposed = false;
 
   private constructor(
@@ -334,6 +334,8 @@ export class GPT2 implements AsyncDisposable {
   /**
    * Writes config.json and model.safetensors, and the tokenizer's files when one is given: a folder that Transformers
    * opens. Each file is replaced atomically; the folder is made when it is missing. The model is in use until all is written.
+   *
+   * @throws KotodamaError `ERR_TOKENIZER` when the tokenizer does not fit the model, `ERR_IO` when the system refuses
    */
   async savePretrained(folder: string, { tokenizer, ...weightOptions }: SaveOptions = {}): Promise<void> {
     const options = readWeightOptions(weightOptions);
@@ -385,18 +387,18 @@ export class GPT2 implements AsyncDisposable {
 
   /** How well the model foresaw each token of a text, what it expects after it, and what its heads attend to. */
   explain(text: string, options: ExplainOptions): Promise<Explanation> {
-    const held: Explained = {
+    const engine: Explained = {
       config: this.config,
       forward: (ids) => callNative(() => this.model.forward(ids.data, ...ids.shape)),
       attention: (ids, layer) => callNative(() => this.model.attention(ids.data, ...ids.shape, layer)),
     };
-    return this.hold(() => explain(held, text, options));
+    return this.hold(() => explain(engine, text, options));
   }
 
   /** Frees the model's memory, after a running call has ended. May be called again. */
   async dispose(): Promise<void> {
     this.disposed = true;
-    await this.held;
+    await this.ended;
     await callNative(() => this.model.dispose());
   }
 
@@ -466,7 +468,7 @@ export class GPT2 implements AsyncDisposable {
     this.busy = true;
     const running = work();
     const end = () => {};
-    this.held = running.then(end, end);
+    this.ended = running.then(end, end);
     try {
       return await running;
     } finally {

@@ -92,7 +92,8 @@ function checkBatches(reader: OptionReader): void {
   if (valid === undefined) return;
   // To measure on, any batches will do.
   const isDataset = isRestartable(valid) && !hasBatches(valid);
-  const isIterable = typeof valid === 'object' && (Symbol.asyncIterator in valid || Symbol.iterator in valid);
+  const isIterable =
+    typeof valid === 'object' && valid !== null && (Symbol.asyncIterator in valid || Symbol.iterator in valid);
   if (isDataset || !isIterable) {
     reader.problem('valid', 'a DataLoader, or an async iterable of batches', valid, isDataset ? hint : undefined);
   }

@@ -1,8 +1,26 @@
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
+
+t.test('a pattern that cannot be looked at is one problem among others', async (t) => {
+  const cwd = workplace(t);
+  symlinkSync('loop.txt', join(cwd, 'loop.txt'));
+  for (const [command, files] of [
+    ['train', '--train'],
+    ['evaluate', '--data'],
+    ['inspect-data', '--train'],
+  ] as const) {
+    const { code, stderr } = await kotodama([command, files, 'loo*.txt', '--block-size', '0'], { cwd });
+    t.equal(code, 2, command);
+    t.match(
+      stderr,
+      new RegExp(`${files}: expected a pattern of files that can be read, received loo\\*.txt, too many`),
+    );
+    t.match(stderr, '--block-size');
+  }
+});
 
 t.test('what is wrong is said before any work, all of it at once', async (t) => {
   const cwd = workplace(t);

@@ -105,6 +105,8 @@ t.test('another kind of file is not replaced, an older one of the same kind is',
     t.match(refused.stderr, /^error ERR_OPTIONS: --out train.txt would be replaced: expected a new file, or a /);
     t.same(readFileSync(join(cwd, 'train.txt')), text);
     for (const _ of [1, 2]) t.equal((await run(...words, '--out', `twice.${format}`)).code, 0);
+    writeFileSync(join(cwd, 'notes'), 'gguf is a format');
+    t.equal((await run(...words, '--out', 'notes')).code, 2);
     const pipe = await run(...words, '--out', 'pipe');
     t.match(pipe.stderr, /^error ERR_OPTIONS: --out pipe would be replaced: .*received a device or a pipe/);
     t.ok(statSync(join(cwd, 'pipe')).isFIFO());

@@ -39,15 +39,17 @@ if (!configure().hasKernels) {
   // The kernels are checked by other tests; here they are counted.
   const env = { KOTODAMA_CUDA_DRIVER: buildSimulator(), KOTODAMA_SIM_CHECKS: 'none' };
 
+  const { status, output } = run(program('bench/count'), options, env);
+  t.equal(status, 0, 'bench/count ends well', { output });
+  const counts: Counts = JSON.parse(output);
+
   t.test('static shared memory is what the assembler makes of it', async (t) => {
-    const { output } = run(program('bench/count'), options, env);
     const nvcc = cached(dirname(program('cuda')), 'KOTODAMA_NVCC') as string;
     const target = ['-arch=sm_86', '-cubin', '-o', join(t.testdir(), 'kernels.cubin')];
     // Optimization is slow and has no say in it.
     const assembled = run(nvcc, ['-Xptxas', '-v,-O0', ...target, program(join('cuda', 'kernels.ptx'))]);
     t.equal(assembled.status, 0, 'assembles', { output: assembled.output.slice(0, 1000) });
     const expected = parsePtxas(assembled.output);
-    const counts: Counts = JSON.parse(output);
     let declared = 0;
     for (const { name, counters } of counts.operations) {
       for (const [kernel, { static_shared }] of Object.entries(counters.kernels)) {
@@ -59,9 +61,6 @@ if (!configure().hasKernels) {
   });
 
   t.test('counts', async (t) => {
-    const { status, output } = run(program('bench/count'), options, env);
-    t.equal(status, 0, 'ends well', { output });
-    const counts: Counts = JSON.parse(output);
     const find = (name: string): Operation => {
       const found = counts.operations.find((operation) => operation.name === name);
       if (found === undefined) throw new Error(`there is no ${name}`);

@@ -338,6 +338,7 @@ t.test('what is missing or of another kind is listed', async (t) => {
   const train = 'train: expected a DataLoader.*wrap a dataset.*';
   for (const [data, problems] of [
     [blocks, `2 problems\n {2}${train}\n {2}valid: expected a DataLoader.*wrap a`],
+    [null, `2 problems\n {2}train: expected a DataLoader.*\n {2}valid: expected a DataLoader[^(]*$`],
     [{ batchSize: 2 }, `2 problems\n {2}${train}\n {2}valid: expected a DataLoader[^(]*$`],
     [[], `: ${train}$`], // measured on an array of batches
   ] as const) {

@@ -1,5 +1,5 @@
 import { type Dirent, readdirSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { ioError } from '../../files.js';
 import { alternativesIn, matcherOf } from '../../pattern.js';
 
@@ -23,7 +23,7 @@ function exists(path: string): boolean {
 /**
  * The files a pattern matches, sorted by the UTF-16 units of their paths: the same order on every machine. `*` and `?`
  * match within a name, `**` any folders, `[a-c]` and `[!a-c]` one character, `{a,b}` alternatives. Names that begin with a
- * dot must be asked for with one.
+ * dot, and `lost+found`, must be asked for.
  *
  * @throws KotodamaError `ERR_IO` for a folder or a match that cannot be looked at: texts would be missing without a word.
  */
@@ -41,7 +41,7 @@ function search(folder: string, [part, ...rest]: string[]): string[] {
   if (part === undefined) return [];
   if (part === '**') {
     const deeper = entriesOf(folder)
-      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+      .filter((entry) => entry.isDirectory() && isMeant(entry.name))
       .flatMap(({ name }) => search(join(folder, name), [part, ...rest]));
     return [...search(folder, rest.length > 0 ? rest : ['*']), ...deeper];
   }
@@ -51,12 +51,17 @@ function search(folder: string, [part, ...rest]: string[]): string[] {
       ? [part]
       : entriesOf(folder)
           .map(({ name }) => name)
-          .filter((name) => matches.test(name) && (part.startsWith('.') || !name.startsWith('.')));
+          .filter((name) => matches.test(name) && (part.startsWith('.') || isMeant(name)));
   return names.flatMap((name) => {
     const path = join(folder, name);
     if (rest.length > 0) return search(path, rest);
     return isFile(path) ? [path] : [];
   });
+}
+
+/** Every ext4 file system has a `lost+found`, closed to all but root; what fsck puts there is nobody's data. */
+function isMeant(name: string): boolean {
+  return !name.startsWith('.') && name !== 'lost+found';
 }
 
 function isFile(path: string): boolean {
@@ -65,8 +70,6 @@ function isFile(path: string): boolean {
 
 function entriesOf(folder: string): Dirent[] {
   const path = folder === '' ? '.' : folder;
-  // Every ext4 file system has this folder, closed to all but root; what fsck puts there is nobody's data.
-  if (basename(path) === 'lost+found') return [];
   return orMissing(path, () => readdirSync(path, { withFileTypes: true })) ?? [];
 }
 

@@ -30,7 +30,14 @@ const MODELS = { 'byte-level-bpe': 'gpt2', unigram: 't5', 'sentencepiece-bpe': '
  */
 export function tokenizerMetadata(tokenizer: OpenTokenizer, config: Readonly<GPT2Config>): Map<string, GgufValue> {
   const { vocabSize } = config;
-  checkTokenizerFits(config, { vocabSize: tokenizer.vocabSize }); // all of them: the file has a line for each
+  checkTokenizerFits(config, tokenizer);
+  if (tokenizer.vocabSize > vocabSize) {
+    throw new KotodamaError('ERR_TOKENIZER', 'The tokenizer has special tokens that the model lacks', {
+      expected: `at most ${vocabSize} ids, since a GGUF file has a line for each`,
+      received: `${tokenizer.vocabSize}`,
+      hint: `give the model as many: GPT2.fromPretrained(folder, { vocabSize: ${tokenizer.vocabSize} })`,
+    });
+  }
   const { tokens, kinds, method } = tokenizer.vocabulary;
   const obstacle = method === undefined ? 'llama.cpp has no tokenizer of this kind' : obstacleOf(method);
   if (method === undefined || obstacle !== undefined) {
