@@ -125,20 +125,20 @@ export function refuseReading(
   if (skipBad !== false) refuse('skipBad', skipBad);
 }
 
-/** The same for telling kinds apart: what stands in the way of a pattern is told where the files are checked or opened. */
-function named(files: readonly string[]): string[] {
-  try {
-    return expanded(files);
-  } catch (error) {
-    if (error instanceof KotodamaError && error.code === 'ERR_IO') return [...files];
-    throw error;
-  }
-}
-
 /** Paths with patterns such as `data/*.bin` replaced by what they match, where that is anything. */
 function expanded(files: readonly string[]): string[] {
   return files.flatMap((path) => {
     const matches = isPattern(path) ? filesMatching(path) : [];
     return matches.length > 0 ? matches : [path];
   });
+}
+
+/** `expanded`, to tell kinds apart: what stands in the way of a pattern is told where the files are checked or opened. */
+function named(files: readonly string[]): readonly string[] {
+  try {
+    return expanded(files);
+  } catch (error) {
+    if (error instanceof KotodamaError && error.code === 'ERR_IO') return files;
+    throw error;
+  }
 }

@@ -38,7 +38,7 @@ export const explain: Command = {
     if (!json) await checkReplaces(out, 'page');
     const { model, tokenizer } = await loadModel(options);
     try {
-      checkHeads(options, model.config);
+      checkPlace(options, model.config);
       const explanation = await model.explain(text, { tokenizer, topK, layer, head });
       if (json) {
         process.stdout.write(`${JSON.stringify({ model: options.model, text, ...plain(explanation) })}\n`);
@@ -54,7 +54,7 @@ export const explain: Command = {
 };
 
 /** @throws KotodamaError `ERR_OPTIONS` when the model has no such layer or head */
-function checkHeads(options: ExplainArguments, { nLayer, nHead }: Readonly<GPT2Config>): void {
+function checkPlace(options: ExplainArguments, { nLayer, nHead }: Readonly<GPT2Config>): void {
   const reader = new OptionReader(options, flagOf);
   reader.integer('layer', { min: 0, max: nLayer - 1 }, undefined);
   reader.integer('head', { min: 0, max: nHead - 1 }, undefined);
