@@ -12,12 +12,12 @@
 // not compiled. Figures are medians; everything that is compared runs in turns. A machine on which nothing else runs is
 // needed for figures that are worth keeping: the load is noted beside each.
 
-import { randomFill } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { bytesOfToken, flopsOfToken, GPT2_124M, SMALL, TINY } from './suite/arithmetic.mjs';
 import { findTorch, jemalloc, tensorflow, torch } from './suite/contenders.mjs';
+import { measureHop } from './suite/hop.mjs';
 import { describeMachine, load } from './suite/machine.mjs';
 import { buildPrograms, measureNativeStep, measureOperations } from './suite/programs.mjs';
 import { median } from './suite/statistics.mjs';
@@ -124,18 +124,6 @@ const leastSeconds = (flops, precision, on) => {
   return norm && update && flops / peakOf(precision, on) + norm + update;
 };
 
-/** What a job takes that does nearly nothing on a thread of libuv's pool, as every call into the engine goes there. */
-const measureHop = async () => {
-  const byte = new Uint8Array(1);
-  const seconds = [];
-  for (let i = 0; i < 2000; i++) {
-    const start = performance.now();
-    await new Promise((resolve) => randomFill(byte, resolve));
-    seconds.push((performance.now() - start) / 1000);
-  }
-  return median(seconds);
-};
-
 const parts = [];
 for (const precision of ['fp32', 'bf16']) {
   for (const [model, batch, block, name] of /** @type {const} */ ([
@@ -229,7 +217,7 @@ for (let round = 0; round < (quick ? 1 : 5); round++) {
   /** @type {import('./suite/training.mjs').Case} */
   const what = { ...how, name: 'tiny', model: TINY, rounds: 1, steps: 2000, compile: false, beside: 'nobody' };
   const [whole] = await measureTraining(what, undefined);
-  rounds.push({ whole: whole?.median ?? Number.NaN, native: native.seconds, hop: await measureHop() });
+  rounds.push({ whole: whole?.median ?? Number.NaN, native: native.seconds, hop: await measureHop(native.seconds) });
 }
 const javaScript = {
   wholeSeconds: median(rounds.map(({ whole }) => whole)),
@@ -238,7 +226,7 @@ const javaScript = {
   hopSeconds: median(rounds.map(({ hop }) => hop)),
 };
 say(
-  `\nJavaScript and binding: ${(1e6 * javaScript.seconds).toFixed(0)} microseconds per step (one call, as the Trainer makes it), of a step that takes ${(1e6 * javaScript.nativeSeconds).toFixed(0)} without them; a thread of libuv's pool that does nearly nothing answers after ${(1e6 * javaScript.hopSeconds).toFixed(0)}`,
+  `\nJavaScript and binding: ${(1e6 * javaScript.seconds).toFixed(0)} microseconds per step (one call, as the Trainer makes it), of a step that takes ${(1e6 * javaScript.nativeSeconds).toFixed(0)} without them; a job of Node's own that is as long takes ${(1e6 * javaScript.hopSeconds).toFixed(0)} more on a thread of libuv's pool than in place`,
 );
 
 const result = {
