@@ -25,9 +25,10 @@ kernels::AttentionParams ParamsOf(const Op& op) {
 
 constexpr int kDecodeChunk = 128;  // keys that a block of the decode kernel takes at a time
 
+constexpr unsigned kMostBlocksY = 65535;  // of every CUDA device; x takes 2^31 - 1
+
 // The plain kernels' grid and shared memory: `rows` rows of D floats and `chunks` chunks of 128.
 Dim3 PlainGrid(const kernels::AttentionParams& p) {
-  // One dimension, since the others end at 65,535.
   return {static_cast<unsigned>(p.b * p.h) * static_cast<unsigned>(p.t)};
 }
 size_t PlainShared(const kernels::AttentionParams& p, size_t rows, size_t chunks) {
@@ -59,6 +60,7 @@ Tiled ChooseTiled(DType type, const kernels::AttentionParams& p) {
     tiled.tile = tiled.width > 64 ? 32 : 64;
     tiled.threads = 256;
   }
+  if (tiled.Grid(p).y > kMostBlocksY) return {};
   tiled.suffix = ForType(type, "_f32_", "_bf16_") + std::to_string(tiled.width);
   if (is_bf16 && p.dropout.threshold != 0) tiled.suffix += "_dropout";
   return tiled;

@@ -60,9 +60,13 @@ std::string NameOf(const ::kotodama::Gemm& op, const TiledKernel& kernel) {
          kernel.suffix;
 }
 
+// The bf16 tiles count the bytes from a tile's first row in 32 bits: 127 rows of so many elements fit.
+constexpr int64_t kMostStrideBf16 = int64_t{1} << 24;
+
 // Four neighbours of c, aux, bias and the partial sums move at once where rows are multiples of four.
 bool CanTile(const ::kotodama::Gemm& op, const kernels::GemmParams& p) {
   const int64_t piece = 16 / static_cast<int64_t>(SizeOf(op.a.dtype));
+  if (op.a.dtype == DType::kBF16 && std::max(p.lda, p.ldb) > kMostStrideBf16) return false;
   return !(op.transpose_a && op.transpose_b) && p.lda % piece == 0 && p.ldb % piece == 0 && IsAligned(p.a, 16) &&
          IsAligned(p.b, 16) && IsAligned(p.c, 16) && IsAligned(p.aux, 16) && IsAligned(p.bias, 16) && p.k > 0;
 }
