@@ -54,19 +54,21 @@ export type {
 export type { GgufOptions, GgufType } from './model/gguf/gpt2.js';
 export {
   type BatchShape,
-  type FloatTensor,
   type ForwardBackwardOptions,
   GPT2,
-  type LossResult,
-  type MemoryPlan,
-  type ModelCounters,
-  type OptimizerState,
   type PretrainedOptions,
   type SaveOptions,
-  type StepResult,
-  type TrainStepResult,
 } from './model/gpt2.js';
 export type { LlmcOptions } from './model/llmc.js';
+export type {
+  FloatTensor,
+  LossResult,
+  MemoryPlan,
+  ModelCounters,
+  OptimizerState,
+  StepResult,
+  TrainStepResult,
+} from './model/results.js';
 export type { SamplingOptions } from './model/sampler.js';
 export type { SavedTokenizer } from './model/save.js';
 export type { StepOptions } from './model/step-options.js';

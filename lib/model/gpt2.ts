@@ -1,14 +1,7 @@
 import type { TokenTensor } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { HubOptions } from '../hub/index.js';
-import type {
-  NativeCounters,
-  NativeLoss,
-  NativeMemoryPlan,
-  NativeModel,
-  NativeStepResult,
-  TensorKind,
-} from '../native.js';
+import type { NativeModel, TensorKind } from '../native.js';
 import { describe, nearest, OptionReader } from '../validate.js';
 import { type Adaptations, adaptConfig, adaptTensors } from './adapt.js';
 import { build, type ModelOptions, type Precision } from './build.js';
@@ -29,6 +22,16 @@ import { type GgufOptions, writeGpt2Gguf } from './gguf/gpt2.js';
 import { type LlmcOptions, writeLlmc } from './llmc.js';
 import { callNative, callNativeSync } from './native-call.js';
 import { modelPath, openWeights, readConfig } from './pretrained.js';
+import {
+  type FloatTensor,
+  type LossResult,
+  type MemoryPlan,
+  type ModelCounters,
+  type OptimizerState,
+  type StepResult,
+  type TrainStepResult,
+  toLoss,
+} from './results.js';
 import { type SavedTokenizer, writePretrained } from './save.js';
 import { readStepOptions, type StepOptions } from './step-options.js';
 import { tensorsMatching } from './tensor-patterns.js';
@@ -56,51 +59,12 @@ export interface ForwardBackwardOptions {
   next?: { inputIds: TokenTensor; labels: TokenTensor } | undefined;
 }
 
-/** The loss of one batch. */
-export interface LossResult {
-  /** Mean loss in nats per label; NaN when every label is -100, as in PyTorch. */
-  loss: number;
-  /** Sum of the losses in nats. */
-  lossSum: number;
-  /** Labels that are not -100. */
-  tokens: number;
-}
-
-/** What an optimizer step did. */
-export interface StepResult extends NativeStepResult {}
-
-/** What a micro-step and the optimizer step after it did. */
-export interface TrainStepResult extends LossResult, StepResult {
-  /** Part of the call's time that the optimizer step took; 0 where it was not tried. */
-  updateSeconds: number;
-}
-
-/** Device memory that training takes, in bytes, planned before it is taken. */
-export interface MemoryPlan extends NativeMemoryPlan {}
-
-/** What a model counts; checkpoints keep it so that bias correction and dropout continue. */
-export interface ModelCounters extends NativeCounters {}
-
 /** The shape of one micro-batch. */
 export interface BatchShape {
   /** B */
   batchSize: number;
   /** T */
   blockSize: number;
-}
-
-/** Numbers with their shape, row-major. */
-export interface FloatTensor {
-  /** As many elements as the product of the shape. */
-  data: Float32Array;
-  /** The outermost dimension first. */
-  shape: number[];
-}
-
-/** AdamW's moments of one parameter, in the parameter's layout. */
-export interface OptimizerState {
-  expAvg: Float32Array;
-  expAvgSq: Float32Array;
 }
 
 /**
@@ -490,8 +454,4 @@ function readShape(shape: BatchShape): BatchShape {
   const blockSize = read.integer('blockSize', { min: 1 });
   read.finish('There is no such batch');
   return { batchSize, blockSize };
-}
-
-function toLoss({ sum, count }: NativeLoss): LossResult {
-  return { loss: sum / count, lossSum: sum, tokens: count };
 }

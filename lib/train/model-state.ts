@@ -1,6 +1,7 @@
 import { join } from 'node:path';
-import type { GPT2, OptimizerState } from '../model/gpt2.js';
+import type { GPT2 } from '../model/gpt2.js';
 import { readConfig, readWeights } from '../model/pretrained.js';
+import type { OptimizerState } from '../model/results.js';
 import { SafetensorsFile, type TensorSource, writeSafetensors } from '../model/safetensors.js';
 import { OPTIMIZER_FILE } from './checkpoint.js';
 

@@ -1,5 +1,6 @@
 import type { Batch } from '../data/types.js';
-import type { GPT2, TrainStepResult } from '../model/gpt2.js';
+import type { GPT2 } from '../model/gpt2.js';
+import type { TrainStepResult } from '../model/results.js';
 import type { BatchStream } from './batch-stream.js';
 import type { TrainingOptions } from './options.js';
 import type { Spike, SpikeGuard } from './spike-guard.js';
