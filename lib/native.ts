@@ -157,6 +157,8 @@ export interface NativeModel {
   forward(inputIds: Int32Array, batchSize: number, blockSize: number): Promise<Float32Array>;
   /** Attention probabilities of one layer, (B, H, T, T), 0 above the diagonal. */
   attention(inputIds: Int32Array, batchSize: number, blockSize: number, layer: number): Promise<Float32Array>;
+  /** What enters each block and what leaves ln_f, (L + 1, B, T, C). */
+  hiddenStates(inputIds: Int32Array, batchSize: number, blockSize: number): Promise<Float32Array>;
   /** Gradients are means over the labels counted since the last step. */
   readTensor(kind: TensorKind, name: string): Promise<Float32Array>;
   writeTensor(kind: TensorKind, name: string, data: Float32Array): Promise<void>;

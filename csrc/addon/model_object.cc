@@ -93,6 +93,7 @@ Napi::Function ModelObject::Define(Napi::Env env) {
                       InstanceMethod<&ModelObject::Evaluate>("evaluate"),
                       InstanceMethod<&ModelObject::Forward>("forward"),
                       InstanceMethod<&ModelObject::Attention>("attention"),
+                      InstanceMethod<&ModelObject::HiddenStates>("hiddenStates"),
                       InstanceMethod<&ModelObject::ReadTensor>("readTensor"),
                       InstanceMethod<&ModelObject::WriteTensor>("writeTensor"),
                       InstanceMethod<&ModelObject::GetCounters>("counters"),
@@ -304,6 +305,26 @@ Napi::Value ModelObject::Attention(const Napi::CallbackInfo& info) {
         env, session_, probabilities,
         [session = session_.get(), ids = std::move(ids), shape, layer, target = probabilities.Data()] {
           session->model().Attention(ids.data(), shape, layer, target);
+          return Nothing();
+        },
+        ToOwner);
+  });
+}
+
+Napi::Value ModelObject::HiddenStates(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const BatchShape shape = RequireShape(info[1], info[2]);
+    auto ids = RequireBatch(info[0], "inputIds", shape);
+    session_->RequireIdle();
+    session_->model().CheckShape(shape);
+    const Config& config = session_->model().config();
+    auto states =
+        NewResult(env, "hiddenStates: the hidden states", (config.n_layer + 1) * shape.rows() * config.n_embd);
+    return StartJob(
+        env, session_, states,
+        [session = session_.get(), ids = std::move(ids), shape, target = states.Data()] {
+          session->model().HiddenStates(ids.data(), shape, target);
           return Nothing();
         },
         ToOwner);

@@ -33,6 +33,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   Napi::Value Evaluate(const Napi::CallbackInfo& info);
   Napi::Value Forward(const Napi::CallbackInfo& info);
   Napi::Value Attention(const Napi::CallbackInfo& info);
+  Napi::Value HiddenStates(const Napi::CallbackInfo& info);
   Napi::Value ReadTensor(const Napi::CallbackInfo& info);
   Napi::Value WriteTensor(const Napi::CallbackInfo& info);
   Napi::Value GetCounters(const Napi::CallbackInfo& info);

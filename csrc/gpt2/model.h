@@ -105,6 +105,9 @@ class Model {
   void Forward(const int32_t* ids, BatchShape shape, float* logits);
   // What each position of a layer attends to, without dropout: probabilities is (B, H, T, T), 0 above the diagonal.
   void Attention(const int32_t* ids, BatchShape shape, int64_t layer, float* probabilities);
+  // The residual stream that enters each block and, last, the output of ln_f, without dropout: states is
+  // (L + 1, B, T, C), as Transformers' `output_hidden_states`.
+  void HiddenStates(const int32_t* ids, BatchShape shape, float* states);
 
   // `values` has the tensor's size. Gradients are means over the labels counted since the last step.
   void ReadTensor(TensorKind kind, const std::string& name, float* values);

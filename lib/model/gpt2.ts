@@ -257,6 +257,23 @@ export class GPT2 implements AsyncDisposable {
     return { probabilities: { data, shape: [batchSize, nHead, blockSize, blockSize] } };
   }
 
+  /**
+   * The residual stream of every position, without dropout: nLayer + 1 tensors (B, T, C), as `output_hidden_states` of
+   * Transformers' GPT2Model. The first is the sum of the embeddings, each one what enters the block of its index, and the
+   * last what leaves the final LayerNorm: times the transposed `transformer.wte.weight` it gives the logits. All of them
+   * are views of one buffer.
+   */
+  async hiddenStates(input: { inputIds: Tokens }): Promise<{ hiddenStates: FloatTensor[] }> {
+    const ids = checkInputIds(input?.inputIds, this.config);
+    const data = await this.run(() => this.model.hiddenStates(ids.data, ...ids.shape));
+    const size = ids.data.length * this.config.nEmbd;
+    const hiddenStates = Array.from({ length: this.config.nLayer + 1 }, (_, layer) => ({
+      data: data.subarray(layer * size, (layer + 1) * size),
+      shape: [...ids.shape, this.config.nEmbd],
+    }));
+    return { hiddenStates };
+  }
+
   /** A copy of a parameter. */
   async readTensor(name: string): Promise<Float32Array> {
     return this.read('param', name);

@@ -13,6 +13,7 @@ import {
   stepOptions,
 } from '../model/engine-helpers.js';
 import { testBf16Fixture, testFixture } from '../model/fixture-checks.js';
+import { testHiddenStates } from '../model/hidden-checks.js';
 import { testRounding } from '../model/rounding-checks.js';
 import { noKernels, useDevice } from './device.js';
 
@@ -84,6 +85,7 @@ if (useDevice() === undefined) {
   });
 
   testRounding(t, 'cuda:0');
+  testHiddenStates(t, { device: 'cuda:0' });
 
   t.test('there are no weights of eight bits, which is said before anything is taken', async (t) => {
     const model = await create(config, { device: 'cuda:0' });

@@ -78,7 +78,7 @@ struct Run {
   std::vector<double> losses;
   std::vector<std::vector<float>> gradients;  // of the first micro-step
   std::vector<std::vector<float>> weights;    // after the last step
-  std::vector<float> logits, attention, decoded;
+  std::vector<float> logits, attention, hidden, decoded;
 };
 
 // Takes memory until only what backward cannot do without fits beside it: it then computes LayerNorm and GELU again.
@@ -135,6 +135,8 @@ Run Train(Backend& backend, const Setup& setup, bool is_short_of_memory = false)
   model.Forward(block.ids.data(), shape, run.logits.data());
   run.attention.resize(static_cast<size_t>(setup.h * shape.t * shape.t));
   model.Attention(block.ids.data(), shape, 1, run.attention.data());
+  run.hidden.resize(static_cast<size_t>((model.config().n_layer + 1) * shape.rows() * model.config().n_embd));
+  model.HiddenStates(block.ids.data(), shape, run.hidden.data());
   Decoder decoder(model, 1, 64);
   run.decoded.resize(97);
   decoder.Append(block.ids.data(), 39, run.decoded.data());
@@ -160,9 +162,11 @@ void Compare(const Setup& setup) {
   }
   Require(Distance(got.logits, want.logits) <= setup.trained, "the logits are near");
   Require(Distance(got.attention, want.attention) <= setup.trained, "the attention probabilities are near");
+  Require(Distance(got.hidden, want.hidden) <= setup.trained, "the hidden states are near");
   Require(Distance(got.decoded, want.decoded) <= setup.trained, "the decoder's logits are near");
   Require(got.losses == again.losses && got.gradients == again.gradients && got.weights == again.weights &&
-              got.logits == again.logits && got.attention == again.attention && got.decoded == again.decoded,
+              got.logits == again.logits && got.attention == again.attention && got.hidden == again.hidden &&
+              got.decoded == again.decoded,
           "a second run gives the same bits, also where memory is short");
 }
 

@@ -249,8 +249,8 @@ t.test('calls without what they need are errors of ours', async (t) => {
   const untyped = model as unknown as Record<string, (argument?: unknown) => Promise<unknown>>;
   const wrong = { name: 'KotodamaError', code: 'ERR_OPTIONS' };
   for (const name of [
-    ...['forward', 'evaluate', 'attention', 'forwardBackward', 'trainStep', 'step', 'reserve', 'explain'],
-    ...['savePretrained', 'saveGguf', 'saveLlmc', 'readTensor', 'writeTensor', 'writeOptimizerState'],
+    ...['forward', 'evaluate', 'attention', 'hiddenStates', 'forwardBackward', 'trainStep', 'step', 'reserve'],
+    ...['explain', 'savePretrained', 'saveGguf', 'saveLlmc', 'readTensor', 'writeTensor', 'writeOptimizerState'],
   ]) {
     await t.rejects(untyped[name].call(model), wrong, name);
   }
