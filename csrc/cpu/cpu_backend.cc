@@ -10,6 +10,7 @@
 #include "cpu/peak.h"
 #include "cpu/thread_pool.h"
 #include "error.h"
+#include "host_memory.h"
 
 namespace kotodama {
 namespace {
@@ -28,7 +29,7 @@ class CpuBackend : public Backend {
         engine_{cpu::KernelsOf(isa_), pool_, scratch_, weights_} {}
 
   DeviceInfo Info() const override {
-    const cpu::MemoryState memory = cpu::ReadMemory();
+    const HostMemory memory = ReadHostMemory();
     DeviceInfo info;
     info.type = "cpu";
     info.name = cpu::ProcessorName();

@@ -3,11 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <limits>
-#include <map>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -21,9 +19,10 @@
 #ifdef __linux__
 #include <sched.h>
 #include <sys/syscall.h>
+
+#include "control_groups.h"
 #endif
 #ifdef __APPLE__
-#include <mach/mach.h>
 #include <sys/sysctl.h>
 #endif
 
@@ -74,34 +73,6 @@ Isa DetectIsa() {
 }
 
 #ifdef __linux__
-
-std::string FirstLine(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
-// The folders of this process's control group and of the groups above it, for the unified hierarchy (controller "")
-// or one of the first version.
-std::vector<std::string> ControlGroupFolders(const std::string& controller) {
-  std::ifstream file("/proc/self/cgroup");
-  std::string line;
-  std::vector<std::string> folders;
-  const std::string root = controller.empty() ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controller;
-  while (std::getline(file, line)) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    if (controllers.find("," + controller + ",") == std::string::npos) continue;
-    for (std::string path = line.substr(second + 1); path.size() > 1; path = path.substr(0, path.rfind('/'))) {
-      folders.push_back(root + path);
-      if (path.rfind('/') == 0) break;
-    }
-  }
-  folders.push_back(root);
-  return folders;
-}
 
 double ControlGroupCores() {
   double cores = std::numeric_limits<double>::infinity();
@@ -184,72 +155,6 @@ int UsableCores() {
 #else
   return std::max(1u, std::thread::hardware_concurrency());
 #endif
-}
-
-MemoryState MemoryOfMachine(std::istream& lines) {
-  MemoryState state;
-  std::map<std::string, uint64_t> bytes;
-  std::string line;
-  while (std::getline(lines, line)) {
-    std::istringstream text(line);
-    std::string key;
-    uint64_t kibibytes = 0;
-    if (text >> key >> kibibytes) bytes[key] = kibibytes * 1024;
-  }
-  if (bytes.count("MemTotal:") > 0) state.total = bytes["MemTotal:"];
-  if (bytes.count("MemAvailable:") > 0) {
-    state.free = bytes["MemAvailable:"];
-  } else if (bytes.count("MemFree:") > 0) {  // before Linux 3.14, and where /proc is made by another system
-    state.free = bytes["MemFree:"] + bytes["Cached:"];
-  }
-  state.free = std::min(state.free, state.total);
-  return state;
-}
-
-void TightenByControlGroup(const std::string& folder, const char* limit_name, const char* usage_name,
-                           MemoryState* state) {
-  std::ifstream limit_file(folder + limit_name), usage_file(folder + usage_name);
-  uint64_t limit = 0, usage = 0;
-  if (!(limit_file >> limit) || !(usage_file >> usage)) return;
-  // Cached file pages count as used but are given back under pressure.
-  std::ifstream stat(folder + "/memory.stat");
-  std::string key;
-  uint64_t value = 0, cached = 0;
-  while (stat >> key >> value) {
-    if (key == "inactive_file" || key == "total_inactive_file") cached = value;
-  }
-  usage -= std::min(usage, cached);
-  // A group above may have the larger limit and, because others are in it too, less left.
-  state->total = std::min<uint64_t>(state->total, limit);
-  state->free = std::min<uint64_t>(state->free, limit - std::min(limit, usage));
-}
-
-MemoryState ReadMemory() {
-#ifdef __linux__
-  std::ifstream file("/proc/meminfo");
-  MemoryState state = MemoryOfMachine(file);
-  for (const std::string& folder : ControlGroupFolders("")) {
-    TightenByControlGroup(folder, "/memory.max", "/memory.current", &state);
-  }
-  for (const std::string& folder : ControlGroupFolders("memory")) {
-    TightenByControlGroup(folder, "/memory.limit_in_bytes", "/memory.usage_in_bytes", &state);
-  }
-#else
-  MemoryState state;
-#endif
-#ifdef __APPLE__
-  uint64_t total = 0;
-  size_t size = sizeof(total);
-  if (sysctlbyname("hw.memsize", &total, &size, nullptr, 0) == 0) state.total = total;
-  vm_statistics64_data_t statistics;
-  mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
-  if (host_statistics64(mach_host_self(), HOST_VM_INFO64, reinterpret_cast<host_info64_t>(&statistics), &count) ==
-      KERN_SUCCESS) {
-    state.free = (static_cast<uint64_t>(statistics.free_count) + statistics.inactive_count) * sysconf(_SC_PAGESIZE);
-  }
-  state.free = std::min(state.free, state.total);
-#endif
-  return state;
 }
 
 std::string ProcessorName() {

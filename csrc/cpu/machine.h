@@ -1,8 +1,5 @@
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <istream>
 #include <string>
 
 namespace kotodama::cpu {
@@ -20,20 +17,6 @@ Isa ChooseIsa();
 // Physical cores that this process may use: its affinity mask (hyper-threads of one core count once) within the CPU
 // limit of its control group. At least 1.
 int UsableCores();
-
-// Bytes of the machine's memory, and those that this process can still take, within the limits of its control groups.
-// What cannot be found out is kUnlimited: then a model is tried, not refused.
-struct MemoryState {
-  static constexpr size_t kUnlimited = SIZE_MAX / 2;  // more can be added to it
-  size_t total = kUnlimited, free = kUnlimited;
-};
-MemoryState ReadMemory();
-
-// Parts of ReadMemory on Linux. From the lines of /proc/meminfo:
-MemoryState MemoryOfMachine(std::istream& lines);
-// Tightens `state` by the limit of one control group, if it has one. The names are those of files in its folder.
-void TightenByControlGroup(const std::string& folder, const char* limit_name, const char* usage_name,
-                           MemoryState* state);
 
 std::string ProcessorName();
 

@@ -8,8 +8,8 @@
 #include <cstring>
 #include <string>
 
-#include "cpu/machine.h"
 #include "error.h"
+#include "host_memory.h"
 
 namespace kotodama::cpu {
 namespace {
@@ -24,8 +24,8 @@ std::string Gibibytes(size_t bytes) {
 }
 
 [[noreturn]] void ThrowNoMemory(size_t bytes) {
-  const size_t free = ReadMemory().free;
-  const std::string found = free == MemoryState::kUnlimited ? "more than there is" : Gibibytes(free) + " are free";
+  const size_t free = ReadHostMemory().free;
+  const std::string found = free == HostMemory::kUnlimited ? "more than there is" : Gibibytes(free) + " are free";
   throw Error(ErrorCode::kMemory, "this needs " + Gibibytes(bytes) + " (" + std::to_string(bytes) + " bytes), " +
                                       found + "\n  hint: end other programs, or use a smaller batch, block or model");
 }
@@ -40,7 +40,7 @@ void* Memory::Allocate(size_t bytes) {
   const size_t unit = bytes >= kHugePage ? kHugePage : kPage;
   if (bytes > SIZE_MAX - 2 * kHugePage) ThrowNoMemory(bytes);
   const size_t length = std::max<size_t>(1, (bytes + unit - 1) / unit) * unit;
-  if (length >= kHugePage && length > ReadMemory().free) ThrowNoMemory(bytes);
+  if (length >= kHugePage && length > ReadHostMemory().free) ThrowNoMemory(bytes);
 
   // One huge page more than needed, so that the piece can start at a multiple of one.
   const size_t slack = length >= kHugePage ? kHugePage : 0;

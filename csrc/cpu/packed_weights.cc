@@ -1,7 +1,7 @@
 #include "cpu/packed_weights.h"
 
-#include "cpu/machine.h"
 #include "error.h"
+#include "host_memory.h"
 
 namespace kotodama::cpu {
 namespace {
@@ -9,8 +9,8 @@ namespace {
 // Nobody asked for copies that were earned, and no plan counts them: others are left a gibibyte that is known to be
 // free.
 bool HasRoomFor(size_t bytes) {
-  const size_t free = ReadMemory().free;
-  return free != MemoryState::kUnlimited && free >= bytes + (size_t{1} << 30);
+  const size_t free = ReadHostMemory().free;
+  return free != HostMemory::kUnlimited && free >= bytes + (size_t{1} << 30);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "cpu/machine.h"
+#include "host_memory.h"
 
 #include <unistd.h>
 
@@ -13,9 +13,9 @@ namespace {
 
 constexpr uint64_t kGibibyte = uint64_t{1} << 30;
 
-cpu::MemoryState MachineOf(const std::string& lines) {
+HostMemory MachineOf(const std::string& lines) {
   std::istringstream stream(lines);
-  return cpu::MemoryOfMachine(stream);
+  return MemoryOfMachine(stream);
 }
 
 // A folder such as a control group has; it goes with the object.
@@ -34,36 +34,36 @@ class Group {
     rmdir(folder_.c_str());
   }
 
-  void Tighten(cpu::MemoryState* state) const { cpu::TightenByControlGroup(folder_, "/limit", "/usage", state); }
+  void Tighten(HostMemory* state) const { TightenByControlGroup(folder_, "/limit", "/usage", state); }
 
  private:
   std::string folder_;
 };
 
-cpu::MemoryState State(uint64_t total, uint64_t free) {
-  cpu::MemoryState state;
+HostMemory State(uint64_t total, uint64_t free) {
+  HostMemory state;
   state.total = total;
   state.free = free;
   return state;
 }
 
 TEST(MemoryOfTheMachine) {
-  const cpu::MemoryState usual = MachineOf("MemTotal: 4096 kB\nMemFree: 1 kB\nMemAvailable: 2048 kB\nCached: 7 kB\n");
+  const HostMemory usual = MachineOf("MemTotal: 4096 kB\nMemFree: 1 kB\nMemAvailable: 2048 kB\nCached: 7 kB\n");
   CHECK(usual.total == 4096 * 1024 && usual.free == 2048 * 1024, usual.total, usual.free);
-  const cpu::MemoryState full = MachineOf("MemTotal: 4096 kB\nMemAvailable: 0 kB\n");
+  const HostMemory full = MachineOf("MemTotal: 4096 kB\nMemAvailable: 0 kB\n");
   CHECK(full.free == 0, full.free);
-  const cpu::MemoryState old = MachineOf("MemTotal: 4096 kB\nMemFree: 100 kB\nBuffers: 5 kB\nCached: 200 kB\n");
+  const HostMemory old = MachineOf("MemTotal: 4096 kB\nMemFree: 100 kB\nBuffers: 5 kB\nCached: 200 kB\n");
   CHECK(old.free == 300 * 1024, old.free);
 }
 
 TEST(MemoryThatIsNotKnownIsNotZero) {
-  const cpu::MemoryState total = MachineOf("MemTotal: 4096 kB\n"), nothing = MachineOf("");
+  const HostMemory total = MachineOf("MemTotal: 4096 kB\n"), nothing = MachineOf("");
   CHECK(total.free == 4096 * 1024, total.free);
-  CHECK(nothing.total == cpu::MemoryState::kUnlimited && nothing.free == nothing.total, nothing.total, nothing.free);
+  CHECK(nothing.total == HostMemory::kUnlimited && nothing.free == nothing.total, nothing.total, nothing.free);
 }
 
 TEST(MemoryOfNestedControlGroups) {
-  cpu::MemoryState state = State(64 * kGibibyte, 60 * kGibibyte);
+  HostMemory state = State(64 * kGibibyte, 60 * kGibibyte);
   const Group scope(std::to_string(16 * kGibibyte), 0, "");
   // Others in the slice hold nearly all of it.
   const Group slice(std::to_string(32 * kGibibyte), 31 * kGibibyte, "anon 5\n");
@@ -77,7 +77,7 @@ TEST(MemoryOfNestedControlGroups) {
 }
 
 TEST(CachedFilesAreFree) {
-  cpu::MemoryState state = State(8 * kGibibyte, 8 * kGibibyte);
+  HostMemory state = State(8 * kGibibyte, 8 * kGibibyte);
   const std::string cached = std::to_string(2 * kGibibyte);
   Group(std::to_string(4 * kGibibyte), 3 * kGibibyte, "inactive_file " + cached + "\nfile 1\n").Tighten(&state);
   CHECK(state.free == 3 * kGibibyte, state.free);
