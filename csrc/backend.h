@@ -197,6 +197,7 @@ struct DeviceInfo {
   std::string name;    // e.g. the processor's or the GPU's name
   std::string detail;  // e.g. "AVX-512, 2 threads" or "compute capability 8.0"
   size_t total_bytes = 0, free_bytes = 0;
+  int threads = 0;  // of this process that compute, each in memory of its own; 0 where other processors do
 };
 
 class Backend {

@@ -37,6 +37,7 @@ class CpuBackend : public Backend {
                   (pool_.threads() == 1 ? " thread" : " threads");
     info.total_bytes = memory.total;
     info.free_bytes = memory.free;
+    info.threads = pool_.threads();
     return info;
   }
 

@@ -157,7 +157,11 @@ std::string Model::HintFor(BatchShape shape, size_t free) const {
     const size_t needed = TrainingBytes(smaller, Keep::kLess) + WorkingMemoryOf(network_, table_, smaller, Keep::kLess);
     (needed <= free ? most : too_many) = middle;
   }
-  if (most == 0) return "not even one block of " + std::to_string(shape.t) + " fits: use a smaller block size or model";
+  if (most == 0) {
+    const bool only_without_working = TrainingBytes({1, shape.t}, Keep::kLess) <= free;
+    return "not even one block of " + std::to_string(shape.t) + " fits: use a smaller block size or model" +
+           (only_without_working && network_.backend->Info().threads > 1 ? ", or fewer threads" : "");
+  }
   return "batch size " + std::to_string(most) + " fits: use it with more gradient accumulation";
 }
 

@@ -101,7 +101,7 @@ void CheckAttention(const Shape& s, DType type, float magnitude, float p) {
   // In bfloat16 p and ds are rounded before they are multiplied.
   const double bound = type == DType::kBF16 ? 1e-2 : 1e-5 * std::max(1.0f, magnitude);
   Found first;
-  for (int threads : {1, 2, 3}) {
+  for (int threads : {1, 2, 3, 7}) {
     Device device(threads);
     const Found found = RunBoth(device, s, type, qkv, dout, dropout);
     CHECK(WorstError(found.out, expected.out) < bound, what, WorstError(found.out, expected.out));

@@ -51,9 +51,9 @@ TEST(WorkingMemoryOfProducts) {
   }
 }
 
-// Threads work apart from each other; what is summed over rows has room for them.
+// Threads work apart from each other, as many of them as there are heads; what is summed over rows has room for them.
 TEST(WorkingMemoryOfOtherOperations) {
-  Device one(1), three(3);
+  Device one(1), three(3), many(64);
   AttentionForward forward;
   forward.b = 1, forward.t = 8192, forward.h = 2, forward.d = 64;
   AttentionBackward backward;
@@ -66,7 +66,13 @@ TEST(WorkingMemoryOfOtherOperations) {
     loss.logits = Tensor(nullptr, type, {100, 640});
     const size_t of_forward = one->WorkingMemoryOf(forward).shared, of_backward = one->WorkingMemoryOf(backward).shared;
     CHECK(of_forward > 0 && three->WorkingMemoryOf(forward).shared == 3 * of_forward, of_forward);
-    CHECK(of_backward > 8192 * 64 && three->WorkingMemoryOf(backward).shared == 3 * of_backward, of_backward);
+    CHECK(of_backward > 8192 * 64 && three->WorkingMemoryOf(backward).shared == 2 * of_backward, of_backward);
+    backward.b = 2;
+    CHECK(three->WorkingMemoryOf(backward).shared == 3 * of_backward, of_backward);
+    CHECK(many->WorkingMemoryOf(backward).shared == 4 * of_backward, of_backward);
+    backward.b = 1;
+    // A head is cut into pieces of some hundreds of queries.
+    CHECK(many->WorkingMemoryOf(forward).shared <= 2 * (8192 / 256) * of_forward, of_forward);
     const size_t powers = type == DType::kBF16 ? 3 * 640 * sizeof(float) : 0;
     CHECK(three->WorkingMemoryOf(loss).shared == powers, three->WorkingMemoryOf(loss).shared);
   }
