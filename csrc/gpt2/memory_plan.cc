@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "error.h"
+#include "host_memory.h"
 
 namespace kotodama {
 
@@ -22,6 +23,12 @@ void RequireFree(size_t needed, size_t free, const std::string& purpose, const s
   if (needed <= free) return;
   throw Error(ErrorCode::kMemory,
               purpose + " needs " + FormatBytes(needed) + ", " + FormatBytes(free) + " are free\n  hint: " + hint);
+}
+
+void RequireRoomForResult(int64_t floats, const std::string& purpose) {
+  const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
+  if (bytes < size_t{4} << 20) return;
+  RequireFree(bytes, ReadHostMemory().free, purpose, "use a smaller batch size or block size");
 }
 
 }  // namespace kotodama

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 namespace kotodama {
@@ -21,5 +22,10 @@ std::string FormatBytes(size_t bytes);
 
 // Throws Error(kMemory) when `needed` more bytes are not free: the numbers, what they are for, and what to do.
 void RequireFree(size_t needed, size_t free, const std::string& purpose, const std::string& hint);
+
+// The same for `floats` of the host's memory, which a result takes beside what is copied there on its way: written
+// where there is too little, it would end the process. Called once all else is taken. Small ones are not worth the
+// question.
+void RequireRoomForResult(int64_t floats, const std::string& purpose);
 
 }  // namespace kotodama

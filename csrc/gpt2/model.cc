@@ -335,6 +335,7 @@ void Model::Forward(const int32_t* ids, BatchShape shape, float* logits) {
 
   const int64_t n = shape.rows(), v = config().vocab_size, vp = config().padded_vocab();
   const int64_t chunk = static_cast<int64_t>(activations.logits.bytes() / sizeof(float)) / vp;
+  RequireRoomForResult(n * v + std::min(chunk, n) * vp, "forward with " + Text(shape));
   std::vector<float> padded(static_cast<size_t>(std::min(chunk, n) * vp));
   for (int64_t first = 0; first < n; first += chunk) {
     const int64_t rows = std::min(chunk, n - first);
@@ -360,6 +361,8 @@ void Model::Attention(const int32_t* ids, BatchShape shape, int64_t layer, float
   const LayerActivations& source = activations.layers.front();
   const DeviceBuffer wide(backend, static_cast<size_t>(source.qkv.size()) * sizeof(float));
   backend.Cast(Tensor(wide.data(), DType::kF32, {source.qkv.size()}), source.qkv);
+  RequireRoomForResult(shape.rows() * shape.t * config().n_head + source.qkv.size() + source.lse.size(),
+                       "attention with " + Text(shape));
   std::vector<float> qkv(static_cast<size_t>(source.qkv.size())), lse(static_cast<size_t>(source.lse.size()));
   backend.Download(qkv.data(), wide.data(), wide.bytes());
   backend.Download(lse.data(), source.lse.data, source.lse.bytes());

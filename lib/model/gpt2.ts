@@ -235,7 +235,11 @@ export class GPT2 implements AsyncDisposable {
     return toLoss(await this.run(() => this.model.evaluate(ids.data, labels.data, ...ids.shape)));
   }
 
-  /** The logits of every position, (B, T, V), without dropout. */
+  /**
+   * The logits of every position, (B, T, V), without dropout.
+   *
+   * @throws KotodamaError `ERR_MEMORY` when they do not fit into the memory
+   */
   async forward(input: { inputIds: Tokens }): Promise<{ logits: FloatTensor }> {
     const ids = checkInputIds(input?.inputIds, this.config);
     const data = await this.run(() => this.model.forward(ids.data, ...ids.shape));
@@ -245,6 +249,8 @@ export class GPT2 implements AsyncDisposable {
   /**
    * What each position of a layer attends to, without dropout: the probabilities (B, H, T, T) of key positions (last) for
    * each query position, 0 for keys after the query. Layers count from 0, as in the tensors' names.
+   *
+   * @throws KotodamaError `ERR_MEMORY` when they do not fit into the memory
    */
   async attention(input: { inputIds: Tokens; layer: number }): Promise<{ probabilities: FloatTensor }> {
     const ids = checkInputIds(input?.inputIds, this.config);
