@@ -29,12 +29,17 @@ double Uniform(uint32_t high, uint32_t low) {
   return (static_cast<double>(bits) + 0.5) * 0x1p-52;
 }
 
-// Elements [2 first, 2 last): one draw of four words gives two of them (Box and Muller 1958).
-void FillNormal(std::vector<float>& values, size_t first, size_t last, double deviation, uint32_t index, uint64_t key) {
+// Pairs of elements that are drawn at a time.
+constexpr int64_t kPairsOfPiece = 1 << 21;
+
+// Pairs [first, last) of the piece whose elements are `values`, and whose first pair is the parameter's pair `start`:
+// one draw of four words gives two elements (Box and Muller 1958).
+void FillNormal(std::vector<float>& values, int64_t start, size_t first, size_t last, double deviation, uint32_t index,
+                uint64_t key) {
   for (size_t pair = first; pair < last; ++pair) {
+    const uint64_t draw = static_cast<uint64_t>(start) + pair;
     // Dropout draws with the same generator; another key keeps the two apart.
-    const auto words =
-        Philox({static_cast<uint32_t>(pair), static_cast<uint32_t>(uint64_t{pair} >> 32), index, 0}, key);
+    const auto words = Philox({static_cast<uint32_t>(draw), static_cast<uint32_t>(draw >> 32), index, 0}, key);
     const double radius = deviation * std::sqrt(-2.0 * std::log(Uniform(words[0], words[1])));
     const double angle = 2.0 * 3.14159265358979323846 * Uniform(words[2], words[3]);
     values[2 * pair] = static_cast<float>(radius * std::cos(angle));
@@ -42,23 +47,12 @@ void FillNormal(std::vector<float>& values, size_t first, size_t last, double de
   }
 }
 
-}  // namespace
-
-std::vector<float> InitialValues(const Config& config, const Parameter& parameter, uint32_t index, uint64_t seed) {
-  std::vector<float> values(static_cast<size_t>(parameter.size));
-  if (parameter.initial == Initial::kOnes) std::fill(values.begin(), values.end(), 1.0f);
-  if (parameter.initial == Initial::kOnes || parameter.initial == Initial::kZeros) return values;
-  if (config.initializer_range == 0) return values;
-
-  double deviation = config.initializer_range;
-  if (parameter.initial == Initial::kNormalResidual) deviation /= std::sqrt(2.0 * static_cast<double>(config.n_layer));
-
-  const uint64_t key = seed ^ 0x696E697469616C73;
+// The same for the whole piece. GPT-2's 124 million draws take seconds on one thread.
+void FillNormal(std::vector<float>& values, int64_t start, double deviation, uint32_t index, uint64_t key) {
   const size_t pairs = (values.size() + 1) / 2;
-  // GPT-2's 124 million draws take seconds on one thread.
   const size_t parts = pairs < 100000 ? 1 : std::clamp<size_t>(std::thread::hardware_concurrency(), 1, 16);
   const auto fill = [&](size_t part, size_t end) {
-    FillNormal(values, pairs * part / parts, pairs * end / parts, deviation, index, key);
+    FillNormal(values, start, pairs * part / parts, pairs * end / parts, deviation, index, key);
   };
   std::vector<std::future<void>> others;
   size_t begun = 1;
@@ -70,7 +64,23 @@ std::vector<float> InitialValues(const Config& config, const Parameter& paramete
   fill(0, 1);
   fill(begun, parts);
   for (std::future<void>& other : others) other.get();
-  return values;
+}
+
+}  // namespace
+
+void InitialValues(const Config& config, const Parameter& parameter, uint32_t index, uint64_t seed,
+                   const std::function<void(int64_t first, const std::vector<float>& values)>& take) {
+  double deviation = config.initializer_range;
+  if (parameter.initial == Initial::kNormalResidual) deviation /= std::sqrt(2.0 * static_cast<double>(config.n_layer));
+  const bool is_drawn = parameter.initial != Initial::kOnes && parameter.initial != Initial::kZeros && deviation != 0;
+
+  std::vector<float> values;
+  for (int64_t first = 0; first < parameter.size; first += 2 * kPairsOfPiece) {
+    const auto count = static_cast<size_t>(std::min(2 * kPairsOfPiece, parameter.size - first));
+    values.assign(count, parameter.initial == Initial::kOnes ? 1.0f : 0.0f);
+    if (is_drawn) FillNormal(values, first / 2, deviation, index, seed ^ 0x696E697469616C73);
+    take(first, values);
+  }
 }
 
 }  // namespace kotodama

@@ -58,8 +58,12 @@ Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& 
   }
   for (size_t i = 0; i < table_.list.size(); ++i) {
     const Parameter& parameter = table_.list[i];
-    const std::vector<float> values = InitialValues(config, parameter, static_cast<uint32_t>(i), seed);
-    WriteTensor(TensorKind::kParam, parameter.name, values.data(), values.size());
+    float* target = ArenaOf(TensorKind::kParam) + parameter.offset;
+    InitialValues(config, parameter, static_cast<uint32_t>(i), seed,
+                  [&](int64_t first, const std::vector<float>& values) {
+                    backend.Upload(target + first, values.data(), values.size() * sizeof(float));
+                  });
+    ParameterWritten(parameter);
   }
 }
 
@@ -422,11 +426,14 @@ void Model::WriteTensor(TensorKind kind, const std::string& name, const float* v
   float* target = ArenaOf(kind) + parameter.offset;
   backend.Upload(target, values, count * sizeof(float));
   if (kind == TensorKind::kGrad) ZeroFrozen();
-  if (kind != TensorKind::kParam) return;
+  if (kind == TensorKind::kParam) ParameterWritten(parameter);
+}
+
+void Model::ParameterWritten(const Parameter& parameter) {
   ++network_.weight_version;
   if (!compute_ || !parameter.decay) return;
   const Span span = {parameter.offset, parameter.size, parameter.decay};
-  if (rounding_ == CopyRounding::kNearest) backend.Cast(CopyOf(span), PartOf(parameters_, span));
+  if (rounding_ == CopyRounding::kNearest) network_.backend->Cast(CopyOf(span), PartOf(parameters_, span));
   copy_is_current_ = false;
 }
 

@@ -160,6 +160,8 @@ class Model {
   size_t WorkingBytes(BatchShape shape) const;
   // What to do when a training batch of this shape needs more than `free` bytes: names the batch size that fits.
   std::string HintFor(BatchShape shape, size_t free) const;
+  // Follows every change from outside, so that no copy of the old bits is used.
+  void ParameterWritten(const Parameter& parameter);
   void RequireGradients(const std::string& call) const;
   void EnsureTrainingState();
   void EnsureActivations(size_t bytes, BatchShape shape);

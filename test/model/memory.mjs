@@ -1,8 +1,8 @@
-// Measures the memory of a process that trains, or that makes and disposes models; one JSON object on stdout.
+// Measures the memory of a process that trains, or that makes and disposes models; JSON on stdout.
 //
-//   node --expose-gc memory.mjs steps | cycles
+//   node --expose-gc memory.mjs steps | cycles | making
 
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as passed } from 'node:timers/promises';
@@ -89,5 +89,16 @@ async function cycles() {
   return found;
 }
 
-const found = process.argv[2] === 'steps' ? await steps() : await cycles();
-process.stdout.write(JSON.stringify(found));
+/** The most bytes that the process ever held, before and after a model was made whose parameters are one large tensor. */
+async function making() {
+  const status = '/proc/self/status';
+  const text = () => (existsSync(status) ? readFileSync(status, 'utf8') : '');
+  const peak = () => 1024 * Number(/VmHWM:\s+(\d+)/.exec(text())?.[1]);
+  const found = [peak()];
+  const model = await GPT2.create({ vocabSize: 250_000, nPositions: 16, nEmbd: 256, nLayer: 1, nHead: 1 }, CPU);
+  found.push(peak());
+  await model.dispose();
+  return found;
+}
+
+process.stdout.write(JSON.stringify(await { steps, cycles, making }[process.argv[2]]()));

@@ -10,12 +10,14 @@ interface Memory {
 const MIB = 2 ** 20;
 
 /** What memory.mjs measures in a process of its own: the test runner's would be in the figures. */
-function measure(what: 'steps' | 'cycles'): Memory[] {
+function measure(what: 'steps' | 'cycles'): Memory[];
+function measure(what: 'making'): [number, number] | [null, null];
+function measure(what: string): unknown {
   const { NODE_OPTIONS: _, ...env } = process.env;
   const words = ['--expose-gc', 'test/model/memory.mjs', what];
   const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8', env });
   if (status !== 0) throw new Error(stderr);
-  return JSON.parse(stdout) as Memory[];
+  return JSON.parse(stdout);
 }
 
 function growth(found: readonly Memory[], key: keyof Memory): number {
@@ -50,4 +52,13 @@ t.test('50 models made and disposed: memory after the last one is what it was af
   t.ok(growth(found, 'heapUsed') < 1, `heap grew by ${growth(found, 'heapUsed')} MiB`);
   // One model with its gradients and moments has 13 MiB; 10 of them would be 130.
   t.ok(usualGrowth(found) < 5, `the process grows by ${usualGrowth(found)} MiB`);
+});
+
+t.test('a model is made in little more than its parameters take', async (t) => {
+  const [before, after] = measure('making');
+  // NaN, in JSON.
+  if (before === null) return t.pass('this system does not say what a process held at most');
+  const parameters = (250_000 * 256 * 4) / MIB;
+  const peak = (after - before) / MIB;
+  t.ok(peak > 0.9 * parameters && peak < 1.4 * parameters, `${peak} MiB for parameters of ${parameters} MiB`);
 });

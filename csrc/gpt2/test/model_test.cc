@@ -288,14 +288,49 @@ void TestStartWithZeros() {
   }
 }
 
+// The pieces of InitialValues, one after the other.
+std::vector<float> Drawn(const Config& config, const Parameter& parameter, uint32_t index, uint64_t seed) {
+  std::vector<float> whole;
+  InitialValues(config, parameter, index, seed, [&](int64_t first, const std::vector<float>& values) {
+    Expect(first == static_cast<int64_t>(whole.size()), "pieces come in order");
+    whole.insert(whole.end(), values.begin(), values.end());
+  });
+  return whole;
+}
+
+// Each number is that of its own position, also where a piece of a large tensor begins and at an odd end.
+void TestInitialValuesInPieces() {
+  Config config = SmallConfig();
+  config.initializer_range = 0.02;
+  Parameter parameter;
+  parameter.size = (5 << 20) + 1;
+  parameter.initial = Initial::kNormal;
+  const uint64_t seed = 0x123456789abcdef, key = seed ^ 0x696E697469616C73;
+  const std::vector<float> found = Drawn(config, parameter, 7, seed);
+  Expect(found.size() == static_cast<size_t>(parameter.size), "as many numbers as the parameter has");
+  const auto uniform = [](uint32_t high, uint32_t low) {
+    return (static_cast<double>((uint64_t{high} << 32 | low) >> 12) + 0.5) * 0x1p-52;
+  };
+  for (size_t i = 0; i < found.size(); i += i + 101 < found.size() ? 101 : 1) {
+    const auto pair = static_cast<uint32_t>(i / 2);
+    const auto words = Philox({pair, 0, 7, 0}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+    const double radius = 0.02 * std::sqrt(-2 * std::log(uniform(words[0], words[1])));
+    const double angle = 2 * std::acos(-1.0) * uniform(words[2], words[3]);
+    const double expected = radius * (i % 2 == 0 ? std::cos(angle) : std::sin(angle));
+    if (found[i] == static_cast<float>(expected)) continue;
+    Expect(false, "initial value " + std::to_string(i) + ": " + Text(found[i]) + ", expected " + Text(expected));
+    break;
+  }
+}
+
 void TestInitialValuesWithoutThreads() {
   const Config config = SmallConfig();
   Parameter parameter;
   parameter.size = 300001;
   parameter.initial = Initial::kNormal;
-  const std::vector<float> usual = InitialValues(config, parameter, 2, 3);
+  const std::vector<float> usual = Drawn(config, parameter, 2, 3);
   const test::NoThreads none;
-  Expect(InitialValues(config, parameter, 2, 3) == usual, "initial values where no thread can be started");
+  Expect(Drawn(config, parameter, 2, 3) == usual, "initial values where no thread can be started");
 }
 
 // The CPU keeps more of a small batch than of a large one: still the memory that was reserved must do.
@@ -382,6 +417,7 @@ int main() {
   kotodama::TestAccumulation();
   kotodama::TestLogitsCoverTheVocabulary();
   kotodama::TestStartWithZeros();
+  kotodama::TestInitialValuesInPieces();
   kotodama::TestInitialValuesWithoutThreads();
   kotodama::TestReservedMemoryIsEnough();
   kotodama::TestPlanHoldsWhatAttentionWorksIn();
