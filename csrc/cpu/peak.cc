@@ -8,12 +8,25 @@
 namespace kotodama::cpu {
 namespace {
 
-// Seconds that this thread ran on a processor.
-double Now() {
+double Now(clockid_t clock) {
   timespec time;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  clock_gettime(clock, &time);
   return static_cast<double>(time.tv_sec) + time.tv_nsec * 1e-9;
 }
+
+// Seconds that this thread ran on a processor since the timer was made.
+class Timer {
+ public:
+  double Seconds() const {
+    const double ran = Now(CLOCK_THREAD_CPUTIME_ID) - ran_, passed = Now(CLOCK_MONOTONIC) - passed_;
+    // On systems that count it in ticks longer than a loop, the processor's time is none or more than what passed.
+    return ran > 0 && ran <= passed ? ran : passed;
+  }
+
+ private:
+  // Read in this order here and in the other one above, so that the time that passes includes the one that is run.
+  const double passed_ = Now(CLOCK_MONOTONIC), ran_ = Now(CLOCK_THREAD_CPUTIME_ID);
+};
 
 #ifdef __x86_64__
 // Independent sums in registers: enough of them to hide the latency of every core of today. The vectors 14 and 15 (or
@@ -60,8 +73,8 @@ double Now() {
 
 constexpr int64_t kRounds = 40000, kSums = 24;
 
-double Rate(int64_t flops_of_one, double start) {
-  return kRounds * kSums * flops_of_one / (Now() - start);
+double Rate(int64_t flops_of_one, const Timer& timer) {
+  return kRounds * kSums * flops_of_one / timer.Seconds();
 }
 
 #ifdef KOTODAMA_AMX
@@ -75,7 +88,7 @@ struct alignas(64) TileConfiguration {
 double AmxRate() {
   const TileConfiguration configuration;
   int64_t rounds = kRounds / 8;
-  const double start = Now();
+  const Timer timer;
   // Four sums, as many as a product of two by two tiles has.
   asm volatile(
       "ldtilecfg %1\n\t1:\n\t"
@@ -87,7 +100,7 @@ double AmxRate() {
       : "+r"(rounds)
       : "m"(configuration)
       : "cc");
-  return kRounds / 8 * 4 * 16384.0 / (Now() - start);
+  return kRounds / 8 * 4 * 16384.0 / timer.Seconds();
 }
 #endif
 #endif
@@ -104,29 +117,29 @@ constexpr int64_t kNeonRounds = 40000, kNeonSums = 22;
 
 double NeonRate() {
   int64_t rounds = kNeonRounds;
-  const double start = Now();
+  const Timer timer;
   asm volatile(NEON_SUMS(CLEAR) CLEAR(30) CLEAR(31) "1:\n\t" NEON_SUMS(FMLA) "subs %0, %0, #1\n\tb.ne 1b\n\t"
                : "+r"(rounds)
                :
                : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23",
                  "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31", "cc");
-  return kNeonRounds * kNeonSums * 8.0 / (Now() - start);
+  return kNeonRounds * kNeonSums * 8.0 / timer.Seconds();
 }
 #endif
 
 double F32Rate(Isa isa) {
 #ifdef __x86_64__
   int64_t rounds = kRounds;
-  const double start = Now();
+  const Timer timer;
   switch (isa) {
     case Isa::kAmx:
     case Isa::kAvx512Bf16:
     case Isa::kAvx512:
       LOOP(CLEAR_MORE, TWELVE("vfmadd231ps", "zmm", 14, 15) TWELVE_MORE("vfmadd231ps", "zmm"));
-      return Rate(32, start);
+      return Rate(32, timer);
     case Isa::kAvx2:
       LOOP("", TWELVE("vfmadd231ps", "ymm", 14, 15) TWELVE("vfmadd231ps", "ymm", 14, 15));
-      return Rate(16, start);
+      return Rate(16, timer);
     case Isa::kPortable:
       break;
   }
@@ -146,9 +159,9 @@ double BF16Rate(Isa isa) {
 #endif
   if (isa == Isa::kAvx512Bf16) {
     int64_t rounds = kRounds;
-    const double start = Now();
+    const Timer timer;
     LOOP(CLEAR_MORE, TWELVE("vdpbf16ps", "zmm", 14, 15) TWELVE_MORE("vdpbf16ps", "zmm"));
-    return Rate(64, start);
+    return Rate(64, timer);
   }
 #endif
   return F32Rate(isa);
