@@ -87,7 +87,12 @@ export class OptionReader {
   integer(name: string, range: Range): number;
   integer<F>(name: string, range: Range, fallback: F): number | F;
   integer<F>(name: string, range: Range, ...fallback: F[]): number | F {
-    const expected = () => `an integer${rangeText(range)}`;
+    const expected = () => {
+      const value = this.values[name];
+      // Larger ones are no longer exact; only who gives one needs to know.
+      const isInexact = typeof value === 'number' && value > Number.MAX_SAFE_INTEGER;
+      return `an integer${rangeText(isInexact ? { max: Number.MAX_SAFE_INTEGER, ...range } : range)}`;
+    };
     const holds = (value: unknown) => isInteger(value) && inside(value, range);
     return this.read(name, expected, holds, { placeholder: Number.NaN, fallback });
   }

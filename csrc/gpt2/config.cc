@@ -20,20 +20,24 @@ void RequireSize(const char* name, int64_t value) {
   }
 }
 
+// What was given may have been another number, rounded to this one.
+std::string Text(float value) {
+  char text[48];
+  std::snprintf(text, sizeof(text), "%.9g (in float32)", static_cast<double>(value));
+  return text;
+}
+
 void RequireRate(const char* name, float value) {
-  if (!(value >= 0 && value < 1)) {
-    throw Error(ErrorCode::kOptions,
-                std::string(name) + ": expected a rate of at least 0 and below 1, received " + std::to_string(value));
-  }
+  if (value >= 0 && value < 1) return;
+  throw Error(ErrorCode::kOptions,
+              std::string(name) + ": expected a rate of at least 0 and below 1, received " + Text(value));
 }
 
 // A device may take subnormal numbers for 0, and with 0 a row of equal numbers would be divided by 0.
 void RequireEpsilon(float value) {
   if (value >= std::numeric_limits<float>::min() && std::isfinite(value)) return;
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.9g", static_cast<double>(value));
-  throw Error(ErrorCode::kOptions, std::string("layerNormEpsilon: expected a number of at least 1.17549435e-38, ") +
-                                       "received " + text + " (in float32)");
+  throw Error(ErrorCode::kOptions,
+              "layerNormEpsilon: expected a number of at least 1.17549435e-38, received " + Text(value));
 }
 
 }  // namespace

@@ -113,6 +113,7 @@ t.test('bad configurations and options', async (t) => {
     [() => make({ nEmbd: '24' }), 'ERR_OPTIONS', /config.nEmbd: expected an integer .* received the string '24'/],
     [() => make({ attnPdrop: 1 }), 'ERR_OPTIONS', /attnPdrop/],
     [() => make({ residPdrop: Number.NaN }), 'ERR_OPTIONS', /residPdrop/],
+    [() => make({ attnPdrop: 0.99999999 }), 'ERR_OPTIONS', /attnPdrop: .*below 1, received 1 \(in float32\)/],
     [() => make({ layerNormEpsilon: 0 }), 'ERR_OPTIONS', /layerNormEpsilon/],
     [
       () => make({ layerNormEpsilon: 1e-40 }),

@@ -30,7 +30,7 @@ t.test('a single problem is one line with its parts', async (t) => {
 t.test('several problems are listed together', async (t) => {
   const read = new OptionReader({ rate: Number.NaN, big: 2 ** 53, flag: 'yes', kind: 'cosin', text: '', laern: 1 });
   read.number('rate', { min: 0, max: 1 });
-  read.integer('big', {});
+  read.integer('big', { min: 0 });
   read.boolean('flag');
   read.choice('kind', ['cosine', 'linear', 'constant']);
   read.string('text');
@@ -39,7 +39,7 @@ t.test('several problems are listed together', async (t) => {
   const message = [
     'Wrong options: 7 problems',
     '  rate: expected a number from 0 to 1, received NaN',
-    '  big: expected an integer, received 9007199254740992',
+    '  big: expected an integer from 0 to 9007199254740991, received 9007199254740992',
     "  flag: expected true or false, received 'yes'",
     "  kind: expected 'cosine', 'linear' or 'constant', received 'cosin' (did you mean 'cosine'?)",
     "  text: expected a string that is not empty, received ''",
