@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { constants, copyFile, type FileHandle, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { getSystemErrorMap } from 'node:util';
 import { type ErrorCode, KotodamaError, messageOf } from './errors.js';
@@ -12,8 +12,7 @@ import { parseJson } from './json.js';
  * @throws KotodamaError `ERR_IO` when the system refuses; the old file is untouched then.
  */
 export async function writeAtomically(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
-  try {
+  await replace(path, async (temporary) => {
     const file = await open(temporary, 'wx');
     try {
       await write(file);
@@ -21,6 +20,25 @@ export async function writeAtomically(path: string, write: (file: FileHandle) =>
     } finally {
       await file.close();
     }
+  });
+}
+
+/**
+ * Copies a file of any size, as {@link writeAtomically} writes one. Where the file system can (Btrfs, XFS, APFS), both share
+ * their blocks until one is changed.
+ */
+export async function copyAtomically(source: string, target: string): Promise<void> {
+  await replace(target, async (temporary) => {
+    await copyFile(source, temporary, constants.COPYFILE_FICLONE);
+    await sync(temporary);
+  });
+}
+
+/** @param make leaves the new file under the temporary name that it is given, synced. */
+async function replace(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  try {
+    await make(temporary);
     await rename(temporary, path);
     await syncFolder(dirname(path));
   } catch (cause) {
@@ -51,11 +69,15 @@ export async function makeFolder(path: string): Promise<void> {
 
 /** Makes renames inside a folder durable. */
 export async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
+  await sync(path);
+}
+
+async function sync(path: string): Promise<void> {
+  const handle = await open(path, 'r');
   try {
-    await folder.sync();
+    await handle.sync();
   } finally {
-    await folder.close();
+    await handle.close();
   }
 }
 
@@ -66,7 +88,12 @@ export async function writeTextFile(path: string, text: string): Promise<void> {
 
 /** Writes indented JSON with a final newline, atomically. */
 export async function writeJsonFile(path: string, value: unknown): Promise<void> {
-  await writeTextFile(path, `${JSON.stringify(value, undefined, 2)}\n`);
+  await writeTextFile(path, jsonText(value));
+}
+
+/** What {@link writeJsonFile} writes. */
+export function jsonText(value: unknown): string {
+  return `${JSON.stringify(value, undefined, 2)}\n`;
 }
 
 /** Copies a file into a folder under its own name, atomically; a file of that name is replaced. */

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
-import { link, readdir, rename, rm, symlink } from 'node:fs/promises';
+import { readdir, rename, rm, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { listedFiles, verifyChecksums, writeChecksums } from '../checksums.js';
 import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
-import { copyIntoFolder, ioError, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
+import { copyAtomically, ioError, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
 import type { StreamPosition } from './batch-stream.js';
 import type { SpikeWindows } from './spike-guard.js';
 
@@ -215,23 +215,15 @@ async function readState(path: string): Promise<TrainerState> {
   return state;
 }
 
-/** Makes a checkpoint's weights the newest ones of the run, without a second copy of them where links work. */
+/**
+ * Makes a checkpoint's weights the newest ones of the run. Copies, no links: whoever changes the run's files in place, as other
+ * programs do that save a model where it was read, must not damage the checkpoint.
+ */
 export async function publish(checkpoint: string, out: string): Promise<void> {
   const names = await listedFiles(checkpoint);
   for (const name of names.filter((name) => ![OPTIMIZER_FILE, STATE_FILE].includes(name))) {
-    const temporary = join(out, `.${name}.tmp`);
-    try {
-      await rm(temporary, { force: true });
-      await link(join(checkpoint, name), temporary);
-      await rename(temporary, join(out, name));
-      // Renaming one link of a file onto another one does nothing, and leaves the first.
-      await rm(temporary, { force: true });
-    } catch {
-      // Some file systems have no links.
-      await copyIntoFolder(join(checkpoint, name), out);
-    }
+    await copyAtomically(join(checkpoint, name), join(out, name));
   }
-  await syncFolder(out);
 }
 
 /**

@@ -67,6 +67,20 @@ t.test('what was saved is found again, the newest first, and its weights are tho
   t.same(readdirSync(path).sort(), ['SHA256SUMS', ...files]);
 });
 
+t.test('what happens to the files of the run does not happen to the checkpoint', async (t) => {
+  const out = t.testdir();
+  const release = await openRunFolder(out, false);
+  await release();
+  const path = await save(out, 5);
+  // In place, as an editor or another program's `save_pretrained` writes.
+  for (const name of ['config.json', 'model.safetensors']) writeFileSync(join(out, name), 'changed', { flag: 'r+' });
+  await verifyChecksums(path);
+  t.match(await newestCheckpoint(out), { checkpoint: { path }, damaged: [] });
+  await publish(path, out);
+  t.equal(readFileSync(join(out, 'model.safetensors'), 'utf8'), 'weights 5');
+  t.same(readdirSync(out).sort(), ['checkpoints', 'config.json', 'model.safetensors']);
+});
+
 t.test('a checkpoint that is there is never written again', async (t) => {
   const out = t.testdir();
   await openRunFolder(out, false);
