@@ -77,12 +77,30 @@ export async function verifyChecksums(folder: string): Promise<void> {
   for (const name of sums.keys()) if (!names.includes(name)) throw damaged(`${name} is missing`);
   for (const [name, expected] of sums) {
     const { sha256 } = await sumOfFile(join(folder, name));
-    if (sha256 === expected) continue;
+    if (expected.includes(sha256)) continue;
     throw damaged(`${name} is not what was written`, {
-      expected: `SHA-256 ${expected.slice(0, 12)}...`,
+      expected: `SHA-256 ${expected.map((sum) => `${sum.slice(0, 12)}...`).join(' or ')}`,
       received: `${sha256.slice(0, 12)}...`,
     });
   }
+}
+
+/**
+ * Replaces the text of a file that `SHA256SUMS` lists. The folder is whole at any moment: in between, both texts are listed.
+ *
+ * @throws KotodamaError `ERR_IO` when the system refuses, `ERR_CHECKPOINT` when the list is damaged.
+ */
+export async function replaceListed(folder: string, name: string, text: string): Promise<void> {
+  const sums = await readSums(folder);
+  const sum = createHash('sha256').update(text).digest('hex');
+  const write = async (listed: readonly string[]) => {
+    sums.set(name, [...listed]);
+    const lines = [...sums].flatMap(([of, each]) => each.map((sha256) => `${sha256}  ${of}\n`));
+    await writeTextFile(join(folder, SUMS_FILE), lines.join(''));
+  };
+  await write([...(sums.get(name) ?? []), sum]);
+  await writeTextFile(join(folder, name), text);
+  await write([sum]);
 }
 
 /**
@@ -94,8 +112,11 @@ export async function listedFiles(folder: string): Promise<string[]> {
   return [...(await readSums(folder)).keys()];
 }
 
-/** Strict: a list with any other byte in it would otherwise be one whose damage nobody sees. */
-async function readSums(folder: string): Promise<Map<string, string>> {
+/**
+ * What may be in each file: two texts, where {@link replaceListed} was cut short. Strict: a list with any other byte in it
+ * would otherwise be one whose damage nobody sees.
+ */
+async function readSums(folder: string): Promise<Map<string, string[]>> {
   let text: string;
   try {
     text = await readFile(join(folder, SUMS_FILE), 'utf8');
@@ -103,8 +124,12 @@ async function readSums(folder: string): Promise<Map<string, string>> {
     throw ioError(cause, `${SUMS_FILE} could not be read`);
   }
   if (!/^(?:[0-9a-f]{64} {2}[^\n]+\n)+$/.test(text)) throw damaged(`${SUMS_FILE} is not a list of checksums`);
-  const lines = text.slice(0, -1).split('\n');
-  return new Map(lines.map((line) => [line.slice(66), line.slice(0, 64)]));
+  const sums = new Map<string, string[]>();
+  for (const line of text.slice(0, -1).split('\n')) {
+    const [sha256, name] = [line.slice(0, 64), line.slice(66)];
+    sums.set(name, [...(sums.get(name) ?? []), sha256]);
+  }
+  return sums;
 }
 
 /** Names of the files in a folder but the list itself, sorted. */

@@ -89,6 +89,8 @@ export class RunRecord {
     const { state } = this;
     switch (event.type) {
       case 'start':
+        // As in the run itself, which keeps a rate that was set unless it is continued with another --lr.
+        if (event.resumedFrom === null || rateOf(event) !== rateOf(state.start)) state.peakLearningRate = null;
         state.start = event;
         state.end = null;
         state.paused = false;
@@ -167,6 +169,11 @@ export class RunRecord {
       updateSeconds: update,
     });
   }
+}
+
+/** The learning rate that a run was started with. */
+function rateOf(start: StartEvent | null): unknown {
+  return (start?.configuration.training as { lr?: unknown } | undefined)?.lr;
 }
 
 function average(before: number | null, value: number): number {

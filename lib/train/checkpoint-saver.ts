@@ -2,7 +2,7 @@ import type { KotodamaError } from '../errors.js';
 import { ioError } from '../files.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { type SavedTokenizer, writePretrained } from '../model/save.js';
-import { prune, type SavedCheckpoint, saveCheckpoint, type TrainerState } from './checkpoint.js';
+import { amendCheckpoint, prune, type SavedCheckpoint, saveCheckpoint, type TrainerState } from './checkpoint.js';
 import { secondsSince } from './clock.js';
 import { copyState, liveState, stateBytes, writeMoments } from './model-state.js';
 
@@ -73,6 +73,17 @@ export class CheckpointSaver {
     );
     if (!copied) await this.writing;
     outcome.pausedSeconds = secondsSince(start);
+  }
+
+  /** Adds what has happened at a step since it was saved. Gives what the system refused. */
+  async amend(state: TrainerState): Promise<KotodamaError[]> {
+    await this.settle();
+    try {
+      await amendCheckpoint(this.options.out, state);
+      return [];
+    } catch (cause) {
+      return [ioError(cause, `The checkpoint of step ${state.step} could not be changed`)];
+    }
   }
 
   /** Removes what need not stay, and lets `best` name the best one, outside of a save. Gives what the system refused. */

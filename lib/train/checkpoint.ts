@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { readdir, rename, rm, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { listedFiles, verifyChecksums, writeChecksums } from '../checksums.js';
+import { listedFiles, replaceListed, verifyChecksums, writeChecksums } from '../checksums.js';
 import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
-import { copyAtomically, ioError, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
+import { copyAtomically, ioError, jsonText, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
 import type { StreamPosition } from './batch-stream.js';
 import type { SpikeWindows } from './spike-guard.js';
 
@@ -126,6 +126,20 @@ export async function saveCheckpoint(
   if (problems.length === 0) await attempt('older ones could not be removed', () => prune(out, keep, state.best));
   await attempt(`its weights could not be put into ${out}`, () => publish(path, out));
   return { path, bytes, problems };
+}
+
+/**
+ * Adds to a checkpoint what has happened at its step since it was saved; it is whole at any moment. Does nothing where there is
+ * none, because it could not be saved.
+ *
+ * @throws KotodamaError `ERR_IO` when the system refuses.
+ */
+export async function amendCheckpoint(out: string, state: TrainerState): Promise<void> {
+  const path = pathOf(out, state.step);
+  if (!existsSync(path)) return;
+  await replaceListed(path, STATE_FILE, jsonText(state)).catch((cause) => {
+    throw because(`The checkpoint ${path} is whole, but may lack what happened since it was saved`, cause);
+  });
 }
 
 /** An error of the system with a message of ours around its own; any other stays what it is. */

@@ -10,14 +10,18 @@ export class RunCheckpoints {
   private savedStep = 0;
   /** The newest step that was saved or is being saved. */
   private savingStep = -1;
+  /** What its checkpoint says, or will. */
+  private savingState = '';
+  private warnings: WarningEvent[] = [];
 
   constructor(private readonly saver: CheckpointSaver) {}
 
   /** Tells of the checkpoint that the run goes on from. */
-  resumed(step: number, path: string): void {
+  resumed(state: TrainerState, path: string): void {
     this.newest = path;
-    this.savedStep = step;
-    this.savingStep = step;
+    this.savedStep = state.step;
+    this.savingStep = state.step;
+    this.savingState = happened(state);
   }
 
   /** True when `step` is safe or will be. */
@@ -25,10 +29,22 @@ export class RunCheckpoints {
     return this.savingStep === step;
   }
 
-  /** Begins to save; {@link CheckpointSaver.save} says what is waited for. */
+  /**
+   * Begins to save; {@link CheckpointSaver.save} says what is waited for. To a step that is safe or will be, only what has
+   * happened since is added: an evaluation, what a person has set.
+   */
   async save(state: TrainerState): Promise<void> {
-    this.savingStep = state.step;
-    await this.saver.save(state);
+    const { step } = state;
+    const now = happened(state);
+    if (!this.has(step)) {
+      this.savingStep = step;
+      this.savingState = now;
+      await this.saver.save(state);
+    } else if (now !== this.savingState) {
+      const problems = await this.saver.amend(state);
+      this.warnings.push(...problems.map((problem) => warningOf(step, problem)));
+      if (problems.length === 0) this.savingState = now;
+    }
   }
 
   /** Tells of the saves that have ended. A disk that is full now may have room again for the next one: the run goes on. */
@@ -41,6 +57,7 @@ export class RunCheckpoints {
         yield warningOf(outcome.step, outcome.error);
       } else throw outcome.error;
     }
+    yield* this.warnings.splice(0);
   }
 
   /** Waits until nothing is being written. */
@@ -54,11 +71,14 @@ export class RunCheckpoints {
     yield* this.ended();
   }
 
-  /** Saves the end of the run, unless that was done, and waits for it. */
+  /** Saves the end of the run, or what of it was not saved yet, and waits for it. */
   async *finish(state: TrainerState): AsyncGenerator<CheckpointEvent | WarningEvent, void, void> {
     yield* this.settled();
     const { step, best } = state;
     if (this.savedStep === step) {
+      // Nothing of step 0 is saved unless somebody asks for it.
+      if (this.has(step)) await this.save(state);
+      yield* this.ended();
       // It may have been measured, and found to be the best one, after it was saved.
       if (best?.step === step) for (const problem of await this.saver.prune(best)) yield warningOf(step, problem);
       return;
@@ -78,6 +98,11 @@ export class RunCheckpoints {
     yield { type: 'checkpoint', step, path: saved.path, bytes: saved.bytes, seconds, pausedSeconds };
     for (const problem of saved.problems) yield warningOf(step, problem);
   }
+}
+
+/** What a checkpoint says of the run itself: how it was started this time changes nothing that is there. */
+function happened({ options: _, device: __, identity: ___, ...state }: TrainerState): string {
+  return JSON.stringify(state);
 }
 
 function warningOf(step: number, { code, message }: KotodamaError): WarningEvent {

@@ -374,10 +374,9 @@ export class Run {
     return { type: 'sample', step: this.step, prompt, text, seconds: secondsSince(start) };
   }
 
-  /** Begins to save this step, unless that was done. */
+  /** Begins to save this step, or what of it was not saved yet. */
   private async save(): Promise<void> {
-    if (this.checkpoints.has(this.step)) return;
-    this.progress('save');
+    if (!this.checkpoints.has(this.step)) this.progress('save');
     await this.checkpoints.save(this.state());
   }
 
@@ -451,7 +450,7 @@ export class Run {
     this.batchesPerEpoch = state.batchesPerEpoch;
     // Whoever continues with another --lr means that one.
     if (state.options.lr === this.options.lr) this.peakLearningRate = state.peakLearningRate ?? null;
-    this.checkpoints.resumed(state.step, path);
+    this.checkpoints.resumed(state, path);
   }
 
   private configuration(): { [key: string]: Json } {

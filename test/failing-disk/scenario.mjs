@@ -1,12 +1,13 @@
-// Saves a checkpoint on a disk that fails at its n-th call, for n = FIRST to LAST or until no call fails any more, and
-// tells what became of it: one JSON line for each n, after one about what an earlier process left. Runs under shim.cc.
+// Saves a checkpoint, and adds to it, on a disk that fails at its n-th call, for n = FIRST to LAST or until no call fails
+// any more, and tells what became of it: one JSON line for each n, after one about what an earlier process left. Runs under
+// shim.cc.
 //
 //   node scenario.mjs FOLDER CONTROL MODE ERRNO FIRST LAST
 
 import { cpSync, existsSync, openSync, readFileSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeSafetensors } from '../../dist/model/safetensors.js';
-import { newestCheckpoint, removeLeftovers, saveCheckpoint } from '../../dist/train/checkpoint.js';
+import { amendCheckpoint, newestCheckpoint, removeLeftovers, saveCheckpoint } from '../../dist/train/checkpoint.js';
 
 const [folder, controlFile, mode, errno, first, last] = process.argv.slice(2);
 const control = openSync(controlFile, 'r+');
@@ -47,6 +48,7 @@ async function attempt(n) {
   arm(n);
   try {
     const { problems } = await save(10, 1);
+    await amendCheckpoint(out, { ...state(10), loss: 2 }).catch((error) => problems.push(error));
     result.problems = problems.map(({ code, message }) => `${code} ${message}`);
   } catch (error) {
     result.error = `${error.code} ${error.message}`;
@@ -60,6 +62,7 @@ async function inspect(result) {
   const { checkpoint, damaged } = await newestCheckpoint(out);
   result.newest = checkpoint?.state.step;
   result.damaged = damaged.length;
+  result.loss = checkpoint?.state.loss;
   result.weights = readFileSync(join(out, 'model.safetensors')).readFloatLE(
     8 + headerBytes(join(out, 'model.safetensors')),
   );

@@ -1,5 +1,5 @@
 // Wherever the best evaluation lies between two saves, and whatever asked for it: its weights are kept.
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { GPT2 } from '../../dist/model/gpt2.js';
@@ -105,6 +105,20 @@ t.test('the last evaluation, of a step that was saved before', async (t) => {
   );
   await checkBest(t, out, 6, weights.get(6));
   t.same(checkpoints(out), [stepName(6)], 'the one that was the best before is not needed any more');
+});
+
+t.test('the last evaluation, of a step that was saved before, is remembered by the run that goes on', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const options = { out, evalEvery: 4, saveEvery: 6 };
+  const { seen, weights } = await run(t, { ...options, maxSteps: 6 });
+  const [best] = evaluations(seen).slice(-1);
+  t.match(seen.at(-1), { step: 6, best: { step: 6 } });
+  const saved = JSON.parse(readFileSync(join(out, 'checkpoints', stepName(6), 'trainer_state.json'), 'utf8'));
+  t.match(saved, { evaluation: { step: 6 }, best: { step: 6, loss: best?.loss, since: 0 } });
+  const more = await run(t, { ...options, maxSteps: 12, resume: true, worseFrom: 7 });
+  await checkBest(t, out, 6, weights.get(6));
+  t.same(checkpoints(out), [stepName(6), stepName(12)]);
+  t.match(more.seen.at(-1), { step: 12, best: { step: 6, loss: best?.loss } });
 });
 
 t.test('an evaluation that an interrupted run still owed', async (t) => {

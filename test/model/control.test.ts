@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { TrainerControl } from '../../dist/train/control.js';
@@ -161,6 +161,26 @@ t.test('a new peak learning rate scales the schedule, and lasts beyond a resumpt
   const after4 = rates(await run({ out: join(folder, 'again'), ...other, resume: true }));
   for (const [index, rate] of after4.entries())
     t.ok(Math.abs(rate - 2 * plain[4 + index]) < 1e-12, 'another --lr wins');
+});
+
+t.test('a learning rate that was set after the step was saved lasts beyond a resumption', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const seen = await run({
+    out,
+    at: after(3, (control) => {
+      control.send({ action: 'pause' });
+      control.send({ action: 'save' });
+      control.send({ action: 'learningRate', learningRate: 1e-3 });
+      control.send({ action: 'stop' });
+    }),
+  });
+  t.equal(types(seen).filter((text) => text === 'checkpoint 3').length, 1);
+  t.match(seen.at(-1), { step: 3, reason: 'aborted' });
+  const sums = () => readFileSync(join(out, 'checkpoints/step-00000003/SHA256SUMS'), 'utf8');
+  const before = sums();
+  await run({ out, resume: true, maxSteps: 3 });
+  t.equal(sums(), before, 'a start at which nothing happens changes nothing');
+  t.match(steps(await run({ out, resume: true }))[0], { step: 4, learningRate: 1e-3 });
 });
 
 t.test('what cannot be done is a warning, and the run goes on', async (t) => {

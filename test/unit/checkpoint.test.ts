@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { verifyChecksums, writeChecksums } from '../../dist/checksums.js';
 import {
+  amendCheckpoint,
   checkpointsFolder,
   listCheckpoints,
   newestCheckpoint,
@@ -89,6 +90,21 @@ t.test('a checkpoint that is there is never written again', async (t) => {
   await t.rejects(save(out, 5), { code: 'ERR_CHECKPOINT', message: /step-00000005 is there already/ });
   t.same(readdirSync(checkpointsFolder(out)), ['step-00000005']);
   t.equal(readFileSync(join(path, 'SHA256SUMS'), 'utf8'), before);
+});
+
+t.test('what happened since is added to a checkpoint that is there', async (t) => {
+  const out = t.testdir();
+  const later = { ...state(5), peakLearningRate: 1e-5 };
+  await amendCheckpoint(out, later);
+  t.same(readdirSync(out), [], 'and to no other');
+  const path = await save(out, 5);
+  await amendCheckpoint(out, later);
+  t.same(await newestCheckpoint(out), { checkpoint: { path, state: later }, damaged: [] });
+  const { status } = spawnSync('sha256sum', ['-c', '--strict', 'SHA256SUMS'], { cwd: path });
+  t.equal(status, 0);
+  const before = readFileSync(join(path, 'SHA256SUMS'), 'utf8');
+  await writeChecksums(path);
+  t.equal(readFileSync(join(path, 'SHA256SUMS'), 'utf8'), before, 'as if it had been written so');
 });
 
 t.test('only the last ones are kept, and step 100000000 comes after step 99999999', async (t) => {

@@ -5,7 +5,7 @@ import t from 'tap';
 import { buildShim, FailingDisk, MODES, type Mode } from '../failing-disk/disk.js';
 
 /*
- * A run has checkpoints of steps 1 and 5 and saves step 10, keeping one, while the disk fails at the n-th call that
+ * A run has checkpoints of steps 1 and 5 and saves step 10, keeping one, and adds a loss of 2 to it, while the disk fails at the n-th call that
  * changes something: for every n.
  */
 
@@ -20,6 +20,8 @@ interface Attempt {
   newest?: number;
   /** Newer checkpoints that are not whole. */
   damaged: number;
+  /** What its state says. */
+  loss?: number;
   /** The run's newest model says which step it is from. */
   weights: number;
 }
@@ -64,10 +66,12 @@ for (const mode of ['once', 'short', 'forever'] as const) {
         t.match(error, /^ERR_IO The checkpoint of step 10 could not be saved; the one before is untouched/);
       }
       t.ok(weights === 5 || weights === newest, `${what}: the newest model is that of step ${weights}`);
-      for (const problem of problems ?? []) t.match(problem, /^ERR_IO The checkpoint .*step-00000010 was written, but/);
+      for (const problem of problems ?? []) {
+        t.match(problem, /^ERR_IO The checkpoint .*step-00000010 (was written|is whole), but/);
+      }
     }
     t.ok(found.some(({ error }) => error !== undefined) && found.some(({ problems }) => problems?.length));
-    t.match(found.at(-1), { problems: [], newest: 10, weights: 10 }, 'beyond the last call nothing fails');
+    t.match(found.at(-1), { problems: [], newest: 10, weights: 10, loss: 2 }, 'beyond the last call nothing fails');
   });
 }
 
@@ -76,6 +80,7 @@ t.test('a process that is killed at any call', async (t) => {
   const calls = attempts(scenario(target, 'once', 1000, 1000))[0]?.calls ?? 0;
   t.ok(calls > 30, `${calls} calls`);
   const newest: number[] = [];
+  const losses: number[] = [];
   for (let n = 1; n <= calls + 1; n++) {
     const run = scenario(target, 'kill', n, n);
     t.equal(run.signal, n <= calls ? 'SIGKILL' : null, `call ${n}`);
@@ -84,6 +89,7 @@ t.test('a process that is killed at any call', async (t) => {
     t.equal(left?.damaged, 0);
     t.ok(left?.newest === 5 || left?.newest === 10, `killed at call ${n - 1}: step ${left?.newest} is whole`);
     newest.push(left?.newest ?? 0);
+    losses.push(left?.loss ?? 0);
   }
   // Once the new one is there it stays.
   t.same(
@@ -91,4 +97,9 @@ t.test('a process that is killed at any call', async (t) => {
     newest.toSorted((a, b) => a - b),
   );
   t.ok(newest.includes(5) && newest.includes(10));
+  t.same(
+    losses,
+    losses.toSorted((a, b) => a - b),
+  );
+  t.ok(losses.includes(1) && losses.includes(2));
 });

@@ -142,6 +142,19 @@ t.test('the best evaluation is known however many follow', async (t) => {
   t.match(new RunRecord(JSON.parse(JSON.stringify(record))).best, { step: 2, loss: 1 });
 });
 
+t.test('a learning rate that was set lasts until the run is begun again or continued with another one', async (t) => {
+  const started = (lr: number, resumedFrom: string | null) => {
+    const record = new RunRecord();
+    record.add(startEvent(0, { configuration: { training: { lr: 1e-3 } } }));
+    record.add({ type: 'control', step: 3, action: 'learningRate', learningRate: 1e-4 });
+    record.add(startEvent(3, { configuration: { training: { lr } }, resumedFrom }));
+    return record.now.peakLearningRate;
+  };
+  t.equal(started(1e-3, 'checkpoints/step-00000003'), 1e-4);
+  t.equal(started(2e-3, 'checkpoints/step-00000003'), null);
+  t.equal(started(1e-3, null), null);
+});
+
 t.test('operations: 6 for each parameter but the positions, and those of attention', async (t) => {
   const perToken = 6 * (124_439_808 - 1024 * 768) + 12 * 12 * 768 * 1024;
   t.equal(flopsPerToken(startEvent()), perToken);
