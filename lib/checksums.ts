@@ -106,10 +106,16 @@ export async function replaceListed(folder: string, name: string, text: string):
 /**
  * The files that a folder's `SHA256SUMS` lists.
  *
+ * @param elsewhere without those that this folder has already, as they are listed.
  * @throws as {@link verifyChecksums} does.
  */
-export async function listedFiles(folder: string): Promise<string[]> {
-  return [...(await readSums(folder)).keys()];
+export async function listedFiles(folder: string, elsewhere?: string): Promise<string[]> {
+  const names: string[] = [];
+  for (const [name, expected] of await readSums(folder)) {
+    const there = elsewhere === undefined ? undefined : await sumOfFile(join(elsewhere, name)).catch(() => undefined);
+    if (there === undefined || !expected.includes(there.sha256)) names.push(name);
+  }
+  return names;
 }
 
 /**

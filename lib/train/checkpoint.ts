@@ -232,9 +232,11 @@ async function readState(path: string): Promise<TrainerState> {
 /**
  * Makes a checkpoint's weights the newest ones of the run. Copies, no links: whoever changes the run's files in place, as other
  * programs do that save a model where it was read, must not damage the checkpoint.
+ *
+ * @param unlessThere leaves files alone that are the same already.
  */
-export async function publish(checkpoint: string, out: string): Promise<void> {
-  const names = await listedFiles(checkpoint);
+export async function publish(checkpoint: string, out: string, { unlessThere = false } = {}): Promise<void> {
+  const names = await listedFiles(checkpoint, unlessThere ? out : undefined);
   for (const name of names.filter((name) => ![OPTIMIZER_FILE, STATE_FILE].includes(name))) {
     await copyAtomically(join(checkpoint, name), join(out, name));
   }

@@ -417,7 +417,7 @@ export class Run {
     if (checkpoint !== undefined) {
       await this.restore(checkpoint.state, checkpoint.path);
       // The run may have been killed before it could, or the disk was full.
-      await publish(checkpoint.path, out).catch((cause) => {
+      await publish(checkpoint.path, out, { unlessThere: true }).catch((cause) => {
         warnings.push(ioError(cause, `the weights of ${checkpoint.path} could not be put into ${out}`).message);
       });
       warnings.push(...changes(checkpoint.state, deviceText(this.given.model), this.options));

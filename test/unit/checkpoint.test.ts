@@ -7,6 +7,7 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -80,6 +81,13 @@ t.test('what happens to the files of the run does not happen to the checkpoint',
   await publish(path, out);
   t.equal(readFileSync(join(out, 'model.safetensors'), 'utf8'), 'weights 5');
   t.same(readdirSync(out).sort(), ['checkpoints', 'config.json', 'model.safetensors']);
+  const place = (name: string) => statSync(join(out, name)).ino;
+  const before = [place('config.json'), place('model.safetensors')];
+  writeFileSync(join(out, 'model.safetensors'), 'weights 6');
+  await publish(path, out, { unlessThere: true });
+  t.equal(readFileSync(join(out, 'model.safetensors'), 'utf8'), 'weights 5');
+  t.equal(place('config.json'), before[0], 'what is the same is not copied again');
+  t.not(place('model.safetensors'), before[1]);
 });
 
 t.test('a checkpoint that is there is never written again', async (t) => {
