@@ -1,14 +1,12 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { ModelOptions, Precision } from '../model/build.js';
 import { checkHeads, type GPT2Config } from '../model/config.js';
 import { GPT2 } from '../model/gpt2.js';
 import { isFile } from '../model/model-file.js';
-import { readConfig } from '../model/pretrained.js';
 import type { OptionTable } from '../option-table.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
+import { checkpointConfig } from '../train/checkpoint.js';
 import type { EndEvent } from '../train/events.js';
 import {
   deriveTrainingOptions,
@@ -189,12 +187,12 @@ async function makeModel(options: TrainArguments, tokenizer: Tokenizer): Promise
     ...{ precision, stochasticRounding, device, seed },
     ...(threads !== undefined && { threads }),
   };
-  const resumes = options.resume && existsSync(join(out, 'config.json'));
+  const before = options.resume ? await checkpointConfig(out) : undefined;
   // It shows what it loads, downloads among it.
-  if (initFrom !== undefined && !resumes) return loadForTuning({ ...options, initFrom }, tokenizer, engine);
+  if (initFrom !== undefined && before === undefined) return loadForTuning({ ...options, initFrom }, tokenizer, engine);
   using _ = showLoading('making the model');
   // The trainer restores the weights of a resumed run, so only its shape is needed here.
-  if (resumes) return await GPT2.create(await readConfig(out), engine);
+  if (before !== undefined) return await GPT2.create(before, engine);
   const { nLayer = 12, nHead = 12, nEmbd = 768, blockSize: nPositions = 1024 } = options;
   const { vocabSize, bosTokenId, eosTokenId, padTokenId } = tokenizer;
   const dropouts = { embdPdrop: dropout, attnPdrop: dropout, residPdrop: dropout };

@@ -5,6 +5,8 @@ import { listedFiles, replaceListed, verifyChecksums, writeChecksums } from '../
 import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { copyAtomically, ioError, jsonText, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
+import type { GPT2Config } from '../model/config.js';
+import { readConfig } from '../model/pretrained.js';
 import type { StreamPosition } from './batch-stream.js';
 import type { SpikeWindows } from './spike-guard.js';
 
@@ -156,6 +158,18 @@ export async function listCheckpoints(out: string): Promise<number[]> {
   const names = await readdir(checkpointsFolder(out)).catch(() => []);
   const steps = names.flatMap((name) => /^step-(\d{8,})$/.exec(name)?.[1] ?? []);
   return steps.map(Number).sort((a, b) => a - b);
+}
+
+/**
+ * What a model must be made like that a run is continued with, undefined before its first checkpoint. All of a run are alike:
+ * the newest one whose configuration can be read tells.
+ */
+export async function checkpointConfig(out: string): Promise<GPT2Config | undefined> {
+  for (const step of (await listCheckpoints(out)).reverse()) {
+    const config = await readConfig(pathOf(out, step)).catch(() => undefined);
+    if (config !== undefined) return config;
+  }
+  return undefined;
 }
 
 /** A checkpoint that cannot be continued from, and why. */

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { ioError, readJsonFile, writeJsonFile } from '../files.js';
-import { checkpointsFolder, removeLeftovers } from './checkpoint.js';
+import { checkpointsFolder, listCheckpoints, removeLeftovers } from './checkpoint.js';
 import { checkRunIsOver, lockRunFolder } from './run-lock.js';
 
 /** Names inside a run's folder. */
@@ -32,8 +32,8 @@ export function checkHoldsRun(out: string): void {
 /**
  * Checks that a run can be in this folder, and leaves everything as it is.
  *
- * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another or a model, or a resumed one is not there;
- *   `ERR_BUSY` when another process trains there; `ERR_IO` when nothing can be written.
+ * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another or a model, or a resumed one is not there or
+ *   has lost its checkpoints; `ERR_BUSY` when another process trains there; `ERR_IO` when nothing can be written.
  */
 export async function checkRunFolder(out: string, resume: boolean): Promise<void> {
   if (!resume && holdsRun(out)) {
@@ -46,13 +46,26 @@ export async function checkRunFolder(out: string, resume: boolean): Promise<void
       hint: 'choose another folder for the run',
     });
   }
-  if (resume) checkHoldsRun(out);
+  if (resume) {
+    checkHoldsRun(out);
+    await checkCheckpoints(out);
+  }
   await checkRunIsOver(out);
   try {
     await checkWritable(out);
   } catch (cause) {
     throw ioError(cause, `${out} cannot be used as a run's folder`);
   }
+}
+
+/** Without a model there was none yet: the run begins again. With one it would be lost. */
+async function checkCheckpoints(out: string): Promise<void> {
+  if (!holdsModel(out) || (await listCheckpoints(out)).length > 0) return;
+  throw new KotodamaError('ERR_CHECKPOINT', `${out} holds a model, but no checkpoint to continue from`, {
+    expected: `a folder such as ${join(checkpointsFolder(out), 'step-00000500')}`,
+    received: 'none',
+    hint: `bring it back from a copy, or begin another run with these weights: --init-from ${out}, and another --out`,
+  });
 }
 
 /**

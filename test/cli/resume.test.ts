@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { essence, kotodama, parseEvents, readEvents, tinyTraining, workplace } from './program.js';
@@ -125,4 +125,42 @@ t.test('stochastic rounding is for bf16, and stays what it was', async (t) => {
   const second = await kotodama(resume, { cwd });
   t.equal(second.code, 0, second.stderr);
   t.match(JSON.parse(readFileSync(join(cwd, 'runs/parts/run.json'), 'utf8')), { stochasticRounding: true });
+});
+
+t.test('a run that has lost its checkpoints is not begun again over its model', async (t) => {
+  const cwd = workplace(t);
+  const out = join(cwd, 'runs/a');
+  await kotodama(tinyTraining('runs/a', { 'max-steps': 2, 'save-every': 0 }), { cwd });
+  const files = ['model.safetensors', 'metrics.jsonl', 'run.json'];
+  const contents = () => files.map((name) => readFileSync(join(out, name), 'utf8'));
+  const before = contents();
+  // Whether its folder is there or not.
+  for (const lost of ['checkpoints/step-00000002', 'checkpoints']) {
+    rmSync(join(out, lost), { recursive: true });
+    const { code, stderr } = await kotodama(['train', '--resume', '--out', 'runs/a', '--max-steps', '4'], { cwd });
+    t.equal(code, 1);
+    t.match(
+      stderr,
+      /^error ERR_CHECKPOINT: runs\/a holds a model, but no checkpoint.*\n? *hint: .*--init-from runs\/a/,
+    );
+    t.same(contents(), before);
+  }
+  const other = ['train', '--init-from', 'runs/a', '--train', 'train.txt', '--out', 'runs/b', '--max-steps', '1'];
+  t.match(await kotodama(other, { cwd }), { code: 0 }, 'as the hint says');
+});
+
+t.test('the checkpoint says what the model is like, not the files that a person may change', async (t) => {
+  const cwd = workplace(t);
+  const out = join(cwd, 'runs/a');
+  await kotodama(tinyTraining('runs/a', { 'max-steps': 2 }), { cwd });
+  const resume = (steps: number) =>
+    kotodama(['train', '--json', '--resume', '--out', 'runs/a', '--max-steps', `${steps}`], { cwd });
+  const config = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'));
+  writeFileSync(join(out, 'config.json'), JSON.stringify({ ...config, n_layer: 2 }));
+  const changed = await resume(4);
+  t.equal(changed.code, 0, changed.stderr);
+  t.match(parseEvents(changed.stdout)[0], { step: 2, resumedFrom: 'runs/a/checkpoints/step-00000002' });
+  rmSync(join(out, 'config.json'));
+  t.match(await resume(6), { code: 0 });
+  t.same(JSON.parse(readFileSync(join(out, 'config.json'), 'utf8')), config);
 });
