@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { KotodamaError, messageOf } from '../errors.js';
@@ -8,7 +7,7 @@ import { Dashboard } from '../report/dashboard/server.js';
 import { readMetrics } from '../report/metrics.js';
 import { Progress } from '../report/progress.js';
 import { recorded, TENSORBOARD_FOLDER } from '../report/record.js';
-import { BEST_LINK, checkpointsFolder } from '../train/checkpoint.js';
+import { bestCheckpoint } from '../train/checkpoint.js';
 import { TrainerControl } from '../train/control.js';
 import type { EndEvent, TrainEvent } from '../train/events.js';
 import { METRICS_FILE } from '../train/run-folder.js';
@@ -67,7 +66,7 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
       dashboard?.run.add(event);
       if (event.type === 'end') end = event;
     }
-    if (!options.json && end !== undefined) process.stderr.write(whereElse(trainer.out, end, options));
+    if (!options.json && end !== undefined) process.stderr.write(await whereElse(trainer.out, end, options));
   } finally {
     progress.end();
     interrupt[Symbol.dispose]();
@@ -78,10 +77,10 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
 }
 
 /** What the summary's own words leave out. */
-function whereElse(out: string, { step, best }: EndEvent, { tensorboard }: SessionOptions): string {
-  const bestModel = join(checkpointsFolder(out), BEST_LINK);
+async function whereElse(out: string, { step, best }: EndEvent, { tensorboard }: SessionOptions): Promise<string> {
+  const bestModel = best === null || best.step === step ? undefined : await bestCheckpoint(out, best.step);
   const lines = [
-    best !== null && best.step !== step && existsSync(bestModel) ? `the best model: ${bestModel}` : '',
+    bestModel === undefined ? '' : `the best model: ${bestModel}`,
     tensorboard ? `TensorBoard: tensorboard --logdir ${join(out, TENSORBOARD_FOLDER)}` : '',
   ];
   return lines.map((line) => (line === '' ? '' : `${line}\n`)).join('');

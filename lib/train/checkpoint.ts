@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readdir, rename, rm, symlink } from 'node:fs/promises';
+import { lstat, readdir, realpath, rename, rm, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { listedFiles, replaceListed, verifyChecksums, writeChecksums } from '../checksums.js';
 import type { Json } from '../data/types.js';
@@ -17,7 +17,7 @@ export const STATE_FILE = 'trainer_state.json';
 export const OPTIMIZER_FILE = 'optimizer.safetensors';
 
 /** Among the checkpoints, a link to the best one. */
-export const BEST_LINK = 'best';
+const BEST_LINK = 'best';
 
 /** `trainer_state.json`: everything of a run that is neither a weight nor a moment. */
 export interface TrainerState {
@@ -206,14 +206,19 @@ export function allDamaged(out: string, damaged: readonly DamagedCheckpoint[]): 
 
 /** Gives a damaged checkpoint another name: it must not count among those that are kept, nor be in a new one's way. */
 export async function setAside({ path }: DamagedCheckpoint): Promise<string> {
-  const name = join(dirname(path), `damaged-${basename(path)}`);
-  let free = name;
-  for (let number = 2; existsSync(free); number++) free = `${name}-${number}`;
   try {
-    await rename(path, free);
+    return await renameFreely(path, `damaged-${basename(path)}`);
   } catch (cause) {
     throw ioError(cause, `${path} is damaged and could not be renamed`);
   }
+}
+
+/** Gives a folder this name, with a number where that is taken. */
+async function renameFreely(path: string, name: string): Promise<string> {
+  const wanted = join(dirname(path), name);
+  let free = wanted;
+  for (let number = 2; existsSync(free); number++) free = `${wanted}-${number}`;
+  await rename(path, free);
   return free;
 }
 
@@ -286,12 +291,23 @@ async function bestOf(out: string, steps: readonly number[]): Promise<number | u
 
 /** A name that is easier to type; some file systems have no links, and nothing depends on this one. */
 async function linkBest(out: string, step: number): Promise<void> {
+  const link = join(checkpointsFolder(out), BEST_LINK);
   const temporary = join(checkpointsFolder(out), '.best.tmp');
   try {
+    // What copies a run with its links followed (`cp -rL`, zip) makes a folder of it, which would stay what it is for ever.
+    const found = await lstat(link).catch(() => undefined);
+    if (found?.isDirectory() === true) await renameFreely(link, `copied-${BEST_LINK}`);
     await rm(temporary, { force: true });
     await symlink(checkpointName(step), temporary);
-    await rename(temporary, join(checkpointsFolder(out), BEST_LINK));
+    await rename(temporary, link);
   } catch {
     await rm(temporary, { force: true }).catch(() => {});
   }
+}
+
+/** Where the checkpoint of the best step is, under the name `best` where that leads to it; undefined where it is not there. */
+export async function bestCheckpoint(out: string, step: number): Promise<string | undefined> {
+  const [link, path] = [join(checkpointsFolder(out), BEST_LINK), pathOf(out, step)];
+  if (!existsSync(path)) return undefined;
+  return (await realpath(link).catch(() => link)) === (await realpath(path)) ? link : path;
 }

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -16,6 +17,7 @@ import t from 'tap';
 import { verifyChecksums, writeChecksums } from '../../dist/checksums.js';
 import {
   amendCheckpoint,
+  bestCheckpoint,
   checkpointsFolder,
   listCheckpoints,
   newestCheckpoint,
@@ -173,6 +175,25 @@ t.test("the run's best evaluation decides; where it could not be saved, the best
   await save(out, 5, { keep: 1, evaluation: { step: 5, loss: 6 }, best: missing });
   t.same(await listCheckpoints(out), [4, 5]);
   t.equal(best(), 'step-00000004');
+});
+
+t.test('a link to the best one that became a folder gives its name back, and nothing of it is lost', async (t) => {
+  const out = t.testdir();
+  const release = await openRunFolder(out, false);
+  await release();
+  const best = join(checkpointsFolder(out), 'best');
+  await save(out, 1, { keep: 1, best: { step: 1, loss: 3, since: 0 } });
+  t.equal(await bestCheckpoint(out, 1), best);
+  // As `cp -rL` and zip do.
+  rmSync(best);
+  cpSync(join(checkpointsFolder(out), 'step-00000001'), best, { recursive: true });
+  t.equal(await bestCheckpoint(out, 1), join(checkpointsFolder(out), 'step-00000001'));
+  await save(out, 2, { keep: 1, best: { step: 2, loss: 2, since: 0 } });
+  t.equal(readlinkSync(best), 'step-00000002');
+  t.equal(await bestCheckpoint(out, 2), best);
+  t.equal(await bestCheckpoint(out, 1), undefined);
+  t.same(readdirSync(checkpointsFolder(out)).sort(), ['best', 'copied-best', 'step-00000002']);
+  t.equal(readFileSync(join(checkpointsFolder(out), 'copied-best/model.safetensors'), 'utf8'), 'weights 1');
 });
 
 t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
