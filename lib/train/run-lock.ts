@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { link, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { link, readFile, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as passed } from 'node:timers/promises';
@@ -10,6 +10,12 @@ const LOCK_FILE = '.run.lock';
 
 /** Milliseconds in which others that found the same old lock have removed it. */
 const SETTLING = 100;
+
+/**
+ * Folders in which this process trains. Its lock file alone would not tell a run that is going on from one that was left behind.
+ * Those of other threads are not among them: what the lock of a thread means that was terminated, nobody can be asked.
+ */
+const ours = new Set<string>();
 
 /** The process that trains in a run's folder. */
 interface Holder {
@@ -27,14 +33,31 @@ interface Holder {
  * one has the folder.
  *
  * @returns gives the folder free again; never fails.
- * @throws KotodamaError `ERR_BUSY` when another process of this machine trains there, `ERR_IO` when nothing can be written.
+ * @throws KotodamaError `ERR_BUSY` when this process or another one of this machine trains there, `ERR_IO` when nothing can be
+ *   written.
  */
 export async function lockRunFolder(out: string): Promise<() => Promise<void>> {
+  const name = await makeFolder(out)
+    .then(() => realpath(out))
+    .catch((cause) => {
+      throw ioError(cause, `${out} could not be made`);
+    });
+  if (ours.has(name)) throw trainsAlready(out);
+  ours.add(name);
+  try {
+    const unlock = await writeLock(out);
+    return () => unlock().finally(() => ours.delete(name));
+  } catch (error) {
+    ours.delete(name);
+    throw error;
+  }
+}
+
+async function writeLock(out: string): Promise<() => Promise<void>> {
   const path = join(out, LOCK_FILE);
   const id = randomUUID();
   const isOurs = async () => (await readFile(path, 'utf8').catch(() => '')).includes(id);
   try {
-    await makeFolder(out);
     const [started, folder] = [await startOf(process.pid), await identityOf(out)];
     const me: Holder & { id: string } = { pid: process.pid, host: hostname(), started, folder, id };
     // Not among the leftovers that another process may be removing.
@@ -44,7 +67,7 @@ export async function lockRunFolder(out: string): Promise<() => Promise<void>> {
       do {
         let tookOver = false;
         while (!(await place(temporary, path))) {
-          await checkRunIsOver(out);
+          await checkHolder(out);
           await rm(path, { force: true });
           tookOver = true;
         }
@@ -75,8 +98,19 @@ async function place(temporary: string, path: string): Promise<boolean> {
   return true;
 }
 
-/** @throws KotodamaError `ERR_BUSY` when another process of this machine trains in the folder. */
+/** @throws KotodamaError `ERR_BUSY` when this process or another one of this machine trains in the folder. */
 export async function checkRunIsOver(out: string): Promise<void> {
+  if (ours.has(await realpath(out).catch(() => ''))) throw trainsAlready(out);
+  await checkHolder(out);
+}
+
+function trainsAlready(out: string): KotodamaError {
+  return new KotodamaError('ERR_BUSY', `This process is training in ${out} already`, {
+    hint: 'wait for the other run to end, or choose another folder',
+  });
+}
+
+async function checkHolder(out: string): Promise<void> {
   const holder = await readHolder(out);
   if (holder === undefined || holder.host !== hostname() || holder.pid === process.pid) return;
   if (holder.folder !== (await identityOf(out))) return;

@@ -1,6 +1,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as passed } from 'node:timers/promises';
@@ -153,6 +162,31 @@ t.test('another process that trains in the folder is in the way, one that was ki
     writeFileSync(join(out, '.run.lock'), typeof left === 'string' ? left : JSON.stringify(left));
     t.match((await run(t, { out, maxSteps: 4, resume: true })).at(-1), { type: 'end', step: 4 }, what);
   }
+});
+
+t.test('two runs of one process do not share a folder', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const link = `${out}-link`;
+  await run(t, { out, maxSteps: 2 });
+  symlinkSync(out, link);
+  const model = await ownModel(t, 1);
+  const shared = { tokenizer: letters(), train: new TinyLoader(5), maxSteps: 4, resume: true };
+  const first = new Trainer({ ...shared, model, out }).run();
+  t.match((await first.next()).value, { type: 'start', step: 2 });
+  for (const same of [out, link]) {
+    const second = run(t, { out: same, maxSteps: 6, resume: true });
+    await t.rejects(second, { code: 'ERR_BUSY', message: /^This process is training in / });
+  }
+  await first.return();
+  // Both ask before either has the folder.
+  const both = [1, 2].map((seed) => run(t, { out, maxSteps: 6, resume: true }, seed));
+  const ends = await Promise.allSettled(both);
+  t.same(ends.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+  t.match(
+    ends.find(({ status }) => status === 'rejected'),
+    { reason: { code: 'ERR_BUSY' } },
+  );
+  t.match((await run(t, { out, maxSteps: 8, resume: true })).at(-1), { type: 'end', step: 8 });
 });
 
 t.test('of two that begin at once one has the folder', async (t) => {

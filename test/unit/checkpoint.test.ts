@@ -44,6 +44,11 @@ function state(step: number): TrainerState {
   };
 }
 
+async function newFolder(out: string): Promise<void> {
+  const release = await openRunFolder(out, false);
+  await release();
+}
+
 async function save(
   out: string,
   step: number,
@@ -59,8 +64,7 @@ async function save(
 
 t.test('what was saved is found again, the newest first, and its weights are those of the run', async (t) => {
   const out = t.testdir();
-  const release = await openRunFolder(out, false);
-  await release();
+  await newFolder(out);
   await save(out, 5);
   const path = await save(out, 10);
   t.equal(path, join(out, 'checkpoints', 'step-00000010'));
@@ -73,8 +77,7 @@ t.test('what was saved is found again, the newest first, and its weights are tho
 
 t.test('what happens to the files of the run does not happen to the checkpoint', async (t) => {
   const out = t.testdir();
-  const release = await openRunFolder(out, false);
-  await release();
+  await newFolder(out);
   const path = await save(out, 5);
   // In place, as an editor or another program's `save_pretrained` writes.
   for (const name of ['config.json', 'model.safetensors']) writeFileSync(join(out, name), 'changed', { flag: 'r+' });
@@ -94,7 +97,7 @@ t.test('what happens to the files of the run does not happen to the checkpoint',
 
 t.test('a checkpoint that is there is never written again', async (t) => {
   const out = t.testdir();
-  await openRunFolder(out, false);
+  await newFolder(out);
   const path = await save(out, 5);
   const before = readFileSync(join(path, 'SHA256SUMS'), 'utf8');
   await t.rejects(save(out, 5), { code: 'ERR_CHECKPOINT', message: /step-00000005 is there already/ });
@@ -119,7 +122,7 @@ t.test('what happened since is added to a checkpoint that is there', async (t) =
 
 t.test('only the last ones are kept, and step 100000000 comes after step 99999999', async (t) => {
   const out = t.testdir();
-  await openRunFolder(out, false);
+  await newFolder(out);
   for (const step of [99_999_998, 99_999_999, 100_000_000]) await save(out, step, { keep: 2 });
   t.same(await listCheckpoints(out), [99_999_999, 100_000_000]);
   t.equal((await newestCheckpoint(out)).checkpoint?.state.step, 100_000_000);
@@ -127,7 +130,7 @@ t.test('only the last ones are kept, and step 100000000 comes after step 9999999
 
 t.test('a write that fails leaves the last checkpoint and nothing else', async (t) => {
   const out = t.testdir();
-  await openRunFolder(out, false);
+  await newFolder(out);
   await save(out, 5);
   const full = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
   const write = async (folder: string) => {
@@ -146,7 +149,7 @@ t.test(
   'the best one stays as well: the lowest loss among those that were evaluated where they were saved',
   async (t) => {
     const out = t.testdir();
-    await openRunFolder(out, false);
+    await newFolder(out);
     const losses = [5, 4, Number.NaN, 3, 2, 2.5, 1, 2.2, 2.1];
     const kept: number[][] = [];
     for (const [step, loss] of losses.entries()) {
@@ -161,7 +164,7 @@ t.test(
 
 t.test("the run's best evaluation decides; where it could not be saved, the best of those that were", async (t) => {
   const out = t.testdir();
-  await openRunFolder(out, false);
+  await newFolder(out);
   const best = () => readlinkSync(join(checkpointsFolder(out), 'best'));
   await save(out, 1, { keep: 1, evaluation: { step: 1, loss: 3 } });
   // Measured only after it had been saved: its own state does not say so.
@@ -179,8 +182,7 @@ t.test("the run's best evaluation decides; where it could not be saved, the best
 
 t.test('a link to the best one that became a folder gives its name back, and nothing of it is lost', async (t) => {
   const out = t.testdir();
-  const release = await openRunFolder(out, false);
-  await release();
+  await newFolder(out);
   const best = join(checkpointsFolder(out), 'best');
   await save(out, 1, { keep: 1, best: { step: 1, loss: 3, since: 0 } });
   t.equal(await bestCheckpoint(out, 1), best);
@@ -219,7 +221,7 @@ t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
   }
   for (const [what, damage] of Object.entries(damages)) {
     const out = t.testdir();
-    await openRunFolder(out, false);
+    await newFolder(out);
     const good = await save(out, 5);
     const bad = await save(out, 10);
     damage(bad);
@@ -232,8 +234,7 @@ t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
 
 t.test('what was put beside the files of a checkpoint since is no damage', async (t) => {
   const out = t.testdir();
-  const release = await openRunFolder(out, false);
-  await release();
+  await newFolder(out);
   const path = await save(out, 5);
   writeFileSync(join(path, '.DS_Store'), 'x');
   writeFileSync(join(path, 'metrics.jsonl'), 'x');
@@ -246,7 +247,7 @@ t.test('what was put beside the files of a checkpoint since is no damage', async
 
 t.test('a byte that changed anywhere in a checkpoint is noticed', async (t) => {
   const out = t.testdir();
-  await openRunFolder(out, false);
+  await newFolder(out);
   const path = await save(out, 5);
   await verifyChecksums(path);
   let bytes = 0;
@@ -280,7 +281,7 @@ t.test('sha256sum of the GNU tools agrees', async (t) => {
 
 t.test('a damaged checkpoint that is set aside counts no more', async (t) => {
   const out = t.testdir();
-  await openRunFolder(out, false);
+  await newFolder(out);
   await save(out, 5);
   for (const name of ['damaged-step-00000010', 'damaged-step-00000010-2']) {
     const path = await save(out, 10);
@@ -295,7 +296,7 @@ t.test('a damaged checkpoint that is set aside counts no more', async (t) => {
 
 t.test('what a killed run left behind is no checkpoint, and is removed', async (t) => {
   const out = t.testdir();
-  await openRunFolder(out, false);
+  await newFolder(out);
   await save(out, 5);
   const leftover = join(checkpointsFolder(out), '.step-00000010.tmp');
   mkdirSync(leftover);
