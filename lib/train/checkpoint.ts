@@ -40,6 +40,8 @@ export interface TrainerState {
   peakLearningRate?: number | null;
   /** The one with the lowest loss, and how many came after it. */
   best: { step: number; loss: number; since: number } | null;
+  /** What evaluations measure: marks of the validation data, and how many of its batches; absent where an older release wrote. */
+  measured?: { data: Json; batches: number } | null;
   /** What the step still owes: an interrupted run does it when it is continued. */
   owed: ('eval' | 'sample')[];
   /** Updates left out since the last one. */

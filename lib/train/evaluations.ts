@@ -17,6 +17,8 @@ export interface MeasureOptions {
 export class Evaluations {
   last: TrainerState['evaluation'] = null;
   best: TrainerState['best'] = null;
+  /** What is measured: losses of anything else are not compared with its own. Known once {@link begin} has ended. */
+  measured: NonNullable<TrainerState['measured']> | null = null;
 
   /** @param batches how many are measured; 0: all */
   constructor(
@@ -24,6 +26,28 @@ export class Evaluations {
     private readonly valid: TrainerOptions['valid'],
     private readonly batches: number,
   ) {}
+
+  /** Looks at the data. */
+  async begin(): Promise<void> {
+    if (this.valid === undefined) return;
+    this.measured = { data: (await this.valid.identity?.()) ?? null, batches: this.batches };
+  }
+
+  /** Goes on from a checkpoint's evaluations; gives what the person should know. */
+  restore({ evaluation, best, measured: before = null }: TrainerState): string[] {
+    this.last = evaluation;
+    this.best = best;
+    // Nothing will be measured until the run is continued with validation data again.
+    if (this.valid === undefined) this.measured = before;
+    const same = before === null || JSON.stringify(before) === JSON.stringify(this.measured);
+    if (same || evaluation === null) return [];
+    this.last = null;
+    this.best = null;
+    return [
+      'validation data or --eval-batches (API: evalBatches) are not those of before: what was measured until now no longer ' +
+        'counts for the best loss, nor for --patience',
+    ];
+  }
 
   /** Measures the model as it is after `step`; gives undefined when there is nothing to measure, or `signal` ended it early. */
   async measure(step: number, { signal, onProgress }: MeasureOptions): Promise<EvalEvent | undefined> {

@@ -221,6 +221,7 @@ export class Run {
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
     this.releaseFolder = await openRunFolder(out, resume);
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
+    await this.evaluations.begin();
     if (resume) warnings.push(...(await this.resume()));
 
     if (needsCounting(this.options)) this.batchesPerEpoch ??= await this.countBatches();
@@ -399,6 +400,7 @@ export class Run {
       evaluation: this.evaluations.last,
       peakLearningRate: this.peakLearningRate,
       best: this.evaluations.best,
+      measured: this.evaluations.measured,
       owed: [...this.owed],
       skipped: this.skipped,
       spikes: this.guard.windows(),
@@ -416,6 +418,7 @@ export class Run {
     const warnings: string[] = [];
     if (checkpoint !== undefined) {
       await this.restore(checkpoint.state, checkpoint.path);
+      warnings.push(...this.evaluations.restore(checkpoint.state));
       // The run may have been killed before it could, or the disk was full.
       await publish(checkpoint.path, out, { unlessThere: true }).catch((cause) => {
         warnings.push(ioError(cause, `the weights of ${checkpoint.path} could not be put into ${out}`).message);
@@ -441,8 +444,6 @@ export class Run {
     this.step = state.step;
     this.tokens = state.tokens;
     this.loss = state.loss;
-    this.evaluations.last = state.evaluation;
-    this.evaluations.best = state.best;
     this.owed = new Set(state.owed);
     this.skipped = state.skipped;
     this.guard = this.makeGuard(state.spikes);

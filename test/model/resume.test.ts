@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -14,10 +15,11 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as passed } from 'node:timers/promises';
 import t from 'tap';
+import { writeChecksums } from '../../dist/checksums.js';
 import type { ModelOptions } from '../../dist/model/build.js';
 import type { GPT2 } from '../../dist/model/gpt2.js';
-import { listCheckpoints } from '../../dist/train/checkpoint.js';
-import type { TrainEvent } from '../../dist/train/events.js';
+import { listCheckpoints, type TrainerState } from '../../dist/train/checkpoint.js';
+import type { EndEvent, TrainEvent } from '../../dist/train/events.js';
 import { checkIdentity } from '../../dist/train/identity.js';
 import { Trainer, type TrainerOptions } from '../../dist/train/trainer.js';
 import { letters, TinyLoader, tinyModel } from './tiny.js';
@@ -214,6 +216,50 @@ t.test('of two that begin at once one has the folder', async (t) => {
     for (const child of both) child.stdin.write('end');
     await Promise.all(ends);
   }
+});
+
+t.test('losses of another validation text are not compared', async (t) => {
+  const out = join(t.testdir(), 'run');
+  /** Blocks of other numbers have other losses; the marks tell them apart as those of files do. */
+  const valid = (name: string, batches: number) =>
+    Object.assign(new TinyLoader(batches, { sameEachEpoch: true }), { identity: async () => ({ name }) });
+  const start = (maxSteps: number, options: Partial<TrainerOptions>) =>
+    run(t, { out, maxSteps, evalEvery: 2, patience: 3, ...(maxSteps > 2 && { resume: true }), ...options });
+  const warned = (seen: TrainEvent[]) =>
+    seen.flatMap((event) => (event.type === 'warning' && /^validation data or/.test(event.message) ? event.step : []));
+  const state = (step: number): TrainerState =>
+    JSON.parse(readFileSync(join(out, `checkpoints/step-0000000${step}/trainer_state.json`), 'utf8'));
+  await start(2, { valid: valid('a', 2) });
+  // Better than anything that will be measured.
+  const file = join(out, 'checkpoints/step-00000002/trainer_state.json');
+  const best = { step: 2, loss: 0.01, since: 2 };
+  writeFileSync(file, JSON.stringify({ ...state(2), best }));
+  await writeChecksums(join(out, 'checkpoints/step-00000002'));
+  cpSync(out, `${out}-old`, { recursive: true });
+
+  const same = await start(3, { valid: valid('a', 2), patience: 9 });
+  t.same(warned(same), []);
+  t.match(same.at(-1), { best: { step: 2, loss: 0.01 } });
+  const without = await start(4, { valid: undefined, patience: 9 });
+  t.same(warned(without), [], 'no text at all');
+  t.match(state(4), { best: { step: 2 }, measured: { data: { name: 'a' } } });
+  const other = await start(8, { valid: valid('b', 2) });
+  t.same(warned(other), [4]);
+  t.match(other.at(-1), { step: 8, reason: 'completed' });
+  t.ok(((other.at(-1) as EndEvent).best?.step ?? 0) > 4, 'the best one is of the new text, and patience begins again');
+  t.match(state(8), { measured: { data: { name: 'b' }, batches: 50 } });
+  t.same(warned(await start(9, { valid: valid('b', 2), evalBatches: 1 })), [8]);
+
+  // A state of an older release, which does not say.
+  const older = `${out}-old`;
+  const { measured: _, ...oldState } = JSON.parse(
+    readFileSync(join(older, 'checkpoints/step-00000002/trainer_state.json'), 'utf8'),
+  );
+  writeFileSync(join(older, 'checkpoints/step-00000002/trainer_state.json'), JSON.stringify(oldState));
+  await writeChecksums(join(older, 'checkpoints/step-00000002'));
+  const again = await start(3, { out: older, valid: valid('b', 2), patience: 9 });
+  t.same(warned(again), []);
+  t.match(again.at(-1), { step: 3, best: { step: 2, loss: 0.01 } });
 });
 
 t.test('another model, tokenizer or batch is another run: the differences are listed', async (t) => {
