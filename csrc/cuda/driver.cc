@@ -24,10 +24,18 @@ std::string NameOf(const Driver& driver, CUresult result) {
 }
 
 // What to do about an error of the driver's start, after a semicolon.
-const char* AfterFailedStart(CUresult result) {
+std::string AfterFailedStart(CUresult result) {
   switch (result) {
     case kErrorNoDevice:
+      if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) {
+        return "; CUDA_VISIBLE_DEVICES='" + std::string(visible) +
+               "' hides every device: name some (nvidia-smi -L lists them), or unset it";
+      }
       return "; this machine has no CUDA device that can be used";
+    case kErrorUnknown:
+      return "; load the kernel's module nvidia_uvm again (after a suspend: sudo modprobe -r nvidia_uvm && sudo "
+             "modprobe "
+             "nvidia_uvm; for a container, on its host: sudo nvidia-modprobe -c 0 -u), or restart the computer";
     case kErrorSystemNotReady:
       return "; start the services that the GPUs need: on machines with NVSwitch the fabric manager (systemctl start "
              "nvidia-fabricmanager)";
@@ -71,7 +79,8 @@ std::string Open(Driver* driver) {
     const char* reason = dlerror();
     return "the CUDA driver library " + path + " cannot be opened (" + (reason ? reason : "no reason given") + "); " +
            (is_chosen ? "KOTODAMA_CUDA_DRIVER must name a driver library, or be unset"
-                      : "install NVIDIA's driver, or use device 'cpu'");
+                      : "install NVIDIA's driver (a container must be started with GPUs: docker run --gpus all, driver "
+                        "capability compute), or use device 'cpu'");
   }
   if (const char* missing = FindSymbols(library, driver)) {
     return path + " is not a CUDA driver, or one that is too old: it has no function " + missing +

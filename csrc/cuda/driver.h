@@ -33,6 +33,7 @@ constexpr CUresult kErrorUnsupportedPtx = 222;      // CUDA_ERROR_UNSUPPORTED_PT
 constexpr CUresult kErrorSystemNotReady = 802;      // CUDA_ERROR_SYSTEM_NOT_READY
 constexpr CUresult kErrorDriverMismatch = 803;      // CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
 constexpr CUresult kErrorCompatNotSupported = 804;  // CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE
+constexpr CUresult kErrorUnknown = 999;             // CUDA_ERROR_UNKNOWN
 
 // CUdevice_attribute
 constexpr int kAttributeMultiprocessors = 16;

@@ -73,12 +73,17 @@ if (!hasKernels) {
     });
 
     t.test('a driver that does not start says why and what to do', async (t) => {
-      const problem = (error: string) =>
-        run(program('backend_test'), ['problem'], { ...env, KOTODAMA_SIM_FAIL_INIT: error }).output;
+      const problem = (error: string, visible: Record<string, string> = {}) =>
+        run(program('backend_test'), ['problem'], { ...env, KOTODAMA_SIM_FAIL_INIT: error, ...visible }).output;
       t.match(problem('802'), /does not start: CUDA_ERROR_SYSTEM_NOT_READY \(.+\); .*fabric manager/);
       t.match(problem('803'), /does not start: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH \(.+\); .*restart the computer/);
       t.match(problem('804'), /does not start: CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE \(.+\); .*installed driver/);
-      t.match(problem('999'), /does not start: CUDA_ERROR_UNKNOWN \(unknown error\)\n/);
+      t.match(problem('999'), /does not start: CUDA_ERROR_UNKNOWN \(.+\); .*nvidia_uvm .*nvidia-modprobe .*restart/);
+      t.match(problem('1'), /does not start: CUDA_ERROR_INVALID_VALUE \([^;]+\)\n/);
+      for (const visible of ['', '-1', '7']) {
+        const message = `CUDA_ERROR_NO_DEVICE \\(.+\\); CUDA_VISIBLE_DEVICES='${visible}' hides every device`;
+        t.match(problem('100', { CUDA_VISIBLE_DEVICES: visible }), new RegExp(message));
+      }
     });
 
     t.test('a GPU that other programs fill or have for themselves, or that is lost', async (t) => {
