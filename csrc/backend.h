@@ -213,8 +213,8 @@ class Backend {
   virtual double PeakFlops(DType) { return 0; }
   // Throws Error(kOptions) where the operations do not take rows of C elements.
   virtual void RequireWidth(int64_t c) const { static_cast<void>(c); }
-  // Where all of a batch's memory, its logits too, is at most so much and is free, what backward could compute again is
-  // best kept.
+  // Where all of a batch's memory, its logits too, is at most so much and there is plenty, what backward could compute
+  // again is best kept.
   virtual size_t KeptActivationBytes() const { return 0; }
   // How large a chunk of logits the head, the loss and their backward pass are best given at a time.
   virtual size_t LogitBytes() const { return size_t{32} << 20; }

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "gpt2/activations.h"
+
 namespace kotodama {
 
 // Bytes of device memory that training takes.
@@ -11,6 +13,7 @@ struct MemoryPlan {
   size_t parameters = 0;  // fp32 masters, and the bf16 copy of the matrices in bf16 precision
   size_t gradients = 0;
   size_t moments = 0;
+  Keep keep = Keep::kLess;
   size_t activations = 0;  // of one micro-step, and what the device works in
   size_t working = 0;      // the latter alone
   size_t total = 0;

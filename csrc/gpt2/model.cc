@@ -12,6 +12,10 @@
 namespace kotodama {
 namespace {
 
+// Of the device's memory, one part in so many stays free rather than to hold what backward can compute again: decoders,
+// graphs and other programs need some, and a driver gives whole pages.
+constexpr size_t kPartLeftFree = 16;
+
 const Config& Validated(const Config& config) {
   Validate(config);
   return config;
@@ -90,22 +94,24 @@ MemoryPlan Model::Plan(BatchShape shape) const {
   if (precision_ == Precision::kBF16) plan.parameters += static_cast<size_t>(table_.decayed) * SizeOf(DType::kBF16);
   plan.gradients = arena;
   plan.moments = 2 * arena;
-  plan.free = network_.backend->Info().free_bytes;
+  const DeviceInfo device = network_.backend->Info();
+  plan.free = device.free_bytes;
   const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
   plan.working = WorkingBytes(shape);
-  plan.activations = TrainingActivations(shape, plan.free > state ? plan.free - state : 0).first + plan.working;
+  const size_t others = state + plan.working + device.total_bytes / kPartLeftFree;
+  plan.keep = KeepFor(shape, plan.free > others ? plan.free - others : 0);
+  plan.activations = TrainingBytes(shape, plan.keep) + plan.working;
   plan.total = plan.parameters + plan.gradients + plan.moments + plan.activations;
   return plan;
 }
 
-std::pair<size_t, Keep> Model::TrainingActivations(BatchShape shape, size_t free) const {
+Keep Model::KeepFor(BatchShape shape, size_t spare) const {
   const auto kept = kept_.find({shape.b, shape.t});
-  if (kept != kept_.end()) return {TrainingBytes(shape, kept->second), kept->second};
+  if (kept != kept_.end()) return kept->second;
   const size_t all = TrainingBytes(shape, Keep::kAll), less = TrainingBytes(shape, Keep::kLess);
   // Memory that was reserved for a larger batch is enough for this one: it does not grow to keep more.
-  const size_t room = activations_.bytes() + (less <= activations_.bytes() ? 0 : free);
-  if (all <= network_.backend->KeptActivationBytes() && all <= room) return {all, Keep::kAll};
-  return {less, Keep::kLess};
+  const size_t room = activations_.bytes() + (less <= activations_.bytes() ? 0 : spare);
+  return all <= network_.backend->KeptActivationBytes() && all <= room ? Keep::kAll : Keep::kLess;
 }
 
 size_t Model::TrainingBytes(BatchShape shape, Keep keep) const {
@@ -123,10 +129,11 @@ void Model::Reserve(BatchShape shape) {
   CheckShape(shape);
   // Every step comes here, and asking how much is free takes a while: not where all is there.
   const std::pair<int64_t, int64_t> key = {shape.b, shape.t};
-  if (gradients_ && kept_.count(key) > 0 && TrainingActivations(shape, 0).first <= activations_.bytes()) return;
+  const auto kept = kept_.find(key);
+  if (gradients_ && kept != kept_.end() && TrainingBytes(shape, kept->second) <= activations_.bytes()) return;
   const MemoryPlan plan = Plan(shape);
   const size_t state = gradients_ ? 0 : plan.gradients + plan.moments;
-  const auto [own, keep] = TrainingActivations(shape, plan.free > state ? plan.free - state : 0);
+  const size_t own = plan.activations - plan.working;
   // What the device works in is there already as far as earlier batches needed it.
   const size_t working = plan.working - std::min(plan.working, worked_in_);
   const bool grows = own > activations_.bytes();
@@ -142,7 +149,7 @@ void Model::Reserve(BatchShape shape) {
   const bool had_state = static_cast<bool>(gradients_);
   EnsureTrainingState();
   try {
-    EnsureActivations(own, shape);
+    kept_[key] = EnsureTrainingActivations(shape, plan.keep);
   } catch (const Error&) {
     // The device had less than it said. What this call took goes back.
     if (!had_state) {
@@ -150,7 +157,6 @@ void Model::Reserve(BatchShape shape) {
     }
     throw;
   }
-  kept_[key] = keep;
 }
 
 std::string Model::HintFor(BatchShape shape, size_t free) const {
@@ -190,7 +196,23 @@ void Model::EnsureActivations(size_t bytes, BatchShape shape) {
   // They hold addresses of the old memory.
   ForgetBatchRecordings();
   activations_ = DeviceBuffer();
-  activations_ = DeviceBuffer(backend, bytes);
+  try {
+    activations_ = DeviceBuffer(backend, bytes);
+  } catch (const Error&) {
+    kept_.clear();
+    throw;
+  }
+}
+
+Keep Model::EnsureTrainingActivations(BatchShape shape, Keep keep) {
+  try {
+    EnsureActivations(TrainingBytes(shape, keep), shape);
+    return keep;
+  } catch (const Error& error) {
+    if (keep == Keep::kLess || error.code() != ErrorCode::kMemory) throw;
+  }
+  EnsureActivations(TrainingBytes(shape, Keep::kLess), shape);
+  return Keep::kLess;
 }
 
 uint64_t Model::RecordKey(Pass pass, BatchShape shape) {
@@ -265,7 +287,7 @@ Activations Model::Prepare(const int32_t* ids, const int32_t* labels, BatchShape
   const DType x = network_.compute_type;
   const size_t logit_bytes = network_.backend->LogitBytes();
   // Training has reserved its memory.
-  const Keep keep = training ? TrainingActivations(shape, 0).second : Keep::kLess;
+  const Keep keep = training ? kept_.at({shape.b, shape.t}) : Keep::kLess;
   EnsureActivations(LayOut(config(), x, logit_bytes, shape, training, keep, nullptr, nullptr), shape);
   Activations activations;
   LayOut(config(), x, logit_bytes, shape, training, keep, activations_.data(), &activations);

@@ -153,9 +153,10 @@ class Model {
   Tensor PartOf(const DeviceBuffer& arena, const Span& span) const;
   Tensor CopyOf(const Span& span) const;
   void CheckBatch(const int32_t* ids, const int32_t* labels, BatchShape shape) const;
-  // Bytes of the activations of a training batch, and what of them is kept: everything where the backend likes that and
-  // `free` more bytes hold it, or the activations' memory does already.
-  std::pair<size_t, Keep> TrainingActivations(BatchShape shape, size_t free) const;
+  // What of a training batch's activations is kept: everything where the backend likes that and `spare` more bytes hold
+  // it, or the activations' memory does already.
+  Keep KeepFor(BatchShape shape, size_t spare) const;
+  // Bytes of the activations of a training batch.
   size_t TrainingBytes(BatchShape shape, Keep keep) const;
   size_t WorkingBytes(BatchShape shape) const;
   // What to do when a training batch of this shape needs more than `free` bytes: names the batch size that fits.
@@ -165,6 +166,8 @@ class Model {
   void RequireGradients(const std::string& call) const;
   void EnsureTrainingState();
   void EnsureActivations(size_t bytes, BatchShape shape);
+  // Ensures those of a training batch. Gives what is kept: less than `keep` where the device has less than it said.
+  Keep EnsureTrainingActivations(BatchShape shape, Keep keep);
   // Announces what the micro-step after the one that is under way will upload.
   void Prefetch(const NextBatch& next);
   Activations Prepare(const int32_t* ids, const int32_t* labels, BatchShape shape, bool training);
@@ -193,7 +196,8 @@ class Model {
   DeviceBuffer activations_;
   mutable std::map<std::pair<int64_t, int64_t>, size_t> working_bytes_;  // of shapes that were asked for
   size_t worked_in_ = 0;                                                 // what the device took to work in so far
-  // Of the shapes that were reserved: what is kept stays the same, whatever becomes free later.
+  // Of the shapes that were reserved: what is kept stays the same, whatever becomes free later. Empty after the
+  // activations' memory was lost.
   std::map<std::pair<int64_t, int64_t>, Keep> kept_;
   std::map<std::tuple<Pass, int64_t, int64_t>, uint64_t> record_keys_;
   uint64_t next_record_key_ = 1;
