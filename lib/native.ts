@@ -84,7 +84,7 @@ export interface NativeDevice {
   detail: string;
   /** Memory. */
   totalBytes: number;
-  /** Memory that is free now. */
+  /** Memory that is free now; may be 0 where the device cannot be used. */
   freeBytes: number;
 }
 
@@ -187,10 +187,12 @@ export interface NativeDecoder {
 export interface NativeAddon {
   createModel(config: NativeConfig, options: NativeModelOptions): Promise<NativeModel>;
   /** The devices that are here; the CPU comes first. The first call starts the CUDA driver, which may take seconds. */
-  devices(): Promise<ListedDevice[]>;
-  /** Why CUDA cannot be used here, or null when it can. Before `devices` was called this starts the driver and waits. */
+  deviceNames(): Promise<string[]>;
+  /** Looks whether a device that is here can be used; no other one is touched. */
+  examineDevice(device: string): Promise<ListedDevice>;
+  /** Why CUDA cannot be used here, or null when it can. Before `deviceNames` was called this starts the driver and waits. */
   cudaProblem(): string | null;
-  /** As `cudaProblem`, this comes after `devices`. */
+  /** As `cudaProblem`, this comes after `deviceNames`. */
   cuda(): NativeCuda;
   /** Computes a little on a device and looks at the results. */
   checkDevice(device: string): Promise<void>;

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "addon/arguments.h"
 #include "addon/decoder_object.h"
@@ -23,20 +24,30 @@ Napi::Value TextOrNull(Napi::Env env, const std::string& text) {
 }
 
 // Off the event loop: the driver takes seconds to start where there are several GPUs.
-Napi::Value ListDevices(const Napi::CallbackInfo& info) {
+Napi::Value ListDeviceNames(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return Async(env, [&]() -> Napi::Value {
-    const auto to_array = [](const Napi::Object& owner, const std::vector<NamedDevice>& devices) -> Napi::Value {
+    const auto to_array = [](const Napi::Object& owner, const std::vector<std::string>& names) -> Napi::Value {
       const Napi::Env env = owner.Env();
-      auto array = Napi::Array::New(env, devices.size());
-      for (uint32_t i = 0; i < devices.size(); ++i) {
-        const Napi::Object device = DeviceToObject(env, devices[i]);
-        device.Set("problem", TextOrNull(env, devices[i].problem));
-        array.Set(i, device);
-      }
+      auto array = Napi::Array::New(env, names.size());
+      for (uint32_t i = 0; i < names.size(); ++i) array.Set(i, Napi::String::New(env, names[i]));
       return array;
     };
-    return StartJob(env, std::make_shared<Session>(env), Napi::Object::New(env), Devices, to_array);
+    return StartJob(env, std::make_shared<Session>(env), Napi::Object::New(env), DeviceNames, to_array);
+  });
+}
+
+Napi::Value StartExamination(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Async(env, [&]() -> Napi::Value {
+    const std::string device = RequireString(info[0], "device");
+    const auto to_object = [](const Napi::Object& owner, const NamedDevice& found) -> Napi::Value {
+      const Napi::Object object = DeviceToObject(owner.Env(), found);
+      object.Set("problem", TextOrNull(owner.Env(), found.problem));
+      return object;
+    };
+    const auto work = [device] { return ExamineDevice(device); };
+    return StartJob(env, std::make_shared<Session>(env), Napi::Object::New(env), work, to_object);
   });
 }
 
@@ -74,7 +85,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   data->model_class = Napi::Persistent(ModelObject::Define(env));
   data->decoder_class = Napi::Persistent(DecoderObject::Define(env));
   exports.Set("createModel", Napi::Function::New<&ModelObject::Create>(env, "createModel"));
-  exports.Set("devices", Napi::Function::New<&ListDevices>(env, "devices"));
+  exports.Set("deviceNames", Napi::Function::New<&ListDeviceNames>(env, "deviceNames"));
+  exports.Set("examineDevice", Napi::Function::New<&StartExamination>(env, "examineDevice"));
   exports.Set("cudaProblem", Napi::Function::New<&DescribeCudaProblem>(env, "cudaProblem"));
   exports.Set("cuda", Napi::Function::New<&DescribeCuda>(env, "cuda"));
   exports.Set("checkDevice", Napi::Function::New<&StartDeviceCheck>(env, "checkDevice"));

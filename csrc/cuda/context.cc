@@ -28,6 +28,19 @@ int Attribute(int attribute, CUdevice device) {
 
 }  // namespace
 
+CUmodule LoadKernels() {
+  CUmodule module = nullptr;
+  const CUresult result = GetDriver().driver.module_load(&module, KernelImage());
+  if (result == kErrorNoBinary || result == kErrorUnsupportedPtx || result == kErrorInvalidPtx ||
+      result == kErrorInvalidImage) {
+    throw Error(ErrorCode::kDevice, "the driver (CUDA " + VersionText(GetDriver().driver.version) +
+                                        ") takes neither the machine code nor the PTX of the kernels; install a newer "
+                                        "NVIDIA driver, or build with the toolkit of that version");
+  }
+  Check(result, "cuda module_load", __FILE__, __LINE__);
+  return module;
+}
+
 Context::Context(int index) : index_(index), process_(getpid()) {
   KOTODAMA_CUDA(device_get(&device_, index));
   multiprocessors_ = std::max(1, Attribute(kAttributeMultiprocessors, device_));
@@ -37,7 +50,7 @@ Context::Context(int index) : index_(index), process_(getpid()) {
     KOTODAMA_CUDA(context_set(context_));
     KOTODAMA_CUDA(stream_create(&compute_, kStreamNonBlocking));
     KOTODAMA_CUDA(stream_create(&copy_, kStreamNonBlocking));
-    LoadKernels();
+    module_ = LoadKernels();
     Workspace(kWorkspaceBytes);
   } catch (...) {
     Release();
@@ -62,17 +75,6 @@ void Context::Release() noexcept {
     driver.context_set(nullptr);
   }
   driver.context_release(device_);
-}
-
-void Context::LoadKernels() {
-  const CUresult result = GetDriver().driver.module_load(&module_, KernelImage());
-  if (result == kErrorNoBinary || result == kErrorUnsupportedPtx || result == kErrorInvalidPtx ||
-      result == kErrorInvalidImage) {
-    throw Error(ErrorCode::kDevice, "the driver (CUDA " + VersionText(GetDriver().driver.version) +
-                                        ") takes neither the machine code nor the PTX of the kernels; install a newer "
-                                        "NVIDIA driver, or build with the toolkit of that version");
-  }
-  Check(result, "cuda module_load", __FILE__, __LINE__);
 }
 
 void Context::Enter() {

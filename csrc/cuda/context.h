@@ -11,6 +11,10 @@ struct Dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
 
+// Loads the kernels into the context that is current on this thread. Throws Error(kDevice) where the driver takes
+// neither their machine code nor their PTX.
+CUmodule LoadKernels();
+
 // One backend's share of a device: the device's primary context, two streams, the kernels and the memory taken. Not
 // for two threads at once; several contexts may be used by several threads.
 class Context {
@@ -56,7 +60,6 @@ class Context {
 
   Kernel& KernelNamed(const char* name);
   void LaunchRaw(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes, const void* params);
-  void LoadKernels();
   void Release() noexcept;
 
   int index_;

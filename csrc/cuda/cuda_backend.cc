@@ -1,5 +1,7 @@
 #include "cuda/cuda_backend.h"
 
+#include <cstdio>
+
 #include "cuda/backend_impl.h"
 #include "cuda/kernel_image.h"
 
@@ -44,18 +46,44 @@ DeviceInfo Describe(CUdevice device) {
   return info;
 }
 
-// Free memory can be asked for only with a context on the device.
-size_t FreeBytes(CUdevice device) {
-  CUcontext context = nullptr;
-  KOTODAMA_CUDA(context_retain(&context, device));
-  const Driver& driver = GetDriver().driver;
-  size_t free_bytes = 0, total_bytes = 0;
-  if (driver.context_set(context) == kSuccess) {
-    if (driver.memory_info(&free_bytes, &total_bytes) != kSuccess) free_bytes = 0;
-    driver.context_set(nullptr);
+// A device's primary context, current on this thread.
+class CurrentContext {
+ public:
+  explicit CurrentContext(CUdevice device) : device_(device) {
+    CUcontext context = nullptr;
+    KOTODAMA_CUDA(context_retain(&context, device));
+    const CUresult result = GetDriver().driver.context_set(context);
+    if (result == kSuccess) return;
+    GetDriver().driver.context_release(device);
+    ThrowDriverError(result, "cuda context_set", __FILE__, __LINE__);
   }
-  driver.context_release(device);
-  return free_bytes;
+  ~CurrentContext() {
+    GetDriver().driver.context_set(nullptr);
+    GetDriver().driver.context_release(device_);
+  }
+  CurrentContext(const CurrentContext&) = delete;
+  CurrentContext& operator=(const CurrentContext&) = delete;
+
+ private:
+  CUdevice device_;
+};
+
+// Whether the driver is at least as new as what compiled the kernels: then it takes them for sure.
+bool IsAsNewAsKernels(int driver_version) {
+  int major = 0, minor = 0;
+  return std::sscanf(KernelBuild().c_str(), "nvcc %d.%d", &major, &minor) == 2 &&
+         driver_version >= 1000 * major + 10 * minor;
+}
+
+// Throws where the device cannot be used, and otherwise leaves it as it was.
+void Examine(CUdevice device, int index, size_t* free_bytes) {
+  RequireCapability(device, index);
+  const CurrentContext context(device);
+  size_t total_bytes = 0;
+  KOTODAMA_CUDA(memory_info(free_bytes, &total_bytes));
+  // Only loading tells whether an older driver takes them. It may take seconds, so that it is not done in vain.
+  const Driver& driver = GetDriver().driver;
+  if (!IsAsNewAsKernels(driver.version)) driver.module_unload(LoadKernels());
 }
 
 // An event that knows when it happened.
@@ -71,6 +99,19 @@ int DeviceCount() {
   int count = 0;
   KOTODAMA_CUDA(device_count(&count));
   return count;
+}
+
+CUdevice DeviceAt(int index) {
+  const std::string problem = CudaProblem();
+  if (!problem.empty()) throw Error(ErrorCode::kDevice, "CUDA cannot be used: " + problem);
+  const int count = DeviceCount();
+  if (index < 0 || index >= count) {
+    throw Error(ErrorCode::kDevice, "there is no device cuda:" + std::to_string(index) +
+                                        "; expected an index from 0 to " + std::to_string(count - 1));
+  }
+  CUdevice device = 0;
+  KOTODAMA_CUDA(device_get(&device, index));
+  return device;
 }
 
 }  // namespace
@@ -244,40 +285,28 @@ std::string CudaDriverProblem() {
   return cuda::GetDriver().problem;
 }
 
-std::vector<CudaDevice> CudaDevices() {
-  std::vector<CudaDevice> devices;
-  if (!CudaProblem().empty()) return devices;
+int CudaDeviceCount() {
   try {
-    const int count = cuda::DeviceCount();
-    for (int index = 0; index < count; ++index) {
-      cuda::CUdevice device = 0;
-      KOTODAMA_CUDA(device_get(&device, index));
-      CudaDevice found;
-      found.info = cuda::Describe(device);
-      try {
-        found.info.free_bytes = cuda::FreeBytes(device);
-        cuda::RequireCapability(device, index);
-      } catch (const Error& error) {
-        found.problem = error.what();
-      }
-      devices.push_back(found);
-    }
+    return CudaProblem().empty() ? cuda::DeviceCount() : 0;
   } catch (const std::exception&) {
-    // A driver that cannot describe a device has none that could be used; opening it will say why.
+    return 0;
   }
-  return devices;
+}
+
+CudaDevice ExamineCudaDevice(int index) {
+  const cuda::CUdevice device = cuda::DeviceAt(index);
+  CudaDevice found;
+  try {
+    found.info = cuda::Describe(device);
+    cuda::Examine(device, index, &found.info.free_bytes);
+  } catch (const Error& error) {
+    found.problem = error.what();
+  }
+  return found;
 }
 
 std::unique_ptr<Backend> MakeCudaBackend(int index) {
-  const std::string problem = CudaProblem();
-  if (!problem.empty()) throw Error(ErrorCode::kDevice, "CUDA cannot be used: " + problem);
-  const int count = cuda::DeviceCount();
-  if (index < 0 || index >= count) {
-    throw Error(ErrorCode::kDevice, "there is no device cuda:" + std::to_string(index) +
-                                        "; expected an index from 0 to " + std::to_string(count - 1));
-  }
-  cuda::CUdevice device = 0;
-  KOTODAMA_CUDA(device_get(&device, index));
+  const cuda::CUdevice device = cuda::DeviceAt(index);
   cuda::RequireCapability(device, index);
   return std::make_unique<cuda::CudaBackend>(index);
 }

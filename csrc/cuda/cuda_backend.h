@@ -2,7 +2,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "backend.h"
 
@@ -22,12 +21,16 @@ std::string CudaDriver();
 std::string CudaDriverProblem();
 
 struct CudaDevice {
-  DeviceInfo info;
+  DeviceInfo info;      // as far as it is known where there is a problem
   std::string problem;  // empty, or why it cannot be used
 };
 
-// The devices that the driver knows, also those that cannot be used; empty where there is a CudaProblem. Never throws.
-std::vector<CudaDevice> CudaDevices();
+// How many devices the driver knows, with those that cannot be used; 0 where there is a CudaProblem. Never throws.
+int CudaDeviceCount();
+
+// Looks whether device `index`, and no other, can be used: whether a context can be had and the driver takes the
+// kernels. Nothing is kept. Throws Error(kDevice) when there is no such device.
+CudaDevice ExamineCudaDevice(int index);
 
 // Opens device `index`. Throws Error(kDevice) when there is no such device or it cannot be used.
 std::unique_ptr<Backend> MakeCudaBackend(int index);

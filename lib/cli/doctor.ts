@@ -65,7 +65,8 @@ async function examine(): Promise<Findings> {
   try {
     const addon = native();
     const devices: ExaminedDevice[] = [];
-    for (const device of await addon.devices()) {
+    for (const name of await addon.deviceNames()) {
+      const device = await addon.examineDevice(name);
       const failure = device.problem === null ? await check(addon, device.device) : null;
       devices.push({ ...device, problem: oneLine(device.problem ?? failure), failed: failure !== null });
     }
@@ -112,7 +113,8 @@ function show(findings: Findings): string {
     if (cudaProblem !== null) lines.push(['cuda', isSaid ? 'not used' : `not used: ${cudaProblem}`]);
   }
   for (const { device, name, detail, freeBytes, totalBytes, problem } of devices) {
-    const memory = `${bytes(freeBytes)} of ${bytes(totalBytes)} free`;
+    // Of a device that cannot be used, what is free is often not known.
+    const memory = freeBytes > 0 ? `${bytes(freeBytes)} of ${bytes(totalBytes)} free` : bytes(totalBytes);
     const works = problem === null ? 'computes' : `does not work: ${problem}`;
     lines.push([device, [name, detail, memory, works].filter(Boolean).join(', ')]);
   }

@@ -8,8 +8,13 @@ export interface DeviceInfo extends NativeDevice {}
 
 /** The devices that work on this machine; the CPU comes first. */
 export async function listDevices(): Promise<DeviceInfo[]> {
-  const listed = await callNative(() => native().devices());
-  return listed.filter(({ problem }) => problem === null).map(({ problem: _, ...device }) => device);
+  const addon = native();
+  const devices: DeviceInfo[] = [];
+  for (const name of await callNative(() => addon.deviceNames())) {
+    const { problem, ...device } = await callNative(() => addon.examineDevice(name));
+    if (problem === null) devices.push(device);
+  }
+  return devices;
 }
 
 /** What {@link isDeviceName} takes, in words. */
@@ -31,17 +36,21 @@ export async function resolveDevice(addon: NativeAddon, wish: unknown): Promise<
     throw new KotodamaError('ERR_OPTIONS', 'device', { expected: DEVICE_NAMES, received: describe(wish) });
   }
   if (wish === 'cpu') return wish;
-  const listed = await callNative(() => addon.devices());
-  const wished = listed.filter(({ device }) => (wish.includes(':') ? device === wish : device.startsWith('cuda')));
-  const names = listed.filter(({ problem }) => problem === null).map(({ device }) => device);
-  const found = wished.find(({ device }) => names.includes(device));
-  if (found !== undefined) return found.device;
+  const names = await callNative(() => addon.deviceNames());
+  const problems: string[] = [];
+  // Others, which may be another program's, are left alone.
+  for (const name of names.filter((name) => (wish.includes(':') ? name === wish : name.startsWith('cuda')))) {
+    const { problem } = await callNative(() => addon.examineDevice(name));
+    if (problem === null) return name;
+    problems.push(problem);
+  }
   if (wish === 'auto') return 'cpu';
-  const reason = wished[0]?.problem ?? callNativeSync(() => addon.cudaProblem());
+  const usable = await listDevices();
+  const reason = problems[0] ?? callNativeSync(() => addon.cudaProblem());
   const [problem, hint] = reason?.split('\n  hint: ') ?? [];
   const because = problem === undefined ? '' : ` (${problem})`;
   throw new KotodamaError('ERR_DEVICE', `device ${wish} cannot be used${because}`, {
-    expected: alternatives(names),
+    expected: alternatives(usable.map(({ device }) => device)),
     received: wish,
     ...(hint === undefined ? {} : { hint }),
   });

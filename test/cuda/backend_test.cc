@@ -367,7 +367,8 @@ int RunAll() {
 
 int PrintProblem() {
   std::printf("%s\n", CudaProblem().c_str());
-  for (const auto& [info, problem] : CudaDevices()) {
+  for (int index = 0; index < CudaDeviceCount(); ++index) {
+    const auto [info, problem] = ExamineCudaDevice(index);
     std::printf("%s: %s, %s, %zu bytes, %zu free%s\n", info.type.c_str(), info.name.c_str(), info.detail.c_str(),
                 info.total_bytes, info.free_bytes, problem.c_str());
   }

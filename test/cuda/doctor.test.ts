@@ -48,14 +48,22 @@ if (device === undefined) {
 
   if (!isReal) {
     t.test('devices that do not work', async (t) => {
-      const [old, fault, full, taken, none] = await Promise.all([
+      const [old, ptx, fault, full, taken, none] = await Promise.all([
         doctor({ KOTODAMA_SIM_CAPABILITY: '7.5' }),
+        doctor({ KOTODAMA_SIM_DRIVER_VERSION: '11040', KOTODAMA_SIM_REPORT: '/dev/null' }),
         doctor({ KOTODAMA_SIM_FAIL_LAUNCH: '1', KOTODAMA_SIM_REPORT: '/dev/null' }),
         doctor({ KOTODAMA_SIM_MEMORY: '1M' }),
         doctor({ KOTODAMA_SIM_FAIL_CONTEXT: '46' }),
         doctor({ KOTODAMA_SIM_DEVICES: '0' }),
       ]);
-      t.match(old.stdout, /^cuda:0 .*, does not work: .*compute capability 7\.5, the kernels need 8\.0 or newer/m);
+      t.match(
+        old.stdout,
+        /^cuda:0 .*, compute capability 7\.5, [\d.]+ GiB, does not work: .*compute capability 7\.5, the kernels need 8\.0/m,
+      );
+      t.match(
+        ptx.stdout,
+        /^cuda:0 .* free, does not work: the driver \(CUDA 11\.4\) takes neither the machine code nor/m,
+      );
       t.match(fault.stdout, /^cuda:0 .*, does not work: CUDA reports CUDA_ERROR_ILLEGAL_ADDRESS .* at \w+/m);
       t.match(
         full.stdout,

@@ -1,11 +1,13 @@
 // What goes wrong on a CUDA device, through the package's own interface: a clear error, memory given back, a process
 // that lives on.
 import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { isReal } from './build.js';
 import { noKernels, useDevice } from './device.js';
 import { type Outcome, runScript } from './script.js';
+import { readTrace } from './trace.js';
 
 const device = useDevice();
 
@@ -210,13 +212,13 @@ if (device === undefined) {
         ended(`say(await attempt(() => create())); say((await create({ device: 'auto' })).device.device);`, env);
       const [version, ptx, capability, nothing, full] = await Promise.all([
         failure({ KOTODAMA_SIM_DRIVER_VERSION: '10020' }),
-        run(`say(await attempt(() => create()));`, { KOTODAMA_SIM_DRIVER_VERSION: '11040' }),
+        failure({ KOTODAMA_SIM_DRIVER_VERSION: '11040', KOTODAMA_SIM_REPORT: '/dev/null' }),
         failure({ KOTODAMA_SIM_CAPABILITY: '7.5' }),
         failure({ KOTODAMA_SIM_DEVICES: '0' }),
         failure({ KOTODAMA_SIM_FAIL_CONTEXT: '2' }),
       ]);
       t.match(version, [{ code: 'ERR_DEVICE', message: /knows CUDA 10\.2, expected 11\.4 or later; install/ }, 'cpu']);
-      t.match(ptx.said, [{ code: 'ERR_DEVICE', message: /driver \(CUDA 11\.4\) takes neither.*install a newer/ }]);
+      t.match(ptx, [{ code: 'ERR_DEVICE', message: /driver \(CUDA 11\.4\) takes neither.*install a newer/ }, 'cpu']);
       t.match(capability, [{ code: 'ERR_DEVICE', message: /compute capability 7\.5, the kernels need 8\.0/ }, 'cpu']);
       t.match(nothing, [{ code: 'ERR_DEVICE', message: /no CUDA device/ }, 'cpu']);
       const message =
@@ -244,6 +246,16 @@ if (device === undefined) {
       t.equal(held['cuda:0'], before['cuda:0']);
       t.ok(held['cuda:1'] < before['cuda:1']);
       t.match(beyond, { code: 'ERR_DEVICE', message: /expected cpu, cuda:0 or cuda:1, received cuda:2/ });
+    });
+
+    t.test('no device is touched but the one that computes', async (t) => {
+      const trace = join(t.testdir(), 'calls.txt');
+      for (const name of ['cuda:1', 'cuda', 'auto']) {
+        writeFileSync(trace, '');
+        await ended(`await create({ device: '${name}' });`, { KOTODAMA_SIM_DEVICES: '3', KOTODAMA_SIM_TRACE: trace });
+        const taken = readTrace(trace).filter((call) => call.name === 'cuDevicePrimaryCtxRetain');
+        t.equal(taken.length, 2, `${name} is looked at, then opened`);
+      }
     });
 
     t.test('what does not fit is refused before it is taken, with the batch that would', async (t) => {

@@ -334,12 +334,15 @@ t.test('worker threads, ended in the middle of a call', async (t) => {
 });
 
 t.test('devices', async (t) => {
-  const devices = await native().devices();
-  t.match(devices[0], { device: 'cpu', problem: null });
+  const names = await native().deviceNames();
+  t.equal(names[0], 'cpu');
+  const cpu = await native().examineDevice('cpu');
+  t.match(cpu, { device: 'cpu', problem: null });
   await native().checkDevice('cpu');
   await t.rejects(native().checkDevice('tpu'), { code: 'ERR_OPTIONS', message: /expected 'cpu' or 'cuda:N'/ });
   await t.rejects(native().checkDevice(1 as never), { code: 'ERR_OPTIONS' });
-  t.ok(devices[0]!.totalBytes >= devices[0]!.freeBytes && devices[0]!.freeBytes > 0);
+  await t.rejects(native().examineDevice('tpu'), { code: 'ERR_OPTIONS', message: /expected 'cpu' or 'cuda:N'/ });
+  t.ok(cpu.totalBytes >= cpu.freeBytes && cpu.freeBytes > 0);
   const problem = native().cudaProblem();
   t.ok(problem === null || problem.length > 10);
 });

@@ -181,6 +181,7 @@ GPUSIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device
     Device* d = find_device(device);
     if (!d) return kInvalidDevice;
     if (!context) return kInvalidValue;
+    trace("cuDevicePrimaryCtxRetain", nullptr);
     if (state().settings.fail_context) return static_cast<CUresult>(state().settings.fail_context);
     ++d->primary.retained;
     *context = reinterpret_cast<CUcontext>(&d->primary);
