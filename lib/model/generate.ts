@@ -48,10 +48,13 @@ export interface SamplePiece {
 /** What generation needs of a model. */
 export interface Decoding {
   readonly config: Readonly<GPT2Config>;
-  /** @param batchSize texts that are decoded together */
-  createDecoder(batchSize: number, capacity: number, int8: boolean): Promise<NativeDecoder>;
-  /** Runs one engine call under the model's guards. */
-  call<T>(work: () => Promise<T>): Promise<T>;
+  /** Of a key-value cache for `batchSize` texts; waits as {@link Decoding.call} does. */
+  createDecoder(
+    size: { batchSize: number; capacity: number; int8: boolean },
+    signal: AbortSignal | undefined,
+  ): Promise<NativeDecoder>;
+  /** Runs one engine call when its turn comes. @throws KotodamaError `ERR_ABORTED` when `signal` aborts before */
+  call<T>(work: () => Promise<T>, signal: AbortSignal | undefined): Promise<T>;
 }
 
 /** What JavaScript keeps of a text is not planned as the engine's memory is. */
@@ -191,13 +194,18 @@ async function* decode(
   const capacity = Math.min(model.config.nPositions, prompt.length + maxNewTokens - 1);
   for (const text of texts) text.context = text.context.slice(-capacity);
   let news = texts.map(({ context }) => context);
+  let held = 0;
   const logits = new Float32Array(texts.length * model.config.vocabSize);
-  const decoder = await model.createDecoder(texts.length, capacity, int8);
+  const decoder = await model.createDecoder({ batchSize: texts.length, capacity, int8 }, signal);
   try {
     for (let count = 1; texts.some(({ ended }) => !ended); count++) {
-      if (signal?.aborted) throw new KotodamaError('ERR_ABORTED', 'generation was aborted', { cause: signal.reason });
       const ids = Int32Array.from(news.flat());
-      await model.call(() => decoder.append(ids, logits));
+      const begins = held === 0;
+      await model.call(() => {
+        if (begins) decoder.reset();
+        return decoder.append(ids, logits);
+      }, signal);
+      held += ids.length / texts.length;
       for (const [index, text] of texts.entries()) {
         const begin = index * model.config.vocabSize;
         // Texts that have ended go on with any id beside the others: a batch has all its rows.
@@ -210,11 +218,11 @@ async function* decode(
         yield { index, id: undefined };
       }
       news = texts.map(({ context }) => context.slice(-1));
-      if (decoder.length < capacity) continue;
+      if (held < capacity) continue;
       // Positions are absolute, so that what stays must be computed anew; keeping half makes that rare.
       for (const text of texts) text.context = text.context.slice(-Math.max(1, Math.floor(capacity / 2)));
       news = texts.map(({ context }) => context);
-      decoder.reset();
+      held = 0;
     }
   } finally {
     await callNative(() => decoder.dispose());

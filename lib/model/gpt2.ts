@@ -5,6 +5,7 @@ import type { NativeModel, TensorKind } from '../native.js';
 import { describe, nearest, OptionReader } from '../validate.js';
 import { type Adaptations, adaptConfig, adaptTensors } from './adapt.js';
 import { build, type ModelOptions, type Precision } from './build.js';
+import { CallQueue } from './call-queue.js';
 import { type GPT2Config, type GPT2ConfigInput, parameterCount, resolveConfig } from './config.js';
 import type { DeviceInfo } from './device.js';
 import { type Explained, type ExplainOptions, type Explanation, explain } from './explain.js';
@@ -23,6 +24,7 @@ import { type LlmcOptions, writeLlmc } from './llmc.js';
 import { callNative, callNativeSync } from './native-call.js';
 import { modelPath, openWeights, readConfig } from './pretrained.js';
 import {
+  type BatchShape,
   type FloatTensor,
   type LossResult,
   type MemoryPlan,
@@ -36,8 +38,10 @@ import { type SavedTokenizer, writePretrained } from './save.js';
 import { readStepOptions, type StepOptions } from './step-options.js';
 import { tensorsMatching } from './tensor-patterns.js';
 import type { TensorSource } from './tensor-source.js';
-import { checkBatch, checkInputIds, type LabelledTokens, type Tokens } from './tokens.js';
+import { announced, checkBatch, checkInputIds, type LabelledTokens, readShape, type Tokens } from './tokens.js';
 import { readWeightOptions, type WeightOptions } from './write-weights.js';
+
+export type * from './results.js';
 
 /** How a saved model is loaded. */
 export interface PretrainedOptions extends ModelOptions, HubOptions, Adaptations {}
@@ -59,27 +63,21 @@ export interface ForwardBackwardOptions {
   next?: { inputIds: TokenTensor; labels: TokenTensor } | undefined;
 }
 
-/** The shape of one micro-batch. */
-export interface BatchShape {
-  /** B */
-  batchSize: number;
-  /** T */
-  blockSize: number;
-}
-
 /**
  * A GPT-2 language model on one device: training, evaluation and generation.
  *
- * Work runs off the event loop, one call at a time: a second one before the first has ended is `ERR_BUSY`. After `dispose`
- * every call is `ERR_DISPOSED`.
+ * Work runs off the event loop, one call at a time. A call that comes before the last one has ended waits for its turn, in
+ * the order of the calls: several texts may be generated at once, also beside a Trainer, whose results they leave as they
+ * are. Of two calls that change the model (weights, moments, gradients or counters) the second is `ERR_BUSY` until the first
+ * has ended: an `await` is missing, or two loops train one model. After `dispose` every call is `ERR_DISPOSED`, those that
+ * wait too.
  */
 export class GPT2 implements AsyncDisposable {
   /** Name and shape of every parameter: Hugging Face's names, order and layout. */
   readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
-  private busy = false;
-  /** Ends when the call at hand has ended, well or not. */
-  private ended: Promise<void> = Promise.resolve();
-  private disposed = false;
+  private readonly queue = new CallQueue();
+  /** The engine's counters as the last call that changed them left them: it tells them while it is idle alone. */
+  private counted: ModelCounters;
 
   private constructor(
     private readonly model: NativeModel,
@@ -91,6 +89,7 @@ export class GPT2 implements AsyncDisposable {
     readonly stochasticRounding: boolean,
   ) {
     this.tensors = model.tensors();
+    this.counted = model.counters();
   }
 
   /** Makes a model with new weights: N(0, initializerRange), residual projections divided by sqrt(2 * nLayer). */
@@ -138,9 +137,13 @@ export class GPT2 implements AsyncDisposable {
     return parameterCount(this.config);
   }
 
-  /** What training on micro-batches of this shape takes, in bytes. Takes nothing. */
+  /**
+   * What training on micro-batches of this shape takes, in bytes. Takes nothing.
+   *
+   * @throws KotodamaError `ERR_BUSY` while a call runs: {@link reserve} waits, and gives the same
+   */
   memoryPlan(shape: BatchShape): MemoryPlan {
-    this.alive();
+    this.queue.requireOpen();
     const { batchSize, blockSize } = readShape(shape);
     return callNativeSync(() => this.model.plan(batchSize, blockSize));
   }
@@ -154,17 +157,26 @@ export class GPT2 implements AsyncDisposable {
     return (await this.run(() => this.model.peakFlops())) || null;
   }
 
-  /** Takes the memory for micro-batches of this shape now. @throws KotodamaError `ERR_MEMORY` when it does not fit. */
-  async reserve(shape: BatchShape): Promise<void> {
+  /**
+   * Takes the memory for micro-batches of this shape now.
+   *
+   * @returns the plan that was made for it, as {@link memoryPlan} does
+   * @throws KotodamaError `ERR_MEMORY` when it does not fit.
+   */
+  async reserve(shape: BatchShape): Promise<MemoryPlan> {
     const { batchSize, blockSize } = readShape(shape);
-    await this.run(() => this.model.reserve(batchSize, blockSize));
+    return this.run(async () => {
+      const plan = this.model.plan(batchSize, blockSize);
+      await this.model.reserve(batchSize, blockSize);
+      return plan;
+    });
   }
 
   /** Adds the gradients of one micro-batch to those since the last step. */
-  async forwardBackward(batch: LabelledTokens, { next }: ForwardBackwardOptions = {}): Promise<LossResult> {
-    const { ids, labels } = checkBatch(batch, this.config);
-    const ahead = announced(next);
-    return toLoss(await this.run(() => this.model.forwardBackward(ids.data, labels.data, ...ids.shape, ...ahead)));
+  async forwardBackward(batch: LabelledTokens, options: ForwardBackwardOptions = {}): Promise<LossResult> {
+    const { ids, labels } = this.ownBatch(batch);
+    const work = () => this.model.forwardBackward(ids.data, labels.data, ...ids.shape, ...announced(options?.next));
+    return toLoss(await this.change(work));
   }
 
   /**
@@ -173,7 +185,7 @@ export class GPT2 implements AsyncDisposable {
    */
   async step(options: StepOptions): Promise<StepResult> {
     const nativeOptions = readStepOptions(options);
-    return this.run(() => this.model.step(nativeOptions));
+    return this.change(() => this.model.step(nativeOptions));
   }
 
   /**
@@ -184,13 +196,12 @@ export class GPT2 implements AsyncDisposable {
   async trainStep(
     batch: LabelledTokens,
     options: StepOptions,
-    { next }: ForwardBackwardOptions = {},
+    ahead: ForwardBackwardOptions = {},
   ): Promise<TrainStepResult> {
-    const { ids, labels } = checkBatch(batch, this.config);
+    const { ids, labels } = this.ownBatch(batch);
     const nativeOptions = readStepOptions(options);
-    const ahead = announced(next);
-    const { gradNorm, applied, updateSeconds, ...loss } = await this.run(() =>
-      this.model.trainStep(ids.data, labels.data, ...ids.shape, nativeOptions, ...ahead),
+    const { gradNorm, applied, updateSeconds, ...loss } = await this.change(() =>
+      this.model.trainStep(ids.data, labels.data, ...ids.shape, nativeOptions, ...announced(ahead?.next)),
     );
     return { ...toLoss(loss), gradNorm, applied, updateSeconds };
   }
@@ -202,7 +213,7 @@ export class GPT2 implements AsyncDisposable {
 
   /** Forgets the gradients since the last step. */
   async zeroGradients(): Promise<void> {
-    await this.run(() => this.model.zeroGradients());
+    await this.change(() => this.model.zeroGradients());
   }
 
   /**
@@ -210,11 +221,12 @@ export class GPT2 implements AsyncDisposable {
    * count in no norm, as if PyTorch's `requires_grad` were false. What was frozen before and is not named is trained again.
    *
    * @param patterns names of tensors or modules, such as `wte`, `h.0.attn`, `h.[0-3]` or `*.bias`; none: train everything
-   * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or all of them everything
+   * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or all of them everything; `ERR_BUSY` while another
+   *   call changes the model
    * @returns the names of the frozen tensors
    */
   freeze(patterns: readonly string[]): string[] {
-    this.alive();
+    this.queue.requireOpen();
     if (!Array.isArray(patterns) || !patterns.every((pattern) => typeof pattern === 'string')) {
       throw new KotodamaError('ERR_OPTIONS', 'patterns of the tensors to freeze', {
         expected: "an array of strings, such as ['wte', 'h.0']",
@@ -225,13 +237,13 @@ export class GPT2 implements AsyncDisposable {
       patterns,
       this.tensors.map(({ name }) => name),
     );
-    callNativeSync(() => this.model.freeze(names));
+    this.queue.soon(() => callNativeSync(() => this.model.freeze(names)));
     return names;
   }
 
   /** The loss without dropout and without gradients. */
   async evaluate(batch: LabelledTokens): Promise<LossResult> {
-    const { ids, labels } = checkBatch(batch, this.config);
+    const { ids, labels } = this.ownBatch(batch);
     return toLoss(await this.run(() => this.model.evaluate(ids.data, labels.data, ...ids.shape)));
   }
 
@@ -241,7 +253,7 @@ export class GPT2 implements AsyncDisposable {
    * @throws KotodamaError `ERR_MEMORY` when they do not fit into the memory
    */
   async forward(input: { inputIds: Tokens }): Promise<{ logits: FloatTensor }> {
-    const ids = checkInputIds(input?.inputIds, this.config);
+    const ids = this.own(checkInputIds(input?.inputIds, this.config));
     const data = await this.run(() => this.model.forward(ids.data, ...ids.shape));
     return { logits: { data, shape: [...ids.shape, this.config.vocabSize] } };
   }
@@ -253,7 +265,7 @@ export class GPT2 implements AsyncDisposable {
    * @throws KotodamaError `ERR_MEMORY` when they do not fit into the memory
    */
   async attention(input: { inputIds: Tokens; layer: number }): Promise<{ probabilities: FloatTensor }> {
-    const ids = checkInputIds(input?.inputIds, this.config);
+    const ids = this.own(checkInputIds(input?.inputIds, this.config));
     const { nLayer, nHead } = this.config;
     const read = new OptionReader(input);
     const layer = read.integer('layer', { min: 0, max: nLayer - 1 });
@@ -270,7 +282,7 @@ export class GPT2 implements AsyncDisposable {
    * are views of one buffer.
    */
   async hiddenStates(input: { inputIds: Tokens }): Promise<{ hiddenStates: FloatTensor[] }> {
-    const ids = checkInputIds(input?.inputIds, this.config);
+    const ids = this.own(checkInputIds(input?.inputIds, this.config));
     const data = await this.run(() => this.model.hiddenStates(ids.data, ...ids.shape));
     const size = ids.data.length * this.config.nEmbd;
     const hiddenStates = Array.from({ length: this.config.nLayer + 1 }, (_, layer) => ({
@@ -306,16 +318,21 @@ export class GPT2 implements AsyncDisposable {
     await this.write('exp_avg_sq', name, state?.expAvgSq);
   }
 
-  /** Steps and micro-steps so far, for checkpoints: bias correction and dropout depend on them. */
+  /**
+   * Steps and micro-steps so far, for checkpoints: bias correction and dropout depend on them. `ERR_BUSY` while a call
+   * changes the model.
+   */
   get counters(): ModelCounters {
-    this.alive();
-    return callNativeSync(() => this.model.counters());
+    this.queue.requireOpen();
+    this.queue.requireUnchanged();
+    return { ...this.counted };
   }
 
   /** Restores them. */
   set counters(counters: ModelCounters) {
-    this.alive();
-    callNativeSync(() => this.model.setCounters(counters));
+    const restored = readCounters(counters);
+    this.queue.soon(() => callNativeSync(() => this.model.setCounters(restored)));
+    this.counted = restored;
   }
 
   /**
@@ -352,8 +369,9 @@ export class GPT2 implements AsyncDisposable {
    * Ends after `maxNewTokens`, at `eosTokenId` (the model's, else the tokenizer's) or at a `stop` string, neither of which
    * is yielded. When the context is full, its older half is forgotten and generation goes on.
    *
-   * Between two pieces the model is free for other calls. They may measure it, but must not change its weights before the
-   * text ends: what the text's ids have left in the key-value cache is of the old ones.
+   * Between two pieces the model is free for other calls: several texts may come at once, each as it would alone. Where the
+   * weights change before the text ends, as beside a Trainer, it goes on with the new ones and with what its ids have left
+   * in the key-value cache, which is of the old ones.
    */
   generate(prompt: string, options: GenerateOptions): AsyncGenerator<string, void, undefined> {
     return generateText(this.decoding(), prompt, options);
@@ -382,11 +400,9 @@ export class GPT2 implements AsyncDisposable {
     return this.hold(() => explain(engine, text, options));
   }
 
-  /** Frees the model's memory, after a running call has ended. May be called again. */
+  /** Frees the model's memory, after a running call has ended; those that wait are `ERR_DISPOSED`. May be called again. */
   async dispose(): Promise<void> {
-    this.disposed = true;
-    await this.ended;
-    await callNative(() => this.model.dispose());
+    await this.queue.close(() => callNative(() => this.model.dispose()));
   }
 
   /** {@link GPT2.dispose}, for `await using`. */
@@ -403,8 +419,9 @@ export class GPT2 implements AsyncDisposable {
   private decoding(): Decoding {
     return {
       config: this.config,
-      createDecoder: (batchSize, capacity, int8) => this.run(() => this.model.createDecoder(batchSize, capacity, int8)),
-      call: (work) => this.run(work),
+      createDecoder: ({ batchSize, capacity, int8 }, signal) =>
+        this.run(() => this.model.createDecoder(batchSize, capacity, int8), signal),
+      call: (work, signal) => this.run(work, signal),
     };
   }
 
@@ -422,7 +439,8 @@ export class GPT2 implements AsyncDisposable {
         received: values instanceof Float32Array ? `one of ${values.length}` : typeof values,
       });
     }
-    await this.run(() => this.model.writeTensor(kind, name, values));
+    const own = this.queue.idle ? values : values.slice();
+    await this.change(() => this.model.writeTensor(kind, name, own));
   }
 
   private shapeOf(name: string): readonly number[] {
@@ -435,46 +453,42 @@ export class GPT2 implements AsyncDisposable {
     });
   }
 
-  private alive(): void {
-    if (this.disposed) throw new KotodamaError('ERR_DISPOSED', 'the model was disposed', { hint: 'make a new one' });
+  private ownBatch(batch: LabelledTokens): { ids: TokenTensor; labels: TokenTensor } {
+    const { ids, labels } = checkBatch(batch, this.config);
+    return { ids: this.own(ids), labels: this.own(labels) };
+  }
+
+  /** The engine copies what it is called with; for a call that waits, this does. */
+  private own({ data, shape }: TokenTensor): TokenTensor {
+    return { data: this.queue.idle ? data : data.slice(), shape };
   }
 
   /** One call into the engine. */
-  private run<T>(work: () => Promise<T>): Promise<T> {
-    return this.hold(() => callNative(work));
+  private run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.queue.run(() => callNative(work), { signal });
   }
 
-  /** Keeps every other call out until `work` has ended, be it one call into the engine or many. */
-  private async hold<T>(work: () => Promise<T>): Promise<T> {
-    this.alive();
-    if (this.busy) {
-      throw new KotodamaError('ERR_BUSY', 'the model is in use by another call', {
-        hint: 'await each call before the next one, or use a second model',
-      });
-    }
-    this.busy = true;
-    const running = work();
-    const end = () => {};
-    this.ended = running.then(end, end);
-    try {
-      return await running;
-    } finally {
-      this.busy = false;
-    }
+  /** One call that changes the model. */
+  private change<T>(work: () => Promise<T>): Promise<T> {
+    const counting = async () => {
+      try {
+        return await callNative(work);
+      } finally {
+        this.counted = this.model.counters();
+      }
+    };
+    return this.queue.run(counting, { changes: true });
+  }
+
+  /** Has the engine for as many calls as `work` makes. */
+  private hold<T>(work: () => Promise<T>): Promise<T> {
+    return this.queue.run(work);
   }
 }
 
-/** The numbers of a batch that nobody has checked yet; none of one that its own call will refuse. */
-function announced(next: ForwardBackwardOptions['next']): [] | [Int32Array, Int32Array] {
-  const [ids, labels] = [next?.inputIds?.data, next?.labels?.data];
-  const whole = ids instanceof Int32Array && labels instanceof Int32Array && ids.length === labels.length;
-  return whole ? [ids, labels] : [];
-}
-
-function readShape(shape: BatchShape): BatchShape {
-  const read = new OptionReader(shape);
-  const batchSize = read.integer('batchSize', { min: 1 });
-  const blockSize = read.integer('blockSize', { min: 1 });
-  read.finish('There is no such batch');
-  return { batchSize, blockSize };
+function readCounters(counters: ModelCounters): ModelCounters {
+  const read = new OptionReader(counters);
+  const [step, microStep] = [read.integer('step', { min: 0 }), read.integer('microStep', { min: 0 })];
+  read.finish('counters');
+  return { step, microStep };
 }

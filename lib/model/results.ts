@@ -25,6 +25,14 @@ export interface MemoryPlan extends NativeMemoryPlan {}
 /** What a model counts; checkpoints keep it so that bias correction and dropout continue. */
 export interface ModelCounters extends NativeCounters {}
 
+/** The shape of one micro-batch. */
+export interface BatchShape {
+  /** B */
+  batchSize: number;
+  /** T */
+  blockSize: number;
+}
+
 /** Numbers with their shape, row-major. */
 export interface FloatTensor {
   /** As many elements as the product of the shape. */

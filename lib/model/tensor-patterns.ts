@@ -6,7 +6,7 @@ import { alternativesIn, matcherOf } from '../pattern.js';
  * `transformer.` may be left out. `*` stands for anything, `?` for one character, `[0-5]` for one of a range, `{wte,wpe}`
  * for alternatives: `wte`, `h.[0-3]`, `h.*.attn`, `*.bias`.
  *
- * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing
+ * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or all of them everything
  */
 export function tensorsMatching(patterns: readonly string[], names: readonly string[]): string[] {
   const found = new Set<string>();
@@ -20,6 +20,7 @@ export function tensorsMatching(patterns: readonly string[], names: readonly str
     }
     for (const name of matches) found.add(name);
   }
+  if (found.size === names.length) throw new KotodamaError('ERR_OPTIONS', 'freeze: nothing is left to train');
   return names.filter((name) => found.has(name));
 }
 

@@ -1,7 +1,8 @@
 import { IGNORED_LABEL, type TokenTensor } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
-import { describe } from '../validate.js';
+import { describe, OptionReader } from '../validate.js';
 import type { GPT2Config } from './config.js';
+import type { BatchShape } from './results.js';
 
 /** Ids and what should follow each of them. */
 export interface LabelledTokens {
@@ -65,6 +66,24 @@ function checkLabels(tokens: Tokens, ids: TokenTensor, config: GPT2Config): Toke
     });
   }
   return tensor;
+}
+
+/** The numbers of a batch that nobody has checked yet; none of one that its own call will refuse. */
+export function announced(
+  next: { inputIds: TokenTensor; labels: TokenTensor } | undefined,
+): [] | [Int32Array, Int32Array] {
+  const [ids, labels] = [next?.inputIds?.data, next?.labels?.data];
+  const whole = ids instanceof Int32Array && labels instanceof Int32Array && ids.length === labels.length;
+  return whole ? [ids, labels] : [];
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` */
+export function readShape(shape: BatchShape): BatchShape {
+  const read = new OptionReader(shape);
+  const batchSize = read.integer('batchSize', { min: 1 });
+  const blockSize = read.integer('blockSize', { min: 1 });
+  read.finish('There is no such batch');
+  return { batchSize, blockSize };
 }
 
 function place({ shape: [, columns] }: TokenTensor, index: number): string {

@@ -228,8 +228,7 @@ export class Run {
     const totalSteps = this.totalSteps();
     this.schedule = this.makeSchedule(totalSteps);
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
-    const memory = model.memoryPlan(shape);
-    await model.reserve(shape);
+    const memory = await model.reserve(shape);
     await model.zeroGradients(); // whatever was done with the model before is no part of the first step
     // From here on the folder holds a run; what can go wrong before has gone wrong by now.
     await this.stream.prepare();
