@@ -1,4 +1,5 @@
 import { KotodamaError } from './errors.js';
+import { plain, synonymOf } from './synonyms.js';
 
 /** One thing that is wrong with some options. */
 export interface Problem {
@@ -72,8 +73,14 @@ export class OptionReader {
 
   /** Notes every key that is not among `names`, with the nearest one. */
   onlyKnown(names: readonly string[]): void {
-    for (const key of Object.keys(this.values)) {
-      if (names.includes(key) || this.values[key] === undefined) continue;
+    const unknown = Object.keys(this.values).filter((key) => !names.includes(key) && this.values[key] !== undefined);
+    const kind = classOf(this.values);
+    if (unknown.length > 0 && kind !== undefined) {
+      // A tokenizer, say, where { tokenizer } is meant: the names of its fields help nobody.
+      this.problems.add('options', `an object with some of ${names.map(this.label).join(', ')}`, `a ${kind}`);
+      return;
+    }
+    for (const key of unknown) {
       const close = nearest(key, names);
       this.problems.add(
         this.label(key),
@@ -210,12 +217,20 @@ export function describe(value: unknown): string {
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (ArrayBuffer.isView(value)) return `${value.constructor.name} of ${value.byteLength} bytes`;
   if (typeof value === 'function') return 'a function';
+  if (isPromise(value)) return 'a Promise (is an await missing?)';
   if (typeof value === 'object' && value !== null) return 'an object';
   return String(value);
 }
 
-/** The candidate that `word` is probably a misspelling of, if any. */
+/** Whether somebody forgot to await this value. */
+export function isPromise(value: unknown): boolean {
+  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function';
+}
+
+/** The candidate that `word` probably means, if any: another name of it, or a misspelling. */
 export function nearest<C extends string>(word: string, candidates: readonly C[]): C | undefined {
+  const synonym = candidates.find((candidate) => plain(candidate) === plain(word)) ?? synonymOf(word, candidates);
+  if (synonym !== undefined) return synonym;
   let best: C | undefined;
   // A third of the letters may be wrong; more is a different word.
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
@@ -227,11 +242,6 @@ export function nearest<C extends string>(word: string, candidates: readonly C[]
     }
   }
   return best;
-}
-
-/** `--n_Layer`, `n-layer` and `nLayer` are the same word to a person. */
-function plain(word: string): string {
-  return word.toLowerCase().replaceAll(/[-_]/g, '');
 }
 
 /** Damerau-Levenshtein distance (adjacent transpositions count once), by dynamic programming over three rows. */
@@ -263,8 +273,19 @@ export function alternatives(words: readonly string[]): string {
   return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
 }
 
+/** Whether `for await` takes it, and it is no text. */
+export function isIterable(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && (Symbol.asyncIterator in value || Symbol.iterator in value);
+}
+
 function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !isPromise(value);
+}
+
+/** The class of an object that is more than a list of options. */
+function classOf(value: object): string | undefined {
+  const name: unknown = value.constructor?.name;
+  return typeof name !== 'string' || name === '' || name === 'Object' ? undefined : name;
 }
 
 function isFiniteNumber(value: unknown): value is number {

@@ -2,7 +2,7 @@ import type { TokenTensor } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { HubOptions } from '../hub/index.js';
 import type { NativeModel, TensorKind } from '../native.js';
-import { describe, nearest, OptionReader } from '../validate.js';
+import { describe, OptionReader } from '../validate.js';
 import { type Adaptations, adaptConfig, adaptTensors } from './adapt.js';
 import { build, type ModelOptions, type Precision } from './build.js';
 import { CallQueue } from './call-queue.js';
@@ -36,9 +36,9 @@ import {
 } from './results.js';
 import { type SavedTokenizer, writePretrained } from './save.js';
 import { readStepOptions, type StepOptions } from './step-options.js';
-import { tensorsMatching } from './tensor-patterns.js';
+import { hintFor, tensorsMatching } from './tensor-patterns.js';
 import type { TensorSource } from './tensor-source.js';
-import { announced, checkBatch, checkInputIds, type LabelledTokens, readShape, type Tokens } from './tokens.js';
+import { announced, checkBatch, checkInput, type LabelledTokens, readShape, type Tokens } from './tokens.js';
 import { readWeightOptions, type WeightOptions } from './write-weights.js';
 
 export type * from './results.js';
@@ -253,7 +253,7 @@ export class GPT2 implements AsyncDisposable {
    * @throws KotodamaError `ERR_MEMORY` when they do not fit into the memory
    */
   async forward(input: { inputIds: Tokens }): Promise<{ logits: FloatTensor }> {
-    const ids = this.own(checkInputIds(input?.inputIds, this.config));
+    const ids = this.own(checkInput(input, this.config));
     const data = await this.run(() => this.model.forward(ids.data, ...ids.shape));
     return { logits: { data, shape: [...ids.shape, this.config.vocabSize] } };
   }
@@ -265,9 +265,11 @@ export class GPT2 implements AsyncDisposable {
    * @throws KotodamaError `ERR_MEMORY` when they do not fit into the memory
    */
   async attention(input: { inputIds: Tokens; layer: number }): Promise<{ probabilities: FloatTensor }> {
-    const ids = this.own(checkInputIds(input?.inputIds, this.config));
+    const ids = this.own(checkInput(input, this.config));
     const { nLayer, nHead } = this.config;
     const read = new OptionReader(input);
+    // As in a batch, other parts are looked at only where one is missing.
+    if (!read.has('layer')) read.onlyKnown(['inputIds', 'layer']);
     const layer = read.integer('layer', { min: 0, max: nLayer - 1 });
     read.finish('The model has no such layer');
     const data = await this.run(() => this.model.attention(ids.data, ...ids.shape, layer));
@@ -282,7 +284,7 @@ export class GPT2 implements AsyncDisposable {
    * are views of one buffer.
    */
   async hiddenStates(input: { inputIds: Tokens }): Promise<{ hiddenStates: FloatTensor[] }> {
-    const ids = this.own(checkInputIds(input?.inputIds, this.config));
+    const ids = this.own(checkInput(input, this.config));
     const data = await this.run(() => this.model.hiddenStates(ids.data, ...ids.shape));
     const size = ids.data.length * this.config.nEmbd;
     const hiddenStates = Array.from({ length: this.config.nLayer + 1 }, (_, layer) => ({
@@ -436,7 +438,7 @@ export class GPT2 implements AsyncDisposable {
     if (!(values instanceof Float32Array) || values.length !== length) {
       throw new KotodamaError('ERR_OPTIONS', `values of '${name}'`, {
         expected: `a Float32Array of ${length}, [${shape.join(', ')}]`,
-        received: values instanceof Float32Array ? `one of ${values.length}` : typeof values,
+        received: values instanceof Float32Array ? `one of ${values.length}` : describe(values),
       });
     }
     const own = this.queue.idle ? values : values.slice();
@@ -447,10 +449,7 @@ export class GPT2 implements AsyncDisposable {
     const tensor = this.tensors.find((candidate) => candidate.name === name);
     if (tensor !== undefined) return tensor.shape;
     const names = this.tensors.map((candidate) => candidate.name);
-    const close = nearest(String(name), names);
-    throw new KotodamaError('ERR_OPTIONS', `there is no tensor '${name}'`, {
-      hint: close === undefined ? 'model.tensors lists them' : `did you mean '${close}'?`,
-    });
+    throw new KotodamaError('ERR_OPTIONS', `there is no tensor '${name}'`, { hint: hintFor(String(name), names) });
   }
 
   private ownBatch(batch: LabelledTokens): { ids: TokenTensor; labels: TokenTensor } {

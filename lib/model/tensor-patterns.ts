@@ -1,5 +1,6 @@
 import { KotodamaError } from '../errors.js';
 import { alternativesIn, matcherOf } from '../pattern.js';
+import { nearest } from '../validate.js';
 
 /**
  * The tensors that some patterns match, by name. A pattern names a tensor or a module, with all tensors in it;
@@ -22,6 +23,15 @@ export function tensorsMatching(patterns: readonly string[], names: readonly str
   }
   if (found.size === names.length) throw new KotodamaError('ERR_OPTIONS', 'freeze: nothing is left to train');
   return names.filter((name) => found.has(name));
+}
+
+/** What someone who asks for the tensor `name`, which is not among `names`, probably wants. */
+export function hintFor(name: string, names: readonly string[]): string {
+  if (name.startsWith('lm_head')) return 'the head has no weights of its own: they are those of transformer.wte.weight';
+  const parts = names.filter((candidate) => isNamed(candidate, name));
+  if (parts.length > 1) return `this module has several, such as '${parts[0]}'`;
+  const close = parts[0] ?? nearest(name, names);
+  return close === undefined ? 'model.tensors lists them' : `did you mean '${close}'?`;
 }
 
 /** Whether a pattern is a tensor's name or the beginning of it up to a dot. */

@@ -1,6 +1,6 @@
 import { IGNORED_LABEL, type TokenTensor } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
-import { describe, OptionReader } from '../validate.js';
+import { describe, nearest, OptionReader } from '../validate.js';
 import type { GPT2Config } from './config.js';
 import type { BatchShape } from './results.js';
 
@@ -14,6 +14,8 @@ export interface LabelledTokens {
 
 /** Token ids for the model: a tensor as the DataLoader yields it, or rows of equal length. */
 export type Tokens = TokenTensor | readonly (readonly number[] | Int32Array)[];
+
+const TOKENS = '{ data: Int32Array, shape: [B, T] } or an array of rows';
 
 /**
  * Checks ids on their way to the engine: shape, block length and range.
@@ -42,10 +44,31 @@ export function checkInputIds(tokens: Tokens, config: GPT2Config): TokenTensor {
   return tensor;
 }
 
+/** Checks what a call without labels is given, `{ inputIds }`. @throws KotodamaError `ERR_OPTIONS` */
+export function checkInput(input: { inputIds: Tokens }, config: GPT2Config): TokenTensor {
+  requireParts(input, ['inputIds']);
+  return checkInputIds(input.inputIds, config);
+}
+
 /** Checks ids and labels. @throws KotodamaError `ERR_OPTIONS` */
 export function checkBatch(batch: LabelledTokens, config: GPT2Config): { ids: TokenTensor; labels: TokenTensor } {
-  const ids = checkInputIds(batch?.inputIds, config);
-  return { ids, labels: checkLabels(batch?.labels, ids, config) };
+  requireParts(batch, ['inputIds', 'labels']);
+  const ids = checkInputIds(batch.inputIds, config);
+  return { ids, labels: checkLabels(batch.labels, ids, config) };
+}
+
+/** Tells what stands in the place of a part that is missing; parts with other names are not ours to judge. */
+function requireParts(given: unknown, names: readonly string[]): void {
+  const parts = (given ?? {}) as Record<string, unknown>;
+  const missing = names.find((name) => parts[name] === undefined);
+  if (missing === undefined) return;
+  const isOther = typeof given !== 'object' || Array.isArray(given) || Object.keys(parts).length === 0;
+  const misnamed = isOther ? undefined : Object.keys(parts).find((key) => nearest(key, names) === missing);
+  throw new KotodamaError('ERR_OPTIONS', missing, {
+    expected: `${TOKENS}, in { ${names.join(', ')} }`,
+    received: isOther ? describe(given) : 'undefined',
+    ...(misnamed !== undefined && { hint: `it has ${misnamed}: did you mean ${missing}?` }),
+  });
 }
 
 /** The same as for ids, for labels, which must have their shape. */
@@ -95,7 +118,7 @@ function toTensor(name: string, tokens: Tokens): TokenTensor {
   const { data, shape } = (tokens ?? {}) as Partial<TokenTensor>;
   if (!(data instanceof Int32Array) || !Array.isArray(shape) || shape.length !== 2) {
     throw new KotodamaError('ERR_OPTIONS', name, {
-      expected: '{ data: Int32Array, shape: [B, T] } or an array of rows',
+      expected: TOKENS,
       received: describe(tokens),
     });
   }

@@ -1,7 +1,7 @@
 import { isRestartable } from '../data/state.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
-import { OptionReader } from '../validate.js';
+import { isPromise, OptionReader } from '../validate.js';
 import type { TrainEvent } from './events.js';
 import { readTrainingOptions, TRAINING_OPTIONS, type TrainingOptions } from './options.js';
 import { Run } from './run.js';
@@ -39,9 +39,8 @@ export class Trainer {
     reader.onlyKnown([...GIVEN, ...Object.keys(TRAINING_OPTIONS)]);
     this.options = readTrainingOptions(reader);
     for (const [name, what] of Object.entries(PARTS)) {
-      if (typeof reader.values[name] !== 'object' || reader.values[name] === null) {
-        reader.problem(name, what, reader.values[name]);
-      }
+      const value = reader.values[name];
+      if (typeof value !== 'object' || value === null || isPromise(value)) reader.problem(name, what, value);
     }
     checkBatches(reader);
     this.out = reader.string('out');
@@ -86,7 +85,8 @@ function checkBatches(reader: OptionReader): void {
   const { train, valid } = reader.values as Partial<TrainerOptions>;
   const hint = 'wrap a dataset: new DataLoader(dataset, { batchSize })';
   const hasBatches = (value: object) => 'batchSize' in value;
-  if (typeof train === 'object' && train !== null && !(isRestartable(train) && hasBatches(train))) {
+  const isOther = typeof train === 'object' && train !== null && !isPromise(train);
+  if (isOther && !(isRestartable(train) && hasBatches(train))) {
     reader.problem('train', PARTS.train, train, hint);
   }
   if (valid === undefined) return;

@@ -234,6 +234,15 @@ t.test('wrong steps and tensors', async (t) => {
   }
   await t.rejects(model.step({} as never), { code: 'ERR_OPTIONS', message: /learningRate.*nothing/ });
   await t.rejects(model.readTensor('transformer.wte.wieght'), { message: /did you mean 'transformer.wte.weight'/ });
+  for (const [name, hint] of [
+    ['wte', /did you mean 'transformer.wte.weight'/],
+    ['h.0.attn.c_attn.weight', /did you mean 'transformer.h.0.attn.c_attn.weight'/],
+    ['h.1.mlp', /several, such as 'transformer.h.1.mlp.c_fc.weight'/],
+    ['lm_head.weight', /those of transformer.wte.weight/],
+    ['nothing', /model.tensors lists them/],
+  ] as const) {
+    await t.rejects(model.readTensor(name), { code: 'ERR_OPTIONS', hint });
+  }
   await t.rejects(model.readGradient('lm_head'), { code: 'ERR_OPTIONS', message: /no tensor 'lm_head'/ });
   await t.rejects(model.writeTensor('transformer.wte.weight', new Float32Array(3)), {
     code: 'ERR_OPTIONS',
@@ -259,6 +268,27 @@ t.test('calls without what they need are errors of ours', async (t) => {
   }
   await t.rejects(model.savePretrained('', {}), { ...wrong, message: /folder/ });
   for (const name of [undefined, '', 3]) await t.rejects(GPT2.fromPretrained(name as never), wrong);
+});
+
+t.test('misnamed parts of a batch, and promises, are named', async (t) => {
+  const model = await GPT2.create(TINY, CPU);
+  t.teardown(() => model.dispose());
+  const { inputIds, labels } = INPUT;
+  const missing = 'a Promise (is an await missing?)';
+  const cases: [Promise<unknown>, object][] = [
+    [model.forwardBackward({ input_ids: inputIds, labels } as never), { hint: /input_ids: did you mean inputIds/ }],
+    [model.evaluate({ inputIds, targets: labels } as never), { hint: /targets: did you mean labels/ }],
+    [model.trainStep({ inputIds } as never, { learningRate: 1 }), { received: 'undefined', hint: undefined }],
+    [model.forward(inputIds as never), { expected: /in { inputIds }$/, received: 'an array of 1' }],
+    [model.attention({ inputIds, layers: 1 } as never), { message: /layers: .*did you mean layer\?/ }],
+    [model.forwardBackward(Promise.resolve(INPUT) as never), { received: missing }],
+    [model.forward({ inputIds: Promise.resolve(inputIds) as never }), { received: missing }],
+    [model.writeTensor('transformer.ln_f.bias', Promise.resolve() as never), { received: missing }],
+  ];
+  for (const [call, wanted] of cases) await t.rejects(call, { code: 'ERR_OPTIONS', ...wanted });
+  const more = { ...INPUT, origins: [], layer: 0 };
+  t.equal((await model.evaluate(more)).tokens, 3, 'what else a batch holds is not looked at');
+  await t.resolves(model.attention(more));
 });
 
 t.test('two calls at once that change the model: the second one is refused, the first one goes on', async (t) => {

@@ -348,6 +348,14 @@ t.test('what is missing or of another kind is listed', async (t) => {
       message: new RegExp(problems, 's'),
     });
   }
+  const later = Promise.resolve();
+  const promises = { model: later, tokenizer: later, train: later, out: 'a' } as unknown as TrainerOptions;
+  const missing = 'received a Promise .is an await missing..';
+  t.throws(() => new Trainer(promises), {
+    message: new RegExp(
+      `: 3 problems\\n {2}model: .*${missing}\\n {2}tokenizer: .*${missing}\\n {2}train: .*${missing}$`,
+    ),
+  });
   t.throws(() => new Trainer(undefined as unknown as TrainerOptions), { code: 'ERR_OPTIONS' });
   t.throws(() => new Trainer({} as TrainerOptions), {
     code: 'ERR_OPTIONS',

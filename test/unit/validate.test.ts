@@ -57,6 +57,24 @@ t.test('options that are no object are a problem', async (t) => {
   new Problems().throwIfAny('Nothing');
 });
 
+t.test('an object of ours in the place of options is one problem, not its fields', async (t) => {
+  class Tokenizer {
+    files = ['a'];
+    model = {};
+  }
+  const read = new OptionReader(new Tokenizer());
+  read.onlyKnown(['tokenizer', 'dtype']);
+  t.throws(() => read.finish('Wrong'), {
+    message: 'Wrong: options: expected an object with some of tokenizer, dtype, received a Tokenizer',
+  });
+  const mine = new OptionReader(new Tokenizer());
+  mine.onlyKnown(['files', 'model']);
+  mine.finish('An object of any class may hold options');
+  const nothing = new OptionReader(Object.assign(Object.create(null), { a: 1 }));
+  nothing.onlyKnown(['a']);
+  nothing.finish('Neither needs it one');
+});
+
 t.test('edit distance', async (t) => {
   const cases: [string, string, number][] = [
     ['', '', 0],
@@ -82,6 +100,33 @@ t.test('the nearest name is a likely one or none', async (t) => {
   t.equal(nearest('x', names), undefined);
 });
 
+t.test('a name that other libraries have is known by its own', async (t) => {
+  const trainer = ['lr', 'gradClip', 'beta1', 'beta2', 'eps', 'maxSteps', 'epochs', 'gradAccum', 'warmupSteps'];
+  const step = ['learningRate', 'betas', 'eps', 'weightDecay', 'maxGradNorm'];
+  const config = ['vocabSize', 'nPositions', 'nEmbd', 'nLayer', 'nHead', 'nInner'];
+  const cases: [string, string[], string][] = [
+    ['learningRate', trainer, 'lr'],
+    ['learning_rate', trainer, 'lr'],
+    ['max-grad-norm', trainer, 'gradClip'],
+    ['betas', trainer, 'beta1'],
+    ['num_train_epochs', trainer, 'epochs'],
+    ['gradient_accumulation_steps', trainer, 'gradAccum'],
+    ['warmup', trainer, 'warmupSteps'],
+    ['lr', step, 'learningRate'],
+    ['gradClip', step, 'maxGradNorm'],
+    ['clip_grad_norm', step, 'maxGradNorm'],
+    ['beta2', step, 'betas'],
+    ['n_ctx', config, 'nPositions'],
+    ['num_layers', config, 'nLayer'],
+    ['num_hidden_layers', config, 'nLayer'],
+    ['num_attention_heads', config, 'nHead'],
+    ['hidden_size', config, 'nEmbd'],
+  ];
+  for (const [word, names, name] of cases) t.equal(nearest(word, names), name, word);
+  t.equal(nearest('learning_rate', config), undefined);
+  t.equal(nearest('maxSteps', ['steps', 'maxSteps']), 'maxSteps', 'the very name comes first');
+});
+
 t.test('describes values of any type', async (t) => {
   const cases: [unknown, string][] = [
     ['3', "'3'"],
@@ -91,6 +136,7 @@ t.test('describes values of any type', async (t) => {
     [[1, 2], 'an array of 2'],
     [{}, 'an object'],
     [() => 1, 'a function'],
+    [Promise.resolve(1), 'a Promise (is an await missing?)'],
     [new Int32Array(2), 'Int32Array of 8 bytes'],
     ['x'.repeat(100), `'${'x'.repeat(57)}...'`],
     [5n, '5'],
