@@ -1,7 +1,7 @@
 import type { Batch } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
-import { OptionReader } from '../validate.js';
+import { isIterable, OptionReader } from '../validate.js';
 
 /** What an evaluation adds up. */
 export interface Evaluation {
@@ -43,6 +43,8 @@ export async function evaluate(
   read.onlyKnown(['limit', 'signal', 'onBatch']);
   const rest = { limit: readLimit(read), signal: read.signal('signal') };
   const { onBatch } = read.values as EvaluateOptions;
+  checkModel(read, model);
+  if (!isIterable(batches)) read.problem('batches', 'a DataLoader, or an async iterable of batches', batches);
   if (onBatch !== undefined && typeof onBatch !== 'function') read.problem('onBatch', 'a function', onBatch);
   read.finish('The model cannot be measured so');
   return addLosses(model, batches, {
@@ -52,6 +54,11 @@ export async function evaluate(
       onBatch?.(batch);
     },
   });
+}
+
+/** Notes what is no model. */
+export function checkModel(read: OptionReader, model: GPT2): void {
+  if (typeof model?.evaluate !== 'function') read.problem('model', 'a GPT2', model);
 }
 
 /** A loss of a measurement. @throws KotodamaError `ERR_NON_FINITE` */

@@ -2,8 +2,8 @@ import { IGNORED_LABEL } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
-import { OptionReader } from '../validate.js';
-import { checkFinite, readLimit } from './evaluate.js';
+import { isIterable, OptionReader } from '../validate.js';
+import { checkFinite, checkModel, readLimit } from './evaluate.js';
 import type { Question } from './questions.js';
 
 /** How many answers were right. */
@@ -48,6 +48,9 @@ export async function multipleChoice(
   read.onlyKnown(['limit', 'signal']);
   const limit = readLimit(read) ?? Number.POSITIVE_INFINITY;
   const signal = read.signal('signal');
+  checkModel(read, model);
+  if (typeof tokenizer?.encode !== 'function') read.problem('tokenizer', 'a tokenizer', tokenizer);
+  if (!isIterable(questions)) read.problem('questions', 'an iterable of questions', questions);
   read.finish('The questions cannot be asked so');
   let count = 0;
   let right = 0;

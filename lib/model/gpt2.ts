@@ -34,25 +34,17 @@ import {
   type TrainStepResult,
   toLoss,
 } from './results.js';
-import { type SavedTokenizer, writePretrained } from './save.js';
+import { readSaveOptions, type SaveOptions, writePretrained } from './save.js';
 import { readStepOptions, type StepOptions } from './step-options.js';
 import { hintFor, tensorsMatching } from './tensor-patterns.js';
 import type { TensorSource } from './tensor-source.js';
 import { announced, checkBatch, checkInput, type LabelledTokens, readShape, type Tokens } from './tokens.js';
-import { readWeightOptions, type WeightOptions } from './write-weights.js';
 
 export type * from './results.js';
+export type { SaveOptions } from './save.js';
 
 /** How a saved model is loaded. */
 export interface PretrainedOptions extends ModelOptions, HubOptions, Adaptations {}
-
-export interface SaveOptions extends WeightOptions {
-  /**
-   * Its files are copied beside the weights, and those of another tokenizer that the folder held are removed; without it, a
-   * tokenizer that the folder holds stays.
-   */
-  tokenizer?: SavedTokenizer | undefined;
-}
 
 /** What a micro-step may know beforehand. */
 export interface ForwardBackwardOptions {
@@ -88,6 +80,11 @@ export class GPT2 implements AsyncDisposable {
     /** How the bf16 copies of the weights are rounded. */
     readonly stochasticRounding: boolean,
   ) {
+    if (typeof model?.tensors !== 'function') {
+      throw new KotodamaError('ERR_OPTIONS', 'a GPT2 is not made with new', {
+        hint: 'await GPT2.create(config) makes one, await GPT2.fromPretrained(folder) loads one',
+      });
+    }
     this.tensors = model.tensors();
     this.counted = model.counters();
   }
@@ -106,6 +103,7 @@ export class GPT2 implements AsyncDisposable {
    *   cannot be fetched.
    */
   static async fromPretrained(name: string, options: PretrainedOptions = {}): Promise<GPT2> {
+    new OptionReader(options).finish('The model cannot be loaded with these options');
     const { revision, token, cacheDir, offline, onProgress, ...rest } = options;
     const { dropout, nPositions, vocabSize, bosTokenId, eosTokenId, padTokenId, ...modelOptions } = rest;
     const path = await modelPath(name, { revision, token, cacheDir, offline, onProgress });
@@ -343,10 +341,10 @@ export class GPT2 implements AsyncDisposable {
    *
    * @throws KotodamaError `ERR_TOKENIZER` when the tokenizer does not fit the model, `ERR_IO` when the system refuses
    */
-  async savePretrained(folder: string, { tokenizer, ...weightOptions }: SaveOptions = {}): Promise<void> {
-    const options = readWeightOptions(weightOptions);
+  async savePretrained(folder: string, options: SaveOptions = {}): Promise<void> {
+    const { tokenizer, ...weights } = readSaveOptions(options);
     await this.hold(() =>
-      writePretrained(folder, { config: this.config, weights: this.weights(), tokenizer }, options),
+      writePretrained(folder, { config: this.config, weights: this.weights(), tokenizer }, weights),
     );
   }
 

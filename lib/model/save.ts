@@ -3,12 +3,12 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { copyIntoFolder, ioError, makeFolder, syncFolder, writeAtomically, writeJsonFile } from '../files.js';
 import { TOKENIZER_NAMES } from '../tokenizer/tokenizer-files.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
-import { checkPath } from '../validate.js';
+import { checkPath, OptionReader } from '../validate.js';
 import type { GPT2Config } from './config.js';
 import { configToHuggingFace } from './hf-config.js';
 import type { TensorSource } from './tensor-source.js';
 import { checkTokenizerFits } from './tokenizer-fit.js';
-import { type WeightOptions, writeWeights } from './write-weights.js';
+import { readWeights, WEIGHT_NAMES, type WeightOptions, writeWeights } from './write-weights.js';
 
 /** A tokenizer whose files can be saved beside the model. */
 export type SavedTokenizer = TokenizerModel & {
@@ -18,6 +18,26 @@ export type SavedTokenizer = TokenizerModel & {
   /** Transformers' class for it, where one is named. */
   readonly className?: string | undefined;
 };
+
+/** How a model is saved. */
+export interface SaveOptions extends WeightOptions {
+  /**
+   * Its files are copied beside the weights, and those of another tokenizer that the folder held are removed; without it, a
+   * tokenizer that the folder holds stays.
+   */
+  tokenizer?: SavedTokenizer | undefined;
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` */
+export function readSaveOptions(options: SaveOptions): SaveOptions {
+  const read = new OptionReader(options);
+  read.onlyKnown(['tokenizer', ...WEIGHT_NAMES]);
+  const { tokenizer } = read.values as SaveOptions;
+  if (tokenizer !== undefined && typeof tokenizer?.encode !== 'function') {
+    read.problem('tokenizer', 'a tokenizer', tokenizer);
+  }
+  return { tokenizer, ...readWeights(read) };
+}
 
 /** What a folder in Hugging Face's layout is made of. */
 export interface PretrainedParts {

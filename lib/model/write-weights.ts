@@ -19,7 +19,15 @@ export interface WeightOptions {
 /** @throws KotodamaError `ERR_OPTIONS` */
 export function readWeightOptions(options: WeightOptions): WeightOptions {
   const read = new OptionReader(options);
-  read.onlyKnown(['dtype', 'maxShardBytes']);
+  read.onlyKnown(WEIGHT_NAMES);
+  return readWeights(read);
+}
+
+/** The names of {@link WeightOptions}. */
+export const WEIGHT_NAMES = ['dtype', 'maxShardBytes'];
+
+/** The same of options that hold others, too; nothing else may be left to check. */
+export function readWeights(read: OptionReader): WeightOptions {
   const dtype = read.choice('dtype', FLOAT_TYPES, 'f32');
   const maxShardBytes = read.integer('maxShardBytes', { min: 1 }, Number.POSITIVE_INFINITY);
   read.finish('The model cannot be saved so');

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { basename, resolve } from 'node:path';
 import { KotodamaError, placed } from '../errors.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
+import { describe } from '../validate.js';
 import type { JsonObject } from './check-tokenizer-json.js';
 import type { IdBuffer } from './id-buffer.js';
 import {
@@ -63,10 +64,13 @@ export class Tokenizer implements OpenTokenizer {
   readonly source: TokenizerSource | undefined;
   private readonly model: OpenTokenizer & Utf8TokenizerModel;
 
-  private constructor(
-    model: OpenTokenizer & Utf8TokenizerModel,
-    { contents = new Map(), fingerprint, className, dir }: TokenizerOrigin & { fingerprint: string },
-  ) {
+  private constructor(model: OpenTokenizer & Utf8TokenizerModel, origin: TokenizerOrigin & { fingerprint: string }) {
+    if (typeof model?.encode !== 'function') {
+      throw new KotodamaError('ERR_OPTIONS', 'a Tokenizer is not made with new', {
+        hint: 'await Tokenizer.fromPretrained(folder) loads one, await trainTokenizer(options) makes one',
+      });
+    }
+    const { contents = new Map(), fingerprint, className, dir } = origin;
     this.model = model;
     this.files = [...contents.keys()];
     this.contents = contents;
@@ -151,8 +155,17 @@ export class Tokenizer implements OpenTokenizer {
   /**
    * Ids of `text`; nothing is added before or after. Lines of any length take time in proportion to it. With a
    * tokenizer.json of another kind than GPT-2's, a text of more than 50,000 characters is cut at a space first.
+   *
+   * @throws KotodamaError `ERR_OPTIONS` for anything but a string
    */
   encode(text: string): number[] {
+    if (typeof text !== 'string') {
+      throw new KotodamaError('ERR_OPTIONS', 'the text to encode', {
+        expected: 'a string',
+        received: describe(text),
+        ...(Array.isArray(text) && { hint: 'encode one text at a time' }),
+      });
+    }
     return this.model.encode(text);
   }
 
@@ -166,10 +179,28 @@ export class Tokenizer implements OpenTokenizer {
     this.model.encodeUtf8(bytes, start, end, ids);
   }
 
-  /** @throws KotodamaError `ERR_TOKENIZER` for an id that is not in the vocabulary */
+  /**
+   * Text of `ids`.
+   *
+   * @throws KotodamaError `ERR_TOKENIZER` for an id that is not in the vocabulary, `ERR_OPTIONS` for anything but numbers
+   */
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    checkIds(ids);
     return this.model.decode(ids, options);
   }
+}
+
+function checkIds(ids: ArrayLike<number>): void {
+  const isList = typeof ids === 'object' && ids !== null && typeof ids.length === 'number';
+  for (let i = 0; isList && i < ids.length; i++) {
+    if (typeof ids[i] === 'number') continue;
+    const hint = 'decode one text at a time';
+    const what = { expected: 'a number', received: describe(ids[i]), ...(Array.isArray(ids[i]) && { hint }) };
+    throw new KotodamaError('ERR_OPTIONS', `the ids to decode, the one at ${i}`, what);
+  }
+  if (isList) return;
+  const hint = typeof ids === 'number' ? 'one id alone is given as [id]' : undefined;
+  throw new KotodamaError('ERR_OPTIONS', 'the ids to decode', { expected: 'an array', received: describe(ids), hint });
 }
 
 /** See {@link Tokenizer.className}. */

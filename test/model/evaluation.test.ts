@@ -203,6 +203,18 @@ t.test('wrong options of measurements', async (t) => {
   await t.rejects(heard, { code: 'ERR_OPTIONS', message: /onBatch/ });
 });
 
+t.test('measurements without what they need', async (t) => {
+  const wrong = { name: 'KotodamaError', code: 'ERR_OPTIONS' };
+  const batches = batchesOf(expected.ids, 8);
+  await t.rejects(evaluate(model, undefined as never), { ...wrong, message: /batches: .*received undefined/ });
+  await t.rejects(evaluate(Promise.resolve(model) as never, batches), { ...wrong, message: /model: .*await missing/ });
+  await t.rejects(evaluate(model, batches, null as never), { ...wrong, message: /options/ });
+  await t.rejects(multipleChoice(undefined as never, undefined as never, undefined as never), {
+    ...wrong,
+    message: /3 problems\n {2}model: .*\n {2}tokenizer: .*\n {2}questions: /,
+  });
+});
+
 t.test('files of questions', async (t) => {
   const packed = join(t.testdir(), 'q.jsonl.gz');
   await writeFile(packed, gzipSync(lines.join('\r\n')));

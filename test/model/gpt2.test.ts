@@ -266,6 +266,20 @@ t.test('calls without what they need are errors of ours', async (t) => {
   for (const patterns of [undefined, 'wte', [3]]) {
     t.throws(() => model.freeze(patterns as never), { ...wrong, message: /an array of strings/ });
   }
+  for (const save of ['savePretrained', 'saveGguf', 'saveLlmc']) {
+    const saving = (untyped[save] as (path: string, options: null) => Promise<void>).call(model, 'nowhere', null);
+    await t.rejects(saving, { ...wrong, message: /options: expected an object, received null/ }, save);
+  }
+  const tokenizer = await Tokenizer.fromPretrained('demo/tokenizer');
+  await t.rejects(model.savePretrained('nowhere', tokenizer as never), { ...wrong, received: 'a Tokenizer' });
+  await t.rejects(model.savePretrained('nowhere', { tokenzier: tokenizer } as never), {
+    ...wrong,
+    hint: /mean tokenizer/,
+  });
+  await t.rejects(GPT2.fromPretrained('nowhere', null as never), { ...wrong, received: 'null' });
+  const [AnyModel, AnyTokenizer] = [GPT2, Tokenizer] as unknown as (new (given: unknown) => unknown)[];
+  t.throws(() => new AnyModel(TINY), { ...wrong, hint: /await GPT2.create/ });
+  t.throws(() => new AnyTokenizer('demo/tokenizer'), { ...wrong, hint: /await Tokenizer.fromPretrained/ });
   await t.rejects(model.savePretrained('', {}), { ...wrong, message: /folder/ });
   for (const name of [undefined, '', 3]) await t.rejects(GPT2.fromPretrained(name as never), wrong);
 });
@@ -284,6 +298,8 @@ t.test('misnamed parts of a batch, and promises, are named', async (t) => {
     [model.forwardBackward(Promise.resolve(INPUT) as never), { received: missing }],
     [model.forward({ inputIds: Promise.resolve(inputIds) as never }), { received: missing }],
     [model.writeTensor('transformer.ln_f.bias', Promise.resolve() as never), { received: missing }],
+    [model.savePretrained('nowhere', { tokenizer: Promise.resolve() as never }), { received: missing }],
+    [model.savePretrained('nowhere', Promise.resolve() as never), { received: missing }],
   ];
   for (const [call, wanted] of cases) await t.rejects(call, { code: 'ERR_OPTIONS', ...wanted });
   const more = { ...INPUT, origins: [], layer: 0 };

@@ -98,6 +98,31 @@ t.test('decoding', async (t) => {
   for (const id of [2048, -1, 0.5, Number.NaN]) t.throws(() => tokenizer.decode([1, id]), { code: 'ERR_TOKENIZER' });
 });
 
+t.test('what is no text, and what are no ids', async (t) => {
+  const tokenizer = await Tokenizer.fromPretrained('demo/tokenizer');
+  const wrong = { name: 'KotodamaError', code: 'ERR_OPTIONS' };
+  for (const [text, details] of [
+    [5, { received: '5' }],
+    [undefined, { received: 'undefined' }],
+    [['a', 'b'], { received: 'an array of 2', hint: /one text at a time/ }],
+    [Promise.resolve('a'), { received: /await/ }],
+  ] as const) {
+    t.throws(() => tokenizer.encode(text as never), { ...wrong, expected: 'a string', ...details });
+  }
+  for (const [ids, details] of [
+    [5, { received: '5', hint: /\[id\]/ }],
+    [undefined, { received: 'undefined' }],
+    ['ab', { received: "'ab'" }],
+    [[1, [2]], { message: /at 1/, received: 'an array of 1', hint: /one text at a time/ }],
+    [['1'], { message: /at 0/, received: "'1'" }],
+  ] as const) {
+    t.throws(() => tokenizer.decode(ids as never), { ...wrong, ...details });
+  }
+  for (const ids of [new Int32Array([66, 67]), { 0: 66, 1: 67, length: 2 }]) {
+    t.equal(tokenizer.decode(ids), tokenizer.decode([66, 67]));
+  }
+});
+
 t.test('lone surrogates become U+FFFD', async (t) => {
   const tokenizer = Tokenizer.fromJson(BPE, CONFIG);
   t.equal(tokenizer.decode(tokenizer.encode('a\ud800b\udc00')), 'a\ufffdb\ufffd');
