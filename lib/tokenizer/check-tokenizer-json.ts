@@ -17,6 +17,11 @@ export interface AddedToken {
   normalized?: boolean;
 }
 
+/** See {@link AddedToken.normalized}. */
+export function isNormalized({ normalized, special }: AddedToken): boolean {
+  return normalized ?? special !== true;
+}
+
 /** A tokenizer.json whose tables are what they should be. */
 export interface CheckedTokenizerJson extends JsonObject {
   model: JsonObject;

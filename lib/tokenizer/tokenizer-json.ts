@@ -1,34 +1,21 @@
-import * as huggingFace from '@huggingface/tokenizers';
 import { KotodamaError, messageOf } from '../errors.js';
 import { ByteLevelEncoder } from './byte-level/byte-level-encoder.js';
-import { type AddedToken, asObject, checkTokenizerJson, type JsonObject } from './check-tokenizer-json.js';
+import {
+  type AddedToken,
+  asObject,
+  checkTokenizerJson,
+  isNormalized,
+  type JsonObject,
+} from './check-tokenizer-json.js';
 import { IdBuffer } from './id-buffer.js';
+import { type Library, openLibrary } from './json/library.js';
+import { withNamedTokens } from './json/named-tokens.js';
+import { TextEncoder } from './json/text-encoder.js';
 import type { OpenTokenizer, Utf8TokenizerModel } from './types.js';
 import { Utf8Scratch } from './utf8-scratch.js';
 import type { ByteLevelBpe, TokenKind, Vocabulary } from './vocabulary.js';
 
-/** What we use of `Tokenizer` of @huggingface/tokenizers, whose own types are lost under `module: nodenext`. */
-export interface HuggingFaceTokenizer {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
-  /** `ids` must be a plain array that is not empty. */
-  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
-  token_to_id(token: string): number | undefined;
-  id_to_token(id: number): string | undefined;
-  get_vocab(): Map<string, number>;
-}
-
 const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
-
-const Library = huggingFace.Tokenizer as unknown as new (json: JsonObject, config: JsonObject) => HuggingFaceTokenizer;
-
-/** Keys that tokenizer.json must hold; all but the model may be null. */
-const PARTS = ['normalizer', 'pre_tokenizer', 'post_processor', 'decoder'];
-
-/**
- * Longest text, in UTF-16 units, that the library gets in one call: its unigram model passes one argument per token to a
- * function, which overflows the stack somewhere above 100,000 of them.
- */
-const LONGEST_TEXT = 50_000;
 
 /** A tokenizer described by tokenizer.json and tokenizer_config.json. */
 export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
@@ -37,9 +24,10 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
   readonly eosTokenId: number | undefined;
   readonly padTokenId: number | undefined;
   readonly unkTokenId: number | undefined;
-  private readonly library: HuggingFaceTokenizer;
-  /** For GPT-2's kind, which the library encodes some ten times more slowly. */
+  private readonly library: Library;
+  /** For GPT-2's kind, some ten times as fast as the way for all others. */
   private readonly fast: ByteLevelEncoder | undefined;
+  private readonly slow: TextEncoder | undefined;
   private readonly scratch = new Utf8Scratch();
   private readonly ids = new IdBuffer();
   private readonly model: JsonObject;
@@ -49,22 +37,23 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
   /**
    * @param json content of tokenizer.json
    * @param config content of tokenizer_config.json; names the special tokens
-   * @throws KotodamaError `ERR_TOKENIZER` when a part is missing or of an unknown kind, and for an added token that is
-   *   `single_word` where the model is not GPT-2's kind
+   * @throws KotodamaError `ERR_TOKENIZER` when a part is missing or of an unknown kind
    */
   constructor(json: JsonObject, config: JsonObject = {}) {
     checkTokenizerJson(json);
-    const { model, added_tokens: added = [] } = json;
+    const { model } = json;
+    const added = withNamedTokens(json, config);
+    const described = { ...json, pre_tokenizer: withPrefixSpace(json.pre_tokenizer, config) };
     this.model = model;
     this.added = added;
-    this.plain = isPlainByteLevel(json, config, added);
+    this.plain = isPlainByteLevel(described, added);
     this.fast = this.plain ? byteLevelEncoder(model, added) : undefined;
-    if (this.fast === undefined) refuseSingleWords(added);
     try {
-      const absent = Object.fromEntries(PARTS.map((part) => [part, null]));
       // Who encodes without the library spares it the merges, of which it makes large tables.
       const its = this.fast === undefined ? model : { ...model, merges: [] };
-      this.library = new Library({ ...absent, ...json, model: its, added_tokens: added }, config);
+      this.library = openLibrary({ ...json, model: its, added_tokens: added });
+      this.slow =
+        this.fast === undefined ? new TextEncoder(described, added, unknownToken(model), this.library) : undefined;
       this.vocabSize = largest(this.library.get_vocab().values()) + 1;
     } catch (cause) {
       throw new KotodamaError('ERR_TOKENIZER', `tokenizer.json cannot be used (${messageOf(cause)})`, { cause });
@@ -100,9 +89,14 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
       return;
     }
     const text = UTF8.decode(bytes.subarray(start, end));
-    // All parts before any id is given out: a text that fails leaves nothing behind for the next one.
-    const parts = cutText(text, LONGEST_TEXT).map((part) => this.encodeWhole(part));
-    for (const part of parts) ids.addAll(part);
+    const found = this.slow!.encode(text);
+    // Before any id is given out: a text that fails leaves nothing behind for the next one.
+    if (found.includes(undefined)) {
+      throw new KotodamaError('ERR_TOKENIZER', `The vocabulary has no token for a part of ${quoted(text)}`, {
+        hint: 'a tokenizer without an unknown token must be able to encode every character; a byte-level one can',
+      });
+    }
+    ids.addAll(found as number[]);
   }
 
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
@@ -120,16 +114,6 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
       clean_up_tokenization_spaces: false,
     });
   }
-
-  private encodeWhole(text: string): number[] {
-    const { ids } = this.library.encode(text, { add_special_tokens: false });
-    if (ids.includes(undefined)) {
-      throw new KotodamaError('ERR_TOKENIZER', `The vocabulary has no token for a part of ${quoted(text)}`, {
-        hint: 'a tokenizer without an unknown token must be able to encode every character; a byte-level one can',
-      });
-    }
-    return ids as number[];
-  }
 }
 
 /** The largest of some ids, or -1. */
@@ -137,26 +121,6 @@ function largest(ids: Iterable<number>): number {
   let result = -1;
   for (const id of ids) result = Math.max(result, id);
   return result;
-}
-
-/** Pieces of `text` of at most `longest` units, cut before a space where there is one, never inside a character. */
-export function cutText(text: string, longest: number): string[] {
-  const parts: string[] = [];
-  let start = 0;
-  while (text.length - start > longest) {
-    let end = text.lastIndexOf(' ', start + longest - 1);
-    if (end <= start) end = text.lastIndexOf('。', start + longest - 1) + 1;
-    if (end <= start) end = start + longest;
-    if (isLowSurrogate(text.charCodeAt(end)) && end - start > 1) end--;
-    parts.push(text.slice(start, end));
-    start = end;
-  }
-  parts.push(text.slice(start));
-  return parts;
-}
-
-function isLowSurrogate(unit: number): boolean {
-  return unit >= 0xdc00 && unit <= 0xdfff;
 }
 
 /** A special token's text: tokenizer_config.json gives it as a string or as an object. */
@@ -191,26 +155,17 @@ function byteLevelEncoder(model: JsonObject, added: readonly AddedToken[]): Byte
   });
 }
 
-function isNormalized({ normalized, special }: AddedToken): boolean {
-  return normalized ?? special !== true;
-}
-
-/** The library would find a token that is to be a word inside others too, and give other ids than Python's tokenizers. */
-function refuseSingleWords(added: readonly AddedToken[]): void {
-  const token = added.find(({ single_word: singleWord }) => singleWord === true);
-  if (token === undefined) return;
-  throw new KotodamaError('ERR_TOKENIZER', `The added token ${JSON.stringify(token.content)} is single_word`, {
-    expected: "single_word: false, as the tokenizer is not GPT-2's kind of byte-level BPE",
-    received: 'single_word: true',
-    hint: 'set it to false in tokenizer.json: the token then also counts inside words',
-  });
+/** As Transformers does, tokenizer_config.json may say otherwise than tokenizer.json whether a space goes before a text. */
+function withPrefixSpace(preTokenizer: unknown, { add_prefix_space: prefix }: JsonObject): unknown {
+  const parts = asObject(preTokenizer);
+  if (parts?.type !== 'ByteLevel' || typeof prefix !== 'boolean') return preTokenizer;
+  return { ...parts, add_prefix_space: prefix };
 }
 
 /** Whether the tokenizer is GPT-2's kind: text is cut by GPT-2's pattern, and every piece becomes ids on its own. */
-function isPlainByteLevel(json: JsonObject, config: JsonObject, added: readonly AddedToken[]): boolean {
+function isPlainByteLevel(json: JsonObject, added: readonly AddedToken[]): boolean {
   const model = asObject(json.model);
   const cutter = asObject(json.pre_tokenizer);
-  const after = asObject(json.post_processor);
   return (
     model?.type === 'BPE' &&
     model.ignore_merges !== true &&
@@ -220,9 +175,6 @@ function isPlainByteLevel(json: JsonObject, config: JsonObject, added: readonly 
     cutter.use_regex !== false &&
     cutter.add_prefix_space === false &&
     (json.normalizer ?? null) === null &&
-    (after === undefined || after.type === 'ByteLevel' || after.type === 'TemplateProcessing') &&
-    config.remove_space !== true &&
-    config.do_lowercase_and_remove_accent !== true &&
     added.every(({ lstrip, rstrip }) => lstrip !== true && rstrip !== true)
   );
 }

@@ -81,7 +81,11 @@ export class Tokenizer implements OpenTokenizer {
 
   /**
    * Loads a tokenizer from a folder, or from the Hub by its name, `owner/name` or `owner/name@revision`: tokenizer.json,
-   * or a SentencePiece `.model`; tokenizer_config.json and special_tokens_map.json name the special tokens.
+   * or a SentencePiece `.model`; tokenizer_config.json and special_tokens_map.json name the special tokens. As in Transformers,
+   * those that tokenizer.json lacks come after its own.
+   *
+   * Ids are those of Python's tokenizers, but for characters of rare scripts that its tables, older than Unicode 13, do not
+   * know: some accents and punctuation among them, and letters newer than Node's own tables or than Python's.
    *
    * @throws KotodamaError `ERR_TOKENIZER` when there is none, or when a file is malformed (the message names it);
    *   `ERR_HUB` when it cannot be fetched
@@ -153,8 +157,7 @@ export class Tokenizer implements OpenTokenizer {
   }
 
   /**
-   * Ids of `text`; nothing is added before or after. Lines of any length take time in proportion to it. With a
-   * tokenizer.json of another kind than GPT-2's, a text of more than 50,000 characters is cut at a space first.
+   * Ids of `text`; nothing is added before or after. Lines of any length take time in proportion to it.
    *
    * @throws KotodamaError `ERR_OPTIONS` for anything but a string
    */

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { loadSentencePiece, Tokenizer } from '../../dist/tokenizer/index.js';
-import { cutText } from '../../dist/tokenizer/tokenizer-json.js';
 import { TOKENIZER_FOLDER } from './helpers/blocks.js';
 import { temporaryFolder } from './helpers/temporary-folder.js';
 import { readTokenizerFile, unigramJson } from './helpers/tokenizer-json.js';
@@ -179,20 +178,6 @@ t.test('a folder with a SentencePiece model and special_tokens_map.json', async 
   t.same(tokenizer.files, [join(folder, 'spiece.model'), join(folder, 'special_tokens_map.json')]);
 });
 
-t.test('cutting long texts', async () => {
-  fc.assert(
-    fc.property(fc.string({ unit: 'grapheme' }), fc.integer({ min: 2, max: 9 }), (text, longest) => {
-      const parts = cutText(text, longest);
-      return (
-        parts.join('') === text &&
-        parts.every((part) => part.length <= longest && !/\p{Surrogate}/u.test(part)) &&
-        (text === '' || parts.every((part) => part.length > 0))
-      );
-    }),
-    { numRuns: 300 },
-  );
-});
-
 t.test('a text that the vocabulary cannot express', async (t) => {
   const model = { type: 'WordPiece', vocab: { a: 0 }, continuing_subword_prefix: '##', max_input_chars_per_word: 100 };
   const tokenizer = Tokenizer.fromJson({ model });
@@ -210,16 +195,6 @@ t.test("added tokens that overlap, also those that must be words: the ids of Pyt
     const wrong = cases.filter(({ text, ids }) => tokenizer.encode(text).join() !== ids.join());
     t.same(wrong, [], JSON.stringify(tokens));
   }
-});
-
-t.test('a token that must be a word is refused where the library encodes, which does not know that', async (t) => {
-  const token = { id: 0, content: '<unk>', special: true };
-  const json = unigramJson([['▁a', -1]]);
-  t.throws(() => Tokenizer.fromJson({ ...json, added_tokens: [{ ...token, single_word: true }] }), {
-    code: 'ERR_TOKENIZER',
-    message: /"<unk>" is single_word: expected single_word: false/,
-  });
-  t.ok(Tokenizer.fromJson({ ...json, added_tokens: [{ ...token, single_word: false }] }));
 });
 
 t.test('a text that fails in a later part leaves nothing to the next one', async (t) => {

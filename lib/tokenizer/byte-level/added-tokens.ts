@@ -1,3 +1,5 @@
+import { BEGINS_WITH_WORD, ENDS_WITH_WORD } from '../word-characters.js';
+
 /** A text that becomes one id. */
 export interface AddedText {
   /** Not empty. */
@@ -12,11 +14,6 @@ interface Added {
   id: number;
   singleWord: boolean;
 }
-
-/** What the regular expressions of Rust, in which Python's tokenizers are written, have as `\w` (Unicode's UTS #18, annex C). */
-const WORD = '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]';
-const BEGINS_WITH_WORD = new RegExp(`^${WORD}`, 'u');
-const ENDS_WITH_WORD = new RegExp(`${WORD}$`, 'u');
 
 const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
 

@@ -77,6 +77,19 @@ export class Charsmap {
     return value < 0 ? undefined : [this.replacement(value), matched];
   }
 
+  /** Replacement by the shortest rule that matches `text` at byte `start`; undefined if there is none. */
+  shortestMatch(text: Uint8Array, start: number, end: number): string | undefined {
+    this.childPlace = this.root();
+    for (let position = start; position < end; position++) {
+      const unit = this.step(text[position]!);
+      if (unit === NO_NODE) return undefined;
+      if ((this.trie[unit]! & 0x100) === 0) continue;
+      const value = this.leafValue(this.childPlace);
+      return value < 0 ? undefined : this.replacement(value);
+    }
+    return undefined;
+  }
+
   /** Replacement of exactly `codePoint`; undefined if there is no such rule. */
   single(codePoint: number): string | undefined {
     const unit = this.follow(this.root(), codePoint);

@@ -1,0 +1,107 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import { type JsonObject, loadSentencePiece, Tokenizer } from '../../dist/tokenizer/index.js';
+import { LongPieces } from '../../dist/tokenizer/json/long-pieces.js';
+import { normalizerOf } from '../../dist/tokenizer/json/normalizers.js';
+import { preTokenizerOf } from '../../dist/tokenizer/json/pre-tokenizers.js';
+import { readTokenizerFile, unigramJson } from './helpers/tokenizer-json.js';
+
+// Made with Python's tokenizers: fixtures/tokenizer/make-parts.py.
+interface Parts {
+  texts: string[];
+  longTexts: [text: string, count: number][];
+  normalizers: { json: JsonObject; results: string[] }[];
+  preTokenizers: { json: JsonObject; results: string[][] }[];
+  tokenizers: { name: string; json: JsonObject; ids: number[][]; long: string[] }[];
+}
+
+const FIXTURES = new URL('./fixtures/', import.meta.url);
+const PARTS = JSON.parse(readFileSync(new URL('tokenizer/parts.json', FIXTURES), 'utf8')) as Parts;
+const BPE = readTokenizerFile('tokenizer.json');
+
+/** The texts of which something else is made than is expected. */
+function wrong<T>(make: (text: string) => T, expected: readonly T[]): unknown[] {
+  const results = PARTS.texts.map((text, index) => ({ text, made: make(text), expected: expected[index] }));
+  return results.filter(({ made, expected }) => JSON.stringify(made) !== JSON.stringify(expected));
+}
+
+t.test('normalizers', async (t) => {
+  const name = 'unigram-nmt-nfkc-cf';
+  const { vocabulary } = await loadSentencePiece(new URL(`sentencepiece/${name}.model`, FIXTURES));
+  const charsmap = Buffer.from((vocabulary.method as { charsmap: Uint8Array }).charsmap).toString('base64');
+  for (const { json, results } of PARTS.normalizers) {
+    const normalize = normalizerOf(JSON.parse(JSON.stringify(json).replace(name, charsmap)));
+    t.same(wrong(normalize, results), [], JSON.stringify(json));
+  }
+});
+
+t.test('pre-tokenizers', async (t) => {
+  for (const { json, results } of PARTS.preTokenizers) {
+    const cut = preTokenizerOf(json);
+    const pieces = (text: string) => (text === '' ? [] : cut({ text, isFirst: true }).map((piece) => piece.text));
+    t.same(wrong(pieces, results), [], JSON.stringify(json));
+  }
+});
+
+for (const { name, json, ids, long } of PARTS.tokenizers) {
+  t.test(`ids: ${name}`, async (t) => {
+    const tokenizer = Tokenizer.fromJson({ ...json, model: json.model ?? BPE.model });
+    t.same(
+      wrong((text) => tokenizer.encode(text), ids),
+      [],
+    );
+    const sums = PARTS.longTexts.map(([text, count]) => JSON.stringify(tokenizer.encode(text.repeat(count))));
+    t.same(
+      sums.map((text) => createHash('sha256').update(text).digest('hex')),
+      long,
+      'long texts',
+    );
+  });
+}
+
+t.test('a space before a text: tokenizer_config.json wins', async (t) => {
+  const prefixed = { ...BPE, pre_tokenizer: { ...(BPE.pre_tokenizer as object), add_prefix_space: true } };
+  const [plain, spaced] = [Tokenizer.fromJson(BPE), Tokenizer.fromJson(prefixed)];
+  t.not(plain.encode('the').join(), spaced.encode('the').join());
+  t.same(Tokenizer.fromJson(BPE, { add_prefix_space: true }).encode('the'), spaced.encode('the'));
+  t.same(Tokenizer.fromJson(prefixed, { add_prefix_space: false }).encode('the'), plain.encode('the'));
+});
+
+t.test('tokens that only tokenizer_config.json names are added, as Transformers does', async (t) => {
+  const config = {
+    eos_token: '<|endoftext|>',
+    pad_token: { content: '[PAD]', lstrip: true },
+    unk_token: 'a',
+    added_tokens_decoder: { 2048: { content: '<new>', special: false, normalized: false } },
+    additional_special_tokens: ['<user>', '[PAD]'],
+  };
+  const tokenizer = Tokenizer.fromJson(BPE, config);
+  const { a } = BPE.model.vocab;
+  t.equal(tokenizer.vocabSize, 2051);
+  t.same(tokenizer.vocabulary.tokens.slice(2048), ['<new>', '[PAD]', '<user>']);
+  t.same([tokenizer.padTokenId, tokenizer.unkTokenId, tokenizer.eosTokenId], [2049, a, 0]);
+  t.same(tokenizer.encode('<new> [PAD]<user>a'), [2048, 2049, 2050, a]);
+});
+
+t.test('parts of an unknown kind are refused', async (t) => {
+  const refuse = (parts: JsonObject, message: RegExp) =>
+    t.throws(() => Tokenizer.fromJson({ ...unigramJson([['▁a', -1]]), ...parts }), { code: 'ERR_TOKENIZER', message });
+  refuse({ normalizer: { type: 'constructor' } }, /unknown normalizer "constructor"/);
+  refuse({ pre_tokenizer: { type: 'UnicodeScripts' } }, /unknown pre-tokenizer "UnicodeScripts"/);
+  refuse({ pre_tokenizer: { type: 'Split', pattern: { String: 'a' }, behavior: 'Other' } }, /unknown behavior "Other"/);
+  refuse({ pre_tokenizer: { type: 'Split', pattern: {}, behavior: 'Isolated' } }, /neither a String nor a Regex/);
+  refuse({ normalizer: { type: 'Precompiled', precompiled_charsmap: 'AAAA' } }, /precompiled_charsmap is damaged/);
+  const model = { type: 'BPE', vocab: { a: 0 }, merges: [], continuing_subword_prefix: '##' };
+  refuse({ model, added_tokens: [] }, /continuing_subword_prefix/);
+});
+
+t.test('long pieces are cut where no token reaches across', async (t) => {
+  const pieces = new LongPieces(['a', 'b', 'ab', 'ba', '▁a', '👍'], 4);
+  t.same(pieces.cut('aabb'), ['aabb']);
+  t.same(pieces.cut('abababaab'), ['abababa', 'ab'], 'later where there is no place before');
+  t.same(pieces.cut('ab▁ab▁ab'), ['ab', '▁ab', '▁ab']);
+  t.same(pieces.cut('👍👍👍'), ['👍👍', '👍']);
+  t.same(pieces.cut('xyxyxy'), ['xyxyxy'], 'unknown characters stay together');
+  t.same(pieces.cut('xyxyxyaxy'), ['xyxyxy', 'axy']);
+});
