@@ -14,6 +14,8 @@ export interface TokenizerFiles {
   config: string | undefined;
   /** special_tokens_map.json */
   specialTokens: string | undefined;
+  /** added_tokens.json */
+  addedTokens: string | undefined;
   /** config.json of the model beside it. */
   modelConfig: string | undefined;
 }
@@ -21,6 +23,7 @@ export interface TokenizerFiles {
 const JSON_NAME = 'tokenizer.json';
 const CONFIG_NAME = 'tokenizer_config.json';
 const SPECIAL_TOKENS_NAME = 'special_tokens_map.json';
+const ADDED_TOKENS_NAME = 'added_tokens.json';
 const MODEL_CONFIG_NAME = 'config.json';
 
 /** Names under which SentencePiece models are published, the likeliest first. */
@@ -29,7 +32,7 @@ const SENTENCEPIECE_NAMES = ['spiece.model', 'tokenizer.model', 'sentencepiece.m
 /** Names of files that say how text is tokenized, for us or for Transformers. */
 export const TOKENIZER_NAMES: readonly string[] = [
   ...[JSON_NAME, CONFIG_NAME, SPECIAL_TOKENS_NAME, ...SENTENCEPIECE_NAMES],
-  ...['added_tokens.json', 'vocab.json', 'merges.txt'],
+  ...[ADDED_TOKENS_NAME, 'vocab.json', 'merges.txt'],
 ];
 
 /**
@@ -47,6 +50,7 @@ export async function findTokenizerFiles(folder: string): Promise<TokenizerFiles
       kind: model === JSON_NAME ? 'json' : 'sentencepiece',
       config: pathOf(CONFIG_NAME),
       specialTokens: pathOf(SPECIAL_TOKENS_NAME),
+      addedTokens: pathOf(ADDED_TOKENS_NAME),
       modelConfig: pathOf(MODEL_CONFIG_NAME),
     };
   }
@@ -65,8 +69,8 @@ export async function holdsTokenizer(folder: string): Promise<boolean> {
 export function chooseTokenizerFiles(names: readonly string[]): string[] {
   const model = modelAmong([...names].sort()) ?? JSON_NAME;
   const rest = [CONFIG_NAME, SPECIAL_TOKENS_NAME];
-  // A tokenizer.json says itself what it is; for a SentencePiece model that may stand in the model's config.json.
-  if (model !== JSON_NAME) rest.push(MODEL_CONFIG_NAME);
+  // A tokenizer.json says itself what it is; for a SentencePiece model that may stand in these.
+  if (model !== JSON_NAME) rest.push(ADDED_TOKENS_NAME, MODEL_CONFIG_NAME);
   return [model, ...rest.filter((name) => names.includes(name))];
 }
 

@@ -11,6 +11,7 @@ import {
   type SpecialTokens,
   type UnigramEncoderParts,
 } from './sentencepiece/index.js';
+import { refuseAddedTokens } from './sentencepiece-added.js';
 import {
   chooseTokenizerFiles,
   findTokenizerFiles,
@@ -99,7 +100,7 @@ export class Tokenizer implements OpenTokenizer {
       if (path !== undefined) Object.assign(config, await readJsonObject(path));
     }
     const files = [found.model, found.config, found.specialTokens].filter((path) => path !== undefined);
-    const model = await loadModel(found.model, found.kind, config);
+    const model = await loadModel(found, config);
     const contents = await readContents(files);
     const className = await classNameOf(found, config);
     return new Tokenizer(model, { contents, fingerprint: fingerprintOf(contents), className, dir: resolve(dir) });
@@ -119,10 +120,13 @@ export class Tokenizer implements OpenTokenizer {
   /**
    * Builds a tokenizer from the content of a SentencePiece `.model` file and the parsed one of tokenizer_config.json. Unigram
    * models can work in other threads; with others the main thread encodes, as with {@link Tokenizer.fromJson}.
+   *
+   * @throws KotodamaError `ERR_TOKENIZER` when the model is damaged, or tokenizer_config.json adds tokens to it
    */
   static fromSentencePiece(model: Uint8Array, config: JsonObject = {}): Tokenizer {
     const fingerprint = createHash('sha256').update(model).update(JSON.stringify(config)).digest('hex');
     const tokenizer = new SentencePieceTokenizer(model, { specialTokens: specialTokensOf(config) });
+    refuseAddedTokens(tokenizer, config);
     return new Tokenizer(tokenizer, { fingerprint, className: PLAIN_SENTENCEPIECE });
   }
 
@@ -215,13 +219,14 @@ async function classNameOf({ model, modelConfig }: TokenizerFiles, config: JsonO
 }
 
 async function loadModel(
-  path: string,
-  kind: 'json' | 'sentencepiece',
+  { model: path, kind, addedTokens }: TokenizerFiles,
   config: JsonObject,
 ): Promise<OpenTokenizer & Utf8TokenizerModel> {
   try {
     if (kind === 'json') return new JsonTokenizer(await readJsonObject(path), config);
-    return await loadSentencePiece(path, { specialTokens: specialTokensOf(config) });
+    const tokenizer = await loadSentencePiece(path, { specialTokens: specialTokensOf(config) });
+    refuseAddedTokens(tokenizer, config, addedTokens === undefined ? {} : await readJsonObject(addedTokens));
+    return tokenizer;
   } catch (error) {
     // What is wrong with reading a file names it already.
     throw error instanceof KotodamaError && !error.message.includes(path) ? placed(path, error) : error;

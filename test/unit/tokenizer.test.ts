@@ -178,6 +178,30 @@ t.test('a folder with a SentencePiece model and special_tokens_map.json', async 
   t.same(tokenizer.files, [join(folder, 'spiece.model'), join(folder, 'special_tokens_map.json')]);
 });
 
+t.test('tokens that Python adds beside a SentencePiece model are refused', async (t) => {
+  const load = (files: { [name: string]: unknown }) => {
+    const folder = folderOf(files);
+    copyFileSync(
+      new URL('./fixtures/sentencepiece/unigram-nmt-nfkc.model', import.meta.url),
+      join(folder, 'spiece.model'),
+    );
+    return Tokenizer.fromPretrained(folder);
+  };
+  const { vocabSize, vocabulary } = await load({});
+  const eos = vocabulary.tokens.indexOf('</s>');
+  const refused: [name: string, content: unknown, message: RegExp][] = [
+    ['added_tokens.json', { '<new>': vocabSize }, /"<new>" is not in the SentencePiece model/],
+    ['added_tokens.json', { '</s>': eos + 1 }, /"<\/s>" is piece \d+ of the SentencePiece model/],
+    ['tokenizer_config.json', { added_tokens_decoder: { [vocabSize]: { content: '<new>' } } }, /"<new>"/],
+    ['special_tokens_map.json', { additional_special_tokens: ['</s>', { content: '<new>' }] }, /"<new>"/],
+  ];
+  for (const [name, content, message] of refused) {
+    await t.rejects(load({ [name]: content }), { code: 'ERR_TOKENIZER', message, hint: /beside a \.model/ }, name);
+  }
+  const same = { added_tokens_decoder: { [eos]: { content: '</s>' } }, additional_special_tokens: ['</s>'] };
+  t.equal((await load({ 'added_tokens.json': { '</s>': eos }, 'tokenizer_config.json': same })).vocabSize, vocabSize);
+});
+
 t.test('a text that the vocabulary cannot express', async (t) => {
   const model = { type: 'WordPiece', vocab: { a: 0 }, continuing_subword_prefix: '##', max_input_chars_per_word: 100 };
   const tokenizer = Tokenizer.fromJson({ model });

@@ -1,5 +1,6 @@
 export type { UnigramEncoderParts } from './encoder.js';
 export {
+  ADDED_BESIDE_HINT,
   loadSentencePiece,
   type SentencePieceOptions,
   SentencePieceTokenizer,

@@ -39,6 +39,11 @@ export interface SentencePieceOptions {
   specialTokens?: SpecialTokens;
 }
 
+/** What to do where a file beside the model names a token that is not in it. */
+export const ADDED_BESIDE_HINT =
+  'tokens that Python adds beside a .model are not supported: name a piece of the model in tokenizer_config.json ' +
+  'or special_tokens_map.json, or save the tokenizer as tokenizer.json with Transformers';
+
 const KINDS: Readonly<Record<number, TokenKind>> = {
   [PieceType.normal]: 'normal',
   [PieceType.unknown]: 'unknown',
@@ -170,9 +175,7 @@ export class SentencePieceTokenizer implements Utf8TokenizerModel, OpenTokenizer
         'ERR_TOKENIZER',
         `the ${name} token ${JSON.stringify(wanted)} is not in the SentencePiece model`,
         {
-          hint:
-            'tokens that Python adds beside a .model are not supported: name a piece of the model in tokenizer_config.json ' +
-            'or special_tokens_map.json, or save the tokenizer as tokenizer.json with Transformers',
+          hint: ADDED_BESIDE_HINT,
         },
       );
     }
