@@ -14,7 +14,7 @@ import { findTokenizerFiles, holdsTokenizer, readJsonObject } from './tokenizer-
  * @param from a folder, or a name of the Hub
  * @param folder where to write it; made when it is missing
  * @returns the new tokenizer
- * @throws KotodamaError `ERR_OPTIONS` when a token is there already or the folder holds a tokenizer, `ERR_TOKENIZER`, `ERR_HUB`,
+ * @throws KotodamaError `ERR_OPTIONS` when a token is there already, no text would become it or the folder holds a tokenizer, `ERR_TOKENIZER`, `ERR_HUB`,
  *   `ERR_IO`
  */
 export async function addTokens(
@@ -25,6 +25,19 @@ export async function addTokens(
 ): Promise<Tokenizer> {
   const tokenizer = await Tokenizer.fromPretrained(from, options);
   checkTokens(tokens, tokenizer);
+  const { dir } = tokenizer.source as { dir: string };
+  const { model, kind, config, specialTokens } = await findTokenizerFiles(dir);
+  // Tried before anything is written.
+  let write: (target: string) => Promise<void>;
+  if (kind === 'json') {
+    const json = withAddedTokens(await readJsonObject(model), tokens, tokenizer.vocabSize);
+    checkFound(tokens, Tokenizer.fromJson(json), tokenizer.vocabSize);
+    write = (target) => writeJsonFile(target, json);
+  } else {
+    const bytes = Buffer.concat([await readFile(model), ...tokens.map(userDefinedPiece)]);
+    checkFound(tokens, Tokenizer.fromSentencePiece(bytes), tokenizer.vocabSize);
+    write = (target) => writeAtomically(target, (file) => file.writeFile(bytes));
+  }
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);
   });
@@ -33,17 +46,20 @@ export async function addTokens(
       hint: 'choose another folder',
     });
   }
-  const { dir } = tokenizer.source as { dir: string };
-  const { model, kind, config, specialTokens } = await findTokenizerFiles(dir);
   for (const file of [config, specialTokens]) if (file !== undefined) await copyIntoFolder(file, folder);
-  const target = join(folder, basename(model));
-  if (kind === 'json') {
-    await writeJsonFile(target, withAddedTokens(await readJsonObject(model), tokens, tokenizer.vocabSize));
-  } else {
-    const bytes = Buffer.concat([await readFile(model), ...tokens.map(userDefinedPiece)]);
-    await writeAtomically(target, (file) => file.writeFile(bytes));
-  }
+  await write(join(folder, basename(model)));
   return Tokenizer.fromPretrained(folder);
+}
+
+/** Refuses tokens that no text becomes: a SentencePiece model writes spaces otherwise, and one of words takes whole words alone. */
+function checkFound(tokens: readonly string[], tokenizer: Tokenizer, first: number): void {
+  const index = tokens.findIndex((token, index) => !tokenizer.encode(token).includes(first + index));
+  if (index < 0) return;
+  throw new KotodamaError('ERR_OPTIONS', `${JSON.stringify(tokens[index])} cannot be added`, {
+    expected: 'a token that the tokenizer finds in a text',
+    received: 'one that no text would become',
+    hint: 'a SentencePiece model finds no token with a space or U+2581, and a model of words none at all: choose another one',
+  });
 }
 
 function checkTokens(tokens: readonly string[], { vocabulary }: Tokenizer): void {

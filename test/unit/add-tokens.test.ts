@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { addTokens, Tokenizer } from '../../dist/index.js';
@@ -63,4 +63,21 @@ t.test('what cannot be added', async (t) => {
   await t.rejects(add(['<|a|>'], join(folder, 'json')), { code: 'ERR_OPTIONS', message: /holds a tokenizer/ });
   await t.rejects(add(['<|a|>'], 'package.json/x'), { code: 'ERR_IO' });
   await t.rejects(addTokens(folder, ['<|a|>'], out), { code: 'ERR_TOKENIZER' });
+});
+
+t.test('tokens that no text would become are refused before anything is written', async (t) => {
+  for (const [name, token] of [
+    ['unigram-nmt-nfkc', '<|end of turn|>'],
+    ['word', '<|user|>'],
+  ] as const) {
+    const source = join(folder, `refused-${name}`);
+    mkdirSync(source);
+    cpSync(`test/unit/fixtures/sentencepiece/${name}.model`, join(source, 'spiece.model'));
+    const out = join(source, 'out');
+    await t.rejects(addTokens(source, ['<|a|>', token].slice(name === 'word' ? 1 : 0), out), {
+      code: 'ERR_OPTIONS',
+      message: /cannot be added: .*no text would become/,
+    });
+    t.notOk(existsSync(out));
+  }
 });
