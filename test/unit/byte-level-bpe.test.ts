@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import t from 'tap';
 import { articles } from '../../dist/cli/demo-text.js';
+import { HeapMerger } from '../../dist/tokenizer/byte-level/heap-merger.js';
 import { LongMerger } from '../../dist/tokenizer/byte-level/long-merger.js';
 import { type Merge, MergeTable } from '../../dist/tokenizer/byte-level/merge-table.js';
 import { Merger } from '../../dist/tokenizer/byte-level/merger.js';
@@ -147,8 +148,9 @@ for (const twice of [false, true]) {
         if (table.isMonotone) usual++;
         const bytes = Uint8Array.from(list);
         const expected = plainest(bytes, byteIds, merges).join();
-        const long = new LongMerger(table, byteIds);
-        for (const merger of [new Merger(table, byteIds), long, long]) {
+        const heap = new HeapMerger(table, byteIds);
+        const long = table.isMonotone ? new LongMerger(table, byteIds) : heap;
+        for (const merger of [new Merger(table, byteIds), heap, long, long]) {
           const ids = new IdBuffer();
           merger.merge(bytes, 0, bytes.length, ids);
           if (ids.takeArray().join() !== expected) return false;

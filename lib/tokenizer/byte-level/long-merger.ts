@@ -9,7 +9,7 @@ const NONE = -1;
 
 /**
  * Byte-pair encoding of pre-tokens of any length: a line of ten million letters without a break is one. Positions wait in
- * lists, one for each merge, so that the time is in proportion to the bytes.
+ * lists, one for each merge, so that the time is in proportion to the bytes. For merges that are monotone.
  */
 export class LongMerger {
   private readonly table: MergeTable;
@@ -34,7 +34,7 @@ export class LongMerger {
     this.heads = new Int32Array(table.results.length).fill(NONE);
   }
 
-  /** Adds the ids of `text[start..end)`, at least one byte. */
+  /** Adds the ids of `text[start..end)`, at least one byte. The merges must be monotone. */
   merge(text: Uint8Array, start: number, end: number, ids: IdBuffer): void {
     const length = end - start;
     this.reserve(length);
@@ -49,9 +49,9 @@ export class LongMerger {
     if (length > KEPT) this.reserve(0);
   }
 
-  /** Does one merge wherever it is possible, until it makes a pair that comes before it. */
+  /** Does one merge wherever it is possible. */
   private mergeAll(rank: number): void {
-    const { tokens, before, behind, heads } = this;
+    const { tokens, before, behind } = this;
     const result = this.table.results[rank]!;
     for (const position of this.positionsOf(rank)) {
       // The occurrence before may have taken a part of this one.
@@ -65,11 +65,8 @@ export class LongMerger {
       tokens[position] = result;
       behind[position] = end;
       if (end !== NONE) before[end] = position;
-      const next = Math.min(this.offer(position), left === NONE ? rank : this.offer(left));
-      if (next < rank && heads[rank] !== NONE) {
-        this.waiting.push(rank);
-        return;
-      }
+      this.offer(position);
+      if (left !== NONE) this.offer(left);
     }
   }
 
@@ -85,22 +82,21 @@ export class LongMerger {
     if (size === 0) return found;
     const first = found[0]!;
     const overlap = this.tokens[first] === this.tokens[this.behind[first]!];
-    return overlap || !this.table.isMonotone ? inOrder(found) : found;
+    return overlap ? inOrder(found) : found;
   }
 
-  /** Puts the pair that begins at a position into its list; gives its rank, or the highest number. */
-  private offer(position: number): number {
+  /** Puts the pair that begins at a position into its list. */
+  private offer(position: number): void {
     const right = this.behind[position]!;
     const rank = right === NONE ? NONE : this.table.rankOf(this.tokens[position]!, this.tokens[right]!);
     this.ranks[position] = rank;
-    if (rank === NONE) return Number.MAX_SAFE_INTEGER;
+    if (rank === NONE) return;
     const head = this.heads[rank]!;
     if (head === NONE) this.waiting.push(rank);
     else this.previous[head] = position;
     this.previous[position] = NONE;
     this.following[position] = head;
     this.heads[rank] = position;
-    return rank;
   }
 
   private withdraw(position: number): void {

@@ -1,4 +1,5 @@
 import type { IdBuffer } from '../id-buffer.js';
+import { HeapMerger } from './heap-merger.js';
 import { LongMerger } from './long-merger.js';
 import type { MergeTable } from './merge-table.js';
 
@@ -14,7 +15,7 @@ const NONE = 0x7fffffff;
 export class Merger {
   private readonly table: MergeTable;
   private readonly byteIds: Int32Array;
-  private readonly long: LongMerger;
+  private readonly long: LongMerger | HeapMerger;
   private readonly tokens = new Int32Array(SHORT);
   /** Rank of the pair that begins at each token. */
   private readonly ranks = new Int32Array(SHORT);
@@ -23,7 +24,7 @@ export class Merger {
   constructor(table: MergeTable, byteIds: Int32Array) {
     this.table = table;
     this.byteIds = byteIds;
-    this.long = new LongMerger(table, byteIds);
+    this.long = table.isMonotone ? new LongMerger(table, byteIds) : new HeapMerger(table, byteIds);
   }
 
   /** Adds the ids of `text[start..end)`, at least one byte. */
