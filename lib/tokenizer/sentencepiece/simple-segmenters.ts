@@ -5,7 +5,8 @@ import { characterEnd, type PieceOutput, type Segmenter, symbolEnd } from './seg
 
 /**
  * The pieces by their text. A byte piece counts, and first: both models ask `PieceToId`, which looks among reserved pieces
- * before all others. (It finds control pieces, too, but then SentencePiece gives up the text, of which they are no part.)
+ * before all others. (It finds control pieces, too: release 0.1.97 then gives up the text, while 0.2.2 does not where a model
+ * of words has no dummy prefix. Here they are no part of a text.)
  */
 function piecesByText(model: ModelProto): PieceTrie {
   const entries = model.pieces.map((piece, id) => [piece, id] as const);
