@@ -1,8 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createServer, type RequestListener, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -303,77 +301,6 @@ t.test('a source that throws in the middle, after what came before', async (t) =
   t.same(seen, [1, 2]);
 });
 
-async function serve(t: Test, listener: RequestListener): Promise<string> {
-  const server = createServer(listener);
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
-t.test('URLs: text, compressed or not, redirected, refused, broken off', async (t) => {
-  let breaking: ServerResponse | undefined;
-  const routes: { [path: string]: RequestListener } = {
-    '/a.txt': (_, response) => response.end('1\n2\n'),
-    '/a.jsonl.gz': (_, response) => response.end(gzipSync('{"text":"3"}\n')),
-    '/packed.txt': (_, response) => {
-      response.writeHead(200, { 'content-encoding': 'gzip' });
-      response.end(gzipSync('4\n'));
-    },
-    '/moved': (_, response) => response.writeHead(302, { location: '/a.txt' }).end(),
-    '/secret': (_, response) => response.writeHead(403).end(),
-    '/broken.txt': (_, response) => {
-      response.writeHead(200, { 'content-length': '1000' });
-      response.write('5\n6\n');
-      breaking = response;
-    },
-    '/endless.txt': (_, response) => {
-      const more = () => {
-        while (response.write('7\n'.repeat(1000)));
-      };
-      response.on('drain', more);
-      more();
-    },
-  };
-  const base = await serve(t, (request, response) => {
-    const path = new URL(request.url ?? '/', 'http://x').pathname;
-    const listener = routes[path] ?? ((_, reply) => reply.writeHead(404).end());
-    listener(request, response);
-  });
-  t.same(await textsOf([`${base}/a.txt?token=x`, `${base}/a.jsonl.gz`, `${base}/packed.txt`, `${base}/moved`]), [
-    '1',
-    '2',
-    '3',
-    '4',
-    '1',
-    '2',
-  ]);
-  t.same(await textsOf(`${base}/a.txt`, {}, { file: 0, offset: 2 }), ['2'], 'continues by reading again');
-  await t.rejects(textsOf(`${base}/secret`), { code: 'ERR_IO', message: /403/ });
-  const missing = await textsAndFailure(`${base}/nothing.txt?token=abc`);
-  t.match(missing.failure, { code: 'ERR_IO', message: /404.*\n.*hint: .*spelling/ });
-  t.notMatch(missing.failure?.message, /token/, 'a query can hold a secret');
-  // What has come but was not read is lost with the connection: it breaks when more is asked for.
-  const { read } = ReadableStreamDefaultReader.prototype;
-  let asked = 0;
-  const asking = t.capture(ReadableStreamDefaultReader.prototype, 'read', function (this: ReadableStreamDefaultReader) {
-    if (++asked === 2) breaking?.destroy();
-    return read.call(this);
-  });
-  const broken = await textsAndFailure(`${base}/broken.txt`);
-  asking.restore();
-  t.same(broken.texts, ['5', '6'], 'what came before the break');
-  t.match(broken.failure, { code: 'ERR_IO', message: /broke off after 4 bytes/ });
-  await t.rejects(textsOf('http://127.0.0.1:1/a.txt'), { code: 'ERR_IO', message: /cannot be reached/ });
-  for await (const _ of BlockDataset.fromFile(`${base}/endless.txt`, { tokenizer: NUMBERS, blockSize: 4 })) break;
-  t.throws(() => BlockDataset.fromFile(`${base}/a.parquet`, { tokenizer: NUMBERS, blockSize: 1 }), {
-    code: 'ERR_OPTIONS',
-    message: /download it first/,
-  });
-});
-
 t.test('places that cannot be used', async (t) => {
   const path = temporaryFile('1\n');
   const folder = folderOf(path);
@@ -381,20 +308,4 @@ t.test('places that cannot be used', async (t) => {
   await t.rejects(textsOf(join(folder, 'gone.txt')), { code: 'ERR_IO', message: /does not exist/ });
   await t.rejects(textsOf(['-', '-']), { code: 'ERR_OPTIONS', message: /only once/ });
   await t.rejects(textsOf('http://'), { code: 'ERR_OPTIONS' });
-});
-
-t.test('URLs: a .gz that the server sends as text packed for the way', async (t) => {
-  const packed = gzipSync('1\n2\n');
-  const base = await serve(t, (request, response) => {
-    const [, encoding] = (request.url as string).split(/[/.]/);
-    const once = encoding === 'twice' ? gzipSync(packed) : encoding === 'plain' ? '1\n2\n' : packed;
-    response.writeHead(200, {
-      'content-encoding': encoding === 'identity' || encoding === 'plain' ? 'identity' : 'gzip',
-    });
-    response.end(once);
-  });
-  // Seen as "gzip" by servers that name the file's own packing so, and as "twice" by those that pack it again.
-  for (const path of ['gzip', 'twice', 'identity']) t.same(await textsOf(`${base}/${path}.txt.gz`), ['1', '2'], path);
-  t.same(await textsOf(`${base}/gzip.txt.gz`, {}, { file: 0, offset: 2 }), ['2'], 'and continues');
-  await t.rejects(textsOf(`${base}/plain.txt.gz`), { code: 'ERR_DATA', message: /is not gzip data/ });
 });

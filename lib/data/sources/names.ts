@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import { KotodamaError } from '../../errors.js';
 import { checkFile } from './file-bytes.js';
 import { filesMatching, isPattern } from './glob.js';
-import { publicUrl } from './url-bytes.js';
+import { isUrl, publicName } from './public-name.js';
 
 /** What a source holds: lines of text, JSON objects in lines, or a Parquet table. */
 export type Format = 'text' | 'jsonl' | 'parquet';
@@ -39,7 +39,7 @@ export function placesOf(names: readonly string[], textField: boolean): Place[] 
       const place = { path: name, name: 'standard input', mark: name, compression: undefined };
       return [{ kind: 'stdin', format: fallback, ...place }];
     }
-    if (/^https?:\/\//i.test(name)) return [urlPlace(name, fallback)];
+    if (isUrl(name)) return [urlPlace(name, fallback)];
     const paths = isPattern(name) ? filesMatching(name) : [name];
     if (paths.length === 0) throw noMatch(name);
     return paths.map((path) => {
@@ -61,17 +61,20 @@ function noMatch(pattern: string): KotodamaError {
 
 function urlPlace(url: string, fallback: Format): Place {
   if (!URL.canParse(url)) {
-    throw new KotodamaError('ERR_OPTIONS', 'This is no URL', { expected: 'http(s)://host/path', received: url });
+    throw new KotodamaError('ERR_OPTIONS', 'This is no URL', {
+      expected: 'http(s)://host/path',
+      received: publicName(url),
+    });
   }
   const { pathname } = new URL(url);
   const content = contentOf(pathname, fallback);
   if (content.format === 'parquet') {
-    throw new KotodamaError('ERR_OPTIONS', `${publicUrl(url)} cannot be streamed`, {
+    throw new KotodamaError('ERR_OPTIONS', `${publicName(url)} cannot be streamed`, {
       expected: 'text or JSON lines: a Parquet file is read from its end',
       hint: 'download it first and give the file',
     });
   }
-  return { kind: 'url', path: url, name: publicUrl(url), mark: basename(pathname), ...content };
+  return { kind: 'url', path: url, name: publicName(url), mark: basename(pathname), ...content };
 }
 
 function contentOf(path: string, fallback: Format): { format: Format; compression: Compression | undefined } {

@@ -1,48 +1,127 @@
+import { get as getHttp, type IncomingMessage } from 'node:http';
+import { get as getHttps } from 'node:https';
 import { KotodamaError, messageOf } from '../../errors.js';
+import { unpack } from './compression.js';
+import type { Compression } from './names.js';
+import { publicName } from './public-name.js';
 
-/** A URL as messages and saved states may show it: without name, password and query, which can hold secrets. */
-export function publicUrl(url: string): string {
-  const { origin, pathname } = new URL(url);
-  return `${origin}${pathname}`;
-}
+/** As many as `fetch` and browsers follow. */
+const MOST_REDIRECTIONS = 20;
+
+const REDIRECTIONS = [301, 302, 303, 307, 308];
+
+/** Milliseconds to wait for a server that says nothing. */
+const LONGEST_SILENCE = 300_000;
 
 /**
- * The bytes behind an http(s) URL. Redirections are followed; what the server compressed for the way is unpacked.
+ * A storage server can hold packed objects that it would unpack for whoever does not take them packed, `.gz` in their names
+ * or not.
+ */
+const HEADERS = { accept: '*/*', 'accept-encoding': 'gzip', 'user-agent': 'kotodama' };
+
+/** What a server may call the packing of the way. */
+const PACKINGS: { [name: string]: Compression } = { gzip: 'gzip', 'x-gzip': 'gzip', zstd: 'zstd' };
+
+/**
+ * The bytes behind an http(s) URL. Redirections are followed, a login in the URL is sent, and what the server packed for the
+ * way is unpacked. `fetch` would do all that too, but takes packed data that is cut off for whole.
  *
- * @param onUnpacked called before the first bytes if that is so
+ * @param onUnpacked called before the first bytes if they were packed for the way
+ * @throws KotodamaError `ERR_IO` when the server cannot be reached, refuses or breaks off, `ERR_DATA` for damaged packed data
  */
 export async function* readUrlBytes(url: string, onUnpacked: () => void): AsyncGenerator<Uint8Array, void> {
-  const name = publicUrl(url);
-  const leave = new AbortController();
-  try {
-    const response = await fetch(url, { signal: leave.signal }).catch((cause: unknown) => {
-      throw new KotodamaError('ERR_IO', `${name} cannot be reached (${reasonOf(cause)})`, {
-        hint: 'check the address and the network, or download it and give the file',
-        cause,
-      });
+  const name = publicName(url);
+  const response = await open(new URL(url)).catch((cause: unknown) => {
+    throw new KotodamaError('ERR_IO', `${name} cannot be reached (${reasonOf(cause)})`, {
+      hint: 'check the address and the network, or download it and give the file',
+      cause,
     });
-    if (!response.ok) throw refused(name, response);
-    // The header stays when `fetch` unpacks.
-    if (!['identity', null].includes(response.headers.get('content-encoding'))) onUnpacked();
-    if (response.body === null) return;
-    const pieces = response.body.getReader();
-    for (let received = 0; ; ) {
-      const { done, value } = await pieces.read().catch((cause: unknown) => {
-        throw new KotodamaError('ERR_IO', `${name} broke off after ${received} bytes (${reasonOf(cause)})`, {
-          hint: 'try again, or download it first and give the file: it can then be continued anywhere',
-          cause,
-        });
-      });
-      if (done) return;
-      received += value.length;
-      yield value;
+  });
+  try {
+    const { statusCode: status = 0, headers } = response;
+    if (status < 200 || status > 299) throw refused(name, response);
+    const packing = packingOf(headers['content-encoding'], name);
+    const bytes = bodyOf(response, name);
+    if (packing === undefined) yield* bytes;
+    else {
+      onUnpacked();
+      yield* unpack(bytes, packing, name);
     }
   } finally {
-    leave.abort();
+    response.destroy();
   }
 }
 
-function refused(name: string, { status, statusText }: Response): KotodamaError {
+/** What answers at last, after all redirections. */
+async function open(begin: URL): Promise<IncomingMessage> {
+  let url = begin;
+  for (let count = 0; count <= MOST_REDIRECTIONS; count++) {
+    const response = await request(url);
+    const { location } = response.headers;
+    if (location === undefined || !REDIRECTIONS.includes(response.statusCode as number)) return response;
+    response.destroy();
+    // Headers are read byte by byte, and servers write UTF-8 there.
+    const next = new URL(Buffer.from(location, 'latin1').toString('utf8'), url);
+    // The login is for this server alone.
+    if (next.origin === url.origin && next.username === '' && next.password === '') {
+      next.username = url.username;
+      next.password = url.password;
+    }
+    url = next;
+  }
+  throw new Error(`there are more than ${MOST_REDIRECTIONS} redirections`);
+}
+
+async function request(url: URL): Promise<IncomingMessage> {
+  const get = url.protocol === 'https:' ? getHttps : getHttp;
+  // A login in the URL becomes the header `authorization`.
+  const sent = get(url, { headers: HEADERS });
+  const answer = new Promise<IncomingMessage>((resolve, reject) => {
+    sent.on('response', resolve).on('error', reject);
+  });
+  return await unlessSilent(answer, sent);
+}
+
+function packingOf(encoding: string | undefined, name: string): Compression | undefined {
+  const given = encoding?.trim().toLowerCase() ?? '';
+  if (given === '' || given === 'identity') return undefined;
+  const packing = Object.hasOwn(PACKINGS, given) ? PACKINGS[given] : undefined;
+  if (packing !== undefined) return packing;
+  throw new KotodamaError('ERR_IO', `${name} cannot be unpacked`, {
+    expected: 'the content-encoding gzip or zstd, or none',
+    received: given,
+    hint: 'download it first and give the file',
+  });
+}
+
+async function* bodyOf(response: IncomingMessage, name: string): AsyncGenerator<Uint8Array, void> {
+  const pieces: AsyncIterator<Uint8Array> = response[Symbol.asyncIterator]();
+  for (let received = 0; ; ) {
+    const next = await unlessSilent(pieces.next(), response).catch((cause: unknown) => {
+      throw new KotodamaError('ERR_IO', `${name} broke off after ${received} bytes (${reasonOf(cause)})`, {
+        hint: 'try again, or download it first and give the file: it can then be continued anywhere',
+        cause,
+      });
+    });
+    if (next.done === true) return;
+    received += next.value.length;
+    yield next.value;
+  }
+}
+
+/** Waits for a server, but not for ever. The time in which nobody waits for it does not count. */
+async function unlessSilent<T>(waiting: Promise<T>, stream: { destroy(reason: Error): unknown }): Promise<T> {
+  const silence = new Error(`nothing came for ${LONGEST_SILENCE / 60_000} minutes`);
+  const timer = setTimeout(() => stream.destroy(silence), LONGEST_SILENCE);
+  try {
+    return await waiting;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function refused(name: string, { statusCode, statusMessage = '' }: IncomingMessage): KotodamaError {
+  const status = statusCode as number;
   const hints: { [status: number]: string } = {
     401: 'the server wants a password or token',
     403: 'the server does not give it to everyone',
@@ -51,12 +130,12 @@ function refused(name: string, { status, statusText }: Response): KotodamaError 
   };
   return new KotodamaError('ERR_IO', `${name} cannot be read`, {
     expected: 'the status 200',
-    received: `${status} ${statusText}`.trim(),
+    received: `${status} ${statusMessage}`.trim(),
     hint: hints[status] ?? (status >= 500 ? 'the server failed: try again later' : 'check the address'),
   });
 }
 
-/** `fetch failed` says nothing; its cause does. */
+/** Where several addresses of a server were tried, the error has no message of its own. */
 function reasonOf(error: unknown): string {
-  return error instanceof Error && error.cause instanceof Error ? messageOf(error.cause) : messageOf(error);
+  return messageOf(error) || String((error as NodeJS.ErrnoException).code);
 }
