@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { publicNames } from '../data/sources/public-name.js';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { type Comparison, compareRuns, type Pair, type RunFacts, summarize } from '../report/compare.js';
@@ -47,7 +48,7 @@ async function readRun(folder: string) {
       hint: 'give the folder that was --out',
     });
   }
-  return summarize((await readRunFile(folder)) ?? {}, readRunEvents(folder));
+  return summarize(publicNames((await readRunFile(folder)) ?? {}), readRunEvents(folder));
 }
 
 function show(comparison: Comparison, names: Pair<string>): string {

@@ -2,6 +2,7 @@ import { BlockDataset } from '../data/block-dataset.js';
 import { BufferedShuffleDataset } from '../data/buffered-shuffle.js';
 import { DataLoader } from '../data/data-loader.js';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
+import { publicName } from '../data/sources/public-name.js';
 import { TokenDataset } from '../data/token-dataset.js';
 import { isTokenFile } from '../data/token-file.js';
 import type { BlockSource } from '../data/types.js';
@@ -103,7 +104,7 @@ export function areTokenFiles(files: readonly string[]): boolean {
   if (!paths.some(isTokenFile)) return false;
   throw new KotodamaError('ERR_OPTIONS', 'Texts and token files cannot be mixed', {
     expected: 'only names that end in .bin, or none',
-    received: `${text} among them`,
+    received: `${publicName(text)} among them`,
     hint: 'make a token file of the texts with kotodama tokenize',
   });
 }

@@ -3,6 +3,7 @@ import { type FileHandle, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { ioError, makeFolder, writeAtomically, writeTextFile } from '../files.js';
+import { publicName } from './sources/public-name.js';
 import {
   encodeHeader,
   HEADER_BYTES,
@@ -24,7 +25,7 @@ export interface TokenFileOptions {
   /** `NAME.bin`; with `shardTokens`, the files are `NAME_000000.bin`, `NAME_000001.bin` and so on. */
   output: string;
   tokenizer: TokenizerMark;
-  /** Names of the texts, for the notes. */
+  /** Names of the texts, for the notes; of URLs without login and query, which can hold secrets. */
   sources: readonly string[];
   /** Ids in a file, the last one excepted. Default: one file for all. */
   shardTokens?: number | undefined;
@@ -151,7 +152,7 @@ async function writeIds(
     dtype,
     tokens,
     shard: before.length,
-    sources: [...sources],
+    sources: sources.map(publicName),
     ...(known && { documents }),
   });
 }

@@ -42,7 +42,7 @@ export interface TokenFileNotes {
   tokens: number;
   /** Which of the files of one text this is, counted from 0. */
   shard: number;
-  /** The texts, as they were named. */
+  /** The texts, as they were named; URLs without login and query. */
   sources: string[];
   /**
    * Number of the token that each document begins with, in order. What comes before the first one belongs to a document of

@@ -28,7 +28,7 @@ export interface StartEvent {
   totalSteps: number | null;
   /** Bytes. */
   memory: { parameters: number; gradients: number; moments: number; activations: number; total: number; free: number };
-  /** Every training option with its resolved value, and what the caller recorded beside them. */
+  /** Every training option with its resolved value, and what the caller recorded beside them; URLs without login and query. */
   configuration: { [key: string]: Json };
 }
 

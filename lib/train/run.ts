@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { publicNames } from '../data/sources/public-name.js';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { ioError } from '../files.js';
@@ -453,12 +454,13 @@ export class Run {
     this.checkpoints.resumed(state, path);
   }
 
+  /** For events, which others may see; `run.json` has all of a URL, as a resumed run reads from there. */
   private configuration(): { [key: string]: Json } {
     const { model, seed = 0, configuration = {} } = this.given;
     return {
       kotodama: packageVersion(),
       node: process.version,
-      ...configuration,
+      ...publicNames(configuration),
       model: plain(model.config),
       training: { ...plain(this.options), seed },
     };

@@ -29,7 +29,10 @@ export interface TrainerOptions extends Partial<Omit<TrainingOptions, 'maxTime'>
   maxTime?: number | string | undefined;
   /** Seeds the samples. Default 0. */
   seed?: number;
-  /** Recorded in `run.json` beside the training options: where the data came from, for example. */
+  /**
+   * Recorded in `run.json` beside the training options: where the data came from, for example. Events have it too, with URLs
+   * without login and query.
+   */
   configuration?: { [key: string]: Json };
 }
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { Tokenizer } from '../../dist/tokenizer/index.js';
+import { serve } from '../unit/helpers/serve.js';
 import { essence, kotodama, parseEvents, TOKENIZER, tinyTraining, workplace } from './program.js';
 
 const tokenizer = await Tokenizer.fromPretrained(TOKENIZER);
@@ -233,3 +234,33 @@ t.test('Ctrl-C keeps no file', async (t) => {
   t.equal(code, 130);
   t.same(readdirSync(cwd).sort(), ['long.txt', 'train.txt', 'valid.txt']);
 });
+
+t.test(
+  'texts from a URL: its secrets are in no notes, event or report; only run.json has them, for --resume',
+  async (t) => {
+    const cwd = workplace(t);
+    const text = readFileSync(join(cwd, 'train.txt'));
+    const base = await serve(t, ({ headers, url }, response) => {
+      const known = headers.authorization === `Basic ${Buffer.from('me:s3cret').toString('base64')}`;
+      response.writeHead(known && url === '/a.txt?signature=s3cret' ? 200 : 403).end(text);
+    });
+    const url = `${base.replace('//', '//me:s3cret@')}/a.txt?signature=s3cret`;
+    const run = await kotodama(tokenize([url], 'a.bin'), { cwd });
+    t.equal(run.code, 0, run.stderr);
+    const notes = readFileSync(join(cwd, 'a.bin.json'), 'utf8');
+    t.same(JSON.parse(notes).sources, [`${base}/a.txt`]);
+    const begun = await kotodama(tinyTraining('runs/a', { 'max-steps': 2, train: url }), { cwd });
+    t.equal(begun.code, 0, begun.stderr);
+    const [start] = parseEvents(begun.stdout);
+    t.match(start, { configuration: { options: { train: [`${base}/a.txt`] } } });
+    const resumed = await kotodama(['train', '--json', '--resume', '--out', 'runs/a', '--max-steps', '3'], { cwd });
+    t.equal(resumed.code, 0, resumed.stderr);
+    const compared = await kotodama(['compare', 'runs/a', 'runs/a', '--json'], { cwd });
+    t.equal(compared.code, 0, compared.stderr);
+    for (const { stdout, stderr } of [run, begun, resumed, compared]) t.notMatch(stdout + stderr, /s3cret/);
+    const withSecret = readdirSync(cwd, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile() && readFileSync(join(entry.parentPath, entry.name)).includes('s3cret'))
+      .map(({ name }) => name);
+    t.same(withSecret, ['run.json']);
+  },
+);

@@ -1,5 +1,6 @@
 import { FileSource } from '../../data/sources/file-source.js';
 import { IterableSource } from '../../data/sources/iterable-source.js';
+import { publicName } from '../../data/sources/public-name.js';
 import { contentOf, reportProblems, type TextVisitor, visitTexts } from '../../data/sources/read-chunk.js';
 import { KotodamaError } from '../../errors.js';
 import type { TrainTokenizerOptions } from './options.js';
@@ -48,6 +49,6 @@ export async function readTexts(
   if (visitor.words.size > 0) return;
   throw new KotodamaError('ERR_DATA', 'A tokenizer cannot be trained without text', {
     expected: 'at least one text that is not empty',
-    received: paths.length > 0 ? `only empty texts in ${paths.join(', ')}` : 'none',
+    received: paths.length > 0 ? `only empty texts in ${paths.map(publicName).join(', ')}` : 'none',
   });
 }
