@@ -161,6 +161,44 @@ t.test('names that promise what the file does not hold', async (t) => {
   await t.rejects(textsOf(temporaryFile('x', 'a.parquet.gz')), { code: 'ERR_OPTIONS' });
 });
 
+/** What xz, bzip2 and zip make of a line `text`. */
+const PACKED = {
+  xz: '/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAEdGV4dAoAAAAAHSvSiq8ZTM0AAR0FuC2Arx+2830BAAAAAARZWg==',
+  bz2: 'QlpoOTFBWSZTWcBv4GUAAAHBgAAQAgAEQCAAIYyDNNCI8XckU4UJDAb+BlA=',
+  zip: `UEsDBBQAAAAAAAAAIQAn2uw3BQAAAAUAAAAFAAAAYS50eHR0ZXh0ClBLAQIUAxQAAAAAAAAAIQAn2uw3BQAAAAUAAAAFAAAAAAAAAAAAAACAAQAA
+AABhLnR4dFBLBQYAAAAAAQABADMAAAAoAAAAAAA=`,
+};
+
+t.test('archives, and what is packed in other ways, are no text', async (t) => {
+  const folder = folderOf(temporaryFile('text\n', 'a.txt'));
+  const tar = (...flags: string[]) => spawnSync('tar', [...flags, '-cf', '-', 'a.txt'], { cwd: folder }).stdout;
+  const [gnu, posix] = [tar('--format=gnu'), tar('--format=pax')];
+  const of = (name: keyof typeof PACKED) => Buffer.from(PACKED[name], 'base64');
+  const cases: [string, Uint8Array, RegExp][] = [
+    ['a.tar', gnu, /a\.tar is a tar archive: .*\n {2}hint: unpack it/],
+    ['a.tar', posix, /is a tar archive/],
+    ['a.tar.gz', gzipSync(posix), /is a tar archive/],
+    ['a.tgz', gzipSync(gnu), /is a tar archive/],
+    ['a.jsonl.gz', gzipSync(gnu), /is a tar archive/],
+    ['a.txt.xz', of('xz'), /is xz data: .*\n {2}hint: unpack it, or pack it with gzip or zstd/],
+    ['a.txt.bz2', of('bz2'), /is bzip2 data/],
+    ['a.zip', of('zip'), /is a zip archive: .*\n {2}hint: unpack it, and give/],
+    ['a.jsonl', of('zip'), /is a zip archive/],
+  ];
+  const before = openFiles();
+  for (const [name, content, message] of cases) {
+    const { texts, failure } = await textsAndFailure(temporaryFile(content, name));
+    t.match(failure, { code: 'ERR_DATA', message }, name);
+    t.same(texts, [], name);
+  }
+  t.equal(openFiles(), before);
+  const texts = ['BZh9', 'PK', `${'x'.repeat(248)}gustar  `, '7zXZ'].reverse();
+  for (const text of texts) t.same(await textsOf(temporaryFile(`${text}\n`)), [text], 'a text may have such words');
+  t.same(await textsOf(temporaryFile(gzipSync(`${'x'.repeat(256)}gustar y\n`), 'a.gz')), [
+    `${'x'.repeat(256)}gustar y`,
+  ]);
+});
+
 t.test('JSON that is hostile', async (t) => {
   const deep = '['.repeat(2_000_000);
   t.match((await textsAndFailure(temporaryFile(`${deep}\n`, 'a.jsonl'))).failure, { code: 'ERR_DATA' });

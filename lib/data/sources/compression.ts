@@ -28,7 +28,7 @@ export function compressionOf(
   if (promised === undefined || found === promised) return found;
   throw new KotodamaError('ERR_DATA', `${name} is not ${promised} data`, {
     expected: `the bytes ${hexadecimal(MAGIC[promised])} at its beginning`,
-    received: head.length === 0 ? 'nothing' : hexadecimal(head),
+    received: head.length === 0 ? 'nothing' : hexadecimal(head.subarray(0, MAGIC_BYTES)),
     hint: 'it may be damaged, or have the wrong ending in its name',
   });
 }

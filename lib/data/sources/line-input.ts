@@ -1,4 +1,5 @@
 import { KotodamaError } from '../../errors.js';
+import { HEAD_BYTES, refuseArchive } from './archives.js';
 import { changed } from './changed.js';
 import { compressionOf, MAGIC_BYTES, unpack } from './compression.js';
 import { readFileBytes } from './file-bytes.js';
@@ -59,13 +60,20 @@ export class LineInput {
     const raw = this.openRaw(() => {
       unpackedOnTheWay = true;
     });
+    /** What was begun last; it closes what is under it. */
+    let open = raw;
     try {
-      const { head, bytes } = await peek(raw);
+      let content = await peek(raw);
       // Such a server may have taken the .gz of the name for its own packing of the way, which is gone; the bytes tell.
-      const compression = compressionOf(head, unpackedOnTheWay ? undefined : promised, name);
-      return compression === undefined ? bytes : unpack(bytes, compression, name);
+      const compression = compressionOf(content.head, unpackedOnTheWay ? undefined : promised, name);
+      if (compression !== undefined) {
+        open = unpack(content.bytes, compression, name);
+        content = await peek(open);
+      }
+      refuseArchive(content.head, name);
+      return content.bytes;
     } catch (error) {
-      await raw.return();
+      await open.return();
       throw error;
     }
   }
@@ -120,13 +128,23 @@ async function headOf(path: string): Promise<Uint8Array> {
   return new Uint8Array(0);
 }
 
-/** The first bytes, and all of them again. */
+/** The first bytes, and all of them again. A failure after some of them comes once more, after them. */
 async function peek(raw: Bytes): Promise<{ head: Uint8Array; bytes: Bytes }> {
   let head: Uint8Array = new Uint8Array(0);
-  while (head.length < MAGIC_BYTES) {
-    const { done, value } = await raw.next();
-    if (done === true) break;
-    head = Buffer.concat([head, value]);
+  try {
+    while (head.length < HEAD_BYTES) {
+      const { done, value } = await raw.next();
+      if (done === true) break;
+      head = Buffer.concat([head, value]);
+    }
+  } catch (cause) {
+    if (head.length < MAGIC_BYTES) throw cause;
+    return { head, bytes: endingWith(cause, followedBy(head, raw)) };
   }
-  return { head: head.subarray(0, MAGIC_BYTES), bytes: followedBy(head, raw) };
+  return { head, bytes: followedBy(head, raw) };
+}
+
+async function* endingWith(cause: unknown, bytes: Bytes): Bytes {
+  yield* bytes;
+  throw cause;
 }
