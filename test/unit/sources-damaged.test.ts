@@ -199,6 +199,18 @@ t.test('archives, and what is packed in other ways, are no text', async (t) => {
   ]);
 });
 
+t.test('a JSON array is no JSON lines, and leaving out what is bad is no cure', async (t) => {
+  const records = [{ text: 'a' }, { text: 'b' }];
+  for (const content of [JSON.stringify(records), JSON.stringify(records, undefined, 1), '\ufeff [\n]\n']) {
+    const { texts, failure } = await textsAndFailure(temporaryFile(content, 'a.json'));
+    t.match(failure, { code: 'ERR_DATA', message: /a\.json, line 1, begins a JSON array.*\n.*hint: .*jq -c '\.\[\]'/ });
+    t.notMatch(failure?.message, /skip/);
+    t.same(texts, []);
+  }
+  const later = await textsAndFailure(temporaryFile('{"text":"a"}\n[1]\n', 'a.jsonl'));
+  t.match(later.failure, { message: /line 2, is not a record.*received an array.*\n.*--skip-bad/ });
+});
+
 t.test('JSON that is hostile', async (t) => {
   const deep = '['.repeat(2_000_000);
   t.match((await textsAndFailure(temporaryFile(`${deep}\n`, 'a.jsonl'))).failure, { code: 'ERR_DATA' });

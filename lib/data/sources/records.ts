@@ -24,6 +24,13 @@ export interface Line {
 /** Hands the text of a line to a visitor, if it holds one, or says what is wrong with it. */
 export type ReadLine = (line: Line, visitor: TextVisitor) => Problem | undefined;
 
+/** The problem of a file that is JSON, but not in lines. */
+const ARRAY: Problem = {
+  what: 'begins a JSON array',
+  expected: 'a JSON object in each line',
+  hint: "make JSON lines of it: jq -c '.[]' FILE.json > FILE.jsonl",
+};
+
 const CARRIAGE_RETURN = 0x0d;
 const BYTE_ORDER_MARK = '\ufeff';
 
@@ -52,6 +59,8 @@ export function jsonReader(field: string): ReadLine {
     const content = bytes.toString('utf8', start, end);
     const json = offset === 0 && content.startsWith(BYTE_ORDER_MARK) ? content.slice(1) : content;
     if (/^[ \t\r]*$/.test(json)) return undefined;
+    // To leave out what is bad would leave nothing, or the last record alone.
+    if (offset === 0 && /^[ \t\r]*\[/.test(json)) return ARRAY;
     let record: unknown;
     try {
       record = JSON.parse(json);
