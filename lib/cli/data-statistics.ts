@@ -1,5 +1,7 @@
+import type { BlockDataset } from '../data/block-dataset.js';
 import { BufferedShuffleDataset } from '../data/buffered-shuffle.js';
-import { type Block, type BlockSource, IGNORED_LABEL } from '../data/types.js';
+import type { Block, BlockSource } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 
 /** How many texts have a length from `from` to `to` tokens. */
@@ -16,12 +18,16 @@ export interface DataStatistics {
   texts: number;
   /** UTF-8 bytes of the texts, without the ends of lines. */
   bytes: number;
+  /** Ends of texts among them, where --eos puts them. */
   tokens: number;
   /** null for a tokenizer without an unknown token. */
   unknownTokens: number | null;
   vocabSize: number;
   /** Ids that occur. */
   usedIds: number;
+  /** Mean length of a text in tokens, without its end. */
+  meanText: number;
+  /** Length of the longest text, without its end. */
   longestText: number;
   /** Bins of powers of two up to the longest text. */
   lengths: LengthBin[];
@@ -34,61 +40,76 @@ export interface DataStatistics {
 }
 
 /**
- * Cuts texts into blocks as the training does and counts what passes the tokenizer. Memory does not grow with the text.
+ * Counts the ids that the training would cut into blocks, and what passes the tokenizer. Memory does not grow with the text.
  *
- * @param open blocks of texts that are encoded with this tokenizer, the last one padded
+ * @param open texts that are encoded with this tokenizer
  * @param options.limit bytes of text after which to stop; 0 reads everything
  * @param options.shown number of blocks to decode
- * @param options.onBlock hears after each block how many bytes of text are measured
+ * @param options.onPiece hears now and then how many bytes of text are measured
  * @throws KotodamaError as the training would about files and their content, and `ERR_DATA` for less than two tokens
  */
 export async function measureTexts(
-  open: (tokenizer: TokenizerModel) => BlockSource,
+  open: (tokenizer: TokenizerModel) => BlockDataset,
   tokenizer: TokenizerModel,
-  { limit, shown, onBlock }: { limit: number; shown: number; onBlock?: (bytes: number) => void },
+  { limit, shown, onPiece }: { limit: number; shown: number; onPiece?: (bytes: number) => void },
 ): Promise<DataStatistics> {
-  // Counting in the tokenizer measures exactly what the training would learn from, whatever the texts are.
-  const counter = new TokenCounter(tokenizer);
-  const firstBlocks: string[] = [];
+  const counter = new TextCounter(tokenizer);
+  const dataset = open(counter);
+  const { blockSize } = dataset;
+  const { vocabSize, unkTokenId } = tokenizer;
+  const used = new Uint8Array(vocabSize);
+  /** Ids of the first blocks. */
+  const first: number[] = [];
   let complete = true;
-  let blocks = 0;
-  // The last token has no successor, so at least that one is always left over.
-  let leftoverTokens = 1;
-  for await (const { inputIds, labels } of open(counter)) {
-    const learned = labels.indexOf(IGNORED_LABEL);
-    if (learned >= 0) {
-      leftoverTokens = learned + 1;
-      break;
+  let tokens = 0;
+  let unknown = 0;
+  for await (const { ids } of dataset.tokens()) {
+    tokens += ids.length;
+    for (const id of ids) {
+      used[id] = 1;
+      if (id === unkTokenId) unknown++;
+      if (first.length < shown * blockSize) first.push(id);
     }
-    blocks++;
-    onBlock?.(counter.bytes);
-    if (firstBlocks.length < shown) firstBlocks.push(tokenizer.decode(inputIds));
-    if (limit > 0 && counter.bytes >= limit) {
+    onPiece?.(dataset.textBytes);
+    if (limit > 0 && dataset.textBytes >= limit) {
       complete = false;
       break;
     }
   }
-  const { texts, bytes, tokens, unknownTokens, longestText } = counter;
+  if (tokens < 2) throw tooShort(tokens);
+  // The last token has no successor, so at least that one is always left over.
+  const blocks = Math.floor((tokens - 1) / blockSize);
+  const firstBlocks = Array.from({ length: Math.min(shown, blocks) }, (_, index) =>
+    tokenizer.decode(first.slice(index * blockSize, (index + 1) * blockSize)),
+  );
+  const { texts, meanText, longestText } = counter;
   return {
-    ...{ complete, texts, bytes, tokens, unknownTokens, vocabSize: tokenizer.vocabSize, usedIds: counter.usedIds() },
-    ...{ longestText, lengths: counter.lengths(), blocks, firstBlocks },
-    leftoverTokens: complete ? leftoverTokens : null,
+    ...{ complete, texts, bytes: dataset.textBytes, tokens },
+    ...{ unknownTokens: unkTokenId === undefined ? null : unknown, vocabSize },
+    usedIds: used.reduce((sum, bit) => sum + bit, 0),
+    ...{ meanText, longestText, lengths: counter.lengths(), blocks, firstBlocks },
+    leftoverTokens: complete ? tokens - blocks * blockSize : null,
   };
 }
 
-/** A tokenizer that counts what it encodes. */
-class TokenCounter implements TokenizerModel {
+function tooShort(tokens: number): KotodamaError {
+  return new KotodamaError('ERR_DATA', 'The text is too short for one block', {
+    expected: 'at least 2 tokens',
+    received: `${tokens} ${tokens === 1 ? 'token' : 'tokens'}`,
+    hint: 'give more text',
+  });
+}
+
+/** A tokenizer that measures the texts that it encodes. */
+class TextCounter implements TokenizerModel {
   texts = 0;
-  bytes = 0;
-  tokens = 0;
-  unknownTokens: number | null;
   longestText = 0;
   readonly vocabSize: number;
   readonly bosTokenId: number | undefined;
   readonly eosTokenId: number | undefined;
   readonly padTokenId: number | undefined;
   readonly unkTokenId: number | undefined;
-  private readonly used: Uint8Array;
+  private tokens = 0;
   /** Bin k counts texts of 2^(k-1) to 2^k - 1 tokens; bin 0 empty ones. */
   private readonly bins = new Array<number>(54).fill(0);
 
@@ -98,30 +119,23 @@ class TokenCounter implements TokenizerModel {
     this.eosTokenId = tokenizer.eosTokenId;
     this.padTokenId = tokenizer.padTokenId;
     this.unkTokenId = tokenizer.unkTokenId;
-    this.unknownTokens = tokenizer.unkTokenId === undefined ? null : 0;
-    this.used = new Uint8Array(tokenizer.vocabSize);
+  }
+
+  get meanText(): number {
+    return this.tokens / Math.max(1, this.texts);
   }
 
   encode(text: string): number[] {
     const ids = this.tokenizer.encode(text);
     this.texts++;
-    this.bytes += Buffer.byteLength(text);
     this.tokens += ids.length;
     this.longestText = Math.max(this.longestText, ids.length);
     this.bins[binOf(ids.length)]! += 1;
-    for (const id of ids) {
-      this.used[id] = 1;
-      if (id === this.unkTokenId) this.unknownTokens! += 1;
-    }
     return ids;
   }
 
   decode(ids: ArrayLike<number>): string {
     return this.tokenizer.decode(ids);
-  }
-
-  usedIds(): number {
-    return this.used.reduce((sum, bit) => sum + bit, 0);
   }
 
   lengths(): LengthBin[] {

@@ -46,11 +46,11 @@ export const inspectData: Command = {
     const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
     const bad = new BadRecords();
     const line = new LiveLine(process.stderr);
-    const onBlock = (measured: number) => line.working(`reading: ${bytes(measured)}`);
+    const onPiece = (measured: number) => line.working(`reading: ${bytes(measured)}`);
     const statistics = await measureTexts(
       (counting) => textBlocks(options.train, { ...options, tokenizer: counting, bad }, { dropLast: false }),
       tokenizer,
-      { limit: limit * 1e6, shown: SHOWN_BLOCKS, onBlock },
+      { limit: limit * 1e6, shown: SHOWN_BLOCKS, onPiece },
     ).finally(() => line.clear());
     bad.end();
     const shuffle = await measureShuffle({ blocks: statistics.blocks, bufferSize, seed }, PICTURE);
@@ -96,8 +96,7 @@ function share(part: number, whole: number): string {
   return `${count(part)} tokens, ${percent < 0.1 && part > 0 ? percent.toPrecision(1) : percent.toFixed(1)}%`;
 }
 
-function showLengths({ texts, tokens, longestText, lengths }: DataStatistics): string[] {
-  const mean = tokens / Math.max(1, texts);
+function showLengths({ meanText, longestText, lengths }: DataStatistics): string[] {
   const labels = lengths.map(({ from, to }) => (from === to ? `${from}` : `${from}-${to}`));
   const width = Math.max(...labels.map(({ length }) => length));
   const lines = bars(
@@ -106,7 +105,7 @@ function showLengths({ texts, tokens, longestText, lengths }: DataStatistics): s
   );
   return [
     '',
-    `lengths of texts in tokens: ${mean.toFixed(1)} on average, the longest ${longestText}`,
+    `lengths of texts in tokens: ${meanText.toFixed(1)} on average, the longest ${longestText}`,
     ...lengths.map((bin, index) =>
       `  ${labels[index]?.padStart(width)}  ${lines[index]} ${count(bin.texts)}`.trimEnd(),
     ),

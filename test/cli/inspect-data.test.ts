@@ -94,7 +94,11 @@ t.test('texts that cannot fill a block, or are no texts', async (t) => {
   t.match(missing, { code: 2, stderr: /^error ERR_OPTIONS: .*--train: expected a file that exists/ });
   t.equal(records.code, 0, records.stderr);
   t.match(records.stderr, /bad records left out: 1\n/);
-  t.match(JSON.parse(records.stdout), { texts: 2, bytes: 6, tokens: 4, blocks: 0, leftoverTokens: 6 }, '4 and 2 ends');
+  t.match(
+    JSON.parse(records.stdout),
+    { texts: 2, bytes: 6, tokens: 6, meanText: 2, blocks: 0, leftoverTokens: 6 },
+    '4 and 2 ends',
+  );
   t.match(binary, { code: 2, stderr: /--train: expected texts, received 'tokens.bin'.*made of/s });
   t.match(nothing, { code: 2, stderr: /--train: expected FILE.*\n.*--tokenizer: expected DIR/ });
 });
@@ -113,6 +117,7 @@ t.test('counting, with a limit', async (t) => {
     unknownTokens: 2,
     vocabSize: 128,
     usedIds: 5,
+    meanText: 40 / 14,
     longestText: 8,
     lengths: [
       { from: 0, to: 0, texts: 4 },
@@ -130,6 +135,30 @@ t.test('counting, with a limit', async (t) => {
   t.match(some, { complete: false, leftoverTokens: null });
   t.ok(some.bytes >= 100_000 && some.bytes < 200_000, `${some.bytes} bytes were measured`);
   t.same(some.firstBlocks, []);
+});
+
+t.test('ends of texts count, as they do in a token file', async (t) => {
+  const lines = ['', 'a', 'あb', 'xyz'];
+  const path = join(t.testdir({ text: `${lines.join('\n')}\n` }), 'text');
+  const tokenizer = { ...characters, eosTokenId: 1 };
+  const sizes = { blockSize: 3, dropLast: false };
+  for (const [eos, ends] of [
+    ['none', 0],
+    ['line', 8],
+    ['document', 2],
+  ] as const) {
+    const open = (counting: TokenizerModel) =>
+      BlockDataset.fromFile([path, path], { ...sizes, tokenizer: counting, eos });
+    const ids: number[] = [];
+    for await (const piece of open(tokenizer).tokens()) ids.push(...piece.ids);
+    t.equal(ids.length, 12 + ends);
+    let blocks = 0;
+    for await (const { labels } of open(tokenizer)) if (!labels.includes(-100)) blocks++;
+    const found = await measureTexts(open, tokenizer, { limit: 0, shown: 9 });
+    t.match(found, { texts: 8, bytes: 16, tokens: ids.length, usedIds: new Set(ids).size, blocks }, eos);
+    t.match(found, { unknownTokens: 2, meanText: 1.5, longestText: 3, leftoverTokens: ids.length - 3 * blocks }, eos);
+    t.equal(found.firstBlocks.join(''), tokenizer.decode(ids.slice(0, 3 * blocks)), eos);
+  }
 });
 
 t.test('the picture of shuffling', async (t) => {
