@@ -282,6 +282,20 @@ t.test('a saved state that meets other files', async (t) => {
     t.throws(() => BlockDataset.fromFile(other, options).restore(dataset.state()), { code: 'ERR_CHECKPOINT' });
   }
   BlockDataset.fromFile(temporaryFile('1 2 3\n', 'a.txt'), options).restore(dataset.state());
+  t.throws(
+    () =>
+      BlockDataset.fromFile([a, b], options).restore({
+        kind: 'files',
+        at: 'c.txt (3 of 3)',
+        file: 2,
+        offset: 0,
+        skip: 0,
+      }),
+    {
+      code: 'ERR_CHECKPOINT',
+      message: /expected the place c\.txt \(3 of 3\), received file 3 of 2\n/,
+    },
+  );
   const state = { kind: 'files', at: 'c.txt.gz (1 of 1)', file: 0, offset: 3, skip: 0 };
   const moved = BlockDataset.fromFile(temporaryFile(gzipSync('1 2 3\n4\n'), 'c.txt.gz'), options);
   moved.restore(state);

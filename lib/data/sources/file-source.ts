@@ -45,7 +45,9 @@ export class FileSource implements TextSource {
   }
 
   mark(file: number): string {
-    return `${this.places[file]?.mark} (${file + 1} of ${this.places.length})`;
+    const { length } = this.places;
+    const place = this.places[file];
+    return place === undefined ? `file ${file + 1} of ${length}` : `${place.mark} (${file + 1} of ${length})`;
   }
 
   async locate([file, offset, lastFile, lastOffset]: BlockOrigin): Promise<string> {
