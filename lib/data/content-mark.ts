@@ -5,7 +5,10 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ioError } from '../files.js';
 import type { Json } from './types.js';
 
-/** Bytes of all files together that are read for their marks: about half a second. */
+/**
+ * Bytes of all files together that are read for their marks: about half a second. More are only where there are so many files
+ * that two pieces of each are more.
+ */
 const BUDGET = 256 * 2 ** 20;
 
 /** Bytes of a sample. */
@@ -27,7 +30,8 @@ interface FileMark {
 
 /**
  * Marks files by their content, so that a run notices when it is continued with other data. Files that are larger than their
- * share of 256 MiB are only sampled.
+ * share of 256 MiB are only sampled. Of more than 2,048 files that share stays at 128 KiB: runs keep these marks, which must
+ * not change with a release.
  *
  * @throws KotodamaError `ERR_IO` when one cannot be read.
  */
