@@ -1,7 +1,7 @@
 import { OptionReader } from '../validate.js';
 import { Abort } from './abort.js';
 import { checkBatch, stackBlocks } from './collate.js';
-import { blocksOf, snapshotOf, tokenizerOf } from './encoded-source.js';
+import { blocksOf, fingerprintOf, snapshotOf, tokenizerOf } from './encoded-source.js';
 import { readAhead } from './read-ahead.js';
 import { isRestartable, readState } from './state.js';
 import type { Batch, Block, BlockOrigin, BlockSource, Json } from './types.js';
@@ -119,6 +119,11 @@ export class DataLoader implements AsyncIterable<Batch> {
     if (blockCount === undefined) return undefined;
     const rows = this.batchSize * this.worldSize;
     return Math.floor(blockCount / rows) + (this.isKept(blockCount % rows) ? 1 : 0);
+  }
+
+  /** `Tokenizer.fingerprint` of the tokenizer that the ids are from, where it is known. */
+  get tokenizerFingerprint(): string | undefined {
+    return fingerprintOf(this.dataset);
   }
 
   /** Where the current pass stands: names the batch after the last one that was taken, however many are prefetched. */

@@ -34,6 +34,13 @@ export function tokenizerOf(source: BlockSource): TokenizerModel | undefined {
   return isEncodedSource(source) ? source.tokenizer : undefined;
 }
 
+/** The fingerprint of the tokenizer that a source's ids are from, when it can be known. */
+export function fingerprintOf(source: BlockSource): string | undefined {
+  const { fingerprint } = source as { fingerprint?: unknown };
+  const known = fingerprint ?? (tokenizerOf(source) as { fingerprint?: unknown } | undefined)?.fingerprint;
+  return typeof known === 'string' ? known : undefined;
+}
+
 /** One pass over any source. */
 export function blocksOf(source: BlockSource, encoder: Encoder | undefined, rows?: Rows): AsyncIterable<Block> {
   return isEncodedSource(source) ? source.blocks(encoder, rows) : source;

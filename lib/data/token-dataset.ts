@@ -56,6 +56,8 @@ export class TokenDataset implements EncodedSource {
   readonly blockSize: number;
   /** There is nothing left to encode. */
   readonly tokenizer = undefined;
+  /** Of the tokenizer that the files were written with, where one of them says so. @hidden */
+  readonly fingerprint: string | undefined;
   /** Ids in all files. */
   readonly tokens: number;
   /** Blocks of an epoch. */
@@ -81,6 +83,7 @@ export class TokenDataset implements EncodedSource {
     const { tokenizer } = options;
     for (const file of files) checkTokenizer(file, tokenizer);
     this.files = files;
+    this.fingerprint = files.find(({ notes }) => notes !== undefined)?.notes?.tokenizer.fingerprint;
     this.seed = shuffle ? seed : null;
     this.padTokenId = tokenizer?.padTokenId ?? 0;
     this.vocabSize =

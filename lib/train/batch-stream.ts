@@ -12,6 +12,8 @@ export interface BatchSource extends AsyncIterable<Batch> {
   readonly blockSize: number;
   /** Batches of a whole epoch, where that is known without reading it. */
   readonly batchesPerEpoch?: number | undefined;
+  /** Of the tokenizer that the ids are from, where it is known. */
+  readonly tokenizerFingerprint?: string | undefined;
   /** Where the current pass stands, taken between two batches: it names the next one. */
   state(): Json;
   /** What `state()` would give now, made when it is asked for; where a state costs much to make. */

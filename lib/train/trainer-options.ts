@@ -9,8 +9,11 @@ import type { TrainingOptions } from './options.js';
 /** A tokenizer that can be saved and recognised again. */
 export type TrainerTokenizer = SavedTokenizer & { readonly fingerprint: string };
 
+/** Any of these, each of which may be left out or undefined. */
+type Optional<Options> = { [Name in keyof Options]?: Options[Name] | undefined };
+
 /** What a {@link Trainer} needs, and what it may be told. */
-export interface TrainerOptions extends Partial<Omit<TrainingOptions, 'maxTime'>> {
+export interface TrainerOptions extends Optional<Omit<TrainingOptions, 'maxTime'>> {
   model: GPT2;
   /** Saved with the weights; writes the samples. */
   tokenizer: TrainerTokenizer;
@@ -20,20 +23,20 @@ export interface TrainerOptions extends Partial<Omit<TrainingOptions, 'maxTime'>
    */
   train: BatchSource;
   /** Validation batches, the same ones each time; without them there are no evaluations. */
-  valid?: AsyncIterable<Batch> & Pick<BatchSource, 'identity'>;
+  valid?: (AsyncIterable<Batch> & Pick<BatchSource, 'identity' | 'tokenizerFingerprint'>) | undefined;
   /** The run's folder. */
   out: string;
   /** Continue the run that `out` holds. Default false. */
-  resume?: boolean;
+  resume?: boolean | undefined;
   /** As in {@link TrainingOptions}, in seconds, or as text with units such as `8h` or `1h30m`. */
   maxTime?: number | string | undefined;
   /** Seeds the samples. Default 0. */
-  seed?: number;
+  seed?: number | undefined;
   /**
    * Recorded in `run.json` beside the training options: where the data came from, for example. Events have it too, with URLs
    * without login and query.
    */
-  configuration?: { [key: string]: Json };
+  configuration?: { [key: string]: Json } | undefined;
 }
 
 /** How one start of a run is steered and watched. */

@@ -2,6 +2,7 @@ import { isRestartable } from '../data/state.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { isPromise, OptionReader } from '../validate.js';
+import { TrainerControl } from './control.js';
 import type { TrainEvent } from './events.js';
 import { readTrainingOptions, TRAINING_OPTIONS, type TrainingOptions } from './options.js';
 import { Run } from './run.js';
@@ -11,6 +12,8 @@ export type { TrainerOptions, TrainerRunOptions, TrainerTokenizer } from './trai
 
 /** What a run is made of. */
 const PARTS = { model: 'a GPT2', tokenizer: 'a Tokenizer', train: 'a DataLoader, or what gives batches as one does' };
+/** What tells that one is what it should be. */
+const METHODS = { model: ['trainStep', 'reserve'], tokenizer: ['encode', 'decode'], train: [] };
 const GIVEN = [...Object.keys(PARTS), 'valid', 'out', 'resume', 'seed', 'configuration'];
 
 /** Models that are in training: a second trainer would mix its gradients into the first one's. */
@@ -38,11 +41,14 @@ export class Trainer {
     const reader = new OptionReader(options);
     reader.onlyKnown([...GIVEN, ...Object.keys(TRAINING_OPTIONS)]);
     this.options = readTrainingOptions(reader);
-    for (const [name, what] of Object.entries(PARTS)) {
+    for (const name of ['model', 'tokenizer', 'train'] as const) {
       const value = reader.values[name];
-      if (typeof value !== 'object' || value === null || isPromise(value)) reader.problem(name, what, value);
+      const methods = (value ?? {}) as { [method: string]: unknown };
+      const fits = METHODS[name].every((method) => typeof methods[method] === 'function');
+      if (typeof value !== 'object' || value === null || !fits) reader.problem(name, PARTS[name], value);
     }
     checkBatches(reader);
+    checkTokenizer(reader);
     this.out = reader.string('out');
     reader.boolean('resume', false);
     reader.integer('seed', { min: 0 }, 0);
@@ -59,11 +65,12 @@ export class Trainer {
    * is saved and the event `end` has the reason `aborted`; a warning may follow it. Leaving the loop early ends the run
    * without saving.
    *
-   * @throws KotodamaError `ERR_BUSY` when the model is in training already, `ERR_CHECKPOINT` when `out` does not fit,
-   *   `ERR_NON_FINITE` when the loss or the gradient stops being a number (see `nonFinite`), `ERR_SPIKE` when too many
+   * @throws KotodamaError `ERR_OPTIONS` when it cannot be steered so, `ERR_BUSY` when the model is in training already,
+   *   `ERR_CHECKPOINT` when `out` does not fit, `ERR_NON_FINITE` when the loss or the gradient stops being a number (see `nonFinite`), `ERR_SPIKE` when too many
    *   updates in a row were skipped for being too high, and what data, model and disk throw.
    */
   async *run(how: TrainerRunOptions = {}): AsyncGenerator<TrainEvent, void, void> {
+    checkRunOptions(how);
     const { model } = this.given;
     if (inTraining.has(model)) {
       throw new KotodamaError('ERR_BUSY', 'The model is in training already', {
@@ -77,6 +84,36 @@ export class Trainer {
     } finally {
       await run.close().finally(() => inTraining.delete(model));
     }
+  }
+}
+
+function checkRunOptions(how: TrainerRunOptions): void {
+  const reader = new OptionReader(how);
+  reader.onlyKnown(['signal', 'control', 'onProgress']);
+  if (how instanceof AbortSignal) reader.problems.add('options', 'an object', 'an AbortSignal', 'write { signal }');
+  const { signal, control, onProgress } = reader.values as TrainerRunOptions;
+  const hint = (signal as object | undefined) instanceof AbortController ? 'give its signal' : undefined;
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    reader.problem('signal', 'an AbortSignal', signal, hint);
+  if (control !== undefined && !(control instanceof TrainerControl)) {
+    reader.problem('control', 'a TrainerControl', control);
+  }
+  if (onProgress !== undefined && typeof onProgress !== 'function') {
+    reader.problem('onProgress', 'a function', onProgress);
+  }
+  reader.finish('The run cannot be steered so');
+}
+
+/** Another tokenizer's ids would be learned without a word. */
+function checkTokenizer(reader: OptionReader): void {
+  const { tokenizer, train, valid } = reader.values as Partial<TrainerOptions>;
+  const own = tokenizer?.fingerprint;
+  for (const [name, loader] of Object.entries({ train, valid })) {
+    const found = loader?.tokenizerFingerprint;
+    if (typeof own !== 'string' || typeof found !== 'string' || own === found) continue;
+    const short = (fingerprint: string) => fingerprint.slice(0, 12);
+    const hint = 'make its dataset with the tokenizer that the Trainer is given';
+    reader.problems.add(name, `ids of the tokenizer ${short(own)}`, `those of ${short(found)}`, hint);
   }
 }
 
@@ -96,5 +133,7 @@ function checkBatches(reader: OptionReader): void {
     typeof valid === 'object' && valid !== null && (Symbol.asyncIterator in valid || Symbol.iterator in valid);
   if (isDataset || !isIterable) {
     reader.problem('valid', 'a DataLoader, or an async iterable of batches', valid, isDataset ? hint : undefined);
+  } else if (typeof (valid as { next?: unknown }).next === 'function') {
+    reader.problems.add('valid', 'batches that can be read for each evaluation', 'a generator, which gives them once');
   }
 }

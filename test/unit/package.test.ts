@@ -15,3 +15,28 @@ t.test('TypeScript finds the types, however it looks for modules', (t) => {
   }
   t.end();
 });
+
+t.test('the strictest settings let options be undefined', (t) => {
+  const folder = t.testdir({
+    'a.ts': `import type { TrainerOptions } from '${resolve('dist/index.js')}';
+type Optional = { [Name in keyof TrainerOptions as undefined extends TrainerOptions[Name] ? Name : never]: undefined };
+declare const required: Pick<TrainerOptions, 'model' | 'tokenizer' | 'train' | 'out'>;
+declare const optional: Optional;
+export const options: TrainerOptions = { ...required, ...optional, valid: undefined, lr: undefined };
+`,
+  });
+  const program = ts.createProgram([join(folder, 'a.ts')], {
+    ...{ strict: true, exactOptionalPropertyTypes: true, noEmit: true, skipLibCheck: true, types: [] },
+    ...{
+      module: ts.ModuleKind.NodeNext,
+      target: ts.ScriptTarget.ES2022,
+      lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'],
+    },
+  });
+  const found = ts.getPreEmitDiagnostics(program, program.getSourceFile(join(folder, 'a.ts')));
+  t.same(
+    found.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n')),
+    [],
+  );
+  t.end();
+});

@@ -1,0 +1,87 @@
+// What a Trainer is given: parts that do not belong together, what is no part.
+import { join } from 'node:path';
+import t from 'tap';
+import {
+  BlockDataset,
+  BufferedShuffleDataset,
+  DataLoader,
+  TokenDataset,
+  writeTokenFiles,
+} from '../../dist/data/index.js';
+import type { GPT2 } from '../../dist/model/gpt2.js';
+import { TrainerControl } from '../../dist/train/control.js';
+import { Trainer, type TrainerOptions, type TrainerRunOptions } from '../../dist/train/trainer.js';
+import { letters, TinyLoader, tinyModel } from './tiny.js';
+
+type Teardown = { teardown(work: () => unknown): void };
+
+async function own(t: Teardown, made: Promise<GPT2>): Promise<GPT2> {
+  const model = await made;
+  t.teardown(() => model.dispose());
+  return model;
+}
+
+t.test('parts that are no parts, such as promises that nobody awaited', async (t) => {
+  const promise = tinyModel();
+  const model = await own(t, promise);
+  const shared = { train: new TinyLoader(2), out: join(t.testdirName, 'run') };
+  const make = (parts: object) => () => new Trainer({ ...shared, ...parts } as unknown as TrainerOptions);
+  const tokenizer = Promise.resolve(letters());
+  t.throws(make({ model: promise, tokenizer }), {
+    code: 'ERR_OPTIONS',
+    message:
+      /2 problems\n {2}model: expected a GPT2, .*\(await it first\)\n {2}tokenizer: expected a Tokenizer, .*\(await it/,
+  });
+  t.throws(make({ model, tokenizer: { encode: () => [] } }), {
+    message: /: tokenizer: expected a Tokenizer, received an/,
+  });
+  t.throws(make({ model: {}, tokenizer: letters() }), { message: /: model: expected a GPT2, received an object/ });
+});
+
+t.test('ids of another tokenizer', async (t) => {
+  const folder = t.testdir();
+  const model = await own(t, tinyModel());
+  const other = { ...letters(), fingerprint: 'others 32' };
+  const blocks = (tokenizer: typeof other) => BlockDataset.fromTexts(['a'.repeat(50)], { tokenizer, blockSize: 8 });
+  const file = join(folder, 'a.bin');
+  await writeTokenFiles(blocks(other).tokens(), { output: file, tokenizer: other, sources: [] });
+  const sources = {
+    blocks: blocks(other),
+    shuffled: new BufferedShuffleDataset(blocks(other)),
+    'token file': await TokenDataset.open(file, { blockSize: 8 }),
+  };
+  const make = (train: DataLoader, valid?: DataLoader) =>
+    new Trainer({ model, tokenizer: letters(), train, valid, out: join(folder, 'run') });
+  const right = new DataLoader(blocks(letters()), { batchSize: 2 });
+  for (const [name, source] of Object.entries(sources)) {
+    const loader = new DataLoader(source, { batchSize: 2 });
+    const message = /: train: expected ids of the tokenizer letters 32, received those of others 32/;
+    t.throws(() => make(loader), { code: 'ERR_OPTIONS', message }, name);
+    t.throws(() => make(right, loader), { message: /: valid: expected ids of the tokenizer letters 32/ }, name);
+  }
+  t.doesNotThrow(() => make(right, right));
+  const { fingerprint: _, ...unmarked } = letters();
+  const unknown = BlockDataset.fromTexts(['abc'], { tokenizer: unmarked, blockSize: 2 });
+  t.doesNotThrow(() => make(new DataLoader(unknown, { batchSize: 1 })), 'a tokenizer that does not say who it is');
+});
+
+t.test('how a run is steered: what is misspelled is not left out in silence', async (t) => {
+  const model = await own(t, tinyModel());
+  const out = join(t.testdir(), 'run');
+  const trainer = new Trainer({ model, tokenizer: letters(), train: new TinyLoader(2), out, maxSteps: 1 });
+  const { signal } = new AbortController();
+  for (const [how, message] of [
+    [{ signal: new AbortController() }, /signal: expected an AbortSignal, .*\n {2}hint: give its signal/],
+    [signal, /options: expected an object, received an AbortSignal\n {2}hint: write { signal }/],
+    [{ abortSignal: signal }, /abortSignal: expected one of signal, control, onProgress, received an unknown name/],
+    [null, /options: expected an object, received null/],
+    [{ control: {} }, /control: expected a TrainerControl, received an object/],
+    [{ onProgress: true }, /onProgress: expected a function, received true/],
+  ] as [TrainerRunOptions, RegExp][]) {
+    await t.rejects(trainer.run(how).next(), { code: 'ERR_OPTIONS', message });
+  }
+  const right = { signal, control: new TrainerControl(), onProgress: () => {} };
+  const seen = [];
+  for await (const { type } of trainer.run(right)) seen.push(type);
+  t.equal(seen.at(-1), 'end');
+});
