@@ -1,7 +1,9 @@
 import type { Batch, BlockOrigin } from '../data/types.js';
 import { type ErrorDetails, KotodamaError, messageOf } from '../errors.js';
+import { alternatives } from '../validate.js';
 import type { BatchSource } from './batch-stream.js';
 import type { RefusedStep } from './optimizer-step.js';
+import type { TrainingOptions } from './options.js';
 import type { Spike } from './spike-guard.js';
 
 /** Places that are named one by one. */
@@ -44,13 +46,35 @@ export async function refusal(
   details: ErrorDetails = {},
 ): Promise<KotodamaError> {
   const { fault, batches } = refused;
-  const none = batches.every(({ labels }) => labels.data.every((label) => label < 0));
+  const none = hasNoLabel(refused);
   const where = `${blocksText(refused)}${await placesText(batches, context.train)}`;
   const start = context.decode(batches[0]?.inputIds.data.slice(0, 32) ?? new Int32Array()).slice(0, 60);
   const message =
     `Step ${context.step}: ${faultText(fault)}${none ? ', since every label is -100,' : ''} in ${where}, ` +
     `which begin with ${JSON.stringify(start)}${consequence}`;
   return new KotodamaError(isSpike(fault) ? 'ERR_SPIKE' : 'ERR_NON_FINITE', message, details);
+}
+
+function hasNoLabel({ batches }: RefusedStep): boolean {
+  return batches.every(({ labels }) => labels.data.every((label) => label < 0));
+}
+
+/** What a person can do about a step that ends the run; flags first, then the API's names. */
+export function cure(refused: RefusedStep, { gradClip, nonFinite }: TrainingOptions): string {
+  const leave = isSpike(refused.fault) || nonFinite === 'skip' ? [] : [['--non-finite skip', "nonFinite: 'skip'"]];
+  if (hasNoLabel(refused)) {
+    const [[flag, name] = []] = leave;
+    const skip = flag === undefined ? '' : `, or leave such steps out with ${flag} (API: ${name})`;
+    return `look at the labels that the data gives (API: collate)${skip}`;
+  }
+  const clips = gradClip > 0 && gradClip <= 1;
+  const ways = [
+    ['a smaller --lr', 'lr'],
+    ['more --warmup-steps', 'warmupSteps'],
+    ...(clips ? [] : [['--grad-clip 1', 'gradClip: 1']]),
+    ...leave,
+  ];
+  return `try ${alternatives(ways.map(([flag = '']) => flag))} (API: ${ways.map(([, name]) => name).join(', ')})`;
 }
 
 function blocksText({ before, last }: RefusedStep): string {

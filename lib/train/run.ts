@@ -27,7 +27,7 @@ import { changes, checkIdentity, checkLength, identityOf } from './identity.js';
 import { readCheckpointTensors } from './model-state.js';
 import { type RefusedStep, Stepper, type TakenStep } from './optimizer-step.js';
 import { needsCounting, type TrainingOptions, warmupOf } from './options.js';
-import { refusal, spikeText } from './refusal.js';
+import { cure, refusal, spikeText } from './refusal.js';
 import { RunCheckpoints } from './run-checkpoints.js';
 import { deviceText, runFileOf } from './run-file.js';
 import { openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
@@ -334,7 +334,7 @@ export class Run {
     const { newest } = this.checkpoints;
     const kept = newest === null ? 'there is no checkpoint yet' : `the last checkpoint, ${newest}, is untouched`;
     throw await refusal(refused, context, skips ? `; ${this.skipped} updates in a row were skipped` : '', {
-      hint: `${kept}; try a smaller --lr, more --warmup-steps or --grad-clip 1${skips ? '' : ', or --non-finite skip'}`,
+      hint: `${kept}; ${cure(refused, this.options)}`,
     });
   }
 
