@@ -77,6 +77,19 @@ export async function writeMoments(folder: string, moments: readonly TensorSourc
   await writeSafetensors(join(folder, OPTIMIZER_FILE), moments);
 }
 
+/** Makes a model one that was never trained, but for its weights: a run depends on nothing else. */
+export async function forgetTraining(model: GPT2): Promise<void> {
+  await model.zeroGradients();
+  const { step, microStep } = model.counters;
+  if (step > 0) {
+    for (const { name, shape } of model.tensors) {
+      const zeros = new Float32Array(shape.reduce((size, length) => size * length, 1));
+      await model.writeOptimizerState(name, { expAvg: zeros, expAvgSq: zeros });
+    }
+  }
+  if (step + microStep > 0) model.counters = { step: 0, microStep: 0 };
+}
+
 /**
  * Puts a checkpoint's weights and moments into a model of the same shape.
  *

@@ -24,7 +24,7 @@ import type {
 } from './events.js';
 import { gradientHistograms } from './histogram.js';
 import { changes, checkIdentity, checkLength, identityOf } from './identity.js';
-import { readCheckpointTensors } from './model-state.js';
+import { forgetTraining, readCheckpointTensors } from './model-state.js';
 import { type RefusedStep, Stepper, type TakenStep } from './optimizer-step.js';
 import { needsCounting, type TrainingOptions, warmupOf } from './options.js';
 import { cure, refusal, spikeText } from './refusal.js';
@@ -230,7 +230,9 @@ export class Run {
     this.schedule = this.makeSchedule(totalSteps);
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);
-    await model.zeroGradients(); // whatever was done with the model before is no part of the first step
+    // Whatever was done with the model before is no part of the first step.
+    if (this.checkpoints.newest === null) await forgetTraining(model);
+    else await model.zeroGradients();
     // From here on the folder holds a run; what can go wrong before has gone wrong by now.
     await this.stream.prepare();
 

@@ -1,4 +1,4 @@
-// What a Trainer is given: parts that do not belong together, what is no part.
+// What a Trainer is given: parts that do not belong together, what is no part, and models that were trained before.
 import { join } from 'node:path';
 import t from 'tap';
 import {
@@ -8,8 +8,10 @@ import {
   TokenDataset,
   writeTokenFiles,
 } from '../../dist/data/index.js';
-import type { GPT2 } from '../../dist/model/gpt2.js';
+import type { ModelOptions } from '../../dist/model/build.js';
+import { GPT2 } from '../../dist/model/gpt2.js';
 import { TrainerControl } from '../../dist/train/control.js';
+import type { StepEvent } from '../../dist/train/events.js';
 import { Trainer, type TrainerOptions, type TrainerRunOptions } from '../../dist/train/trainer.js';
 import { letters, TinyLoader, tinyModel } from './tiny.js';
 
@@ -19,6 +21,46 @@ async function own(t: Teardown, made: Promise<GPT2>): Promise<GPT2> {
   const model = await made;
   t.teardown(() => model.dispose());
   return model;
+}
+
+async function numbers(trainer: Trainer): Promise<unknown[]> {
+  const seen: unknown[] = [];
+  for await (const event of trainer.run()) {
+    if (event.type === 'step') seen.push([(event as StepEvent).loss, event.gradNorm]);
+  }
+  return seen;
+}
+
+for (const engine of [
+  { precision: 'fp32' },
+  { precision: 'bf16' },
+  { precision: 'bf16', stochasticRounding: true },
+] as const satisfies ModelOptions[]) {
+  t.test(`a model that was trained before: only its weights count, ${JSON.stringify(engine)}`, async (t) => {
+    const folder = t.testdir();
+    const used = await own(t, tinyModel({ dropout: 0.2, ...engine }));
+    const trainer = (model: GPT2, out: string) =>
+      new Trainer({
+        model,
+        tokenizer: letters(),
+        train: new TinyLoader(6),
+        out: join(folder, out),
+        maxSteps: 5,
+        lr: 1e-2,
+      });
+    await numbers(trainer(used, 'first'));
+    // A micro-step whose gradient is dropped: dropout counts it.
+    await used.forwardBackward({ inputIds: [[1, 2, 3]], labels: [[2, 3, 4]] });
+    const saved = join(folder, 'saved');
+    await used.savePretrained(saved);
+    const loaded = await own(
+      t,
+      GPT2.fromPretrained(saved, { device: 'cpu', threads: 1, seed: 1, dropout: 0.2, ...engine }),
+    );
+    const [again, fresh] = [await numbers(trainer(used, 'again')), await numbers(trainer(loaded, 'fresh'))];
+    t.same(again, fresh);
+    for (const { name } of used.tensors) t.same(await used.readTensor(name), await loaded.readTensor(name), name);
+  });
 }
 
 t.test('parts that are no parts, such as promises that nobody awaited', async (t) => {
