@@ -98,7 +98,7 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
   const bad = new BadRecords();
   try {
     if (!options.json && !options.resume && needsCounting(options.training) && !areTokenFiles(options.train)) {
-      process.stderr.write('counting the blocks of an epoch first (--max-steps does without)\n');
+      process.stderr.write('counting the blocks of an epoch first (--max-steps without --epochs does without)\n');
     }
     const end = await runTrainer(await makeTrainer(options, model, tokenizer, bad), options);
     return { out: options.out, json: options.json, end };
@@ -145,10 +145,15 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
 }
 
 /** The standard input can be read once: for one epoch whose length is not asked for first. */
-function checkStandardInput(reader: OptionReader, { train, valid }: TrainArguments, counting: boolean): void {
+function checkStandardInput(
+  reader: OptionReader,
+  { train, valid, maxSteps }: TrainArguments & ReadTrainingOptions,
+  counting: boolean,
+): void {
   if (valid?.includes('-')) reader.problem('valid', 'files, which can be read for each evaluation', '-');
   if (train?.includes('-') && counting) {
-    reader.problem('train', 'files, or --max-steps with -', '-', 'an epoch is counted before the run, by reading it');
+    const instead = maxSteps === undefined ? '--max-steps' : '--schedule constant or inverse-sqrt';
+    reader.problem('train', `files, or ${instead} with -`, '-', 'an epoch is counted before the run, by reading it');
   }
 }
 

@@ -38,6 +38,8 @@ export interface TrainerState {
   evaluation: { step: number; loss: number } | null;
   /** Peak learning rate that replaced the option's during the run; absent or null when none did. */
   peakLearningRate?: number | null;
+  /** The warmup, as resolved; absent in older ones. */
+  warmupSteps?: number;
   /** The one with the lowest loss, and how many came after it. */
   best: { step: number; loss: number; since: number } | null;
   /** What evaluations measure: marks of the validation data, and how many of its batches; absent where an older release wrote. */

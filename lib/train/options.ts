@@ -173,9 +173,9 @@ export function deriveTrainingOptions(reader: OptionReader, read: ReadTrainingOp
   return { ...kept, minLr, epochs: read.epochs ?? (maxSteps === undefined ? 1 : undefined) };
 }
 
-/** True when the run's number of steps must be found by counting the batches of an epoch. */
-export function needsCounting({ schedule, maxSteps }: TrainingOptions): boolean {
-  return maxSteps === undefined && needsTotalSteps(schedule);
+/** True when the run's number of steps must be found by counting the batches of an epoch: an epoch may be what ends it. */
+export function needsCounting({ schedule, maxSteps, epochs }: TrainingOptions): boolean {
+  return needsTotalSteps(schedule) && (maxSteps === undefined || epochs !== undefined);
 }
 
 /** The warmup of a run of `totalSteps` (null: unknown). */

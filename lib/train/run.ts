@@ -10,6 +10,7 @@ import { allDamaged, newestCheckpoint, publish, STATE_VERSION, setAside, type Tr
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { secondsSince } from './clock.js';
 import type { ControlCommand } from './control.js';
+import { Course } from './course.js';
 import { Evaluations } from './evaluations.js';
 import type {
   CheckpointEvent,
@@ -26,12 +27,11 @@ import { gradientHistograms } from './histogram.js';
 import { changes, checkIdentity, checkLength, identityOf } from './identity.js';
 import { forgetTraining, readCheckpointTensors } from './model-state.js';
 import { type RefusedStep, Stepper, type TakenStep } from './optimizer-step.js';
-import { needsCounting, type TrainingOptions, warmupOf } from './options.js';
+import { needsCounting, type TrainingOptions } from './options.js';
 import { cure, refusal, spikeText } from './refusal.js';
 import { RunCheckpoints } from './run-checkpoints.js';
 import { deviceText, runFileOf } from './run-file.js';
 import { openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
-import { learningRateAt, type Schedule } from './schedule.js';
 import { SpikeGuard, type SpikeWindows } from './spike-guard.js';
 import type { TrainerOptions, TrainerRunOptions } from './trainer-options.js';
 
@@ -40,7 +40,6 @@ export class Run {
   private step = 0;
   private tokens = 0;
   private loss: number | null = null;
-  private batchesPerEpoch: number | null = null;
   private identity: { [key: string]: Json } = {};
   /** What is due at this step and not done yet. */
   private owed = new Set<TrainerState['owed'][number]>();
@@ -50,13 +49,11 @@ export class Run {
   private gradients: GradientHistogram[] | undefined;
   private paused = false;
   private stopped = false;
-  /** Peak learning rate that replaces the option's. */
-  private peakLearningRate: number | null = null;
   /** Samples that a person asked for: each has a seed of its own. */
   private asked = 0;
-  private schedule: Schedule;
   private guard: SpikeGuard;
   private stepper: Stepper;
+  private readonly course: Course;
   private readonly stream: BatchStream;
   private readonly evaluations: Evaluations;
   private readonly checkpoints: RunCheckpoints;
@@ -68,10 +65,10 @@ export class Run {
     private readonly options: TrainingOptions,
     private readonly how: TrainerRunOptions,
   ) {
+    this.course = new Course(options);
     this.stream = new BatchStream(given.train, options.epochs ?? Number.POSITIVE_INFINITY);
     this.evaluations = new Evaluations(given.model, given.valid, options.evalBatches);
     this.checkpoints = new RunCheckpoints(new CheckpointSaver({ ...given, keep: options.keep }));
-    this.schedule = this.makeSchedule(null);
     this.guard = this.makeGuard();
     this.stepper = this.makeStepper();
   }
@@ -84,7 +81,7 @@ export class Run {
     while (this.step < lastStep && this.ending === undefined) {
       yield* this.obey();
       if (this.ending !== undefined) break;
-      const learningRate = learningRateAt(this.schedule, this.step);
+      const learningRate = this.course.learningRate(this.step);
       const start = performance.now();
       const waitedBefore = this.stream.waitedSeconds;
       const result = await this.stepper.take(learningRate, this.measurement());
@@ -163,8 +160,7 @@ export class Run {
         this.stopped = true;
         break;
       case 'learningRate':
-        this.peakLearningRate = command.learningRate;
-        this.schedule = this.makeSchedule(this.schedule.totalSteps);
+        this.course.peakLearningRate = command.learningRate;
         break;
       case 'save':
         await this.save();
@@ -225,9 +221,7 @@ export class Run {
     await this.evaluations.begin();
     if (resume) warnings.push(...(await this.resume()));
 
-    if (needsCounting(this.options)) this.batchesPerEpoch ??= await this.countBatches();
-    const totalSteps = this.totalSteps();
-    this.schedule = this.makeSchedule(totalSteps);
+    await this.count();
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);
     // Whatever was done with the model before is no part of the first step.
@@ -250,18 +244,25 @@ export class Run {
       blockSize: train.blockSize,
       gradAccum: this.options.gradAccum,
       tokensPerStep: train.batchSize * train.blockSize * this.options.gradAccum,
-      stepsPerEpoch: this.batchesPerEpoch === null ? null : Math.ceil(this.batchesPerEpoch / this.options.gradAccum),
-      totalSteps,
+      stepsPerEpoch: this.course.stepsPerEpoch,
+      totalSteps: this.course.totalSteps,
       memory,
       configuration: this.configuration(),
     };
     await this.record(start, resume);
     yield start;
     for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
+    const problem = this.course.problem();
+    if (problem !== undefined) yield this.warning('ERR_OPTIONS', problem);
   }
 
-  private countBatches(): Promise<number> {
-    return countBatches(this.given.train, this.how.signal, (count) => this.progress('count', count));
+  /** Finds how many batches an epoch has, where that costs nothing or the schedule needs it. Null when the run is aborted. */
+  private async count(): Promise<void> {
+    const { course, given, how } = this;
+    course.batchesPerEpoch = given.train.batchesPerEpoch || course.batchesPerEpoch;
+    if (course.batchesPerEpoch !== null || !needsCounting(this.options)) return;
+    const onBatch = (count: number) => this.progress('count', count);
+    course.batchesPerEpoch = await countBatches(given.train, how.signal, onBatch);
   }
 
   /** Writes `run.json`. */
@@ -397,10 +398,11 @@ export class Run {
       tokens: this.tokens,
       counters: model.counters,
       position: this.stream.position(),
-      batchesPerEpoch: this.batchesPerEpoch,
+      batchesPerEpoch: this.course.batchesPerEpoch,
       loss: this.loss,
       evaluation: this.evaluations.last,
-      peakLearningRate: this.peakLearningRate,
+      peakLearningRate: this.course.peakLearningRate,
+      warmupSteps: this.course.warmupSteps,
       best: this.evaluations.best,
       measured: this.evaluations.measured,
       owed: [...this.owed],
@@ -442,6 +444,9 @@ export class Run {
     this.progress('restore');
     await readCheckpointTensors(model, path);
     model.counters = state.counters;
+    this.course.restore(state);
+    // From the beginning of the data, not from the run's place in it.
+    await this.count();
     this.stream.restore(state.position);
     this.step = state.step;
     this.tokens = state.tokens;
@@ -450,9 +455,6 @@ export class Run {
     this.skipped = state.skipped;
     this.guard = this.makeGuard(state.spikes);
     this.stepper = this.makeStepper();
-    this.batchesPerEpoch = state.batchesPerEpoch;
-    // Whoever continues with another --lr means that one.
-    if (state.options.lr === this.options.lr) this.peakLearningRate = state.peakLearningRate ?? null;
     this.checkpoints.resumed(state, path);
   }
 
@@ -474,22 +476,6 @@ export class Run {
 
   private makeStepper(): Stepper {
     return new Stepper(this.given.model, this.stream, this.options, this.guard);
-  }
-
-  private makeSchedule(totalSteps: number | null): Schedule {
-    const { schedule: name, lr, minLr } = this.options;
-    const peak = this.peakLearningRate ?? lr;
-    return { name, lr: peak, minLr: (minLr * peak) / lr, warmupSteps: warmupOf(this.options, totalSteps), totalSteps };
-  }
-
-  private totalSteps(): number | null {
-    const { maxSteps, epochs, gradAccum } = this.options;
-    const byEpochs =
-      epochs === undefined || this.batchesPerEpoch === null
-        ? Number.POSITIVE_INFINITY
-        : Math.ceil((this.batchesPerEpoch * epochs) / gradAccum);
-    const total = Math.min(maxSteps ?? Number.POSITIVE_INFINITY, byEpochs);
-    return Number.isFinite(total) ? total : null;
   }
 
   private warning(code: string, message: string): WarningEvent {

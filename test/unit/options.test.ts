@@ -39,6 +39,7 @@ t.test('blocks are counted when a decaying schedule does not know its end', asyn
   t.equal(needsCounting(read({ epochs: 2 })), true);
   t.equal(needsCounting(read({ epochs: 2, schedule: 'constant' })), false);
   t.equal(needsCounting(read({ maxSteps: 5, schedule: 'linear' })), false);
+  t.equal(needsCounting(read({ maxSteps: 5, epochs: 2 })), true, 'an epoch may be what ends it');
 });
 
 t.test('warmup is a tenth of the run, at most 200 steps, unless given', async (t) => {
