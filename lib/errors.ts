@@ -58,9 +58,19 @@ function factsOf({ expected, received, hint }: ErrorDetails): string {
 
 /** An error that also tells where, for example in which file, with the details that it had. */
 export function placed(place: string, cause: KotodamaError): KotodamaError {
-  const { code, expected, received, hint, message } = cause;
-  const bare = message.slice(0, message.length - factsOf(cause).length);
-  return new KotodamaError(code, `${place}: ${bare}`, { expected, received, hint, cause });
+  const { code, expected, received, hint } = cause;
+  return new KotodamaError(code, `${place}: ${bareMessage(cause)}`, { expected, received, hint, cause });
+}
+
+/** An error with one more thing in its hint. */
+export function hinted(cause: KotodamaError, more: string): KotodamaError {
+  const { code, expected, received } = cause;
+  const hint = cause.hint === undefined ? more : `${cause.hint}; ${more}`;
+  return new KotodamaError(code, bareMessage(cause), { expected, received, hint, cause });
+}
+
+function bareMessage(error: KotodamaError): string {
+  return error.message.slice(0, error.message.length - factsOf(error).length);
 }
 
 /** The message of anything that was thrown. */

@@ -103,6 +103,8 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
     const end = await runTrainer(await makeTrainer(options, model, tokenizer, bad), options);
     return { out: options.out, json: options.json, end };
   } finally {
+    // Nobody reads on, and the process would wait for its end.
+    if (options.train.includes('-')) process.stdin.destroy();
     bad.end();
     await model.dispose();
   }

@@ -3,6 +3,7 @@ import { checkBatch } from '../data/collate.js';
 import type { Batch, BlockOrigin, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { secondsSince } from './clock.js';
+import { GAVE_UP, unlessAborted } from './waiting.js';
 
 /** A restartable stream of batches, such as a `DataLoader`: each `for await` is one epoch. */
 export interface BatchSource extends AsyncIterable<Batch> {
@@ -40,8 +41,6 @@ interface Ahead {
   /** Where it is found. */
   position: () => StreamPosition;
   batch: Promise<Batch | undefined>;
-  /** Whether reading it has ended. */
-  isHere: boolean;
 }
 
 /** The epochs of a source as one stream of batches that can be saved between any two of them. */
@@ -50,8 +49,11 @@ export class BatchStream {
   last = { epoch: 1, blocks: 0 };
   /** Seconds spent waiting for batches so far. */
   waitedSeconds = 0;
+  /** Whether it has stopped waiting for a batch since the signal aborted. */
+  gaveUp = false;
   private readonly source: BatchSource;
   private readonly epochs: number;
+  private readonly signal: AbortSignal | undefined;
   private pass: AsyncIterator<Batch> | undefined;
   /** The batch after the last one, once it is being read. */
   private ahead: Ahead | undefined;
@@ -59,17 +61,25 @@ export class BatchStream {
   private now = { epoch: 1, blocks: 0 };
   /** Until the first pass after `restore` has ended: it may be empty, when its epoch was saved at its end. */
   private restored = false;
+  /** Whether the source is asked for a batch. */
+  private reading = false;
+  /** Where {@link rewind} has gone. */
+  private rewound: (() => StreamPosition) | undefined;
   private closed = false;
 
-  /** @param epochs passes over the source; `Infinity` repeats it for ever. */
-  constructor(source: BatchSource, epochs: number) {
+  /**
+   * @param epochs passes over the source; `Infinity` repeats it for ever.
+   * @param signal when it aborts, a batch that does not come soon is not waited for.
+   */
+  constructor(source: BatchSource, epochs: number, signal?: AbortSignal) {
     this.source = source;
     this.epochs = epochs;
+    this.signal = signal;
   }
 
   /** Reads the next batch ahead: data that cannot be read shows before the run begins. */
   async prepare(): Promise<void> {
-    await this.readAhead().batch;
+    await unlessAborted(this.readAhead().batch, this.signal);
   }
 
   /**
@@ -83,10 +93,14 @@ export class BatchStream {
     return batch;
   }
 
-  /** The next batch, or undefined after the last epoch. */
+  /** The next batch; undefined after the last epoch, and when it is no longer waited for: see {@link gaveUp}. */
   async next(): Promise<Batch | undefined> {
     const start = performance.now();
-    const batch = await (this.ahead?.batch ?? this.read());
+    const batch = await unlessAborted(this.ahead?.batch ?? this.read(), this.signal);
+    if (batch === GAVE_UP) {
+      this.gaveUp = true;
+      return undefined;
+    }
     this.ahead = undefined;
     if (batch !== undefined) this.last = { ...this.now };
     this.waitedSeconds += secondsSince(start);
@@ -95,7 +109,17 @@ export class BatchStream {
 
   /** Where the batch after the last one is found. */
   position(): StreamPosition {
-    return (this.ahead?.position ?? this.snapshot())();
+    return this.mark()();
+  }
+
+  /** What {@link position} would give now, made when it is asked for. */
+  mark(): () => StreamPosition {
+    return this.rewound ?? this.ahead?.position ?? this.snapshot();
+  }
+
+  /** Stands where `mark` was made, to be saved: nothing more is read. */
+  rewind(mark: () => StreamPosition): void {
+    this.rewound = mark;
   }
 
   /** Continues from `position`; before the first `next`. */
@@ -114,20 +138,16 @@ export class BatchStream {
 
   private readAhead(): Ahead {
     if (this.ahead !== undefined) return this.ahead;
-    const ahead = { position: this.snapshot(), batch: this.read(), isHere: false };
-    const arrived = () => {
-      ahead.isHere = true;
-    };
+    this.ahead = { position: this.snapshot(), batch: this.read() };
     // A failure waits for whoever takes the batch.
-    ahead.batch.then(arrived, arrived);
-    this.ahead = ahead;
-    return ahead;
+    this.ahead.batch.catch(() => {});
+    return this.ahead;
   }
 
   private async read(): Promise<Batch | undefined> {
     while (!this.closed && this.now.epoch <= this.epochs) {
       this.pass ??= this.source[Symbol.asyncIterator]();
-      const { done, value } = await this.pass.next();
+      const { done, value } = await this.ask(this.pass);
       if (done !== true) {
         checkBatch(value, 'The training data');
         this.now.blocks += value.inputIds.shape[0];
@@ -136,6 +156,15 @@ export class BatchStream {
       this.endPass();
     }
     return undefined;
+  }
+
+  private async ask(pass: AsyncIterator<Batch>): Promise<IteratorResult<Batch>> {
+    this.reading = true;
+    try {
+      return await pass.next();
+    } finally {
+      this.reading = false;
+    }
   }
 
   private endPass(): void {
@@ -151,33 +180,32 @@ export class BatchStream {
     const ended = this.pass?.return?.();
     this.pass = undefined;
     // A source that waits for something may never return.
-    if (this.ahead?.isHere === false) ended?.catch(() => {});
+    if (this.reading) ended?.catch(() => {});
     else await ended;
   }
 }
 
 /**
- * Counts the batches of one epoch, by reading it where nothing else tells, and puts the source back to where it was.
- *
- * @throws KotodamaError `ERR_ABORTED` when `signal` aborts first.
+ * Counts the batches of one epoch by reading it, from where the source stands, and puts the source back there. Gives null
+ * when `signal` aborts first.
  */
 export async function countBatches(
   source: BatchSource,
   signal?: AbortSignal,
   onBatch?: (count: number) => void,
-): Promise<number> {
-  const known = source.batchesPerEpoch ?? 0;
-  if (known > 0) return known;
+): Promise<number | null> {
+  const isAborted = () => signal?.aborted === true;
+  if (isAborted()) return null;
   const start = source.state();
+  const stream = new BatchStream(source, 1, signal);
   let count = 0;
-  for await (const _ of source) {
-    if (signal?.aborted === true) throw new KotodamaError('ERR_ABORTED', 'The run was aborted before its first step');
-    count++;
-    onBatch?.(count);
+  try {
+    while (!isAborted() && (await stream.next()) !== undefined) onBatch?.(++count);
+  } finally {
+    await stream.close();
   }
   source.restore(start);
-  if (count === 0) throw noBatch();
-  return count;
+  return isAborted() ? null : count;
 }
 
 function constant<T>(value: T): () => T {

@@ -1,9 +1,14 @@
+import { checkBatch } from '../data/collate.js';
+import type { Batch } from '../data/types.js';
+import { KotodamaError, placed } from '../errors.js';
 import { addLosses } from '../evaluation/evaluate.js';
 import type { GPT2 } from '../model/gpt2.js';
+import { checkBatch as checkIds } from '../model/tokens.js';
 import type { TrainerState } from './checkpoint.js';
 import { secondsSince } from './clock.js';
 import type { EvalEvent } from './events.js';
 import type { TrainerOptions } from './trainer-options.js';
+import { GAVE_UP, unlessAborted } from './waiting.js';
 
 /** How one evaluation is watched. */
 export interface MeasureOptions {
@@ -27,10 +32,23 @@ export class Evaluations {
     private readonly batches: number,
   ) {}
 
-  /** Looks at the data. */
-  async begin(): Promise<void> {
-    if (this.valid === undefined) return;
-    this.measured = { data: (await this.valid.identity?.()) ?? null, batches: this.batches };
+  /**
+   * Looks at the data and its first batch: what is wrong with it shows before the run begins. Twice, as there will be more
+   * than one evaluation, and some data can be read but once.
+   *
+   * @throws KotodamaError what reading throws, and `ERR_OPTIONS` when the batch does not fit the model.
+   */
+  async prepare(signal: AbortSignal | undefined): Promise<void> {
+    const { valid } = this;
+    if (valid === undefined) return;
+    await ofValidation(async () => {
+      this.measured = { data: (await valid.identity?.()) ?? null, batches: this.batches };
+      for (let pass = 0; pass < 2 && signal?.aborted !== true; pass++) {
+        const batch = await unlessAborted(firstOf(valid), signal);
+        if (batch === undefined) throw noBatch(pass > 0);
+        if (batch !== GAVE_UP) checkIds(batch, this.model.config);
+      }
+    });
   }
 
   /** Goes on from a checkpoint's evaluations; gives what the person should know. */
@@ -51,14 +69,17 @@ export class Evaluations {
 
   /** Measures the model as it is after `step`; gives undefined when there is nothing to measure, or `signal` ended it early. */
   async measure(step: number, { signal, onProgress }: MeasureOptions): Promise<EvalEvent | undefined> {
-    if (this.valid === undefined) return undefined;
+    const { valid } = this;
+    if (valid === undefined) return undefined;
     const start = performance.now();
     const limit = this.batches === 0 ? Number.POSITIVE_INFINITY : this.batches;
     const total = Number.isFinite(limit) ? limit : null;
     onProgress(0, total);
     let done = 0;
     const onBatch = () => onProgress(++done, total);
-    const { lossSum, tokens, whole } = await addLosses(this.model, this.valid, { limit, signal, onBatch });
+    const { lossSum, tokens, whole } = await ofValidation(() =>
+      addLosses(this.model, valid, { limit, signal, onBatch }),
+    );
     if (!whole) return undefined;
     const loss = lossSum / tokens;
     this.last = { step, loss };
@@ -66,5 +87,30 @@ export class Evaluations {
     // A loss that is no number is never the best one.
     else if (Number.isFinite(loss)) this.best = { step, loss, since: 0 };
     return { type: 'eval', step, loss, perplexity: Math.exp(loss), tokens, seconds: secondsSince(start) };
+  }
+}
+
+async function firstOf(batches: AsyncIterable<Batch>): Promise<Batch | undefined> {
+  for await (const batch of batches) {
+    checkBatch(batch, 'The data');
+    return batch;
+  }
+  return undefined;
+}
+
+function noBatch(again: boolean): KotodamaError {
+  return new KotodamaError('ERR_DATA', again ? 'The data gave no batch a second time' : 'The data gave no batch', {
+    expected: 'at least one block of text',
+    received: 'an empty pass',
+    hint: again ? 'it is read for each evaluation: a DataLoader begins again' : 'give more text or a smaller batch',
+  });
+}
+
+/** Errors of data: whoever reads one must know which data it is. */
+async function ofValidation<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw error instanceof KotodamaError ? placed('validation', error) : error;
   }
 }

@@ -1,7 +1,7 @@
 import type { Batch } from '../data/types.js';
 import type { GPT2 } from '../model/gpt2.js';
-import type { TrainStepResult } from '../model/results.js';
-import type { BatchStream } from './batch-stream.js';
+import type { ModelCounters, TrainStepResult } from '../model/results.js';
+import type { BatchStream, StreamPosition } from './batch-stream.js';
 import type { TrainingOptions } from './options.js';
 import type { Spike, SpikeGuard } from './spike-guard.js';
 
@@ -41,6 +41,8 @@ type Found = Pick<RefusedStep, 'batches' | 'before' | 'last'>;
 export class Stepper {
   /** Between the first micro-batch of a step and its update. */
   private midStep = false;
+  /** How all was before the step at hand. */
+  private before: { counters: ModelCounters; position: () => StreamPosition } | undefined;
   /** Whether the device can be given a batch while it computes another. */
   private readonly readsAhead: boolean;
 
@@ -54,12 +56,32 @@ export class Stepper {
   }
 
   /**
-   * One step, of fewer micro-batches at the end of the data; undefined when there is none left. Loss and gradient are means
-   * over all labels of the step, whatever their number in each micro-batch.
+   * One step, of fewer micro-batches at the end of the data; undefined when there is none left, and when the data was waited
+   * for in vain: then the step is undone. Loss and gradient are means over all labels of the step, whatever their number in
+   * each micro-batch.
    *
    * @param measure looks at the gradients before the update.
    */
   async take(learningRate: number, measure?: () => Promise<void>): Promise<TakenStep | RefusedStep | undefined> {
+    this.before = { counters: this.model.counters, position: this.stream.mark() };
+    const result = await this.run(learningRate, measure);
+    if (this.stream.gaveUp) await this.undo();
+    this.before = undefined;
+    return result;
+  }
+
+  /** Takes back a step that failed or cannot be finished: the run can be saved as it was before it. */
+  async undo(): Promise<void> {
+    await this.close();
+    if (this.before === undefined) return;
+    this.model.counters = this.before.counters;
+    this.stream.rewind(this.before.position);
+  }
+
+  private async run(
+    learningRate: number,
+    measure: (() => Promise<void>) | undefined,
+  ): Promise<TakenStep | RefusedStep | undefined> {
     const { gradAccum, spikes, beta1, beta2, eps, weightDecay, gradClip } = this.options;
     const stepOptions = { learningRate, betas: [beta1, beta2] as const, eps, weightDecay, maxGradNorm: gradClip };
     // Nobody looks at the gradients between the last micro-batch and the update: one call into the engine does both.
@@ -89,7 +111,7 @@ export class Stepper {
       lossSum += result.lossSum;
       labels += result.tokens;
     }
-    if (batches.length === 0) return undefined;
+    if (batches.length === 0 || this.stream.gaveUp) return undefined;
     if (broken !== undefined) {
       const { value, ...found } = broken;
       return this.refuse({ what: 'loss', value }, found, tokens);

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { publicNames } from '../data/sources/public-name.js';
 import type { Json } from '../data/types.js';
-import { KotodamaError } from '../errors.js';
+import { hinted, KotodamaError } from '../errors.js';
 import { ioError } from '../files.js';
 import { plain } from '../json.js';
 import { packageVersion } from '../version.js';
@@ -32,8 +32,12 @@ import { cure, refusal, spikeText } from './refusal.js';
 import { RunCheckpoints } from './run-checkpoints.js';
 import { deviceText, runFileOf } from './run-file.js';
 import { openRunFolder, readRunFile, writeRunFile } from './run-folder.js';
+import { Samples } from './samples.js';
 import { SpikeGuard, type SpikeWindows } from './spike-guard.js';
 import type { TrainerOptions, TrainerRunOptions } from './trainer-options.js';
+
+/** What reading and measuring data can end with: the model is whole then. */
+const OF_DATA = ['ERR_DATA', 'ERR_IO', 'ERR_OPTIONS', 'ERR_HUB', 'ERR_TOKENIZER', 'ERR_MEMORY'];
 
 /** One start of a run: the state between its steps, and all that happens in it, in the order of {@link Run.events}. */
 export class Run {
@@ -49,13 +53,12 @@ export class Run {
   private gradients: GradientHistogram[] | undefined;
   private paused = false;
   private stopped = false;
-  /** Samples that a person asked for: each has a seed of its own. */
-  private asked = 0;
   private guard: SpikeGuard;
   private stepper: Stepper;
   private readonly course: Course;
   private readonly stream: BatchStream;
   private readonly evaluations: Evaluations;
+  private readonly samples: Samples;
   private readonly checkpoints: RunCheckpoints;
   private readonly begun = performance.now();
   private releaseFolder: () => Promise<void> = async () => {};
@@ -66,19 +69,46 @@ export class Run {
     private readonly how: TrainerRunOptions,
   ) {
     this.course = new Course(options);
-    this.stream = new BatchStream(given.train, options.epochs ?? Number.POSITIVE_INFINITY);
+    this.stream = new BatchStream(given.train, options.epochs ?? Number.POSITIVE_INFINITY, how.signal);
     this.evaluations = new Evaluations(given.model, given.valid, options.evalBatches);
+    this.samples = new Samples(given, options);
     this.checkpoints = new RunCheckpoints(new CheckpointSaver({ ...given, keep: options.keep }));
     this.guard = this.makeGuard();
     this.stepper = this.makeStepper();
   }
 
   async *events(): AsyncGenerator<TrainEvent, void, void> {
-    const { options } = this;
     yield* this.start();
+    try {
+      yield* this.train();
+    } catch (error) {
+      yield* this.rescue(error);
+    }
+    const early = this.step < this.lastStep || this.hurried ? this.ending : undefined;
+    if (!this.checkpoints.has(this.step)) this.progress('save');
+    yield* this.checkpoints.finish(this.state());
+    const { best } = this.evaluations;
+    yield {
+      type: 'end',
+      step: this.step,
+      reason: early ?? 'completed',
+      loss: this.loss,
+      evalLoss: this.evaluations.last?.loss ?? null,
+      tokens: this.tokens,
+      seconds: secondsSince(this.begun),
+      checkpoint: this.checkpoints.newest,
+      best: best === null ? null : { step: best.step, loss: best.loss },
+    };
+  }
+
+  private get lastStep(): number {
+    return this.options.maxSteps ?? Number.POSITIVE_INFINITY;
+  }
+
+  private async *train(): AsyncGenerator<TrainEvent, void, void> {
+    const { options } = this;
     yield* this.settle();
-    const lastStep = options.maxSteps ?? Number.POSITIVE_INFINITY;
-    while (this.step < lastStep && this.ending === undefined) {
+    while (this.step < this.lastStep && this.ending === undefined) {
       yield* this.obey();
       if (this.ending !== undefined) break;
       const learningRate = this.course.learningRate(this.step);
@@ -100,21 +130,22 @@ export class Run {
       await nextTurn();
     }
     if (!this.hurried && this.evaluations.last?.step !== this.step) yield* this.evaluate();
-    const early = this.step < lastStep || this.hurried ? this.ending : undefined;
-    if (!this.checkpoints.has(this.step)) this.progress('save');
-    yield* this.checkpoints.finish(this.state());
-    const { best } = this.evaluations;
-    yield {
-      type: 'end',
-      step: this.step,
-      reason: early ?? 'completed',
-      loss: this.loss,
-      evalLoss: this.evaluations.last?.loss ?? null,
-      tokens: this.tokens,
-      seconds: secondsSince(this.begun),
-      checkpoint: this.checkpoints.newest,
-      best: best === null ? null : { step: best.step, loss: best.loss },
-    };
+  }
+
+  /** Saves what was done before `error`, where that is whole, and throws it. */
+  private async *rescue(error: unknown): AsyncGenerator<CheckpointEvent | WarningEvent, never, void> {
+    const known = error instanceof KotodamaError;
+    // Whoever gives the data may throw anything.
+    if (this.step === 0 || (known && !OF_DATA.includes(error.code))) throw error;
+    try {
+      await this.stepper.undo();
+      this.progress('save');
+      yield* this.checkpoints.finish(this.state());
+    } catch (second) {
+      if (second instanceof KotodamaError) yield this.warning(second.code, second.message);
+      throw error;
+    }
+    throw known ? hinted(error, `step ${this.step} is saved, and --resume (API: resume: true) goes on from it`) : error;
   }
 
   /** Ends the data's workers and a save that is under way; leaves no half-accumulated gradient and nothing frozen. */
@@ -171,18 +202,13 @@ export class Run {
         await this.saveBest();
         break;
       case 'sample':
-        yield await this.sampleOrWarn(command.prompt);
+        yield await this.sample(command.prompt);
     }
   }
 
-  /** A prompt that the model cannot go on from, or too little memory for it, is no reason to end the run. */
-  private async sampleOrWarn(prompt?: string): Promise<SampleEvent | WarningEvent> {
-    try {
-      return await this.sample(prompt, prompt === undefined ? 0 : ++this.asked);
-    } catch (error) {
-      if (error instanceof KotodamaError) return this.warning(error.code, error.message);
-      throw error;
-    }
+  private sample(prompt?: string): Promise<SampleEvent | WarningEvent> {
+    this.progress('sample');
+    return this.samples.write(this.step, prompt);
   }
 
   private progress(phase: TrainerProgress['phase'], done = 0, total: number | null = null): void {
@@ -217,18 +243,18 @@ export class Run {
     const warnings: string[] = [];
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
     this.releaseFolder = await openRunFolder(out, resume);
-    this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
-    await this.evaluations.begin();
-    if (resume) warnings.push(...(await this.resume()));
-
-    await this.count();
+    // Counting and restoring take minutes: what else can go wrong goes wrong before.
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);
+    await this.evaluations.prepare(this.how.signal);
+    this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
+    if (resume) warnings.push(...(await this.resume()));
     // Whatever was done with the model before is no part of the first step.
     if (this.checkpoints.newest === null) await forgetTraining(model);
     else await model.zeroGradients();
+    await this.count();
     // From here on the folder holds a run; what can go wrong before has gone wrong by now.
-    await this.stream.prepare();
+    if (!this.aborted) await this.stream.prepare();
 
     const start: StartEvent = {
       type: 'start',
@@ -345,7 +371,7 @@ export class Run {
   private async *settle(): AsyncGenerator<EvalEvent | SampleEvent | WarningEvent, void, void> {
     if (this.owed.has('eval') && !this.hurried) yield* this.evaluate();
     if (this.owed.has('sample') && !this.hurried) {
-      yield await this.sampleOrWarn();
+      yield await this.sample();
       this.owed.delete('sample');
     }
   }
@@ -359,23 +385,6 @@ export class Run {
     if (event === undefined && this.given.valid !== undefined) return;
     this.owed.delete('eval');
     if (event !== undefined) yield event;
-  }
-
-  private async sample(prompt = this.options.samplePrompt ?? '', number = 0): Promise<SampleEvent> {
-    const { model, tokenizer, seed = 0 } = this.given;
-    const { sampleTokens } = this.options;
-    const start = performance.now();
-    this.progress('sample');
-    let text = '';
-    const pieces = model.generate(prompt, {
-      tokenizer,
-      maxNewTokens: sampleTokens,
-      temperature: 0.8,
-      topK: 50,
-      seed: seed + this.step + number,
-    });
-    for await (const piece of pieces) text += piece;
-    return { type: 'sample', step: this.step, prompt, text, seconds: secondsSince(start) };
   }
 
   /** Begins to save this step, or what of it was not saved yet. */

@@ -41,7 +41,7 @@ export interface TrainerOptions extends Optional<Omit<TrainingOptions, 'maxTime'
 
 /** How one start of a run is steered and watched. */
 export interface TrainerRunOptions {
-  /** Ends the run after the running step. */
+  /** Ends the run after the running step; one whose data does not come within a second is taken back. */
   signal?: AbortSignal | undefined;
   /** Sends commands to the run. */
   control?: TrainerControl | undefined;

@@ -63,7 +63,7 @@ export class Trainer {
   /**
    * Trains until the end, or until `signal` aborts or `control` says stop: then the running step is finished, a checkpoint
    * is saved and the event `end` has the reason `aborted`; a warning may follow it. Leaving the loop early ends the run
-   * without saving.
+   * without saving. What is wrong with the data is thrown once the steps before it are saved.
    *
    * @throws KotodamaError `ERR_OPTIONS` when it cannot be steered so, `ERR_BUSY` when the model is in training already,
    *   `ERR_CHECKPOINT` when `out` does not fit, `ERR_NON_FINITE` when the loss or the gradient stops being a number (see `nonFinite`), `ERR_SPIKE` when too many

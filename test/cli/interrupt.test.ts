@@ -32,6 +32,29 @@ for (const [signal, who] of [
   });
 }
 
+t.test('SIGTERM while the standard input is silent: what was done is saved', async (t) => {
+  const cwd = workplace(t);
+  const text = readFileSync(join(cwd, 'train.txt'), 'utf8').repeat(200);
+  const sizes = { 'max-steps': 100_000, 'batch-size': 64, 'grad-accum': 8, 'shuffle-buffer': 0 };
+  let quiet: NodeJS.Timeout | undefined;
+  const run = await kotodama(tinyTraining('runs/a', { train: '-', ...sizes }), {
+    cwd,
+    // It stays open.
+    onStart: (child) => child.stdin?.write(text),
+    onOutput: (stdout, child) => {
+      if (!stdout.includes('"step":3,')) return;
+      // Should it be slow, and not silent yet, it has to do the same.
+      clearTimeout(quiet);
+      quiet = setTimeout(() => child.kill('SIGTERM'), 500);
+    },
+  });
+  clearTimeout(quiet);
+  t.equal(run.code, 130, run.stderr);
+  const [checkpoint, end] = parseEvents(run.stdout).slice(-2);
+  t.match(end, { type: 'end', reason: 'aborted' });
+  t.match(checkpoint, { type: 'checkpoint', step: end?.step });
+});
+
 t.test('Ctrl-C under npm, which passes it on: two signals of one press save as one does', async (t) => {
   const cwd = workplace(t);
   let sent = false;

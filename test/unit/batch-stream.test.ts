@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { BlockDataset, BufferedShuffleDataset, DataLoader } from '../../dist/data/index.js';
 import type { Batch, Json } from '../../dist/data/types.js';
-import { type BatchSource, BatchStream } from '../../dist/train/batch-stream.js';
+import { type BatchSource, BatchStream, countBatches } from '../../dist/train/batch-stream.js';
 import { NUMBERS, numbers, plain } from './helpers/blocks.js';
 
 /** Twelve blocks, shuffled, in batches of two: six an epoch. */
@@ -124,4 +124,35 @@ t.test('a state is made only where somebody asks for the position', async (t) =>
   stream.position();
   t.equal(made, 1);
   await stream.close();
+});
+
+t.test(
+  'what does not come is not waited for once the signal aborts, and the source is not waited for at the end',
+  async (t) => {
+    const controller = new AbortController();
+    const silent = gated((number) => (number === 1 ? new Promise(() => {}) : Promise.resolve()));
+    const stream = new BatchStream(silent, 1, controller.signal);
+    await stream.next();
+    const mark = stream.mark();
+    const next = stream.next();
+    controller.abort();
+    t.equal(await next, undefined);
+    t.equal(stream.gaveUp, true);
+    stream.rewind(mark);
+    t.same(stream.position(), { epoch: 1, blocks: 1, source: null });
+    await stream.close();
+    t.same(stream.last, { epoch: 1, blocks: 1 });
+  },
+);
+
+t.test('an epoch is counted from where the source stands, and not once the signal aborts', async (t) => {
+  const source = loader();
+  const before = JSON.stringify(source.state());
+  const counts: number[] = [];
+  t.equal(await countBatches(source, undefined, (count) => counts.push(count)), 6);
+  t.same(counts, [1, 2, 3, 4, 5, 6]);
+  const controller = new AbortController();
+  t.equal(await countBatches(source, controller.signal, () => controller.abort()), null);
+  t.equal(JSON.stringify(source.state()), before);
+  t.equal(await countBatches(source, AbortSignal.abort()), null);
 });

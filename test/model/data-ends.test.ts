@@ -1,0 +1,202 @@
+// Data that does not come, or is found to be wrong when the run is long under way.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { BlockDataset, DataLoader } from '../../dist/data/index.js';
+import type { Batch } from '../../dist/data/types.js';
+import { KotodamaError } from '../../dist/errors.js';
+import type { GPT2 } from '../../dist/model/gpt2.js';
+import type { StepEvent, TrainEvent } from '../../dist/train/events.js';
+import { Trainer, type TrainerOptions } from '../../dist/train/trainer.js';
+import { letters, TinyLoader, tinyModel } from './tiny.js';
+
+type Teardown = { teardown(work: () => unknown): void };
+
+async function ownModel(t: Teardown): Promise<GPT2> {
+  const model = await tinyModel({ dropout: 0.1 });
+  t.teardown(() => model.dispose());
+  return model;
+}
+
+interface Outcome {
+  seen: TrainEvent[];
+  error: unknown;
+}
+
+async function run(
+  t: Teardown,
+  options: Partial<TrainerOptions> & { out: string },
+  signal?: AbortSignal,
+): Promise<Outcome> {
+  const shared = {
+    tokenizer: letters(),
+    train: new TinyLoader(20),
+    maxSteps: 6,
+    lr: 1e-2,
+    schedule: 'constant',
+  } as const;
+  const trainer = new Trainer({ ...shared, model: await ownModel(t), ...options });
+  const seen: TrainEvent[] = [];
+  try {
+    for await (const event of trainer.run({ signal })) seen.push(event);
+  } catch (error) {
+    return { seen, error };
+  }
+  return { seen, error: undefined };
+}
+
+const steps = (seen: TrainEvent[]) =>
+  seen
+    .filter((event): event is StepEvent => event.type === 'step')
+    .map(({ step, loss, gradNorm, tokens }) => [step, loss, gradNorm, tokens]);
+const types = (seen: TrainEvent[]) => seen.map(({ type, step }) => `${type} ${step}`);
+
+/** Calls `at` before the batch of this number. */
+class Troubled extends TinyLoader {
+  constructor(
+    private readonly number: number,
+    private readonly at: () => Promise<void> | void,
+  ) {
+    super(20);
+  }
+
+  override async *[Symbol.asyncIterator](): AsyncGenerator<Batch> {
+    let count = 0;
+    for await (const batch of super[Symbol.asyncIterator]() as AsyncGenerator<Batch>) {
+      if (++count === this.number) await this.at();
+      yield batch;
+    }
+  }
+}
+
+const broken = () => {
+  throw new KotodamaError('ERR_DATA', 'train.txt line 9 is not UTF-8', { hint: 'repair it' });
+};
+
+for (const [what, gradAccum, number] of [
+  ['before a step', 2, 7],
+  ['within a step', 4, 15],
+] as const) {
+  t.test(
+    `aborted while no data comes, ${what}: what was done is saved, and continued as if nothing had been`,
+    async (t) => {
+      const folder = t.testdir();
+      const whole = await run(t, { out: join(folder, 'whole'), gradAccum, maxSteps: 5 });
+      const controller = new AbortController();
+      const silent = new Troubled(number, () => {
+        setTimeout(() => controller.abort(), 5);
+        return new Promise<void>(() => {});
+      });
+      const out = join(folder, 'parts');
+      const first = await run(t, { out, train: silent, gradAccum, maxSteps: 5 }, controller.signal);
+      t.same(types(first.seen), ['start 0', 'step 1', 'step 2', 'step 3', 'checkpoint 3', 'end 3']);
+      t.match(first.seen.at(-1), { reason: 'aborted' });
+      const second = await run(t, { out, gradAccum, maxSteps: 5, resume: true });
+      t.same([...steps(first.seen), ...steps(second.seen)], steps(whole.seen));
+    },
+  );
+}
+
+t.test('a batch that is only slow is waited for, and the step ends', async (t) => {
+  const controller = new AbortController();
+  const slow = new Troubled(6, async () => {
+    controller.abort();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  });
+  const { seen } = await run(t, { out: join(t.testdir(), 'run'), train: slow, gradAccum: 4 }, controller.signal);
+  t.same(types(seen), ['start 0', 'step 1', 'step 2', 'checkpoint 2', 'end 2']);
+});
+
+for (const epochs of [undefined, 2]) {
+  t.test(`aborted before it began, ${epochs === undefined ? 'in steps' : 'with an epoch to count'}`, async (t) => {
+    const out = join(t.testdir(), 'run');
+    const length = { maxSteps: epochs === undefined ? 6 : undefined, epochs, schedule: 'linear' } as const;
+    const silent = new Troubled(1, () => new Promise<void>(() => {}));
+    const { seen, error } = await run(t, { out, train: silent, ...length }, AbortSignal.abort());
+    t.equal(error, undefined);
+    t.same(types(seen), ['start 0', 'end 0']);
+    t.match(seen.at(-1), { reason: 'aborted' });
+    t.match((await run(t, { out, ...length, resume: true })).seen[0], { step: 0, totalSteps: epochs ? 40 : 6 });
+  });
+}
+
+t.test('aborted while it counts', async (t) => {
+  const controller = new AbortController();
+  const silent = new Troubled(5, () => {
+    controller.abort();
+    return new Promise<void>(() => {});
+  });
+  const length = { maxSteps: undefined, epochs: 1, schedule: 'linear' } as const;
+  const out = join(t.testdir(), 'run');
+  const { seen } = await run(t, { out, train: silent, ...length }, controller.signal);
+  t.match(seen[0], { totalSteps: null });
+  t.match(seen.at(-1), { type: 'end', step: 0, reason: 'aborted' });
+  const whole = await run(t, { out: `${out}-whole`, ...length });
+  t.same(steps((await run(t, { out, ...length, resume: true })).seen), steps(whole.seen));
+});
+
+for (const [what, gradAccum, number] of [
+  ['before a step', 2, 7],
+  ['within a step', 4, 15],
+] as const) {
+  t.test(`a bad record, ${what}: the steps before it are saved`, async (t) => {
+    const folder = t.testdir();
+    const out = join(folder, 'run');
+    const { seen, error } = await run(t, { out, train: new Troubled(number, broken), gradAccum });
+    t.same(types(seen), ['start 0', 'step 1', 'step 2', 'step 3', 'checkpoint 3']);
+    t.match(error, {
+      code: 'ERR_DATA',
+      message: /^train\.txt line 9 is not UTF-8\n {2}hint: /,
+      hint: /^repair it; step 3 is saved, and --resume \(API: resume: true\) goes on from it$/,
+    });
+    const whole = await run(t, { out: `${out}-whole`, gradAccum, maxSteps: 5 });
+    const second = await run(t, { out, gradAccum, maxSteps: 5, resume: true });
+    t.same([...steps(seen), ...steps(second.seen)], steps(whole.seen));
+  });
+}
+
+t.test('a bad record before the first step is no run', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const { error } = await run(t, { out, train: new Troubled(1, broken) });
+  t.match(error, { hint: 'repair it' });
+  t.notOk(existsSync(join(out, 'checkpoints')));
+});
+
+t.test('validation data that goes bad: the evaluation is due when the run goes on', async (t) => {
+  const out = join(t.testdir(), 'run');
+  let passes = 0;
+  // Looks before the run end with the first batch.
+  const valid = new Troubled(2, () => (++passes > 1 ? broken() : undefined));
+  const options = { out, maxSteps: 6, evalEvery: 2 };
+  const { seen, error } = await run(t, { ...options, valid });
+  t.equal(types(seen).at(-1), 'checkpoint 4');
+  t.match(error, { code: 'ERR_DATA', message: /^validation: train\.txt line 9/, hint: /step 4 is saved/ });
+  const second = await run(t, { ...options, valid: new TinyLoader(3), resume: true });
+  t.same(types(second.seen).slice(0, 2), ['start 4', 'eval 4']);
+});
+
+t.test('what is wrong with the validation data is told before the run begins', async (t) => {
+  const folder = t.testdir();
+  const texts = (list: Iterable<string> | (() => Iterable<string>), blockSize = 8) =>
+    new DataLoader(BlockDataset.fromTexts(list, { tokenizer: letters(), blockSize }), { batchSize: 2 });
+  function* once() {
+    yield 'abcdefghijklmnopqrstuvwxyz';
+  }
+  const cases = {
+    'bad record': [new Troubled(1, broken), /^validation: train\.txt line 9/],
+    'too short': [texts(['abc']), /^validation: The text is too short for one block/],
+    'too long': [texts(once, 9), /^validation: length of the blocks: expected at most 8 \(nPositions\), received 9/],
+    'read once': [texts(once()), /^validation: These texts can be read only once/],
+    nothing: [new TinyLoader(0), /^validation: The data gave no batch/],
+  } as const;
+  for (const [name, [valid, message]] of Object.entries(cases)) {
+    const out = join(folder, name);
+    const { seen, error } = await run(t, { out, valid });
+    t.same(seen, [], name);
+    t.match(error, { message });
+    t.notOk(existsSync(join(out, 'run.json')));
+  }
+  const generator = (new TinyLoader(2) as AsyncIterable<Batch>)[Symbol.asyncIterator]() as AsyncGenerator<Batch>;
+  const { error } = await run(t, { out: join(folder, 'generator'), valid: generator }).catch((error) => ({ error }));
+  t.match(error, { code: 'ERR_OPTIONS', message: /valid: expected batches that can be read for each .* a generator/ });
+});
