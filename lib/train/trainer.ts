@@ -45,7 +45,8 @@ export class Trainer {
       const value = reader.values[name];
       const methods = (value ?? {}) as { [method: string]: unknown };
       const fits = METHODS[name].every((method) => typeof methods[method] === 'function');
-      if (typeof value !== 'object' || value === null || !fits) reader.problem(name, PARTS[name], value);
+      const isPart = typeof value === 'object' && value !== null && !isPromise(value) && fits;
+      if (!isPart) reader.problem(name, PARTS[name], value);
     }
     checkBatches(reader);
     checkTokenizer(reader);

@@ -72,7 +72,7 @@ t.test('parts that are no parts, such as promises that nobody awaited', async (t
   t.throws(make({ model: promise, tokenizer }), {
     code: 'ERR_OPTIONS',
     message:
-      /2 problems\n {2}model: expected a GPT2, .*\(await it first\)\n {2}tokenizer: expected a Tokenizer, .*\(await it/,
+      /2 problems\n {2}model: expected a GPT2, .*\(is an await missing\?\)\n {2}tokenizer: expected a Tokenizer, .*\(is an await/,
   });
   t.throws(make({ model, tokenizer: { encode: () => [] } }), {
     message: /: tokenizer: expected a Tokenizer, received an/,
