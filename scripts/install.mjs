@@ -75,16 +75,24 @@ function build(nvcc = 'AUTO') {
   return cmakeJs('configure', `--CDKOTODAMA_NVCC=${nvcc}`) && cmakeJs('build', '--parallel', String(jobs));
 }
 
-/** An nvcc that is there but does not work, too old for the compiler for instance, costs the GPU alone. */
+/**
+ * An nvcc that is there but does not work, too old for the compiler for instance, costs the GPU alone. An addon of an
+ * earlier build, which may have kernels, is not given up for one without.
+ */
 function buildWithoutKernels() {
+  if (addonLoads()) return false;
   process.stderr.write('\nkotodama: trying again without CUDA kernels (the CPU engine alone)\n\n');
   return build('OFF');
 }
 
 function giveUp(message) {
-  process.stderr.write(`\nkotodama: ${message}\n`);
-  process.stderr.write('  The package is installed, but it cannot train until the engine is built.\n');
-  process.stderr.write('  Afterwards run: npm rebuild kotodama --foreground-scripts   (in a clone: npm install)\n\n');
+  const state = addonLoads()
+    ? 'The engine built before is kept.'
+    : 'The package is installed, but it cannot train until the engine is built.';
+  process.stderr.write(`\nkotodama: ${message}\n  ${state}\n`);
+  process.stderr.write('  Afterwards run: npm rebuild kotodama --foreground-scripts\n');
+  process.stderr.write('    in a clone: KOTODAMA_INSTALL=force npm install --foreground-scripts\n');
+  process.stderr.write('    with pnpm: pnpm approve-builds, then pnpm rebuild kotodama\n\n');
   process.exitCode = mode === 'strict' ? 1 : 0;
 }
 

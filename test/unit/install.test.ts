@@ -12,11 +12,16 @@ interface Machine {
   loads?: boolean;
   /** Calls of cmake-js that fail, such as `configure AUTO`. */
   failing?: string;
+  /** The version that CMake tells. */
+  cmake?: string;
+  /** More files, as path and text. */
+  files?: Record<string, string>;
   environment?: Record<string, string>;
 }
 
 /** The calls of cmake-js, each as its command and what it was told about nvcc; the exit code; what was said. */
-function install(t: Test, { loads = false, failing = 'none', environment = {} }: Machine) {
+function install(t: Test, machine: Machine) {
+  const { loads = false, failing = 'none', cmake = '3.25.1', files = {}, environment = {} } = machine;
   const root = t.testdir();
   const calls = join(root, 'calls.txt');
   const write = (path: string, text: string) => {
@@ -37,12 +42,14 @@ function install(t: Test, { loads = false, failing = 'none', environment = {} }:
      const [command, option] = process.argv.slice(2);
      const call = [command, /^--CDKOTODAMA_NVCC=(.*)/.exec(option)?.[1]].filter(Boolean).join(' ');
      appendFileSync(${JSON.stringify(calls)}, call + '\\n');
+     if (command === 'build') writeFileSync(${JSON.stringify(join(root, 'jobs'))}, process.argv.at(-1));
      if (call === ${JSON.stringify(failing)}) process.exit(1);
      if (command === 'build') writeFileSync(${JSON.stringify(join(root, 'built'))}, '');`,
   );
   // Tools that are looked for, whatever this machine has.
   for (const tool of ['c++', 'make']) write(`tools/${tool}`, '#!/bin/sh\n');
-  write('tools/cmake', '#!/bin/sh\necho cmake version 3.25.1\n');
+  write('tools/cmake', `#!/bin/sh\necho cmake version ${cmake}\n`);
+  for (const [path, text] of Object.entries(files)) write(path, text);
   const { npm_command: _, KOTODAMA_INSTALL: __, CXX: ___, ...rest } = process.env;
   const PATH = `${join(root, 'tools')}${delimiter}${process.env.PATH}`;
   const env = { ...rest, ...environment, PATH };
@@ -80,4 +87,22 @@ t.test('kernels that do not compile cost the GPU alone, but for strict installat
   const hopeless = install(t, { failing: 'build' });
   t.same([hopeless.calls, hopeless.status], [[...WHOLE, 'configure OFF', 'build'], 0]);
   t.match(hopeless.stderr, /cannot train until/);
+});
+
+t.test('an engine that works outlasts a build that fails', async (t) => {
+  const rebuild = { loads: true, environment: { npm_command: 'rebuild' } };
+  for (const failing of ['configure AUTO', 'build']) {
+    const { calls, status, stderr } = install(t, { ...rebuild, failing });
+    t.same([calls, status], [failing === 'build' ? WHOLE : [failing], 0], 'none without kernels is built in its place');
+    t.match(stderr, /did not compile.*\n.*The engine built before is kept/);
+    t.notMatch(stderr, /cannot train until/);
+  }
+  const strict = { npm_command: 'rebuild', KOTODAMA_INSTALL: 'strict' };
+  const { calls, status, stderr } = install(t, { loads: true, failing: 'build', environment: strict });
+  t.same([calls, status], [WHOLE, 1]);
+  t.match(stderr, /The engine built before is kept/);
+  const old = install(t, { ...rebuild, cmake: '3.10.2' });
+  t.same([old.calls, old.status], [[], 0]);
+  t.match(old.stderr, /needs CMake 3\.18 or newer.*not found(.|\n)*The engine built before is kept/);
+  t.notMatch(old.stderr, /cannot train until/);
 });
