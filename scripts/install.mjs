@@ -7,10 +7,10 @@
 // KOTODAMA_INSTALL=skip    builds nothing
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, totalmem } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -68,8 +68,11 @@ function cmakeJs(...words) {
   return spawnSync(process.execPath, [program, ...words], { cwd: root, stdio: 'inherit' }).status === 0;
 }
 
-/** @param nvcc `AUTO` looks for it, whatever an earlier build found; `OFF` builds without kernels. */
+/** @param nvcc `AUTO` looks for it, `OFF` builds without kernels. */
 function build(nvcc = 'AUTO') {
+  // What an earlier build found holds for its folder, generator and compiler alone. Its object files are still good.
+  for (const name of ['CMakeCache.txt', 'CMakeFiles'])
+    rmSync(join(root, 'build', name), { recursive: true, force: true });
   // A compiler process takes up to about 1 GiB.
   const jobs = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 30)));
   return cmakeJs('configure', `--CDKOTODAMA_NVCC=${nvcc}`) && cmakeJs('build', '--parallel', String(jobs));

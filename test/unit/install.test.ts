@@ -106,3 +106,14 @@ t.test('an engine that works outlasts a build that fails', async (t) => {
   t.match(old.stderr, /needs CMake 3\.18 or newer.*not found(.|\n)*The engine built before is kept/);
   t.notMatch(old.stderr, /cannot train until/);
 });
+
+t.test('what an earlier build found is looked for again, what it compiled is kept', async (t) => {
+  const stale = ['build/CMakeCache.txt', 'build/CMakeFiles/3.25.1/CMakeSystem.cmake'];
+  const object = 'build/csrc/CMakeFiles/kotodama_core.dir/model.cc.o';
+  const files = Object.fromEntries([...stale, object].map((path) => [path, '']));
+  t.equal(install(t, { files }).status, 0);
+  t.same(
+    [...stale, object].map((path) => existsSync(join(t.testdirName, path))),
+    [false, false, true],
+  );
+});
