@@ -71,10 +71,12 @@ function cmakeJs(...words) {
 /** @param nvcc `AUTO` looks for it, `OFF` builds without kernels. */
 function build(nvcc = 'AUTO') {
   // What an earlier build found holds for its folder, generator and compiler alone. Its object files are still good.
-  for (const name of ['CMakeCache.txt', 'CMakeFiles'])
+  for (const name of ['CMakeCache.txt', 'CMakeFiles']) {
     rmSync(join(root, 'build', name), { recursive: true, force: true });
-  // A compiler process takes up to about 1 GiB.
-  const jobs = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 30)));
+  }
+  // A compiler process takes up to about 1 GiB. A container may have less than the machine.
+  const memory = Math.min(totalmem(), process.constrainedMemory?.() || Number.POSITIVE_INFINITY);
+  const jobs = Math.max(1, Math.min(availableParallelism(), Math.floor(memory / 2 ** 30)));
   return cmakeJs('configure', `--CDKOTODAMA_NVCC=${nvcc}`) && cmakeJs('build', '--parallel', String(jobs));
 }
 

@@ -117,3 +117,18 @@ t.test('what an earlier build found is looked for again, what it compiled is kep
     [false, false, true],
   );
 });
+
+t.test('as many compilers at once as a container has memory for', async (t) => {
+  for (const [limit, jobs] of [
+    ['3.5 * 2 ** 30', '3'],
+    ['2 ** 28', '1'],
+    ['0', '8'],
+  ]) {
+    const preload = `Object.assign(require('os'), { availableParallelism: () => 8, totalmem: () => 2 ** 40 });
+      require('module').syncBuiltinESMExports();
+      process.constrainedMemory = () => ${limit};`;
+    const environment = { NODE_OPTIONS: `--require ${join(t.testdirName, 'preload.cjs')}` };
+    t.equal(install(t, { files: { 'preload.cjs': preload }, environment }).status, 0);
+    t.equal(readFileSync(join(t.testdirName, 'jobs'), 'utf8'), jobs, `limit ${limit}`);
+  }
+});
