@@ -35,11 +35,20 @@ function cmakeVersion() {
   return match === null ? undefined : [Number(match[1]), Number(match[2])];
 }
 
+/** CXX may hold words of its own after the compiler, or a launcher before it: `g++ -m64`, `ccache g++`. */
+function compilerWorks(cxx) {
+  const [command, ...words] = cxx.trim().split(/\s+/);
+  return works(cxx) || works(command, [...words, '--version']);
+}
+
 /** What is missing, as [thing, package on Debian, on Fedora, on macOS]. */
 function missingTools() {
   const missing = [];
-  const compilers = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++'];
-  if (!compilers.some((name) => works(name))) missing.push(['a C++17 compiler', 'g++', 'gcc-c++', undefined]);
+  const { CXX } = process.env;
+  if (!(CXX ? [CXX] : ['c++', 'g++', 'clang++']).some(compilerWorks)) {
+    const named = CXX ? ` (CXX names ${JSON.stringify(CXX)}, which does not run)` : '';
+    missing.push([`a C++17 compiler${named}`, 'g++', 'gcc-c++', undefined]);
+  }
   const version = cmakeVersion();
   const [major, minor] = MINIMUM_CMAKE;
   if (version === undefined || version[0] < major || (version[0] === major && version[1] < minor)) {

@@ -132,3 +132,15 @@ t.test('as many compilers at once as a container has memory for', async (t) => {
     t.equal(readFileSync(join(t.testdirName, 'jobs'), 'utf8'), jobs, `limit ${limit}`);
   }
 });
+
+t.test('CXX may have a launcher and options', async (t) => {
+  const wrapped = { 'tools/launcher': '#!/bin/sh\nexec "$@"\n' };
+  for (const CXX of ['c++ -m64', 'launcher c++']) {
+    t.same(install(t, { files: wrapped, environment: { CXX } }), { calls: WHOLE, status: 0, stderr: '' }, CXX);
+  }
+  for (const CXX of ['no-such-compiler', 'launcher no-such-compiler']) {
+    const { calls, stderr } = install(t, { files: wrapped, environment: { CXX } });
+    t.same(calls, [], CXX);
+    t.match(stderr, `CXX names "${CXX}", which does not run`);
+  }
+});
