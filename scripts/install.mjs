@@ -17,6 +17,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
 const mode = process.env.KOTODAMA_INSTALL ?? '';
 const builds = mode === 'force' || process.env.npm_command === 'rebuild';
+const MODES = ['strict', 'force', 'skip'];
 const MINIMUM_CMAKE = [3, 18];
 
 /** Tried in a child process, since a broken addon may take the process down. */
@@ -111,6 +112,11 @@ function giveUp(message) {
 }
 
 function main() {
+  if (mode !== '' && !MODES.includes(mode)) {
+    process.stderr.write(`\nkotodama: KOTODAMA_INSTALL: expected one of ${MODES.join(', ')}, found ${mode}\n\n`);
+    process.exitCode = 1;
+    return;
+  }
   if (mode === 'skip' || (!builds && addonLoads())) return;
   const missing = missingTools();
   if (missing.length > 0) {

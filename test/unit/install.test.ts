@@ -144,3 +144,11 @@ t.test('CXX may have a launcher and options', async (t) => {
     t.match(stderr, `CXX names "${CXX}", which does not run`);
   }
 });
+
+t.test('a KOTODAMA_INSTALL that is none of its values', async (t) => {
+  for (const KOTODAMA_INSTALL of ['Strict', 'off']) {
+    const { calls, status, stderr } = install(t, { environment: { KOTODAMA_INSTALL } });
+    t.same([calls, status], [[], 1]);
+    t.match(stderr, `KOTODAMA_INSTALL: expected one of strict, force, skip, found ${KOTODAMA_INSTALL}`);
+  }
+});
