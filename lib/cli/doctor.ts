@@ -3,7 +3,7 @@ import { messageOf } from '../errors.js';
 import { type ListedDevice, type NativeAddon, type NativeCuda, native } from '../native.js';
 import { bytes } from '../report/format.js';
 import { OptionReader } from '../validate.js';
-import { packageVersion } from '../version.js';
+import { nodeProblem, packageVersion } from '../version.js';
 import type { Command } from './command.js';
 import { type CudaToolkit, findCudaToolkit } from './cuda-toolkit.js';
 import { DOCTOR_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
@@ -17,6 +17,8 @@ interface ExaminedDevice extends ListedDevice {
 interface Findings {
   kotodama: string;
   node: string;
+  /** Why this Node cannot run the package; null when it can. */
+  nodeProblem: string | null;
   system: string;
   cores: number;
   memoryBytes: number;
@@ -53,6 +55,7 @@ async function examine(): Promise<Findings> {
   const findings: Findings = {
     kotodama: packageVersion(),
     node: process.version,
+    nodeProblem: nodeProblem(process.version),
     system: `${process.platform} ${release()} ${process.arch}`,
     cores: availableParallelism(),
     memoryBytes: totalmem(),
@@ -77,9 +80,9 @@ async function examine(): Promise<Findings> {
 }
 
 /** Whether all works that was asked for. A GPU that is too old is only left out. */
-function isSound({ addonProblem, cuda, devices }: Findings): boolean {
+function isSound({ nodeProblem, addonProblem, cuda, devices }: Findings): boolean {
   const chosen = process.env.KOTODAMA_CUDA_DRIVER ? cuda?.driverProblem : null;
-  return addonProblem === null && !chosen && devices.every(({ failed }) => !failed);
+  return nodeProblem === null && addonProblem === null && !chosen && devices.every(({ failed }) => !failed);
 }
 
 async function check(addon: NativeAddon, device: string): Promise<string | null> {
@@ -99,7 +102,7 @@ function show(findings: Findings): string {
   const { addonProblem, cuda, cudaProblem, cudaToolkit, devices } = findings;
   const lines = [
     ['kotodama', findings.kotodama],
-    ['node', findings.node],
+    ['node', [findings.node, findings.nodeProblem].filter(Boolean).join(', which does not fit: ')],
     ['system', `${findings.system}, ${findings.cores} cores, ${bytes(findings.memoryBytes)} memory`],
     ['addon', addonProblem ?? 'works'],
   ];

@@ -69,6 +69,16 @@ t.test('doctor, for people and for programs', async (t) => {
   t.match(shown.stdout, /^toolkit {3}(nvcc|none found)/m);
   t.match(shown.stdout, /^cpu {7}.*, computes$/m);
   const findings = JSON.parse(json.stdout);
-  t.match(findings, { node: process.version, addonProblem: null });
+  t.match(findings, { node: process.version, nodeProblem: null, addonProblem: null });
   t.match(findings.devices[0], { device: 'cpu', totalBytes: Number });
+});
+
+t.test('doctor on a Node that is too old', async (t) => {
+  const preload = join(
+    t.testdir({ 'old.cjs': "Object.defineProperty(process, 'version', { value: 'v18.20.8' });" }),
+    'old.cjs',
+  );
+  const { code, stdout } = await kotodama(['doctor'], { cwd: '.', env: { NODE_OPTIONS: `--require ${preload}` } });
+  t.equal(code, 1);
+  t.match(stdout, /^node {6}v18\.20\.8, which does not fit: kotodama needs Node \^20/m);
 });
