@@ -5,7 +5,7 @@ import { bytes } from '../report/format.js';
 import { OptionReader } from '../validate.js';
 import { nodeProblem, packageVersion } from '../version.js';
 import type { Command } from './command.js';
-import { type CudaToolkit, findCudaToolkit } from './cuda-toolkit.js';
+import { type CudaToolkit, findCudaToolkit, howToBuild } from './cuda-toolkit.js';
 import { DOCTOR_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
 
 interface ExaminedDevice extends ListedDevice {
@@ -32,9 +32,6 @@ interface Findings {
   /** Why CUDA cannot be used, and what to do; null when it can. */
   cudaProblem: string | null;
 }
-
-const REBUILD =
-  '`npm rebuild kotodama --foreground-scripts` (in a clone: `KOTODAMA_INSTALL=force npm install --foreground-scripts`)';
 
 export const doctor: Command = {
   summary: 'shows what is installed, which devices work, and why one does not',
@@ -122,12 +119,6 @@ function show(findings: Findings): string {
     lines.push([device, [name, detail, memory, works].filter(Boolean).join(', ')]);
   }
   return lines.map(([name, text]) => `${name?.padEnd(10)}${text}\n`).join('');
-}
-
-function howToBuild(toolkit: CudaToolkit | null): string {
-  if (process.platform === 'darwin') return 'macOS has no CUDA';
-  if (toolkit !== null) return `build them with the toolkit that is here: ${REBUILD}`;
-  return `install NVIDIA's CUDA toolkit (11.8 or later) so that nvcc is on the PATH, or set CUDA_PATH; then ${REBUILD}`;
 }
 
 function nameOf({ version, path }: CudaToolkit): string {
