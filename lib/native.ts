@@ -215,7 +215,8 @@ export function native(): NativeAddon {
       throw new KotodamaError('ERR_NATIVE', `The native engine could not be loaded (${firstLine(messageOf(cause))})`, {
         hint: [
           'build it with `npm rebuild kotodama --foreground-scripts` (in a clone: `npm run build:native`);',
-          'a C++17 compiler and CMake 3.18 or newer are needed (Debian, Ubuntu: `sudo apt-get install g++ cmake make`);',
+          'a C++17 compiler (GCC 10, Clang 9 or newer) and CMake 3.18 or newer are needed',
+          '(Debian, Ubuntu: `sudo apt-get install g++ cmake make`);',
           'if npm blocked install scripts, run `npm approve-scripts kotodama` first',
         ].join('\n        '),
         cause,

@@ -47,8 +47,8 @@ function missingTools() {
   const missing = [];
   const { CXX } = process.env;
   if (!(CXX ? [CXX] : ['c++', 'g++', 'clang++']).some(compilerWorks)) {
-    const named = CXX ? ` (CXX names ${JSON.stringify(CXX)}, which does not run)` : '';
-    missing.push([`a C++17 compiler${named}`, 'g++', 'gcc-c++', undefined]);
+    const named = CXX ? `; CXX names ${JSON.stringify(CXX)}, which does not run` : '';
+    missing.push([`a C++17 compiler (GCC 10, Clang 9 or newer${named})`, 'g++', 'gcc-c++', undefined]);
   }
   const version = cmakeVersion();
   const [major, minor] = MINIMUM_CMAKE;

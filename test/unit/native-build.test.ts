@@ -17,6 +17,16 @@ function program(path: string, text: string): string {
   return path;
 }
 
+const isGnu = output('g++', '--version').includes('Free Software Foundation') && output('cmake', '--version') !== '';
+
+t.test('a compiler that is too old is named', { skip: !isGnu && 'no CMake or no GCC' }, async (t) => {
+  const folder = t.testdir();
+  const compiler = program(join(folder, 'g++-9'), 'exec g++ -U__GNUC__ -D__GNUC__=9 "$@"');
+  const { status, stderr } = cmake('-S', ROOT, '-B', join(folder, 'build'), `-DCMAKE_CXX_COMPILER=${compiler}`);
+  t.equal(status, 1);
+  t.match(stderr.replaceAll(/\s+/g, ' '), /expected GCC 10, Clang 9 or newer, found GNU 9\.\d+\.\d+ \(.*g\+\+-9\)/);
+});
+
 const hasNinja = output('cmake', '--version') !== '' && output('ninja', '--version') !== '';
 
 t.test('a comma in the path costs no kernels', { skip: !hasNinja && 'no CMake or no ninja' }, async (t) => {
