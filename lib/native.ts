@@ -218,6 +218,8 @@ export function native(): NativeAddon {
           'a C++17 compiler (GCC 10, Clang 9 or newer) and CMake 3.18 or newer are needed',
           '(Debian, Ubuntu: `sudo apt-get install g++ cmake make`);',
           'if npm blocked install scripts, run `npm approve-scripts kotodama` first',
+          '(pnpm: `pnpm approve-builds`, then `pnpm rebuild kotodama`);',
+          'a bundler must leave kotodama out (esbuild: `--external:kotodama`)',
         ].join('\n        '),
         cause,
       });
