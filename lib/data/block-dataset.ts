@@ -2,7 +2,7 @@ import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
 import { Abort } from './abort.js';
-import type { EncodedSource } from './encoded-source.js';
+import type { EncodedSource, Pass } from './encoded-source.js';
 import { type Encoder, InlineEncoder } from './encoder.js';
 import { type IdPosition, IdQueue } from './id-queue.js';
 import type { OnBadRecord } from './sources/bad-records.js';
@@ -134,18 +134,19 @@ export class BlockDataset implements EncodedSource {
 
   /** A pass from the start, or from where `restore` said. */
   [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
-    return this.blocks(undefined);
+    return this.begin(undefined).blocks;
   }
 
   /** For the DataLoader; see EncodedSource. @hidden */
-  blocks(encoder: Encoder | undefined): AsyncGenerator<Block, void> {
+  begin(encoder: Encoder | undefined): Pass {
     const start = this.start;
     const pass = { next: start };
     this.start = FIRST_ID;
     this.pass = pass;
     this.skipped = 0;
     this.textBytes = 0;
-    return this.cut(start, pass, encoder ?? new InlineEncoder(this.tokenizer));
+    const blocks = this.cut(start, pass, encoder ?? new InlineEncoder(this.tokenizer));
+    return { blocks, snapshot: () => this.stateAt(pass.next) };
   }
 
   /**
@@ -181,13 +182,12 @@ export class BlockDataset implements EncodedSource {
   }
 
   state(): Json {
-    return this.snapshot()();
+    return this.stateAt(this.pass.next)();
   }
 
-  /** For the DataLoader; see EncodedSource. */
-  snapshot(): () => Json {
-    const { file, offset, skip } = this.pass.next;
-    return () => ({ kind: this.source.kind, at: this.source.mark(file), file, offset, skip });
+  /** For the DataLoader; see EncodedSource. @hidden */
+  upcoming(): () => Json {
+    return this.stateAt(this.start);
   }
 
   async locate(origin: BlockOrigin): Promise<string> {
@@ -210,6 +210,10 @@ export class BlockDataset implements EncodedSource {
     if (saved.at !== undefined && saved.at !== here) throw badState(`the place ${saved.at}`, here);
     this.start = start.file + start.offset + start.skip === 0 ? FIRST_ID : start;
     this.pass = { next: this.start };
+  }
+
+  private stateAt({ file, offset, skip }: IdPosition): () => Json {
+    return () => ({ kind: this.source.kind, at: this.source.mark(file), file, offset, skip });
   }
 
   /** One pass from `start`; `pass.next` always names the block after the last one yielded. */

@@ -2,7 +2,7 @@ import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
 import { mostPackedBlocks, packBlock, unpackBlock } from './block-json.js';
-import { blocksOf, type EncodedSource, snapshotOf, tokenizerOf } from './encoded-source.js';
+import { beginPass, type EncodedSource, type Pass, tokenizerOf, upcomingOf } from './encoded-source.js';
 import type { Encoder } from './encoder.js';
 import { CounterRandom, type RandomIntegers } from './random.js';
 import { badState, readCount, readState, type StateObject } from './state.js';
@@ -68,28 +68,27 @@ export class BufferedShuffleDataset implements EncodedSource {
 
   /** A pass in the order of its epoch, or from where `restore` said. */
   [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
-    return this.blocks(undefined);
+    return this.begin(undefined).blocks;
   }
 
   /** For the DataLoader; see EncodedSource. @hidden */
-  blocks(encoder: Encoder | undefined): AsyncGenerator<Block, void> {
-    const blocks = this.start?.draining === true ? undefined : blocksOf(this.dataset, encoder);
-    const start = this.start ?? this.beginning();
+  begin(encoder: Encoder | undefined): Pass {
+    const start = this.next();
+    const source = start.draining ? undefined : beginPass(this.dataset, encoder);
     const pass = { now: () => start };
     this.start = undefined;
     this.epoch = start.epoch + 1;
     this.pass = pass;
-    return this.mix(start, pass, blocks);
+    return { blocks: this.mix(start, pass, source), snapshot: () => stateOf(pass.now()) };
   }
 
   state(): Json {
-    return this.snapshot()();
+    return stateOf(this.pass?.now() ?? this.next())();
   }
 
   /** For the DataLoader; see EncodedSource. @hidden */
-  snapshot(): () => Json {
-    const { epoch, random, buffer, draining, source } = this.pass?.now() ?? this.start ?? this.beginning();
-    return () => ({ kind: 'shuffle', epoch, random, draining, buffer: buffer.map(packBlock), source: source() });
+  upcoming(): () => Json {
+    return stateOf(this.next());
   }
 
   async locate(origin: BlockOrigin): Promise<string> {
@@ -116,12 +115,12 @@ export class BufferedShuffleDataset implements EncodedSource {
   /**
    * One pass from `start`; `pass.now` always tells how to go on after the last block yielded.
    *
-   * @param blocks what the source still has; undefined when it has ended
+   * @param source the pass that gives what is left; undefined when it has ended
    */
   private async *mix(
     start: PassState,
     pass: { now: () => PassState },
-    blocks: AsyncIterable<Block> | undefined,
+    source: Pass<AsyncIterable<Block>> | undefined,
   ): AsyncGenerator<Block, void> {
     const random = this.randomOf(start.epoch);
     random.restore(start.random);
@@ -130,13 +129,13 @@ export class BufferedShuffleDataset implements EncodedSource {
     /** Notes what a run that begins again here would need. */
     const note = (draining: boolean) => {
       const { epoch } = start;
-      const [state, source] = [random.state(), snapshotOf(this.dataset)];
+      const [state, rest] = [random.state(), source?.snapshot() ?? start.source];
       // The buffer changes only after the block has been taken; a snapshot copies it before that.
-      pass.now = () => ({ epoch, random: state, buffer: [...buffer], draining, source });
+      pass.now = () => ({ epoch, random: state, buffer: [...buffer], draining, source: rest });
     };
 
-    if (blocks !== undefined) {
-      for await (const block of blocks) {
+    if (source !== undefined) {
+      for await (const block of source.blocks) {
         if (buffer.length < this.bufferSize) {
           // Here and not once it is saved, hours later; short texts never get here, whatever `bufferSize` is.
           if (buffer.length === most) throw this.tooLarge(most);
@@ -155,13 +154,14 @@ export class BufferedShuffleDataset implements EncodedSource {
       note(true);
       yield block;
     }
-    const next = this.beginning();
-    pass.now = () => next;
+    pass.now = () => this.next();
   }
 
-  private beginning(): PassState {
+  /** Where the next pass begins. */
+  private next(): PassState {
+    if (this.start !== undefined) return this.start;
     const random = this.randomOf(this.epoch).state();
-    return { epoch: this.epoch, random, buffer: [], draining: false, source: snapshotOf(this.dataset) };
+    return { epoch: this.epoch, random, buffer: [], draining: false, source: upcomingOf(this.dataset) };
   }
 
   private tooLarge(most: number): KotodamaError {
@@ -179,6 +179,10 @@ export class BufferedShuffleDataset implements EncodedSource {
     }
     return saved.buffer.map((packed) => unpackBlock(packed, this.blockSize));
   }
+}
+
+function stateOf({ epoch, random, buffer, draining, source }: PassState): () => Json {
+  return () => ({ kind: 'shuffle', epoch, random, draining, buffer: buffer.map(packBlock), source: source() });
 }
 
 /** Fisher and Yates, from the end. */

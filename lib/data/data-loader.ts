@@ -1,7 +1,7 @@
 import { OptionReader } from '../validate.js';
 import { Abort } from './abort.js';
 import { checkBatch, stackBlocks } from './collate.js';
-import { blocksOf, fingerprintOf, snapshotOf, tokenizerOf } from './encoded-source.js';
+import { beginPass, fingerprintOf, type Pass, tokenizerOf, upcomingOf } from './encoded-source.js';
 import { readAhead } from './read-ahead.js';
 import { isRestartable, readState } from './state.js';
 import type { Batch, Block, BlockOrigin, BlockSource, Json } from './types.js';
@@ -46,6 +46,9 @@ interface Prefetched {
  *
  * When reading fails, the whole batches before the failure come first.
  *
+ * One dataset can feed several loaders, one to train and one to measure, each with a place of its own. But a dataset that
+ * shuffles counts every pass as an epoch, whoever reads it: give each loader its own, and resuming stays exact.
+ *
  * With `worldSize` W, the next B * W blocks are one global batch, and rank r has its rows rB to (r + 1)B. What is left at
  * the end of an epoch is shared as evenly as it goes, or dropped when there is not a block for each rank, so that all ranks
  * take equally many batches. States are the same on every rank. Of token files a rank reads its own rows alone; texts have
@@ -68,7 +71,7 @@ export class DataLoader implements AsyncIterable<Batch> {
   private readonly rank: number;
   private readonly collate: (blocks: Block[]) => Batch;
   private readonly signal: AbortSignal | undefined;
-  /** State of the source before the next batch; of the pass that was begun last. */
+  /** State of the source before the next batch; of the pass that was begun last, until its end. */
   private position: { next: () => Json } | undefined;
 
   /** @throws KotodamaError `ERR_OPTIONS` that lists every problem. */
@@ -107,10 +110,10 @@ export class DataLoader implements AsyncIterable<Batch> {
     const pool = workerPool(tokenizerOf(this.dataset), this.numWorkers);
     const from = this.rank * this.batchSize;
     const rows = { from, to: from + this.batchSize, of: this.batchSize * this.worldSize };
-    const blocks = blocksOf(this.dataset, pool, rows);
-    const position = { next: snapshotOf(this.dataset) };
+    const pass = beginPass(this.dataset, pool, rows);
+    const position = { next: pass.snapshot() };
     this.position = position;
-    return this.run(blocks, position, pool);
+    return this.run(pass, position, pool);
   }
 
   /** Batches of a whole epoch, where that is known without reading it. */
@@ -133,7 +136,7 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   /** What `state()` would give now, made when it is asked for. */
   snapshot(): () => Json {
-    const source = this.position?.next ?? snapshotOf(this.dataset);
+    const source = this.position?.next ?? upcomingOf(this.dataset);
     return () => ({ kind: 'loader', source: source() });
   }
 
@@ -156,13 +159,13 @@ export class DataLoader implements AsyncIterable<Batch> {
   }
 
   private async *run(
-    blocks: AsyncIterable<Block>,
+    pass: Pass<AsyncIterable<Block>>,
     position: { next: () => Json },
     pool: WorkerPool | undefined,
   ): AsyncGenerator<Batch, void> {
     const abort = new Abort(this.signal, () => void pool?.close());
     const ahead = Math.max(1, this.numWorkers * this.prefetchFactor);
-    const batches = readAhead(this.batches(blocks), ahead, (batch) => batch);
+    const batches = readAhead(this.batches(pass), ahead, (batch) => batch);
     try {
       for (;;) {
         const next = await abort.orWait(batches.next());
@@ -170,7 +173,7 @@ export class DataLoader implements AsyncIterable<Batch> {
         position.next = next.value.next;
         yield next.value.batch;
       }
-      position.next = snapshotOf(this.dataset);
+      if (this.position === position) this.position = undefined;
     } finally {
       abort.release();
       // Not awaited: a source that waits for something may never return.
@@ -179,13 +182,13 @@ export class DataLoader implements AsyncIterable<Batch> {
     }
   }
 
-  private async *batches(blocks: AsyncIterable<Block>): AsyncGenerator<Prefetched, void> {
+  private async *batches(pass: Pass<AsyncIterable<Block>>): AsyncGenerator<Prefetched, void> {
     let gathered: Block[] = [];
     // Taken with each block: once the source has ended, its state is that of the next epoch.
-    let next = snapshotOf(this.dataset);
-    for await (const block of blocks) {
+    let next = pass.snapshot();
+    for await (const block of pass.blocks) {
       gathered.push(block);
-      next = snapshotOf(this.dataset);
+      next = pass.snapshot();
       if (gathered.length < this.batchSize * this.worldSize) continue;
       yield { batch: this.batchOf(gathered), next };
       gathered = [];

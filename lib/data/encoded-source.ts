@@ -15,18 +15,28 @@ export interface Rows {
 /** Stands for a block that nobody wants. */
 export const UNREAD: Block = { inputIds: new Int32Array(0), labels: new Int32Array(0) };
 
+/** One pass over a source. */
+export interface Pass<Blocks = AsyncGenerator<Block, void>> {
+  blocks: Blocks;
+  /**
+   * Where this pass stands, as `restore` takes it, made when it is asked for. Whoever else reads the source meanwhile changes
+   * nothing here, which `state()` of the source cannot say.
+   */
+  snapshot(): () => Json;
+}
+
 /** A {@link BlockSource} of this package: its tokenization can be done elsewhere, and its state costs nothing until read. */
 export interface EncodedSource extends BlockSource {
   /** What its texts are encoded with; undefined when a source of another kind is underneath. */
   readonly tokenizer: TokenizerModel | undefined;
-  /** One pass, encoded by `encoder`. A source that can seek gives {@link UNREAD} instead of blocks outside of `rows`. */
-  blocks(encoder: Encoder | undefined, rows?: Rows): AsyncGenerator<Block, void>;
-  /** What `state()` would give now, made when it is asked for. */
-  snapshot(): () => Json;
+  /** Begins a pass, encoded by `encoder`. A source that can seek gives {@link UNREAD} instead of blocks outside of `rows`. */
+  begin(encoder: Encoder | undefined, rows?: Rows): Pass;
+  /** Where the next pass will begin, made when it is asked for. */
+  upcoming(): () => Json;
 }
 
 function isEncodedSource(source: BlockSource): source is EncodedSource {
-  return 'snapshot' in source && 'blocks' in source;
+  return 'begin' in source && 'upcoming' in source;
 }
 
 /** The tokenizer under a source, when it can be known. */
@@ -41,14 +51,18 @@ export function fingerprintOf(source: BlockSource): string | undefined {
   return typeof known === 'string' ? known : undefined;
 }
 
-/** One pass over any source. */
-export function blocksOf(source: BlockSource, encoder: Encoder | undefined, rows?: Rows): AsyncIterable<Block> {
-  return isEncodedSource(source) ? source.blocks(encoder, rows) : source;
+/** Begins a pass over any source. */
+export function beginPass(source: BlockSource, encoder: Encoder | undefined, rows?: Rows): Pass<AsyncIterable<Block>> {
+  if (isEncodedSource(source)) return source.begin(encoder, rows);
+  return { blocks: source, snapshot: () => stateOf(source) };
 }
 
-/** The state of any source, as cheaply as it can be had. */
-export function snapshotOf(source: BlockSource): () => Json {
-  if (isEncodedSource(source)) return source.snapshot();
+/** Where the next pass over any source will begin, as cheaply as it can be had. */
+export function upcomingOf(source: BlockSource): () => Json {
+  return isEncodedSource(source) ? source.upcoming() : stateOf(source);
+}
+
+function stateOf(source: BlockSource): () => Json {
   const state = source.state();
   return () => state;
 }

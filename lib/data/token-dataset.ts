@@ -1,7 +1,7 @@
 import { KotodamaError } from '../errors.js';
 import { describe, OptionReader } from '../validate.js';
 import { markFiles } from './content-mark.js';
-import { type EncodedSource, type Rows, UNREAD } from './encoded-source.js';
+import { type EncodedSource, type Pass, type Rows, UNREAD } from './encoded-source.js';
 import type { Encoder } from './encoder.js';
 import { Permutation } from './permutation.js';
 import { badState, readCount, readState } from './state.js';
@@ -120,24 +120,27 @@ export class TokenDataset implements EncodedSource {
 
   /** A pass in the order of its epoch, or from where `restore` said. */
   [Symbol.asyncIterator](): AsyncGenerator<Block, void> {
-    return this.blocks();
+    return this.begin().blocks;
   }
 
   /** For the DataLoader; see EncodedSource. @hidden */
-  blocks(_encoder?: Encoder, rows?: Rows): AsyncGenerator<Block, void> {
+  begin(_encoder?: Encoder, rows?: Rows): Pass {
     const pass = this.start;
     this.pass = pass;
     this.start = { epoch: pass.epoch + 1, position: 0 };
-    return this.read(pass, rows);
+    return { blocks: this.read(pass, rows), snapshot: () => this.stateAt(pass) };
   }
 
   state(): Json {
-    return this.snapshot()();
+    return this.stateAt(this.pass)();
   }
 
   /** For the DataLoader; see EncodedSource. @hidden */
-  snapshot(): () => Json {
-    const { epoch, position } = this.pass;
+  upcoming(): () => Json {
+    return this.stateAt(this.start);
+  }
+
+  private stateAt({ epoch, position }: Place): () => Json {
     // Blocks and seed change nothing; they show when a state is from other data.
     return () => ({ kind: 'tokens', epoch, position, blocks: this.blockCount, seed: this.seed });
   }
