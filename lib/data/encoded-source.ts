@@ -63,6 +63,7 @@ export function upcomingOf(source: BlockSource): () => Json {
 }
 
 function stateOf(source: BlockSource): () => Json {
-  const state = source.state();
+  // What a source of another kind hands out may be what it goes on with.
+  const state = structuredClone(source.state());
   return () => state;
 }

@@ -132,7 +132,7 @@ export class BatchStream {
 
   private snapshot(): () => StreamPosition {
     const now = { ...this.now };
-    const source = this.source.snapshot?.() ?? constant(this.source.state());
+    const source = this.source.snapshot?.() ?? constant(structuredClone(this.source.state()));
     return () => ({ ...now, source: source() });
   }
 

@@ -156,3 +156,27 @@ t.test('an epoch is counted from where the source stands, and not once the signa
   t.equal(JSON.stringify(source.state()), before);
   t.equal(await countBatches(source, AbortSignal.abort()), null);
 });
+
+t.test('a position stays what it was, though the source goes on with the object that it handed out', async (t) => {
+  const place = { next: 0 };
+  const stream = new BatchStream(
+    {
+      batchSize: 1,
+      blockSize: 1,
+      state: () => place,
+      restore() {},
+      async *[Symbol.asyncIterator](): AsyncGenerator<Batch> {
+        while (place.next < 3) {
+          const ids = { data: Int32Array.of(place.next++), shape: [1, 1] as [number, number] };
+          yield { inputIds: ids, labels: ids };
+        }
+      },
+    },
+    1,
+    undefined,
+  );
+  await stream.next();
+  await stream.peek();
+  t.same(stream.position().source, { next: 1 });
+  await stream.close();
+});

@@ -86,3 +86,27 @@ t.test('a loader that has read nothing is at the beginning, wherever others stan
     t.same(await collect(train), all);
   }
 });
+
+t.test('a source of another kind may go on with the object that it handed out as its state', async (t) => {
+  const source = (): BlockSource => {
+    const place = { next: 0 };
+    return {
+      blockSize: 1,
+      state: () => place,
+      restore: (state) => Object.assign(place, state),
+      async *[Symbol.asyncIterator]() {
+        for (; place.next < 20; ) yield { inputIds: Int32Array.of(place.next), labels: Int32Array.of(++place.next) };
+      },
+    };
+  };
+  for (const wrap of [(made: BlockSource) => made, (made: BlockSource) => new BufferedShuffleDataset(made)]) {
+    const make = () => new DataLoader(wrap(source()), { batchSize: 2, numWorkers: 1, prefetchFactor: 3 });
+    const whole = await collect(make());
+    const left = make();
+    let taken = 0;
+    for await (const _ of left) if (++taken === 3) break;
+    const resumed = make();
+    resumed.restore(left.state());
+    t.same(await collect(resumed), whole.slice(3));
+  }
+});
