@@ -1,15 +1,11 @@
-import { existsSync } from 'node:fs';
 import { KotodamaError } from '../errors.js';
 import type { ModelOptions } from '../model/build.js';
 import type { GPT2Config } from '../model/config.js';
 import { GPT2 } from '../model/gpt2.js';
-import { isFile } from '../model/model-file.js';
 import { readConfig } from '../model/pretrained.js';
-import { Tokenizer } from '../tokenizer/tokenizer.js';
-import { holdsTokenizer } from '../tokenizer/tokenizer-files.js';
-import { firstDifference } from '../tokenizer/vocabulary.js';
-import { showDownloads } from './download.js';
+import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { showLoading } from './loading.js';
+import { checkTokenizerOf } from './own-tokenizer.js';
 
 /** What `kotodama train` is told about the model to begin with. */
 interface TuningArguments {
@@ -61,33 +57,11 @@ function tell(before: Pick<GPT2Config, 'vocabSize' | 'nPositions'>, now: Readonl
 
 /** Another tokenizer would give the model ids that mean something else to it: a night's training for nothing. */
 async function checkTokenizer(initFrom: string, vocabSize: number, tokenizer: Tokenizer): Promise<void> {
-  const own = await ownTokenizer(initFrom);
-  if (own?.fingerprint === tokenizer.fingerprint) return;
-  if (own === undefined) {
-    if (tokenizer.vocabSize <= vocabSize) return;
-    throw new KotodamaError('ERR_TOKENIZER', `The tokenizer does not fit ${initFrom}, which has none of its own`, {
-      expected: `at most ${vocabSize} ids`,
-      received: `${tokenizer.vocabSize}`,
-      hint: "if it only adds tokens, put the model's own tokenizer beside the model, so that they can be compared",
-    });
-  }
-  const id = firstDifference(own.vocabulary, tokenizer.vocabulary);
-  if (id === undefined) return;
-  const [wanted, found] = [own, tokenizer].map(({ vocabulary }) => JSON.stringify(vocabulary.tokens[id]));
-  throw new KotodamaError('ERR_TOKENIZER', `The tokenizer is not that of ${initFrom}: token ${id}`, {
-    expected: `${wanted}, as the model learned it`,
-    received: found ?? 'none',
-    hint: "use the model's own tokenizer (leave --tokenizer out), or one that only adds tokens to it",
-  });
-}
-
-/** The tokenizer that a model comes with, if any. */
-async function ownTokenizer(initFrom: string): Promise<Tokenizer | undefined> {
-  if (await isFile(initFrom)) return undefined;
-  if (existsSync(initFrom) && !(await holdsTokenizer(initFrom))) return undefined;
-  return Tokenizer.fromPretrained(initFrom, showDownloads()).catch((error) => {
-    // A model of the Hub may come without one.
-    if (error instanceof KotodamaError && error.code === 'ERR_HUB') return undefined;
-    throw error;
+  if (await checkTokenizerOf(initFrom, tokenizer)) return;
+  if (tokenizer.vocabSize <= vocabSize) return;
+  throw new KotodamaError('ERR_TOKENIZER', `The tokenizer does not fit ${initFrom}, which has none of its own`, {
+    expected: `at most ${vocabSize} ids`,
+    received: `${tokenizer.vocabSize}`,
+    hint: "if it only adds tokens, put the model's own tokenizer beside the model, so that they can be compared",
   });
 }

@@ -9,6 +9,7 @@ import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { holdsRun } from '../train/run-folder.js';
 import { showDownloads } from './download.js';
 import { showLoading } from './loading.js';
+import { checkTokenizerOf } from './own-tokenizer.js';
 
 /** What the commands that use a trained model are told about it. */
 export interface LoadArguments {
@@ -39,7 +40,10 @@ export function checkSaved(model: string): void {
   });
 }
 
-/** @throws KotodamaError `ERR_OPTIONS` when none is named and the model is a file of llm.c's, which holds none */
+/**
+ * @throws KotodamaError `ERR_OPTIONS` when none is named and the model is a file of llm.c's, which holds none;
+ *   `ERR_TOKENIZER` when the model comes with another one than that named
+ */
 export async function loadTokenizer({
   model,
   tokenizer,
@@ -49,5 +53,7 @@ export async function loadTokenizer({
       hint: 'give the one that it was trained with: --tokenizer DIR',
     });
   }
-  return Tokenizer.fromPretrained(tokenizer ?? model, showDownloads());
+  const loaded = await Tokenizer.fromPretrained(tokenizer ?? model, showDownloads());
+  if (tokenizer !== undefined && tokenizer !== model) await checkTokenizerOf(model, loaded);
+  return loaded;
 }

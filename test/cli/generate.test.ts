@@ -1,6 +1,7 @@
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { Tokenizer } from '../../dist/index.js';
+import { Tokenizer, trainTokenizer } from '../../dist/index.js';
 import { vulnerable } from '../model/vulnerable.js';
 import { kotodama, TOKENIZER } from './program.js';
 
@@ -51,6 +52,37 @@ t.test('an empty prompt begins at the beginning of a text', async (t) => {
   const [empty, none] = await Promise.all([kotodama([...words, '--prompt', ''], { cwd }), kotodama(words, { cwd })]);
   t.equal(empty.code, 0, empty.stderr);
   t.equal(empty.stdout, none.stdout);
+});
+
+t.test('a tokenizer that is not the one of the model is refused, by all that use both', async (t) => {
+  writeFileSync(join(cwd, 'text.txt'), 'Everyone has the right to life, liberty and security of person.\n'.repeat(20));
+  const other = await trainTokenizer({ files: [join(cwd, 'text.txt')], vocabSize: 280 });
+  await other.save(join(cwd, 'other'));
+  mkdirSync(join(cwd, 'bare'));
+  for (const name of ['config.json', 'model.safetensors']) cpSync(join(cwd, 'model', name), join(cwd, 'bare', name));
+  const wrong = ['--model', 'model', '--tokenizer', 'other'];
+  const device = ['--device', 'cpu', '--threads', '1'];
+  const refused = await Promise.all([
+    run('--tokenizer', 'other'),
+    kotodama(['evaluate', ...wrong, ...device, '--data', 'text.txt'], { cwd }),
+    kotodama(['explain', ...wrong, ...device, '--text', 'Everyone'], { cwd }),
+    kotodama(['export', ...wrong, '--format', 'safetensors', '--out', 'exported'], { cwd }),
+  ]);
+  for (const { code, stderr } of refused) {
+    t.equal(code, 1);
+    t.match(
+      stderr,
+      /^error ERR_TOKENIZER: The tokenizer is not that of model: token \d+: expected ".*leave --tokenizer out/s,
+    );
+  }
+  const [own, same, bare] = await Promise.all([
+    run(),
+    run('--tokenizer', TOKENIZER),
+    run('--model', 'bare', '--tokenizer', 'other'),
+  ]);
+  t.equal(same.code, 0, same.stderr);
+  t.equal(same.stdout, own.stdout, 'from another folder');
+  t.equal(bare.code, 0, bare.stderr);
 });
 
 t.test('every rule of sampling, and stop strings', async (t) => {
