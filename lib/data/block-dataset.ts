@@ -28,23 +28,23 @@ export interface BlockDatasetOptions {
   /** T, the length of a block. */
   blockSize: number;
   /** Whether ids that fill no whole block at the end are dropped (default) or padded, with labels of -100. */
-  dropLast?: boolean;
+  dropLast?: boolean | undefined;
   /**
    * Where the tokenizer's end-of-text id goes: nowhere (default), after each text, or after each document. A record of
    * JSON lines or Parquet is a document, and so is each text of `fromTexts`; a file of plain lines is one altogether.
    */
-  eos?: 'none' | 'line' | 'document';
+  eos?: 'none' | 'line' | 'document' | undefined;
   /**
    * Leaves bad records out instead of ending the pass: lines that are not UTF-8 or not JSON, records without text. A
    * function hears of each one; `skipped` counts them. Default false.
    */
-  skipBad?: boolean | ((problem: KotodamaError) => void);
+  skipBad?: boolean | ((problem: KotodamaError) => void) | undefined;
 }
 
 /** How files become blocks. */
 export interface FileDatasetOptions extends BlockDatasetOptions {
   /** Field of JSON lines or column of Parquet files that holds the text. Default `text`. */
-  textField?: string;
+  textField?: string | undefined;
 }
 
 /**
@@ -155,13 +155,16 @@ export class BlockDataset implements EncodedSource {
    * @param options.numWorkers threads that tokenize, as in DataLoaderOptions. Default 0
    * @param options.signal ends the pass with `ERR_ABORTED`
    */
-  async *tokens(options: { numWorkers?: number; signal?: AbortSignal } = {}): AsyncGenerator<TokenPiece, void> {
+  async *tokens(
+    options: { numWorkers?: number | undefined; signal?: AbortSignal | undefined } = {},
+  ): AsyncGenerator<TokenPiece, void> {
     const reader = new OptionReader(options);
     reader.onlyKnown(['numWorkers', 'signal']);
     const numWorkers = reader.integer('numWorkers', MOST_WORKERS, 0);
+    const signal = reader.signal('signal');
     reader.finish('These options cannot be used to tokenize');
     const pool = workerPool(this.tokenizer, numWorkers);
-    const abort = new Abort(options.signal, () => void pool?.close());
+    const abort = new Abort(signal, () => void pool?.close());
     this.skipped = 0;
     this.textBytes = 0;
     const parts = this.parts(FIRST_ID, pool ?? new InlineEncoder(this.tokenizer));

@@ -2,7 +2,7 @@ import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
 import { mostPackedBlocks, packBlock, unpackBlock } from './block-json.js';
-import { beginPass, type EncodedSource, type Pass, tokenizerOf, upcomingOf } from './encoded-source.js';
+import { beginPass, checkSource, type EncodedSource, type Pass, tokenizerOf, upcomingOf } from './encoded-source.js';
 import type { Encoder } from './encoder.js';
 import { CounterRandom, type RandomIntegers } from './random.js';
 import { badState, readCount, readState, type StateObject } from './state.js';
@@ -15,11 +15,11 @@ export interface BufferedShuffleOptions {
    * text of a state, which about 90,000 of 1024 ids do: when more are to be held, a pass fails with `ERR_OPTIONS` before its
    * first block.
    */
-  bufferSize?: number;
+  bufferSize?: number | undefined;
   /** From 0 to 2^53 - 1. Default 0. */
-  seed?: number;
+  seed?: number | undefined;
   /** Another source of random numbers, made anew for each epoch (counted from 0). */
-  random?: (epoch: number) => RandomIntegers;
+  random?: ((epoch: number) => RandomIntegers) | undefined;
 }
 
 /** A pass between two blocks; never changed once made. */
@@ -53,17 +53,21 @@ export class BufferedShuffleDataset implements EncodedSource {
   /** The pass that was begun last; undefined when `start` is to be the next. */
   private pass: { now: () => PassState } | undefined;
 
+  /** @throws KotodamaError `ERR_OPTIONS` that lists every problem. */
   constructor(dataset: BlockSource, options: BufferedShuffleOptions = {}) {
     const reader = new OptionReader(options);
     reader.onlyKnown(['bufferSize', 'seed', 'random']);
     this.bufferSize = reader.integer('bufferSize', { min: 1 }, 100);
     const seed = reader.integer('seed', { min: 0 }, 0);
-    this.seed = options.random === undefined ? seed : null;
+    const { random = undefined } = options ?? {};
+    if (random !== undefined && typeof random !== 'function') reader.problem('random', 'a function', random);
+    checkSource(reader, dataset);
     reader.finish('These options cannot make a BufferedShuffleDataset');
+    this.seed = random === undefined ? seed : null;
     this.dataset = dataset;
     this.blockSize = dataset.blockSize;
     this.tokenizer = tokenizerOf(dataset);
-    this.randomOf = options.random ?? ((epoch) => new CounterRandom(seed, epoch));
+    this.randomOf = random ?? ((epoch) => new CounterRandom(seed, epoch));
   }
 
   /** A pass in the order of its epoch, or from where `restore` said. */

@@ -1,9 +1,9 @@
 import { OptionReader } from '../validate.js';
 import { Abort } from './abort.js';
 import { checkBatch, stackBlocks } from './collate.js';
-import { beginPass, fingerprintOf, type Pass, tokenizerOf, upcomingOf } from './encoded-source.js';
+import { beginPass, checkSource, fingerprintOf, type Pass, tokenizerOf, upcomingOf } from './encoded-source.js';
 import { readAhead } from './read-ahead.js';
-import { isRestartable, readState } from './state.js';
+import { readState } from './state.js';
 import type { Batch, Block, BlockOrigin, BlockSource, Json } from './types.js';
 import { MOST_WORKERS, type WorkerPool, workerPool } from './worker-pool.js';
 
@@ -12,19 +12,19 @@ export interface DataLoaderOptions {
   /** B: blocks in a batch. */
   batchSize: number;
   /** Processes that train together, each with a loader of the same dataset and options. Default 1. */
-  worldSize?: number;
+  worldSize?: number | undefined;
   /** Which of them this is, from 0 to `worldSize` - 1. Default 0. */
-  rank?: number;
+  rank?: number | undefined;
   /** Batches made in advance, for each worker. Default 2. Without workers nothing is made in advance. */
-  prefetchFactor?: number;
+  prefetchFactor?: number | undefined;
   /** Threads that tokenize; 0 tokenizes in this thread. Default 0. They change the speed and nothing else. */
-  numWorkers?: number;
+  numWorkers?: number | undefined;
   /** Makes a batch of blocks, at once. Default {@link stackBlocks}. */
-  collate?: (blocks: Block[]) => Batch;
+  collate?: ((blocks: Block[]) => Batch) | undefined;
   /** Whether an incomplete batch at the end is dropped. Default false. */
-  dropLast?: boolean;
+  dropLast?: boolean | undefined;
   /** Ends the pass with `ERR_ABORTED`, also while it waits for data. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 interface Prefetched {
@@ -95,14 +95,12 @@ export class DataLoader implements AsyncIterable<Batch> {
     this.rank = reader.integer('rank', { min: 0, max: this.worldSize - 1 || 0 }, 0);
     const { collate = stackBlocks } = options ?? {};
     if (typeof collate !== 'function') reader.problem('collate', 'a function', collate);
-    if (!isRestartable(dataset)) {
-      reader.problem('dataset', 'a BlockDataset, a TokenDataset, or what gives blocks as they do', dataset);
-    }
+    this.signal = reader.signal('signal');
+    checkSource(reader, dataset);
     reader.finish('These options cannot make a DataLoader');
     this.dataset = dataset;
     this.blockSize = dataset.blockSize;
     this.collate = collate;
-    this.signal = options.signal;
   }
 
   /** A pass over the dataset. Leaving the loop early, an error or the signal end its workers. */

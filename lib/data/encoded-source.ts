@@ -1,5 +1,7 @@
 import type { TokenizerModel } from '../tokenizer/types.js';
+import type { OptionReader } from '../validate.js';
 import type { Encoder } from './encoder.js';
+import { isRestartable } from './state.js';
 import type { Block, BlockSource, Json } from './types.js';
 
 /**
@@ -37,6 +39,16 @@ export interface EncodedSource extends BlockSource {
 
 function isEncodedSource(source: BlockSource): source is EncodedSource {
   return 'begin' in source && 'upcoming' in source;
+}
+
+/** Notes a problem unless `source` gives blocks again and again. */
+export function checkSource(reader: OptionReader, source: unknown): void {
+  const expected = 'a BlockDataset, a TokenDataset, or what gives blocks as they do';
+  if (!isRestartable(source)) reader.problem('dataset', expected, source);
+  else if ('batchSize' in source) {
+    const hint = 'the order is dataset, shuffle, loader: new DataLoader(new BufferedShuffleDataset(dataset), options)';
+    reader.problems.add('dataset', expected, 'a loader, which gives batches', hint);
+  }
 }
 
 /** The tokenizer under a source, when it can be known. */

@@ -23,13 +23,13 @@ export interface TokenDatasetOptions {
   /** T, the length of a block. */
   blockSize: number;
   /** Whether the blocks come in random order, another one each epoch (default), or as they are in the files. */
-  shuffle?: boolean;
+  shuffle?: boolean | undefined;
   /** Of the order, from 0 to 2^53 - 1. Default 0. */
-  seed?: number;
+  seed?: number | undefined;
   /** The tokenizer of the model: the files must have been written with it. Its padding fills a padded block. */
-  tokenizer?: TokenizerMark & { readonly padTokenId?: number | undefined };
+  tokenizer?: (TokenizerMark & { readonly padTokenId?: number | undefined }) | undefined;
   /** Whether ids that fill no whole block at the end are dropped (default) or padded, with labels of -100. */
-  dropLast?: boolean;
+  dropLast?: boolean | undefined;
 }
 
 /** A place between two blocks. */
@@ -79,8 +79,11 @@ export class TokenDataset implements EncodedSource {
     const shuffle = reader.boolean('shuffle', true);
     const seed = reader.integer('seed', { min: 0 }, 0);
     const dropLast = reader.boolean('dropLast', true);
+    const { tokenizer } = options ?? {};
+    if (tokenizer !== undefined && typeof tokenizer?.fingerprint !== 'string') {
+      reader.problem('tokenizer', 'a tokenizer with a fingerprint, e.g. from Tokenizer.fromPretrained', tokenizer);
+    }
     reader.finish('These options cannot make a TokenDataset');
-    const { tokenizer } = options;
     for (const file of files) checkTokenizer(file, tokenizer);
     this.files = files;
     this.fingerprint = files.find(({ notes }) => notes !== undefined)?.notes?.tokenizer.fingerprint;

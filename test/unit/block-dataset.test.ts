@@ -179,6 +179,16 @@ t.test('options and states that cannot be used', async (t) => {
   t.throws(() => BlockDataset.fromFile([], options), { code: 'ERR_OPTIONS' });
   t.throws(() => BlockDataset.fromFile(folderOf(path), options), { code: 'ERR_IO' });
 
+  for (const given of [() => 'x', async () => ['1 2 3'], () => 5, () => undefined] as never[]) {
+    await t.rejects(collect(BlockDataset.fromTexts(given, options)), {
+      code: 'ERR_OPTIONS',
+      message: /expected an iterable or async iterable of strings, received/,
+    });
+  }
+  await t.rejects(collect(BlockDataset.fromTexts(['1 2 3'], options).tokens({ signal: 5 as never }) as never), {
+    code: 'ERR_OPTIONS',
+  });
+
   const files = BlockDataset.fromFile(path, options);
   const texts = BlockDataset.fromTexts(['1 2 3'], options);
   for (const state of [texts.state(), null, 3, [], {}, { kind: 'files', file: 0, offset: -1, skip: 0 }]) {

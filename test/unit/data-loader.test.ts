@@ -361,6 +361,9 @@ t.test('options and states that cannot be used', async (t) => {
     { batchSize: 1, dropLast: 'no' },
     { batchSize: 1, workers: 1 },
     { batchSize: 1, collate: 3 },
+    { batchSize: 1, signal: 5 },
+    { batchSize: 1, signal: new AbortController() },
+    null,
     undefined,
   ] as DataLoaderOptions[]) {
     t.throws(() => new DataLoader(source, options), { code: 'ERR_OPTIONS' }, JSON.stringify(options));
@@ -372,6 +375,12 @@ t.test('options and states that cannot be used', async (t) => {
     });
   }
   const loader = new DataLoader(shuffledText(), { batchSize: 1 });
+  for (const around of [DataLoader, BufferedShuffleDataset]) {
+    t.throws(() => new around(loader as never, { batchSize: 1 } as never), {
+      code: 'ERR_OPTIONS',
+      message: /dataset: expected .* received a loader.*the order is dataset, shuffle, loader/s,
+    });
+  }
   for (const state of [
     null,
     1,

@@ -156,8 +156,15 @@ t.test(
 
 t.test('options and states that cannot be used', async (t) => {
   const source = countingSource(3);
-  for (const options of [{ bufferSize: 0 }, { bufferSize: Number.NaN }, { seed: -1 }, { seed: 0.5 }, { buffer: 3 }]) {
-    t.throws(() => new BufferedShuffleDataset(source, options), { code: 'ERR_OPTIONS' });
+  const wrong = [{ bufferSize: 0 }, { bufferSize: Number.NaN }, { seed: -1 }, { seed: 0.5 }, { buffer: 3 }];
+  for (const options of [...wrong, { random: 5 }, null]) {
+    t.throws(() => new BufferedShuffleDataset(source, options as never), { code: 'ERR_OPTIONS' });
+  }
+  for (const dataset of [undefined, null, [1, 2], 'train.txt']) {
+    t.throws(() => new BufferedShuffleDataset(dataset as never), {
+      code: 'ERR_OPTIONS',
+      message: /dataset: expected a BlockDataset/,
+    });
   }
   const shuffled = new BufferedShuffleDataset(source, { bufferSize: 2 });
   const good = shuffled.state() as { [key: string]: never };

@@ -273,6 +273,8 @@ t.test('options and states that cannot be used', async (t) => {
     { blockSize: 4, shuffle: 'yes' },
     { blockSize: 4, dropLast: 1 },
     { blockSize: 4, bufferSize: 100 },
+    { blockSize: 4, tokenizer: null },
+    { blockSize: 4, tokenizer: { vocabSize: 100 } },
   ]) {
     const opening = TokenDataset.open(path, options as TokenDatasetOptions);
     await t.rejects(opening, { code: 'ERR_OPTIONS' }, JSON.stringify(options));

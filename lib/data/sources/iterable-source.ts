@@ -21,7 +21,7 @@ export class IterableSource implements TextSource {
    * @param onBad hears of what is not a string, which is then left out
    */
   constructor(texts: Texts | (() => Texts), onBad?: OnBadRecord) {
-    if (typeof texts === 'string' || !(typeof texts === 'function' || isIterable(texts))) {
+    if (typeof texts !== 'function' && !isIterable(texts)) {
       throw new KotodamaError('ERR_OPTIONS', 'Texts cannot be read from this', {
         expected: 'an iterable or async iterable of strings, or a function that returns one',
         received: describe(texts),
@@ -73,7 +73,14 @@ export class IterableSource implements TextSource {
   }
 
   private open(): Texts {
-    const texts = typeof this.texts === 'function' ? this.texts() : this.texts;
+    const texts: unknown = typeof this.texts === 'function' ? this.texts() : this.texts;
+    if (!isIterable(texts)) {
+      throw new KotodamaError('ERR_OPTIONS', 'The function that was to give texts gave something else', {
+        expected: 'an iterable or async iterable of strings',
+        received: texts instanceof Promise ? 'a promise' : describe(texts),
+        hint: 'return a list; where the texts have to be waited for, write async function* () { yield text; }',
+      });
+    }
     if (isOneShot(texts)) {
       if (this.readBefore && texts === this.texts) {
         throw onlyOnce();
