@@ -1,7 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
+import { KotodamaError } from '../errors.js';
 import { IdBuffer } from '../tokenizer/id-buffer.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { encodersOf, type TextEncoders } from '../tokenizer/utf8-model.js';
+import { describe } from '../validate.js';
 import { type ChunkContent, contentOf, type LinesRead, type TextVisitor, visitTexts } from './sources/read-chunk.js';
 import type { TextChunk } from './sources/text-source.js';
 
@@ -38,7 +40,8 @@ export class InlineEncoder implements Encoder {
   private readonly encoder: ChunkEncoder;
 
   constructor(tokenizer: TokenizerModel) {
-    this.encoder = new ChunkEncoder(encodersOf(tokenizer));
+    // The tokenizers of this package are those that take UTF-8; their ids need no second look.
+    this.encoder = new ChunkEncoder(encodersOf('encodeUtf8' in tokenizer ? tokenizer : checked(tokenizer)));
   }
 
   async encode(chunk: TextChunk, rules: EncodingRules): Promise<EncodedChunk> {
@@ -95,4 +98,30 @@ export class ChunkEncoder {
       throw error;
     }
   }
+}
+
+/** The tokenizer, but what its `encode` gives is looked at: an array of integers would keep anything else as 0. */
+function checked(tokenizer: TokenizerModel): TokenizerModel {
+  const { vocabSize } = tokenizer;
+  const isId = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < vocabSize;
+  const encode = (text: string): number[] => {
+    const ids: unknown = tokenizer.encode(text);
+    if (!Array.isArray(ids) && !ArrayBuffer.isView(ids)) {
+      throw notIds(vocabSize, ids instanceof Promise ? 'a promise' : describe(ids));
+    }
+    const list = ids as number[];
+    for (let index = 0; index < list.length; index++) {
+      if (!isId(list[index])) throw notIds(vocabSize, `${describe(list[index])} at index ${index}`);
+    }
+    return list;
+  };
+  return { ...tokenizer, vocabSize, encode };
+}
+
+function notIds(vocabSize: number, received: string): KotodamaError {
+  return new KotodamaError('ERR_TOKENIZER', "The tokenizer's encode did not give the ids of a text", {
+    expected: `an array of whole numbers from 0 to below its vocabSize, ${vocabSize}`,
+    received,
+    hint: 'encode has to answer at once, with ids that the model has',
+  });
 }

@@ -167,6 +167,30 @@ t.test('a pass that is left has no influence on the next', async (t) => {
   t.equal((await collect(dataset)).length, 2);
 });
 
+t.test('ids of a tokenizer from elsewhere are looked at', async (t) => {
+  const blocks = (encode: (text: string) => unknown) => {
+    const tokenizer = { ...NUMBERS, vocabSize: 3, encode: encode as () => number[] };
+    return collect(BlockDataset.fromTexts(['a'], { tokenizer, blockSize: 2 }));
+  };
+  t.same(await blocks(() => [0, 1, 2]), await blocks(() => Int32Array.of(0, 1, 2)), 'any array of ids will do');
+  const wrong = [
+    ['a', 'b', 'c'],
+    [0, 1, Number.NaN],
+    [0, 1.5, 1],
+    [0, 1, 3],
+    [0, -1, 1],
+    [0, 1, 2 ** 40],
+    'abc',
+    undefined,
+  ];
+  for (const ids of [...wrong, Promise.resolve([0, 1, 2])]) {
+    await t.rejects(
+      blocks(() => ids),
+      { code: 'ERR_TOKENIZER', expected: /from 0 to below its vocabSize, 3/ },
+    );
+  }
+});
+
 t.test('options and states that cannot be used', async (t) => {
   const path = temporaryFile('1 2 3');
   const bad = [{ blockSize: 0 }, { blockSize: 1.5 }, { blockSize: 2, dropLast: 1 }, { blockSize: 2, blocksize: 2 }];

@@ -10,7 +10,7 @@ export const TOKENIZER_FOLDER = fileURLToPath(new URL('../../../demo/tokenizer',
 
 /** Every number of a text is one id: '3 1 4' is [3, 1, 4]. */
 export const NUMBERS: TokenizerModel = {
-  vocabSize: 1000,
+  vocabSize: 100_000,
   bosTokenId: undefined,
   eosTokenId: undefined,
   padTokenId: 999,
