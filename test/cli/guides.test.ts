@@ -1,4 +1,5 @@
 // Every block of code in README.md and docs/ is tried, at sizes that take no time (small.mjs, guide.ts).
+import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -8,7 +9,7 @@ import { flagOf } from '../../dist/cli/options.js';
 import { trainTokenizerCommand } from '../../dist/cli/train-tokenizer.js';
 import { GPT2, Tokenizer } from '../../dist/index.js';
 import { startHub } from '../unit/helpers/hub-server.js';
-import { blocksOf, brokenLinks, ROOT, Workshop } from './guide.js';
+import { blocksOf, brokenLinks, type GuideBlock, ROOT, Workshop } from './guide.js';
 
 const GUIDES = [
   'README.md',
@@ -82,3 +83,43 @@ for (const guide of GUIDES) {
     );
   });
 }
+
+t.test('the loop for files of Aozora Bunko leaves the text', async (t) => {
+  const work = t.testdir({ novels: {}, data: {} });
+  const block = blocksOf('docs/own-text.md').find(({ code }) => code.includes('novels/')) as GuideBlock;
+  const rule = '-'.repeat(55);
+  const novel = (title: string, ...text: string[]) =>
+    [
+      title,
+      '夏目漱石',
+      '',
+      rule,
+      '【記号】',
+      '《》：ルビ',
+      '（例）坊《ぼう》',
+      rule,
+      '',
+      ...text,
+      '',
+      '底本：「全集」',
+      '　1987年',
+    ].join('\r\n');
+  for (const [name, text] of Object.entries({
+    'a b.txt': novel(
+      '猫',
+      '［＃８字下げ］一［＃「一」は中見出し］',
+      '　吾輩《わがはい》は～\\猫《ねこ》である。名前は①｜一番《いちばん》',
+    ),
+    'c.txt': novel('門', '　※［＃「てへん＋劣」、第3水準1-84-77］る。'),
+  })) {
+    const made = spawnSync('iconv', ['-f', 'UTF-8', '-t', 'CP932'], { input: text });
+    t.equal(made.status, 0, `${made.stderr}`);
+    writeFileSync(join(work, 'novels', name), made.stdout);
+  }
+  const { code, output } = await new Workshop(work, {}).try({ ...block, before: '' });
+  t.equal(code, 0, output);
+  t.same(readFileSync(join(work, 'data/book.txt'), 'utf8').trimEnd().split('\n'), [
+    ...['猫', '夏目漱石', '一', '　吾輩は～\\猫である。名前は①一番'],
+    ...['門', '夏目漱石', '　※る。'],
+  ]);
+});
