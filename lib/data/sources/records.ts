@@ -128,6 +128,6 @@ function notUtf8(bytes: Uint8Array, offset: number, bad: number): Problem {
       ? 'convert the file first: iconv -f UTF-16 -t UTF-8'
       : offset + bad === 0 && beginsTokenFile(found)
         ? 'this is a token file: train and evaluate take it as it is, its name ending in .bin (API: TokenDataset)'
-        : 'convert the file first, e.g. with iconv -f SHIFT_JIS -t UTF-8 for an older Japanese one',
+        : 'convert the file first, e.g. with iconv -f CP932 -t UTF-8 for an older Japanese one',
   };
 }
