@@ -1,10 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import fc from 'fast-check';
 import t from 'tap';
 import { type JsonObject, loadSentencePiece, Tokenizer } from '../../dist/tokenizer/index.js';
+import { clustersOf } from '../../dist/tokenizer/json/clusters.js';
 import { LongPieces } from '../../dist/tokenizer/json/long-pieces.js';
 import { normalizerOf } from '../../dist/tokenizer/json/normalizers.js';
 import { preTokenizerOf } from '../../dist/tokenizer/json/pre-tokenizers.js';
+import { printedSeed } from './helpers/seed.js';
 import { readTokenizerFile, unigramJson } from './helpers/tokenizer-json.js';
 
 // Made with Python's tokenizers: fixtures/tokenizer/make-parts.py.
@@ -34,6 +37,34 @@ t.test('normalizers', async (t) => {
     const normalize = normalizerOf(JSON.parse(JSON.stringify(json).replace(name, charsmap)));
     t.same(wrong(normalize, results), [], JSON.stringify(json));
   }
+});
+
+t.test('a line of a megabyte: what its parts become', async (t) => {
+  const { vocabulary } = await loadSentencePiece(new URL('sentencepiece/unigram-nmt-nfkc.model', FIXTURES));
+  const charsmap = Buffer.from((vocabulary.method as { charsmap: Uint8Array }).charsmap).toString('base64');
+  const normalize = normalizerOf({ type: 'Precompiled', precompiled_charsmap: charsmap });
+  for (const part of ['The cat sat, ', '吾輩は猫である。ｶﾞＡ㍻', `か${'\u0301'.repeat(300)}ﾊﾟ`]) {
+    const count = Math.ceil(1e6 / Buffer.byteLength(part));
+    t.not(normalize(part), '');
+    t.ok(normalize(part.repeat(count)) === normalize(part).repeat(count), part.slice(0, 20));
+  }
+});
+
+t.test('grapheme clusters from short parts of a text are those of all of it', async (t) => {
+  const whole = new Intl.Segmenter('und', { granularity: 'grapheme' });
+  const joining = [...'a\r\n猫か\u3099\u0301\u200d\ufe0f👍🏽👩👦🇯🇵가각ᄀ\u1161\u11a8क\u094dषกำ\u0600ｶﾞ'];
+  const character = fc.oneof(
+    { arbitrary: fc.constantFrom(...joining), weight: 9 },
+    fc.string({ unit: 'binary', minLength: 1, maxLength: 1 }),
+  );
+  fc.assert(
+    fc.property(fc.array(character, { maxLength: 40 }), fc.integer({ min: 1, max: 9 }), (characters, longest) => {
+      const text = characters.join('');
+      const expected = Array.from(whole.segment(text), ({ segment }) => segment);
+      return JSON.stringify([...clustersOf(text, longest)]) === JSON.stringify(expected);
+    }),
+    { numRuns: 2000, seed: printedSeed(t) },
+  );
 });
 
 t.test('pre-tokenizers', async (t) => {

@@ -1,4 +1,5 @@
 import { Charsmap } from '../sentencepiece/charsmap.js';
+import { clustersOf } from './clusters.js';
 
 /** Longest cluster, in bytes, whose rule counts for all of it. */
 const SHORT = 5;
@@ -14,17 +15,16 @@ const SHORT = 5;
 export function precompiled(base64: string): (text: string) => string {
   if (base64 === '') return (text) => text;
   const charsmap = new Charsmap(Buffer.from(base64, 'base64'));
-  const clusters = new Intl.Segmenter('und', { granularity: 'grapheme' });
   const ruleFor = (text: string) => {
     const bytes = Buffer.from(text);
     return charsmap.shortestMatch(bytes, 0, bytes.length);
   };
   return (text) => {
     let result = '';
-    for (const { segment } of clusters.segment(text)) {
-      const whole = Buffer.byteLength(segment) <= SHORT ? ruleFor(segment) : undefined;
+    for (const cluster of clustersOf(text)) {
+      const whole = Buffer.byteLength(cluster) <= SHORT ? ruleFor(cluster) : undefined;
       if (whole !== undefined) result += whole;
-      else for (const character of segment) result += ruleFor(character) ?? character;
+      else for (const character of cluster) result += ruleFor(character) ?? character;
     }
     return result;
   };
