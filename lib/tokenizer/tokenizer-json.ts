@@ -3,13 +3,13 @@ import { ByteLevelEncoder } from './byte-level/byte-level-encoder.js';
 import {
   type AddedToken,
   asObject,
+  type CheckedTokenizerJson,
   checkTokenizerJson,
   isNormalized,
   type JsonObject,
 } from './check-tokenizer-json.js';
 import { IdBuffer } from './id-buffer.js';
 import { type Library, openLibrary } from './json/library.js';
-import { withNamedTokens } from './json/named-tokens.js';
 import { TextEncoder } from './json/text-encoder.js';
 import type { OpenTokenizer, Utf8TokenizerModel } from './types.js';
 import { Utf8Scratch } from './utf8-scratch.js';
@@ -35,14 +35,14 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
   private readonly plain: boolean;
 
   /**
-   * @param json content of tokenizer.json
-   * @param config content of tokenizer_config.json; names the special tokens
-   * @throws KotodamaError `ERR_TOKENIZER` when a part is missing or of an unknown kind
+   * @param json content of tokenizer.json; dropout, truncation, padding and what the post-processor adds are left out
+   * @param config content of tokenizer_config.json; names special tokens, of which one that tokenizer.json lacks is left out
+   * @throws KotodamaError `ERR_TOKENIZER` when there is no model, or something before it is of an unknown kind
    */
   constructor(json: JsonObject, config: JsonObject = {}) {
     checkTokenizerJson(json);
     const { model } = json;
-    const added = withNamedTokens(json, config);
+    const added = addedTokens(json);
     const described = { ...json, pre_tokenizer: withPrefixSpace(json.pre_tokenizer, config) };
     this.model = model;
     this.added = added;
@@ -136,6 +136,16 @@ function unknownToken(model: JsonObject): string | undefined {
   const pieces = model.vocab;
   const entry: unknown = Array.isArray(pieces) && typeof model.unk_id === 'number' ? pieces[model.unk_id] : undefined;
   return Array.isArray(entry) && typeof entry[0] === 'string' ? entry[0] : undefined;
+}
+
+/** As in Python's tokenizers, one that the vocabulary has gets the id that it has there. */
+function addedTokens({ model: { vocab }, added_tokens: added = [] }: CheckedTokenizerJson): AddedToken[] {
+  const ids = new Map(
+    Array.isArray(vocab)
+      ? vocab.map(([piece], id) => [piece, id])
+      : Object.entries(vocab as { [token: string]: number }),
+  );
+  return added.map((token) => ({ ...token, id: ids.get(token.content) ?? token.id }));
 }
 
 /** An encoder for the vocabulary and the merges of a BPE model, which stand as "a b" or as ["a", "b"]. */

@@ -82,8 +82,8 @@ export class Tokenizer implements OpenTokenizer {
 
   /**
    * Loads a tokenizer from a folder, or from the Hub by its name, `owner/name` or `owner/name@revision`: tokenizer.json,
-   * or a SentencePiece `.model`; tokenizer_config.json and special_tokens_map.json name the special tokens. As in Transformers,
-   * those that tokenizer.json lacks come after its own.
+   * or a SentencePiece `.model`; tokenizer_config.json and special_tokens_map.json name the special tokens. With
+   * a tokenizer.json, a special token that only tokenizer_config.json names is left out: the model has no row for it.
    *
    * Ids are those of Python's tokenizers, but for characters of rare scripts that its tables, older than Unicode 13, do not
    * know: some accents and punctuation among them, and letters newer than Node's own tables or than Python's.

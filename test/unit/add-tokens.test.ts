@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { addTokens, Tokenizer } from '../../dist/index.js';
@@ -26,6 +26,21 @@ t.test('a tokenizer.json', async (t) => {
   t.same(again.vocabulary.tokens.slice(2048), [...NEW, '<|tool|>']);
   const json = JSON.parse(readFileSync(join(folder, 'json-more/tokenizer.json'), 'utf8'));
   t.match(json.added_tokens.at(-1), { id: 2051, content: '<|tool|>', special: true, normalized: false });
+});
+
+t.test('a special token that only tokenizer_config.json names takes no id from the new ones', async (t) => {
+  const source = join(folder, 'source-pad');
+  mkdirSync(source);
+  cpSync('demo/tokenizer/tokenizer.json', join(source, 'tokenizer.json'));
+  writeFileSync(join(source, 'tokenizer_config.json'), JSON.stringify({ pad_token: '[PAD]' }));
+  const more = await addTokens(source, NEW, join(folder, 'pad'));
+  t.same([more.vocabSize, more.padTokenId], [2051, undefined]);
+  const { added_tokens } = JSON.parse(readFileSync(join(folder, 'pad/tokenizer.json'), 'utf8'));
+  const written = added_tokens.slice(-3).map(({ id, content }: { id: number; content: string }) => [id, content]);
+  t.same(
+    written,
+    NEW.map((token, index) => [2048 + index, token]),
+  );
 });
 
 t.test('a SentencePiece model', async (t) => {
