@@ -43,7 +43,7 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
     checkTokenizerJson(json);
     const { model } = json;
     const added = addedTokens(json);
-    const described = { ...json, pre_tokenizer: withPrefixSpace(json.pre_tokenizer, config) };
+    const described = { ...json, ...partsAsIn(config, json) };
     this.model = model;
     this.added = added;
     this.plain = isPlainByteLevel(described, added);
@@ -165,11 +165,17 @@ function byteLevelEncoder(model: JsonObject, added: readonly AddedToken[]): Byte
   });
 }
 
-/** As Transformers does, tokenizer_config.json may say otherwise than tokenizer.json whether a space goes before a text. */
-function withPrefixSpace(preTokenizer: unknown, { add_prefix_space: prefix }: JsonObject): unknown {
-  const parts = asObject(preTokenizer);
-  if (parts?.type !== 'ByteLevel' || typeof prefix !== 'boolean') return preTokenizer;
-  return { ...parts, add_prefix_space: prefix };
+/** As in Transformers, tokenizer_config.json wins: whether a space goes before a text, and whether BERT's kind lowers letters. */
+function partsAsIn({ add_prefix_space: prefix, do_lower_case: lower }: JsonObject, json: JsonObject): JsonObject {
+  return {
+    pre_tokenizer: changed(json.pre_tokenizer, 'ByteLevel', 'add_prefix_space', prefix),
+    normalizer: changed(json.normalizer, 'BertNormalizer', 'lowercase', lower),
+  };
+}
+
+function changed(part: unknown, type: string, key: string, value: unknown): unknown {
+  const found = asObject(part);
+  return found?.type === type && typeof value === 'boolean' ? { ...found, [key]: value } : part;
 }
 
 /** Whether the tokenizer is GPT-2's kind: text is cut by GPT-2's pattern, and every piece becomes ids on its own. */

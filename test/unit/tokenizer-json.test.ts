@@ -106,6 +106,26 @@ t.test('an added token that the vocabulary has keeps the id that it has there', 
   }
 });
 
+t.test('small letters of BERT: tokenizer_config.json wins', async (t) => {
+  const vocab = { '[UNK]': 0, A: 1, a: 2, É: 3 };
+  const model = {
+    type: 'WordPiece',
+    vocab,
+    unk_token: '[UNK]',
+    continuing_subword_prefix: '##',
+    max_input_chars_per_word: 9,
+  };
+  const ids = (lowercase: boolean, config: JsonObject) => {
+    const normalizer = { type: 'BertNormalizer', clean_text: true, strip_accents: null, lowercase };
+    const json = { model, normalizer, pre_tokenizer: { type: 'BertPreTokenizer' } };
+    return Tokenizer.fromJson(json, config).encode('A É');
+  };
+  t.same(ids(true, {}), [2, 0]);
+  t.same(ids(true, { do_lower_case: false }), [1, 3]);
+  t.same(ids(false, {}), [1, 3]);
+  t.same(ids(false, { do_lower_case: true }), [2, 0]);
+});
+
 t.test('a token that only tokenizer_config.json names is left out', async (t) => {
   const config = {
     eos_token: '<|endoftext|>',
