@@ -24,6 +24,7 @@ void Model::HiddenStates(const int32_t* ids, BatchShape shape, float* states) {
   kept.emplace_back(backend, bytes);
   backend.Cast(Tensor(kept.back().data(), DType::kF32, {size}), activations.normed);
 
+  RequireRoomForResult((config().n_layer + 1) * size, "hiddenStates with " + Text(shape));
   for (const DeviceBuffer& state : kept) {
     backend.Download(states, state.data(), bytes);
     states += size;

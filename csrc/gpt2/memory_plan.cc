@@ -19,6 +19,10 @@ std::string FormatBytes(size_t bytes) {
   return text;
 }
 
+std::string Text(BatchShape shape) {
+  return "batch size " + std::to_string(shape.b) + ", block size " + std::to_string(shape.t);
+}
+
 void RequireFree(size_t needed, size_t free, const std::string& purpose, const std::string& hint) {
   if (needed <= free) return;
   throw Error(ErrorCode::kMemory,

@@ -23,6 +23,9 @@ struct MemoryPlan {
 // "6.1 GiB", "12 MiB", "512 bytes".
 std::string FormatBytes(size_t bytes);
 
+// "batch size 2, block size 8".
+std::string Text(BatchShape shape);
+
 // Throws Error(kMemory) when `needed` more bytes are not free: the numbers, what they are for, and what to do.
 void RequireFree(size_t needed, size_t free, const std::string& purpose, const std::string& hint);
 

@@ -21,10 +21,6 @@ const Config& Validated(const Config& config) {
   return config;
 }
 
-std::string Text(BatchShape shape) {
-  return "batch size " + std::to_string(shape.b) + ", block size " + std::to_string(shape.t);
-}
-
 }  // namespace
 
 Model::Model(const Config& config, Precision precision, uint64_t seed, Backend& backend, Start start,

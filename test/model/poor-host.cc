@@ -1,5 +1,6 @@
 // A host with little memory and coarse clocks, for LD_PRELOAD: /proc/meminfo is the file that POOR_HOST_MEMINFO names,
-// and the processor's time of a thread is counted in ticks of 10 ms.
+// once read the one beside it that ends in ".next", if any; and the processor's time of a thread is counted in ticks of
+// 10 ms.
 
 #include <dlfcn.h>
 #include <sys/syscall.h>
@@ -18,7 +19,12 @@ FILE* fopen64(const char* path, const char* mode) {
   using Function = FILE*(const char*, const char*);
   static auto* const next = reinterpret_cast<Function*>(dlsym(RTLD_NEXT, "fopen64"));
   const char* meminfo = getenv("POOR_HOST_MEMINFO");
-  return next(meminfo != nullptr && strcmp(path, "/proc/meminfo") == 0 ? meminfo : path, mode);
+  if (meminfo == nullptr || strcmp(path, "/proc/meminfo") != 0) return next(path, mode);
+  FILE* file = next(meminfo, mode);
+  char later[4096];
+  snprintf(later, sizeof(later), "%s.next", meminfo);
+  rename(later, meminfo);
+  return file;
 }
 
 int clock_gettime(clockid_t clock, struct timespec* time) noexcept {

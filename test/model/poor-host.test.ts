@@ -27,6 +27,8 @@ t.test('results that do not fit into the memory are errors', async (t) => {
   t.equal(found.smallAttention, true);
   t.match(found.wideAttention, new RegExp(`^ERR_MEMORY attention with .* needs 88.0 MiB, ${free}\n {2}${hint}$`));
   t.match(found.attention, /^ERR_MEMORY /);
+  t.equal(found.smallHidden, true);
+  t.match(found.hidden, new RegExp(`^ERR_MEMORY hiddenStates with .* needs 24.0 MiB, ${free}\n {2}${hint}$`));
 });
 
 t.test('threads without a head of their own take no memory for one', async (t) => {
