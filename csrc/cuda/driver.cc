@@ -28,8 +28,12 @@ std::string AfterFailedStart(CUresult result) {
   switch (result) {
     case kErrorNoDevice:
       if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) {
-        return "; CUDA_VISIBLE_DEVICES='" + std::string(visible) +
-               "' hides every device: name some (nvidia-smi -L lists them), or unset it";
+        const std::string names = visible, setting = "CUDA_VISIBLE_DEVICES='" + names + "'";
+        if (names.empty() || names == "-1") {
+          return "; " + setting + " hides every device: name some (nvidia-smi -L lists them), or unset it";
+        }
+        return "; no device that can be used is among those that " + setting +
+               " names; nvidia-smi -L lists what is there";
       }
       return "; this machine has no CUDA device that can be used";
     case kErrorUnknown:

@@ -80,10 +80,16 @@ if (!hasKernels) {
       t.match(problem('804'), /does not start: CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE \(.+\); .*installed driver/);
       t.match(problem('999'), /does not start: CUDA_ERROR_UNKNOWN \(.+\); .*nvidia_uvm .*nvidia-modprobe .*restart/);
       t.match(problem('1'), /does not start: CUDA_ERROR_INVALID_VALUE \([^;]+\)\n/);
-      for (const visible of ['', '-1', '7']) {
+      const variable = (visible: string) => problem('100', { CUDA_VISIBLE_DEVICES: visible });
+      for (const visible of ['', '-1']) {
         const message = `CUDA_ERROR_NO_DEVICE \\(.+\\); CUDA_VISIBLE_DEVICES='${visible}' hides every device`;
-        t.match(problem('100', { CUDA_VISIBLE_DEVICES: visible }), new RegExp(message));
+        t.match(variable(visible), new RegExp(message));
       }
+      // Whether the machine has any is not known.
+      t.match(
+        variable('0'),
+        /\); no device that can be used is among those that CUDA_VISIBLE_DEVICES='0' names; nvidia/,
+      );
     });
 
     t.test('a GPU that other programs fill or have for themselves, or that is lost', async (t) => {
