@@ -23,7 +23,7 @@ std::unique_ptr<Backend> MakeBackend(const std::string& device, int threads);
 // The names of the devices that are here, also of those that cannot be used; the CPU comes first.
 std::vector<std::string> DeviceNames();
 
-// Looks at one device and whether it can be used. Throws as MakeBackend for one that is not here.
+// Looks at one device and whether it can be used. Throws Error(kOptions) on a name that is none.
 NamedDevice ExamineDevice(const std::string& device);
 
 }  // namespace kotodama

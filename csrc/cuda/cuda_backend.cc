@@ -294,9 +294,9 @@ int CudaDeviceCount() {
 }
 
 CudaDevice ExamineCudaDevice(int index) {
-  const cuda::CUdevice device = cuda::DeviceAt(index);
   CudaDevice found;
   try {
+    const cuda::CUdevice device = cuda::DeviceAt(index);
     found.info = cuda::Describe(device);
     cuda::Examine(device, index, &found.info.free_bytes);
   } catch (const Error& error) {

@@ -22,14 +22,14 @@ std::string CudaDriverProblem();
 
 struct CudaDevice {
   DeviceInfo info;      // as far as it is known where there is a problem
-  std::string problem;  // empty, or why it cannot be used
+  std::string problem;  // empty, or why it cannot be used, also that there is none
 };
 
 // How many devices the driver knows, with those that cannot be used; 0 where there is a CudaProblem. Never throws.
 int CudaDeviceCount();
 
 // Looks whether device `index`, and no other, can be used: whether a context can be had and the driver takes the
-// kernels. Nothing is kept. Throws Error(kDevice) when there is no such device.
+// kernels. Nothing is kept.
 CudaDevice ExamineCudaDevice(int index);
 
 // Opens device `index`. Throws Error(kDevice) when there is no such device or it cannot be used.

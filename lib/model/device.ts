@@ -39,18 +39,19 @@ export async function resolveDevice(addon: NativeAddon, wish: unknown): Promise<
   const names = await callNative(() => addon.deviceNames());
   const problems: string[] = [];
   // Others, which may be another program's, are left alone.
-  for (const name of names.filter((name) => (wish.includes(':') ? name === wish : name.startsWith('cuda')))) {
+  const examined = names.filter((name) => (wish.includes(':') ? name === wish : name.startsWith('cuda')));
+  for (const name of examined) {
     const { problem } = await callNative(() => addon.examineDevice(name));
     if (problem === null) return name;
     problems.push(problem);
   }
   if (wish === 'auto') return 'cpu';
-  const usable = await listDevices();
+  const others = names.filter((name) => !examined.includes(name));
   const reason = problems[0] ?? callNativeSync(() => addon.cudaProblem());
   const [problem, hint] = reason?.split('\n  hint: ') ?? [];
   const because = problem === undefined ? '' : ` (${problem})`;
   throw new KotodamaError('ERR_DEVICE', `device ${wish} cannot be used${because}`, {
-    expected: alternatives(usable.map(({ device }) => device)),
+    expected: alternatives(others),
     received: wish,
     ...(hint === undefined ? {} : { hint }),
   });

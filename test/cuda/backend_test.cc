@@ -240,6 +240,7 @@ void NoSuchDevice() {
   for (int index : {-1, 4096}) {
     const std::string message = Throws(ErrorCode::kDevice, [&] { MakeCudaBackend(index); });
     Require(Contains(message, "cuda:" + std::to_string(index)), message);
+    Require(ExamineCudaDevice(index).problem == message, "who examines it learns the same");
   }
 }
 
