@@ -41,11 +41,10 @@ for (const [generator, tool] of [
     });
     const [link, image] = [join(root, 'cuda'), join(root, 'build', 'cuda', 'kernels.fatbin')];
     /** As the install script does; gives what is said and what is in the image. */
-    const build = () => {
+    const build = (...options: string[]) => {
       const where = ['-S', root, '-B', join(root, 'build'), '-G', generator];
-      const configured = run('cmake', [...where, '-DKOTODAMA_NVCC=AUTO', '-DKOTODAMA_CUDA_ARCHITECTURES='], {
-        CUDA_PATH: link,
-      });
+      const usual = ['-DKOTODAMA_NVCC=AUTO', '-DKOTODAMA_CUDA_ARCHITECTURES='];
+      const configured = run('cmake', [...where, ...usual, ...options], { CUDA_PATH: link });
       const built = run('cmake', ['--build', join(root, 'build'), '--target', 'kotodama_kernels']);
       if (configured.status !== 0 || built.status !== 0) throw new Error(configured.output + built.output);
       return { said: configured.output, image: readFileSync(image, 'utf8') };
@@ -68,5 +67,9 @@ for (const [generator, tool] of [
     const second = build();
     t.match(second.said, 'nvcc 13.0.1: PTX 80, machine code 80');
     t.equal(second.image, imageOf('13.0'));
+
+    makeToolkit(join(root, 'mine'), '1.0');
+    const mine = build(`-DKOTODAMA_FATBINARY=${join(root, 'mine', 'bin', 'fatbinary')}`);
+    t.match(mine.image, /^fatbinary 1\.0\nnvcc 13\.0\n/);
   });
 }
