@@ -73,10 +73,12 @@ export class OptionReader {
 
   /** Notes every key that is not among `names`, with the nearest one. */
   onlyKnown(names: readonly string[]): void {
-    const unknown = Object.keys(this.values).filter((key) => !names.includes(key) && this.values[key] !== undefined);
+    const given = Object.keys(this.values).filter((key) => this.values[key] !== undefined);
+    const unknown = given.filter((key) => !names.includes(key));
     const kind = classOf(this.values);
-    if (unknown.length > 0 && kind !== undefined) {
-      // A tokenizer, say, where { tokenizer } is meant: the names of its fields help nobody.
+    if (kind !== undefined && unknown.length > given.length / 2) {
+      // A tokenizer, say, where { tokenizer } is meant: the names of its fields help nobody. Where most names are known,
+      // it is a class of options.
       this.problems.add('options', `an object with some of ${names.map(this.label).join(', ')}`, `a ${kind}`);
       return;
     }

@@ -70,6 +70,12 @@ t.test('an object of ours in the place of options is one problem, not its fields
   const mine = new OptionReader(new Tokenizer());
   mine.onlyKnown(['files', 'model']);
   mine.finish('An object of any class may hold options');
+  const misspelled = new OptionReader(new Tokenizer());
+  misspelled.onlyKnown(['file', 'model']);
+  t.throws(() => misspelled.finish('Wrong'), {
+    message: 'Wrong: files: expected a known name, received an unknown name',
+    hint: 'did you mean file?',
+  });
   const nothing = new OptionReader(Object.assign(Object.create(null), { a: 1 }));
   nothing.onlyKnown(['a']);
   nothing.finish('Neither needs it one');
