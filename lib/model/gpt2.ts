@@ -280,6 +280,8 @@ export class GPT2 implements AsyncDisposable {
    * Transformers' GPT2Model. The first is the sum of the embeddings, each one what enters the block of its index, and the
    * last what leaves the final LayerNorm: times the transposed `transformer.wte.weight` it gives the logits. All of them
    * are views of one buffer.
+   *
+   * @throws KotodamaError `ERR_MEMORY` when they do not fit into the memory
    */
   async hiddenStates(input: { inputIds: Tokens }): Promise<{ hiddenStates: FloatTensor[] }> {
     const ids = this.own(checkInput(input, this.config));
@@ -299,7 +301,8 @@ export class GPT2 implements AsyncDisposable {
 
   /** Replaces a parameter's values. */
   async writeTensor(name: string, values: Float32Array): Promise<void> {
-    await this.write('param', name, values);
+    const own = this.ownValues(name, values);
+    await this.change(() => this.model.writeTensor('param', name, own));
   }
 
   /** A parameter's mean gradient over the labels since the last step; zeros of a frozen one. */
@@ -307,15 +310,22 @@ export class GPT2 implements AsyncDisposable {
     return this.read('grad', name);
   }
 
-  /** AdamW's moments of a parameter, for checkpoints. */
+  /** AdamW's moments of a parameter, for checkpoints: both after the same step. */
   async readOptimizerState(name: string): Promise<OptimizerState> {
-    return { expAvg: await this.read('exp_avg', name), expAvgSq: await this.read('exp_avg_sq', name) };
+    this.shapeOf(name);
+    const read = (kind: TensorKind) => callNative(() => this.model.readTensor(kind, name));
+    return this.hold(async () => ({ expAvg: await read('exp_avg'), expAvgSq: await read('exp_avg_sq') }));
   }
 
   /** Replaces AdamW's moments of a parameter, when a checkpoint is read. */
   async writeOptimizerState(name: string, state: OptimizerState): Promise<void> {
-    await this.write('exp_avg', name, state?.expAvg);
-    await this.write('exp_avg_sq', name, state?.expAvgSq);
+    const expAvg = this.ownValues(name, state?.expAvg);
+    // It is written after the first one, and so waits in any case.
+    const expAvgSq = this.ownValues(name, state?.expAvgSq, true);
+    await this.change(async () => {
+      await this.model.writeTensor('exp_avg', name, expAvg);
+      await this.model.writeTensor('exp_avg_sq', name, expAvgSq);
+    });
   }
 
   /**
@@ -430,7 +440,7 @@ export class GPT2 implements AsyncDisposable {
     return this.run(() => this.model.readTensor(kind, name));
   }
 
-  private async write(kind: TensorKind, name: string, values: Float32Array): Promise<void> {
+  private ownValues(name: string, values: Float32Array, waits = !this.queue.idle): Float32Array {
     const shape = this.shapeOf(name);
     const length = shape.reduce((product, size) => product * size, 1);
     if (!(values instanceof Float32Array) || values.length !== length) {
@@ -439,8 +449,7 @@ export class GPT2 implements AsyncDisposable {
         received: values instanceof Float32Array ? `one of ${values.length}` : describe(values),
       });
     }
-    const own = this.queue.idle ? values : values.slice();
-    await this.change(() => this.model.writeTensor(kind, name, own));
+    return waits ? values.slice() : values;
   }
 
   private shapeOf(name: string): readonly number[] {
@@ -457,7 +466,7 @@ export class GPT2 implements AsyncDisposable {
 
   /** The engine copies what it is called with; for a call that waits, this does. */
   private own({ data, shape }: TokenTensor): TokenTensor {
-    return { data: this.queue.idle ? data : data.slice(), shape };
+    return { data: this.queue.idle ? data : data.slice(), shape: [...shape] };
   }
 
   /** One call into the engine. */

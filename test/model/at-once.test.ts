@@ -84,13 +84,53 @@ t.test('the arrays of a call that waits are its own', async (t) => {
   const [name, ones] = ['transformer.ln_f.bias', new Float32Array(16).fill(1)];
   const given = batch();
   const calls = [model.evaluate(BATCH), model.evaluate(given), model.writeTensor(name, ones)] as const;
-  given.inputIds.data.fill(9);
-  given.labels.data.fill(9);
+  for (const { data, shape } of [given.inputIds, given.labels]) {
+    data.fill(9);
+    shape[1] = 2;
+  }
   ones.fill(9);
   await calls[0];
   t.equal((await calls[1]).loss, loss);
   await calls[2];
   t.same(await model.readTensor(name), new Float32Array(16).fill(1));
+
+  const moments = () => ({ expAvg: new Float32Array(16).fill(2), expAvgSq: new Float32Array(16).fill(3) });
+  for (const others of [[], [BATCH]]) {
+    const state = moments();
+    const waiting = [...others.map((batch) => model.evaluate(batch)), model.writeOptimizerState(name, state)];
+    state.expAvg.fill(9);
+    state.expAvgSq.fill(9);
+    await Promise.all(waiting);
+    t.same(await model.readOptimizerState(name), moments());
+    const zeros = new Float32Array(16);
+    await t.rejects(model.writeOptimizerState(name, { expAvg: zeros, expAvgSq: new Float32Array(3) }), {
+      code: 'ERR_OPTIONS',
+    });
+    t.same(await model.readOptimizerState(name), moments(), 'neither or both');
+  }
+});
+
+t.test('both moments are those of one step, beside training too', async (t) => {
+  const model = await make(t);
+  const name = 'transformer.ln_f.bias';
+  let trains = true;
+  const training = (async () => {
+    // They are the gradient and its square then.
+    const options = { learningRate: 1e-2, betas: [0, 0], maxGradNorm: 0 } as const;
+    while (trains) await model.trainStep(BATCH, options);
+  })();
+  const firsts = new Set<number>();
+  for (let i = 0; i < 20; i++) {
+    const { expAvg, expAvgSq } = await model.readOptimizerState(name);
+    t.same(
+      expAvgSq,
+      expAvg.map((value) => value * value),
+    );
+    firsts.add(expAvg[0] as number);
+  }
+  trains = false;
+  await training;
+  t.ok(firsts.size > 1, 'it went on meanwhile');
 });
 
 t.test('what is saved while others train is one state of the model', async (t) => {
