@@ -371,8 +371,8 @@ if (device === undefined) {
         const model = await attempt(() => create());
         if (model.code === undefined) {
           const before = (await free())['cuda:0'];
-          const failure = await attempt(() => model.reserve({ batchSize: 2, blockSize: 12 }));
-          say({ failure: failure ?? null, taken: before - (await free())['cuda:0'], losses: await train(model) });
+          const failure = await attempt(() => model.reserve({ batchSize: 2, blockSize: 12 }).then(() => null));
+          say({ failure, taken: before - (await free())['cuda:0'], losses: await train(model) });
         }`;
       const outcomes = await Promise.all(
         // The model itself takes four; the last of these comes to no failure any more. In so little memory there is no
