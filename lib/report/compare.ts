@@ -15,6 +15,8 @@ export interface RunSummary {
   losses: ReadonlyMap<number, number>;
   /** Validation loss by step. */
   evaluations: ReadonlyMap<number, number>;
+  /** The evaluation with the smallest loss since they began anew, if ever. */
+  best: { step: number; loss: number } | null;
   /** Of the last steps, for the speed. */
   tokensPerSecond: number | null;
   end: EndEvent | undefined;
@@ -65,6 +67,7 @@ export async function summarize(
   const losses = new Map<number, number>();
   const evaluations = new Map<number, number>();
   const speeds: number[] = [];
+  let best: RunSummary['best'] = null;
   let steps = 0;
   let end: EndEvent | undefined;
   for await (const event of events) {
@@ -74,10 +77,15 @@ export async function summarize(
       losses.set(steps, event.loss);
       speeds.push(event.tokensPerSecond);
       if (speeds.length > 100) speeds.shift();
-    } else if (event.type === 'eval' && Number.isFinite(event.loss)) evaluations.set(event.step, event.loss);
-    else if (event.type === 'end') end = event;
+    } else if (event.type === 'eval') {
+      const { step, loss, anew } = event;
+      if (anew) best = null;
+      if (!Number.isFinite(loss)) continue;
+      evaluations.set(step, loss);
+      if (best === null || loss < best.loss) best = { step, loss };
+    } else if (event.type === 'end') end = event;
   }
-  return { record, steps, losses, evaluations, tokensPerSecond: median(speeds), end };
+  return { record, steps, losses, evaluations, best, tokensPerSecond: median(speeds), end };
 }
 
 /** Compares two runs: their settings, and their losses where both have them. */
@@ -105,9 +113,7 @@ export function compareRuns(a: RunSummary, b: RunSummary): Comparison {
   };
 }
 
-function factsOf({ steps, losses, evaluations, tokensPerSecond, end }: RunSummary): RunFacts {
-  let best: RunFacts['best'] = null;
-  for (const [step, loss] of evaluations) if (best === null || loss < best.loss) best = { step, loss };
+function factsOf({ steps, losses, best, tokensPerSecond, end }: RunSummary): RunFacts {
   return { steps, loss: losses.get(steps) ?? null, best, tokensPerSecond, reason: end?.reason ?? null };
 }
 

@@ -96,7 +96,7 @@ export class Progress {
           .map(([name, value]) => `${tint('2', name.padEnd(NAME))}${this.folded(value)}`)
           .join('\n');
       case 'eval': {
-        const isBest = this.run.now.evaluations.length > 1 && this.run.best?.step === event.step;
+        const isBest = event.anew !== true && this.run.now.evaluations.length > 1 && this.run.best?.step === event.step;
         return tint('1', `${evaluationLine(event)}${isBest ? ', the best so far' : ''}`);
       }
       case 'sample':

@@ -44,7 +44,7 @@ export interface RunState {
   peakLearningRate: number | null;
   history: HistoryState;
   evaluations: Evaluation[];
-  /** The evaluation with the smallest loss: the list may have lost it. */
+  /** The evaluation with the smallest loss since they began anew, if ever: the list may have lost it. */
   best: Evaluation | null;
   samples: SampleEvent[];
   checkpoints: CheckpointEvent[];
@@ -80,7 +80,7 @@ export class RunRecord {
     return data + compute + update + evaluate + sample + save;
   }
 
-  /** The evaluation with the smallest loss. */
+  /** The evaluation with the smallest loss since they began anew, if ever. */
   get best(): Evaluation | undefined {
     return this.state.best ?? undefined;
   }
@@ -132,6 +132,7 @@ export class RunRecord {
   private addEvaluation(event: EvalEvent): void {
     const { state } = this;
     state.time.evaluate += event.seconds;
+    if (event.anew) state.best = null;
     // No curve goes through a loss that is no number, which JSON has as null.
     if (!Number.isFinite(event.loss)) return;
     const evaluation = { ...event, runTokens: state.last?.tokens ?? 0, runSeconds: this.seconds };

@@ -87,10 +87,10 @@ export class CheckpointSaver {
   }
 
   /** Removes what need not stay, and lets `best` name the best one, outside of a save. Gives what the system refused. */
-  async prune(best: TrainerState['best']): Promise<KotodamaError[]> {
+  async prune(state: TrainerState): Promise<KotodamaError[]> {
     const { out, keep } = this.options;
     try {
-      await prune(out, keep, best);
+      await prune(out, keep, state);
       return [];
     } catch (cause) {
       return [ioError(cause, `Older checkpoints in ${out} could not be removed`)];

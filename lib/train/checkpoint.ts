@@ -44,6 +44,8 @@ export interface TrainerState {
   best: { step: number; loss: number; since: number } | null;
   /** What evaluations measure: marks of the validation data, and how many of its batches; absent where an older release wrote. */
   measured?: { data: Json; batches: number } | null;
+  /** Best ones of validation data that the run had before: their checkpoints stay. Absent in older ones. */
+  formerBests?: number[];
   /** What the step still owes: an interrupted run does it when it is continued. */
   owed: ('eval' | 'sample')[];
   /** Updates left out since the last one. */
@@ -129,7 +131,7 @@ export async function saveCheckpoint(
   };
   await attempt('a power cut now may undo that', () => syncFolder(parent));
   // As long as the new one is not safe, the old ones are needed.
-  if (problems.length === 0) await attempt('older ones could not be removed', () => prune(out, keep, state.best));
+  if (problems.length === 0) await attempt('older ones could not be removed', () => prune(out, keep, state));
   await attempt(`its weights could not be put into ${out}`, () => publish(path, out));
   return { path, bytes, problems };
 }
@@ -266,15 +268,21 @@ export async function publish(checkpoint: string, out: string, { unlessThere = f
 }
 
 /**
- * Removes checkpoints but the `keep` newest and the best one, which the link `best` names: that of the run's best evaluation.
- * Where it could not be saved, the one with the lowest loss among those that were evaluated before they were saved.
+ * Removes checkpoints but the `keep` newest, the former bests and the best one, which the link `best` names: that of the run's
+ * best evaluation. Where it could not be saved, the one with the lowest loss among those that were evaluated before they were
+ * saved.
  */
-export async function prune(out: string, keep: number, ofRun: TrainerState['best']): Promise<void> {
+export async function prune(
+  out: string,
+  keep: number,
+  { best: ofRun, formerBests = [] }: Pick<TrainerState, 'best' | 'formerBests'>,
+): Promise<void> {
   const steps = await listCheckpoints(out);
-  const best = ofRun !== null && steps.includes(ofRun.step) ? ofRun.step : await bestOf(out, steps);
+  const others = steps.filter((step) => !formerBests.includes(step));
+  const best = ofRun !== null && steps.includes(ofRun.step) ? ofRun.step : await bestOf(out, others);
   if (best !== undefined) await linkBest(out, best);
   for (const step of steps.slice(0, -keep)) {
-    if (step === best) continue;
+    if (step === best || formerBests.includes(step)) continue;
     // What is left of it when this is cut short must not pass for a checkpoint.
     const leaving = temporaryOf(out, step);
     await rename(pathOf(out, step), leaving);
@@ -309,9 +317,15 @@ async function linkBest(out: string, step: number): Promise<void> {
   }
 }
 
+/** Where the checkpoint of a step is; undefined where there is none. */
+export function checkpointOf(out: string, step: number): string | undefined {
+  const path = pathOf(out, step);
+  return existsSync(path) ? path : undefined;
+}
+
 /** Where the checkpoint of the best step is, under the name `best` where that leads to it; undefined where it is not there. */
 export async function bestCheckpoint(out: string, step: number): Promise<string | undefined> {
-  const [link, path] = [join(checkpointsFolder(out), BEST_LINK), pathOf(out, step)];
-  if (!existsSync(path)) return undefined;
+  const [link, path] = [join(checkpointsFolder(out), BEST_LINK), checkpointOf(out, step)];
+  if (path === undefined) return undefined;
   return (await realpath(link).catch(() => link)) === (await realpath(path)) ? link : path;
 }

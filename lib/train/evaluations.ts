@@ -4,7 +4,7 @@ import { KotodamaError, placed } from '../errors.js';
 import { addLosses } from '../evaluation/evaluate.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { checkBatch as checkIds } from '../model/tokens.js';
-import type { TrainerState } from './checkpoint.js';
+import { checkpointOf, type TrainerState } from './checkpoint.js';
 import { secondsSince } from './clock.js';
 import type { EvalEvent } from './events.js';
 import type { TrainerOptions } from './trainer-options.js';
@@ -22,8 +22,14 @@ export interface MeasureOptions {
 export class Evaluations {
   last: TrainerState['evaluation'] = null;
   best: TrainerState['best'] = null;
-  /** What is measured: losses of anything else are not compared with its own. Known once {@link begin} has ended. */
+  /** What is measured: losses of anything else are not compared with its own. Known once {@link prepare} has ended. */
   measured: NonNullable<TrainerState['measured']> | null = null;
+  /**
+   * What the checkpoint said, where it is of other data: it stays until there is an evaluation to take its place, so that a
+   * start that measures nothing loses nothing.
+   */
+  private former: Pick<TrainerState, 'evaluation' | 'best' | 'measured'> | null = null;
+  private formerBests: number[] = [];
 
   /** @param batches how many are measured; 0: all */
   constructor(
@@ -51,19 +57,30 @@ export class Evaluations {
     });
   }
 
-  /** Goes on from a checkpoint's evaluations; gives what the person should know. */
-  restore({ evaluation, best, measured: before = null }: TrainerState): string[] {
-    this.last = evaluation;
-    this.best = best;
-    // Nothing will be measured until the run is continued with validation data again.
-    if (this.valid === undefined) this.measured = before;
+  /** The part of a checkpoint's state that tells of evaluations. */
+  get state(): Pick<TrainerState, 'evaluation' | 'best' | 'measured' | 'formerBests'> {
+    const { last: evaluation, best, measured, formerBests } = this;
+    const now = this.former ?? { evaluation, best, measured };
+    return formerBests.length === 0 ? now : { ...now, formerBests };
+  }
+
+  /** Goes on from a checkpoint's evaluations in the run's folder; gives what the person should know. */
+  restore(state: TrainerState, out: string): string[] {
+    const { evaluation, best, measured: before = null, formerBests = [] } = state;
+    this.formerBests = formerBests;
     const same = before === null || JSON.stringify(before) === JSON.stringify(this.measured);
-    if (same || evaluation === null) return [];
-    this.last = null;
-    this.best = null;
+    if (this.valid !== undefined && (same || evaluation === null)) {
+      this.last = evaluation;
+      this.best = best;
+      return [];
+    }
+    this.former = { evaluation, best, measured: before };
+    if (this.valid === undefined) return [];
+    const path = best === null ? undefined : checkpointOf(out, best.step);
     return [
-      'validation data or --eval-batches (API: evalBatches) are not those of before: what was measured until now no longer ' +
-        'counts for the best loss, nor for --patience',
+      'validation data or --eval-batches (API: evalBatches) are not those of before: from the next evaluation on, what was ' +
+        'measured until now no longer counts for the best loss, nor for --patience' +
+        (path === undefined ? '' : `; the best model of before stays in ${path} until you remove it`),
     ];
   }
 
@@ -82,11 +99,15 @@ export class Evaluations {
     );
     if (!whole) return undefined;
     const loss = lossSum / tokens;
+    const anew = this.former !== null;
+    if (this.former?.best != null) this.formerBests = [...this.formerBests, this.former.best.step];
+    this.former = null;
     this.last = { step, loss };
     if (this.best !== null && !(loss < this.best.loss)) this.best = { ...this.best, since: this.best.since + 1 };
     // A loss that is no number is never the best one.
     else if (Number.isFinite(loss)) this.best = { step, loss, since: 0 };
-    return { type: 'eval', step, loss, perplexity: Math.exp(loss), tokens, seconds: secondsSince(start) };
+    const perplexity = Math.exp(loss);
+    return { type: 'eval', step, loss, perplexity, tokens, seconds: secondsSince(start), ...(anew && { anew }) };
   }
 }
 

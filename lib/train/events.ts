@@ -66,6 +66,8 @@ export interface EvalEvent {
   /** Labels that were counted. */
   tokens: number;
   seconds: number;
+  /** The first one of other data than those before, which it is not compared with: the best loss begins anew. */
+  anew?: true;
 }
 
 /** Text that the model wrote. */

@@ -80,7 +80,7 @@ export class RunCheckpoints {
       if (this.has(step)) await this.save(state);
       yield* this.ended();
       // It may have been measured, and found to be the best one, after it was saved.
-      if (best?.step === step) for (const problem of await this.saver.prune(best)) yield warningOf(step, problem);
+      if (best?.step === step) for (const problem of await this.saver.prune(state)) yield warningOf(step, problem);
       return;
     }
     await this.save(state);

@@ -87,13 +87,13 @@ export class Run {
     const early = this.step < this.lastStep || this.hurried ? this.ending : undefined;
     if (!this.checkpoints.has(this.step)) this.progress('save');
     yield* this.checkpoints.finish(this.state());
-    const { best } = this.evaluations;
+    const { best, evaluation } = this.evaluations.state;
     yield {
       type: 'end',
       step: this.step,
       reason: early ?? 'completed',
       loss: this.loss,
-      evalLoss: this.evaluations.last?.loss ?? null,
+      evalLoss: evaluation?.loss ?? null,
       tokens: this.tokens,
       seconds: secondsSince(this.begun),
       checkpoint: this.checkpoints.newest,
@@ -293,19 +293,20 @@ export class Run {
 
   /** Writes `run.json`. */
   private async record({ step, time, resumedFrom }: StartEvent, resume: boolean): Promise<void> {
-    const { model, out, valid, seed = 0, configuration = {} } = this.given;
+    const { model, out, seed = 0, configuration = {} } = this.given;
     const parts = {
       model,
       options: this.options,
       seed,
       identity: this.identity,
+      valid: this.evaluations.measured?.data ?? null,
       configuration,
       step,
       time,
       resumedFrom,
     };
     const before = resume ? await readRunFile(out) : undefined;
-    await writeRunFile(out, runFileOf({ ...parts, valid: (await valid?.identity?.()) ?? null }, before));
+    await writeRunFile(out, runFileOf(parts, before));
   }
 
   private *taken(
@@ -409,11 +410,9 @@ export class Run {
       position: this.stream.position(),
       batchesPerEpoch: this.course.batchesPerEpoch,
       loss: this.loss,
-      evaluation: this.evaluations.last,
       peakLearningRate: this.course.peakLearningRate,
       warmupSteps: this.course.warmupSteps,
-      best: this.evaluations.best,
-      measured: this.evaluations.measured,
+      ...this.evaluations.state,
       owed: [...this.owed],
       skipped: this.skipped,
       spikes: this.guard.windows(),
@@ -431,7 +430,7 @@ export class Run {
     const warnings: string[] = [];
     if (checkpoint !== undefined) {
       await this.restore(checkpoint.state, checkpoint.path);
-      warnings.push(...this.evaluations.restore(checkpoint.state));
+      warnings.push(...this.evaluations.restore(checkpoint.state, out));
       // The run may have been killed before it could, or the disk was full.
       await publish(checkpoint.path, out, { unlessThere: true }).catch((cause) => {
         warnings.push(ioError(cause, `the weights of ${checkpoint.path} could not be put into ${out}`).message);

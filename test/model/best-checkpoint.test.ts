@@ -17,6 +17,15 @@ interface Watched extends Partial<TrainerOptions> {
   at?: (event: TrainEvent, control: TrainerControl, abort: () => void) => void;
 }
 
+/** Blocks to measure on, under a name that tells them from others. */
+const named = (name: string, batches: number, asked = () => {}) =>
+  Object.assign(new TinyLoader(batches, { sameEachEpoch: true }), {
+    identity: async () => {
+      asked();
+      return { name };
+    },
+  });
+
 type Teardown = { teardown(work: () => unknown): void };
 
 /** Runs to the end; gives the events, and what the model's last LayerNorm was at each evaluation. */
@@ -139,4 +148,66 @@ t.test('an evaluation that an interrupted run still owed', async (t) => {
   );
   await checkBest(t, out, 4, weights.get(4));
   t.same(checkpoints(out), [stepName(4), stepName(12)]);
+});
+
+t.test('a start with other validation data that measures nothing forgets nothing', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const options = { out, evalEvery: 2, saveEvery: 2, patience: 2, valid: named('a', 2) };
+  const { seen, weights } = await run(t, { ...options, maxSteps: 4, worseFrom: 3 });
+  const [best] = evaluations(seen);
+  t.match(seen.at(-1), { step: 4, best: { step: 2, loss: best?.loss } });
+  const stateOf = (step: number) =>
+    readFileSync(join(out, 'checkpoints', stepName(step), 'trainer_state.json'), 'utf8');
+  const before = stateOf(4);
+  const mistaken = await run(t, {
+    ...{ ...options, valid: named('b', 2), maxSteps: 8, resume: true },
+    at: ({ type }, _, abort) => type === 'start' && abort(),
+  });
+  t.match(mistaken.seen[1], {
+    type: 'warning',
+    message: `best model of before stays in ${out}/checkpoints/${stepName(2)}`,
+  });
+  t.match(mistaken.seen.at(-1), { step: 4, reason: 'aborted', best: { step: 2 } });
+  t.equal(stateOf(4), before);
+  // A step further, but not as far as an evaluation.
+  await run(t, {
+    ...{ ...options, valid: named('b', 2), maxSteps: 8, resume: true },
+    at: ({ type }, _, abort) => type === 'step' && abort(),
+  });
+  t.match(JSON.parse(stateOf(5)), {
+    evaluation: { step: 4 },
+    best: { step: 2, since: 1 },
+    measured: { data: { name: 'a' } },
+  });
+  const right = await run(t, { ...options, maxSteps: 8, resume: true, worseFrom: 5 });
+  t.same(
+    evaluations(right.seen).map(({ step, anew }) => [step, anew]),
+    [[6, undefined]],
+  );
+  t.match(right.seen.at(-1), { step: 6, reason: 'patience', best: { step: 2, loss: best?.loss } });
+  await checkBest(t, out, 2, weights.get(2));
+});
+
+t.test('the best model of other validation data stays, and evaluations begin anew', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const options = { out, evalEvery: 2, saveEvery: 2, worseFrom: 3 };
+  await run(t, { ...options, maxSteps: 4, valid: named('a', 2) });
+  let asked = 0;
+  const valid = named('b', 3, () => asked++);
+  const { seen, weights } = await run(t, { ...options, valid, maxSteps: 10, resume: true, worseFrom: 7 });
+  t.equal(asked, 1, 'large files are not read twice for their mark');
+  t.match(JSON.parse(readFileSync(join(out, 'run.json'), 'utf8')), { valid: { name: 'b' } });
+  t.same(
+    evaluations(seen).map(({ step, anew }) => [step, anew]),
+    [
+      [6, true],
+      [8, undefined],
+      [10, undefined],
+    ],
+  );
+  t.match(seen.at(-1), { step: 10, best: { step: 6 } });
+  await checkBest(t, out, 6, weights.get(6));
+  t.same(checkpoints(out), [stepName(2), stepName(6), stepName(10)]);
+  await run(t, { ...options, valid, maxSteps: 12, resume: true });
+  t.same(checkpoints(out), [stepName(2), stepName(6), stepName(12)], 'also a start later');
 });

@@ -52,7 +52,7 @@ async function newFolder(out: string): Promise<void> {
 async function save(
   out: string,
   step: number,
-  { keep = 3, ...more }: { keep?: number } & Partial<Pick<TrainerState, 'evaluation' | 'best'>> = {},
+  { keep = 3, ...more }: { keep?: number } & Partial<Pick<TrainerState, 'evaluation' | 'best' | 'formerBests'>> = {},
 ): Promise<string> {
   const write = async (folder: string) => {
     writeFileSync(join(folder, 'model.safetensors'), `weights ${step}`);
@@ -178,6 +178,21 @@ t.test("the run's best evaluation decides; where it could not be saved, the best
   await save(out, 5, { keep: 1, evaluation: { step: 5, loss: 6 }, best: missing });
   t.same(await listCheckpoints(out), [4, 5]);
   t.equal(best(), 'step-00000004');
+});
+
+t.test('the best ones of validation data that the run had before stay, and are the best no more', async (t) => {
+  const out = t.testdir();
+  await newFolder(out);
+  const former = { keep: 1, formerBests: [1] };
+  await save(out, 1, { keep: 1, evaluation: { step: 1, loss: 1 }, best: { step: 1, loss: 1, since: 0 } });
+  await save(out, 2, { ...former, evaluation: { step: 2, loss: 3 }, best: { step: 2, loss: 3, since: 0 } });
+  await save(out, 3, { ...former, best: { step: 2, loss: 3, since: 1 } });
+  t.same(await listCheckpoints(out), [1, 2, 3]);
+  rmSync(join(checkpointsFolder(out), 'step-00000002'), { recursive: true });
+  const missing = { step: 2, loss: 3, since: 2 };
+  await save(out, 4, { ...former, evaluation: { step: 4, loss: 4 }, best: missing });
+  t.same(await listCheckpoints(out), [1, 4]);
+  t.equal(readlinkSync(join(checkpointsFolder(out), 'best')), 'step-00000004');
 });
 
 t.test('a link to the best one that became a folder gives its name back, and nothing of it is lost', async (t) => {

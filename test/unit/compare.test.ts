@@ -52,6 +52,8 @@ t.test('losses: the first step that differs, means of stretches, common evaluati
   t.match(runs.b, { steps: 61, loss: 1, best: { step: 50, loss: 3 }, reason: null });
   const diverged = await run({}, [...events(0, 48), JSON.parse(JSON.stringify(evaluation(48, Number.NaN)))]);
   t.match(compareRuns(a, diverged).runs.b.best, { step: 40 }, 'an evaluation that gave no number is never the best');
+  const anew = await run({}, [...events(0, 48), { ...evaluation(48, 6), anew: true }, evaluation(50, 5)]);
+  t.match(compareRuns(a, anew).runs.b.best, { step: 50, loss: 5 }, 'nor one of other data than the last');
   t.equal(compareRuns(a, a).firstDifference, null);
 });
 

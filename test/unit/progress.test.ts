@@ -141,6 +141,16 @@ t.test('a resumed run knows its past: what was the best, and the curve', async (
   t.match(text(), 'the best validation loss was 3.0000, at step 2');
 });
 
+t.test('an evaluation of other data is not compared with those before', async (t) => {
+  const { progress, text } = screen({});
+  for (const event of [start, step(1, 9), evalEvent(1, 3)]) progress.recall(event);
+  progress.show({ ...evalEvent(2, 4), anew: true });
+  progress.show(evalEvent(3, 5));
+  t.notMatch(text(), 'the best so far');
+  progress.show(endEvent(3));
+  t.match(text(), 'the best validation loss was 4.0000, at step 2');
+});
+
 t.test('what was asked for is told', async (t) => {
   const { progress, text } = screen({});
   progress.show({ type: 'control', step: 7, action: 'learningRate', learningRate: 1e-4 });

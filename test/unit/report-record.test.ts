@@ -131,6 +131,16 @@ t.test('lists stay short: their beginnings thin out, their ends stay whole', asy
   );
 });
 
+t.test('evaluations that begin anew are not compared with those before', async (t) => {
+  const record = new RunRecord();
+  record.add(evalEvent(1, 1));
+  record.add({ ...evalEvent(2, Number.NaN), anew: true });
+  t.equal(record.best, undefined);
+  for (const [step, loss] of [3, 2, 2.5].entries()) record.add(evalEvent(step + 3, loss));
+  t.match(record.best, { step: 4, loss: 2 });
+  t.equal(record.now.evaluations.length, 4, 'all are shown');
+});
+
 t.test('the best evaluation is known however many follow', async (t) => {
   const record = new RunRecord();
   for (let step = 1; step <= 5000; step++) record.add(evalEvent(step, step === 2 ? 1 : 3 + step / 1e4));
