@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { open, readdir, readFile } from 'node:fs/promises';
+import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { KotodamaError } from './errors.js';
@@ -93,29 +93,49 @@ export async function verifyChecksums(folder: string): Promise<void> {
 export async function replaceListed(folder: string, name: string, text: string): Promise<void> {
   const sums = await readSums(folder);
   const sum = createHash('sha256').update(text).digest('hex');
-  const write = async (listed: readonly string[]) => {
-    sums.set(name, [...listed]);
-    const lines = [...sums].flatMap(([of, each]) => each.map((sha256) => `${sha256}  ${of}\n`));
-    await writeTextFile(join(folder, SUMS_FILE), lines.join(''));
-  };
-  await write([...(sums.get(name) ?? []), sum]);
+  await writeSums(folder, sums.set(name, [...(sums.get(name) ?? []), sum]));
   await writeTextFile(join(folder, name), text);
-  await write([sum]);
+  await writeSums(folder, sums.set(name, [sum]));
+}
+
+/**
+ * Ends a {@link replaceListed} that was cut short: the sum of the text that is not there leaves the list, at which
+ * `sha256sum -c` would fail. A file that is neither is left as it is.
+ *
+ * @throws as {@link replaceListed} does.
+ */
+export async function settleChecksums(folder: string): Promise<void> {
+  const sums = await readSums(folder);
+  for (const [name, expected] of sums) {
+    if (expected.length === 1) continue;
+    const { sha256 } = await sumOfFile(join(folder, name));
+    if (expected.includes(sha256)) await writeSums(folder, sums.set(name, [sha256]));
+  }
 }
 
 /**
  * The files that a folder's `SHA256SUMS` lists.
  *
- * @param elsewhere without those that this folder has already, as they are listed.
+ * @param elsewhere without those that this folder has copies of already, as they are listed. A hard link is none: what is
+ *   written to it is written to the listed file.
  * @throws as {@link verifyChecksums} does.
  */
 export async function listedFiles(folder: string, elsewhere?: string): Promise<string[]> {
   const names: string[] = [];
   for (const [name, expected] of await readSums(folder)) {
-    const there = elsewhere === undefined ? undefined : await sumOfFile(join(elsewhere, name)).catch(() => undefined);
-    if (there === undefined || !expected.includes(there.sha256)) names.push(name);
+    if (elsewhere === undefined || !(await hasCopy(join(elsewhere, name), join(folder, name), expected)))
+      names.push(name);
   }
   return names;
+}
+
+async function hasCopy(path: string, original: string, expected: readonly string[]): Promise<boolean> {
+  try {
+    const [a, b] = [await stat(path), await stat(original)];
+    return (a.ino !== b.ino || a.dev !== b.dev) && expected.includes((await sumOfFile(path)).sha256);
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -136,6 +156,11 @@ async function readSums(folder: string): Promise<Map<string, string[]>> {
     sums.set(name, [...(sums.get(name) ?? []), sha256]);
   }
   return sums;
+}
+
+async function writeSums(folder: string, sums: ReadonlyMap<string, readonly string[]>): Promise<void> {
+  const lines = [...sums].flatMap(([name, each]) => each.map((sha256) => `${sha256}  ${name}\n`));
+  await writeTextFile(join(folder, SUMS_FILE), lines.join(''));
 }
 
 /** Names of the files in a folder but the list itself, sorted. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { lstat, readdir, realpath, rename, rm, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { listedFiles, replaceListed, verifyChecksums, writeChecksums } from '../checksums.js';
+import { listedFiles, replaceListed, settleChecksums, verifyChecksums, writeChecksums } from '../checksums.js';
 import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { copyAtomically, ioError, jsonText, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
@@ -235,6 +235,8 @@ export async function removeLeftovers(out: string): Promise<void> {
     const leftovers = names.filter((name) => /^\..+\.tmp$/.test(name));
     await Promise.all(leftovers.map((name) => rm(join(folder, name), { recursive: true, force: true })));
   }
+  // What is damaged, or cannot be written, is told where it is read.
+  for (const step of await listCheckpoints(out)) await settleChecksums(pathOf(out, step)).catch(() => {});
 }
 
 async function readState(path: string): Promise<TrainerState> {

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -93,6 +94,12 @@ t.test('what happens to the files of the run does not happen to the checkpoint',
   t.equal(readFileSync(join(out, 'model.safetensors'), 'utf8'), 'weights 5');
   t.equal(place('config.json'), before[0], 'what is the same is not copied again');
   t.not(place('model.safetensors'), before[1]);
+  // Older releases made links, through which the checkpoint would be changed.
+  rmSync(join(out, 'config.json'));
+  linkSync(join(path, 'config.json'), join(out, 'config.json'));
+  await publish(path, out, { unlessThere: true });
+  writeFileSync(join(out, 'config.json'), 'changed', { flag: 'r+' });
+  await verifyChecksums(path);
 });
 
 t.test('a checkpoint that is there is never written again', async (t) => {
@@ -118,6 +125,25 @@ t.test('what happened since is added to a checkpoint that is there', async (t) =
   const before = readFileSync(join(path, 'SHA256SUMS'), 'utf8');
   await writeChecksums(path);
   t.equal(readFileSync(join(path, 'SHA256SUMS'), 'utf8'), before, 'as if it had been written so');
+});
+
+t.test('what was cut short while something was added is settled when the run goes on', async (t) => {
+  const out = t.testdir();
+  const path = await save(out, 5);
+  const [list, file] = ['SHA256SUMS', 'trainer_state.json'].map((name) => join(path, name)) as [string, string];
+  const before = { list: readFileSync(list, 'utf8'), file: readFileSync(file) };
+  await amendCheckpoint(out, { ...state(5), peakLearningRate: 1e-5 });
+  const after = { list: readFileSync(list, 'utf8'), file: readFileSync(file) };
+  const sums = (of: typeof before) => of.list.split('\n').filter((line) => line.endsWith('  trainer_state.json'));
+  for (const there of [before, after]) {
+    writeFileSync(list, before.list.replace(sums(before)[0] as string, [...sums(before), ...sums(after)].join('\n')));
+    writeFileSync(file, there.file);
+    const check = () => spawnSync('sha256sum', ['-c', '--strict', 'SHA256SUMS'], { cwd: path }).status;
+    t.not(check(), 0);
+    await (await openRunFolder(out, true))();
+    t.equal(check(), 0);
+    t.equal(readFileSync(list, 'utf8'), there.list);
+  }
 });
 
 t.test('only the last ones are kept, and step 100000000 comes after step 99999999', async (t) => {
