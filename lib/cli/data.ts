@@ -4,7 +4,7 @@ import { DataLoader } from '../data/data-loader.js';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { publicName } from '../data/sources/public-name.js';
 import { TokenDataset } from '../data/token-dataset.js';
-import { isTokenFile } from '../data/token-file.js';
+import { isTokenFile, refuseUrl } from '../data/token-file.js';
 import type { BlockSource } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
@@ -95,10 +95,11 @@ export function textBlocks(
 /**
  * Whether these are token files rather than texts; patterns by what they match.
  *
- * @throws KotodamaError `ERR_OPTIONS` when they are both
+ * @throws KotodamaError `ERR_OPTIONS` when they are both, and for the URL of a token file
  */
 export function areTokenFiles(files: readonly string[]): boolean {
   const paths = named(files);
+  paths.forEach(refuseUrl);
   const text = paths.find((path) => !isTokenFile(path));
   if (text === undefined) return true;
   if (!paths.some(isTokenFile)) return false;

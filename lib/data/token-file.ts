@@ -2,6 +2,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises';
 import { KotodamaError } from '../errors.js';
 import { ioError, readJsonFile } from '../files.js';
 import { describe } from '../validate.js';
+import { isUrl, publicName } from './sources/public-name.js';
 
 /**
  * A token file is 256 little-endian int32 numbers (magic, version, count, zeros) and then `count` little-endian ids. The
@@ -73,6 +74,19 @@ export function isTokenFile(path: string): boolean {
   return path.endsWith('.bin');
 }
 
+/**
+ * Refuses token files that are not on this machine.
+ *
+ * @throws KotodamaError `ERR_OPTIONS`
+ */
+export function refuseUrl(path: string): void {
+  if (!isUrl(path) || ![path, publicName(path)].some(isTokenFile)) return;
+  throw new KotodamaError('ERR_OPTIONS', `${publicName(path)} cannot be streamed`, {
+    expected: 'a file: blocks are read from all over it',
+    hint: 'download it first and give the file',
+  });
+}
+
 /** Whether the content of a file that begins with these bytes is that of a token file. */
 export function beginsTokenFile(bytes: Uint8Array): boolean {
   if (bytes.byteLength < 4) return false;
@@ -110,9 +124,10 @@ export function encodeHeader(dtype: TokenType, tokens: number): Buffer {
  * Reads the header of a token file and the notes beside it; no ids.
  *
  * @throws KotodamaError `ERR_DATA` when it is no token file, when its size is not what the header says, or when the notes
- *   are about another file; `ERR_IO` when it cannot be read.
+ *   are about another file; `ERR_IO` when it cannot be read, `ERR_OPTIONS` for a URL.
  */
 export async function inspectTokenFile(path: string): Promise<TokenFile> {
+  refuseUrl(path);
   let handle: FileHandle;
   try {
     handle = await open(path);

@@ -4,13 +4,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import t from 'tap';
-import { BlockDataset } from '../../dist/data/index.js';
+import { areTokenFiles } from '../../dist/cli/data.js';
+import { BlockDataset, TokenDataset } from '../../dist/data/index.js';
 import { publicName, publicNames } from '../../dist/data/sources/public-name.js';
 import { readUrlBytes } from '../../dist/data/sources/url-bytes.js';
 import { NUMBERS } from './helpers/blocks.js';
 import { serve } from './helpers/serve.js';
 import { textsAndFailure, textsOf } from './helpers/sources.js';
 
+const NUMBERS_MARK = { fingerprint: 'numbers', vocabSize: NUMBERS.vocabSize };
 const FIXTURES = fileURLToPath(new URL('./fixtures/sources', import.meta.url));
 
 t.test('URLs: text, compressed or not, redirected, refused, broken off', async (t) => {
@@ -143,12 +145,36 @@ t.test('URLs with a login: it is sent to that server alone, and no message has i
     `${base.replace('//', '//me:s3cret@')}/a.txt`,
     'http://me:s3cret@127.0.0.1:1/a.txt?s3cret#s3cret',
     'http://me:s3cret%@127.0.0.1:1/a.txt',
-    'http://me:s3cret@127.0.0.1:port/a.txt?s3cret',
     'http://me:s3cret@127.0.0.1/a.parquet?s3cret',
   ]) {
     const failure = await textsOf(name).catch((error: unknown) => error);
     t.match(failure, { message: '127.0.0.1', code: /^ERR_(IO|OPTIONS)$/ }, name);
     t.notMatch((failure as Error).message, /s3cret/, name);
+  }
+  for (const name of ['http://me:s3cret@127.0.0.1:port/a.txt?s3cret', 'http://me:a#s3cret@127.0.0.1/a.txt']) {
+    const failure = await textsOf(name).catch((error: unknown) => error);
+    t.match(
+      failure,
+      { message: /This is no URL.*received http:\/\/\.\.\.\n.*# is written %23/, code: 'ERR_OPTIONS' },
+      name,
+    );
+    t.notMatch((failure as Error).message, /s3cret/, name);
+  }
+  for (const name of [
+    'http://me:s3cret@127.0.0.1:1/a.bin',
+    'http://127.0.0.1/a.bin?s3cret',
+    'http://me:s3cret@h:p/a.bin',
+  ]) {
+    const failure = await TokenDataset.open(name, { tokenizer: NUMBERS_MARK, blockSize: 4 }).catch(
+      (error: unknown) => error,
+    );
+    t.match(
+      failure,
+      { message: /^http:\/\/\S+ cannot be streamed: .*\n.*download it first/, code: 'ERR_OPTIONS' },
+      name,
+    );
+    t.notMatch((failure as Error).message, /s3cret/, name);
+    t.throws(() => areTokenFiles([name]), { message: (failure as Error).message });
   }
 });
 
@@ -156,8 +182,15 @@ t.test('names as others may see them', async (t) => {
   for (const [name, shown] of [
     ['https://me:pw@host:8443/a%20b/c.txt?X-Amz-Signature=1#2', 'https://host:8443/a%20b/c.txt'],
     ['HTTP://host/a.txt?1', 'http://host/a.txt'],
-    ['http://me:p/w@host:port/a?1', 'http://host:port/a'],
-    ['http://me:pw@host:port/a?1', 'http://host:port/a'],
+    ['http://localhost:8000/a.txt?by=me@b', 'http://localhost:8000/a.txt'],
+    ['http://me:p/w@host:port/a?1', 'http://...'],
+    ['http://me:pw@host:port/a?1', 'http://...'],
+    ['https://me:p#w@host/a', 'https://...'],
+    ['https://me:p?w@host/a', 'https://...'],
+    ['https://me:12#34@host/a', 'https://...'],
+    ['https://me:12?34@host/a', 'https://...'],
+    ['https://me:12/34@host/a', 'https://...'],
+    ['https://me#1:2@host/a', 'https://...'],
     ['data/what?.txt', 'data/what?.txt'],
     ['-', '-'],
   ]) {

@@ -64,6 +64,7 @@ function urlPlace(url: string, fallback: Format): Place {
     throw new KotodamaError('ERR_OPTIONS', 'This is no URL', {
       expected: 'http(s)://host/path',
       received: publicName(url),
+      hint: 'in a login # is written %23, / %2F, and ? %3F',
     });
   }
   const { pathname } = new URL(url);

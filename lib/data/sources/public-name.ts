@@ -5,11 +5,14 @@ export function isUrl(name: string): boolean {
   return /^https?:\/\//i.test(name);
 }
 
+/** A login that a `/`, `?` or `#` in it cuts short: what it begins with passes for the host, and its rest follows. */
+const CUT_LOGIN = /^https?:\/\/[^/?#@]*(:[^/?#@]*\/[^?#]*|[?#].*)@/is;
+
 /** A name of texts as others may see it: of a URL without login, query and fragment, which can hold secrets. */
 export function publicName(name: string): string {
   if (!isUrl(name)) return name;
-  // It has them where a URL would.
-  if (!URL.canParse(name)) return name.replace(/[?#].*$/s, '').replace(/\/\/.*@/s, '//');
+  // Where its parts cannot be told apart, nothing is shown of any.
+  if (!URL.canParse(name) || CUT_LOGIN.test(name)) return `${name.slice(0, name.indexOf('//'))}//...`;
   const { origin, pathname } = new URL(name);
   return `${origin}${pathname}`;
 }
