@@ -122,6 +122,25 @@ t.test('URLs: what was packed for the way and is cut off is never taken for whol
   await t.rejects(textsOf(`${base}/br.txt`), { code: 'ERR_IO', message: /gzip or zstd.* received br\n.*download it/ });
 });
 
+t.test('URLs: words that name no packing, several packings, nothing', async (t) => {
+  const lines = Buffer.from('1\n2\n');
+  const base = await serve(t, (request, response) => {
+    const [path, encoding] = decodeURIComponent(request.url as string).split('?') as [string, string];
+    response.writeHead(path === '/nothing' ? 204 : 200, { 'content-encoding': encoding });
+    const packings =
+      path === '/empty.txt' || path === '/nothing' ? [] : encoding.split(',').filter((word) => /gzip/.test(word));
+    response.end(path === '/empty.txt' ? '' : packings.reduce((bytes) => gzipSync(bytes), lines));
+  });
+  for (const encoding of ['UTF-8', 'aws-chunked', 'aws-chunked, gzip', 'gzip,gzip', 'constructor', ',']) {
+    t.same(await textsOf(`${base}/a.txt?${encoding}`), ['1', '2'], encoding);
+  }
+  for (const path of ['nothing?gzip', 'empty.txt?gzip', 'empty.txt?zstd'])
+    t.same(await textsOf(`${base}/${path}`), [], path);
+  for (const encoding of ['br', 'deflate', 'compress', 'aws-chunked,BR']) {
+    await t.rejects(textsOf(`${base}/a.txt?${encoding}`), { code: 'ERR_IO', message: /gzip or zstd/ }, encoding);
+  }
+});
+
 t.test('URLs with a login: it is sent to that server alone, and no message has it', async (t) => {
   const seen: (string | undefined)[] = [];
   const other = await serve(t, (request, response) => {

@@ -2,6 +2,7 @@ import { get as getHttp, type IncomingMessage } from 'node:http';
 import { get as getHttps } from 'node:https';
 import { KotodamaError, messageOf } from '../../errors.js';
 import { unpack } from './compression.js';
+import { followedBy } from './lines.js';
 import type { Compression } from './names.js';
 import { publicName } from './public-name.js';
 
@@ -9,6 +10,9 @@ import { publicName } from './public-name.js';
 const MOST_REDIRECTIONS = 20;
 
 const REDIRECTIONS = [301, 302, 303, 307, 308];
+
+/** Milliseconds to wait for a connection. */
+const LONGEST_CONNECTING = 10_000;
 
 /** Milliseconds to wait for a server that says nothing. */
 const LONGEST_SILENCE = 300_000;
@@ -19,8 +23,16 @@ const LONGEST_SILENCE = 300_000;
  */
 const HEADERS = { accept: '*/*', 'accept-encoding': 'gzip', 'user-agent': 'kotodama' };
 
-/** What a server may call the packing of the way. */
-const PACKINGS: { [name: string]: Compression } = { gzip: 'gzip', 'x-gzip': 'gzip', zstd: 'zstd' };
+/** What a server may call the packing of the way; null: it is not read. Other words that stand there are no packing. */
+const PACKINGS = new Map<string, Compression | null>([
+  ['gzip', 'gzip'],
+  ['x-gzip', 'gzip'],
+  ['zstd', 'zstd'],
+  ['br', null],
+  ['deflate', null],
+  ['compress', null],
+  ['x-compress', null],
+]);
 
 /**
  * The bytes behind an http(s) URL. Redirections are followed, a login in the URL is sent, and what the server packed for the
@@ -40,13 +52,18 @@ export async function* readUrlBytes(url: string, onUnpacked: () => void): AsyncG
   try {
     const { statusCode: status = 0, headers } = response;
     if (status < 200 || status > 299) throw refused(name, response);
-    const packing = packingOf(headers['content-encoding'], name);
-    const bytes = bodyOf(response, name);
-    if (packing === undefined) yield* bytes;
-    else {
+    const packings = packingsOf(headers['content-encoding'], name);
+    let bytes = bodyOf(response, name);
+    if (packings.length > 0) {
       onUnpacked();
-      yield* unpack(bytes, packing, name);
+      const first = await bytes.next();
+      // An empty text is sent as nothing at all, whatever its packing.
+      if (first.done === true) return;
+      bytes = followedBy(first.value, bytes);
     }
+    // The last one named was done last.
+    for (const packing of packings.reverse()) bytes = unpack(bytes, packing, name);
+    yield* bytes;
   } finally {
     response.destroy();
   }
@@ -76,28 +93,39 @@ async function request(url: URL): Promise<IncomingMessage> {
   const get = url.protocol === 'https:' ? getHttps : getHttp;
   // A login in the URL becomes the header `authorization`.
   const sent = get(url, { headers: HEADERS });
+  const connected = new Promise<void>((resolve, reject) => {
+    sent.on('error', reject).on('socket', (socket) => {
+      // One that is used again is connected already.
+      if (socket.connecting) socket.once('connect', resolve);
+      else resolve();
+    });
+  });
   const answer = new Promise<IncomingMessage>((resolve, reject) => {
     sent.on('response', resolve).on('error', reject);
   });
-  return await unlessSilent(answer, sent);
+  // What fails before there is a connection fails both.
+  answer.catch(() => {});
+  await unlessLonger(LONGEST_CONNECTING, connected, sent);
+  return await unlessLonger(LONGEST_SILENCE, answer, sent);
 }
 
-function packingOf(encoding: string | undefined, name: string): Compression | undefined {
-  const given = encoding?.trim().toLowerCase() ?? '';
-  if (given === '' || given === 'identity') return undefined;
-  const packing = Object.hasOwn(PACKINGS, given) ? PACKINGS[given] : undefined;
-  if (packing !== undefined) return packing;
-  throw new KotodamaError('ERR_IO', `${name} cannot be unpacked`, {
-    expected: 'the content-encoding gzip or zstd, or none',
-    received: given,
-    hint: 'download it first and give the file',
+function packingsOf(encoding: string | undefined, name: string): Compression[] {
+  const words = (encoding ?? '').toLowerCase().split(',');
+  return words.flatMap((word) => {
+    const packing = PACKINGS.get(word.trim());
+    if (packing !== null) return packing ?? [];
+    throw new KotodamaError('ERR_IO', `${name} cannot be unpacked`, {
+      expected: 'the content-encoding gzip or zstd, or none',
+      received: word.trim(),
+      hint: 'download it first and give the file',
+    });
   });
 }
 
 async function* bodyOf(response: IncomingMessage, name: string): AsyncGenerator<Uint8Array, void> {
   const pieces: AsyncIterator<Uint8Array> = response[Symbol.asyncIterator]();
   for (let received = 0; ; ) {
-    const next = await unlessSilent(pieces.next(), response).catch((cause: unknown) => {
+    const next = await unlessLonger(LONGEST_SILENCE, pieces.next(), response).catch((cause: unknown) => {
       throw new KotodamaError('ERR_IO', `${name} broke off after ${received} bytes (${reasonOf(cause)})`, {
         hint: 'try again, or download it first and give the file: it can then be continued anywhere',
         cause,
@@ -110,9 +138,13 @@ async function* bodyOf(response: IncomingMessage, name: string): AsyncGenerator<
 }
 
 /** Waits for a server, but not for ever. The time in which nobody waits for it does not count. */
-async function unlessSilent<T>(waiting: Promise<T>, stream: { destroy(reason: Error): unknown }): Promise<T> {
-  const silence = new Error(`nothing came for ${LONGEST_SILENCE / 60_000} minutes`);
-  const timer = setTimeout(() => stream.destroy(silence), LONGEST_SILENCE);
+async function unlessLonger<T>(
+  milliseconds: number,
+  waiting: Promise<T>,
+  stream: { destroy(reason: Error): unknown },
+): Promise<T> {
+  const silence = new Error(`nothing came for ${milliseconds / 1000} seconds`);
+  const timer = setTimeout(() => stream.destroy(silence), milliseconds);
   try {
     return await waiting;
   } finally {
