@@ -209,6 +209,11 @@ t.test('a JSON array is no JSON lines, and leaving out what is bad is no cure', 
   }
   const later = await textsAndFailure(temporaryFile('{"text":"a"}\n[1]\n', 'a.jsonl'));
   t.match(later.failure, { message: /line 2, is not a record.*received an array.*\n.*--skip-bad/ });
+  const header = temporaryFile('["text","id"]\n{"text":"a"}\n', 'a.jsonl');
+  t.match((await textsAndFailure(header)).failure, {
+    message: /line 1, is not a record.*received an array.*\n.*--skip-bad/,
+  });
+  t.same(await textsOf(header, { onBad: () => {} }), ['a']);
 });
 
 t.test('JSON that is hostile', async (t) => {
@@ -286,6 +291,16 @@ t.test('bombs: memory stays flat, and a line without end is refused', async (t) 
   t.same([small.texts, large.texts], [60, 0]);
   t.match(large.failure, /a row group unpacks to more than/);
   t.ok(large.peak - small.peak < 50e6, 'and is not unpacked to find out');
+});
+
+t.test('a JSON array in one line that is too long is told as one, elsewhere it is a long line', async (t) => {
+  const long = Buffer.alloc(70 * 2 ** 20, ' ');
+  const failureOf = async (name: string, ...pieces: (string | Buffer)[]) =>
+    (await textsAndFailure(temporaryFile(gzipSync(Buffer.concat(pieces.map((piece) => Buffer.from(piece)))), name)))
+      .failure;
+  t.match(await failureOf('a.json.gz', '\ufeff [', long, ']'), { message: /line 1, begins a JSON array.*\n.*jq/ });
+  t.match(await failureOf('a.json.gz', '{}', long), { message: /line 1, is too long a line/ });
+  t.match(await failureOf('a.txt.gz', '[', long), { message: /line 1, is too long a line/ });
 });
 
 t.test('a bomb of zstd: 512 MB in 16 KB', async (t) => {

@@ -1,12 +1,15 @@
 /** Some whole lines as their bytes, or the place of a line that is too long. */
 export interface LineBytes {
-  /** The lines with their line ends, in memory of their own; only the last line of all may have none. */
+  /**
+   * The lines with their line ends, in memory of their own; only the last line of all may have none. Of a line that is too
+   * long its beginning, {@link HEAD_BYTES}.
+   */
   bytes: Uint8Array<ArrayBuffer>;
   /** Offset of the first byte. */
   offset: number;
   /** Offset of what follows. */
   end: number;
-  /** True for a single line of more than {@link MAX_LINE} bytes, which are not kept. */
+  /** True for a single line of more than {@link MAX_LINE} bytes. */
   tooLong: boolean;
 }
 
@@ -15,6 +18,9 @@ export const MAX_LINE = 64 * 1024 * 1024;
 
 /** Little enough to encode in some milliseconds, enough to make a trip to a worker worth it. */
 const CHUNK_BYTES = 128 * 1024;
+
+/** What is kept of a line that is too long. */
+const HEAD_BYTES = 64;
 
 const NEWLINE = 0x0a;
 
@@ -55,7 +61,7 @@ class LineBuffer {
   private offset: number;
   private buffer = new Uint8Array(CHUNK_BYTES);
   private used = 0;
-  /** Bytes of a line that is too long; they are not in the buffer. */
+  /** Bytes of a line that is too long; they are not in the buffer, which holds its beginning. */
   private dropped = 0;
   /** Whether the line that is dropped has ended. */
   private complete = false;
@@ -88,7 +94,7 @@ class LineBuffer {
     if (this.used > MAX_LINE) {
       this.dropped = this.used;
       this.used = 0;
-      this.buffer = new Uint8Array(CHUNK_BYTES);
+      this.buffer = this.buffer.slice(0, HEAD_BYTES);
       return undefined;
     }
     const longer = new Uint8Array(Math.min(2 * this.buffer.length, MAX_LINE + 1));
@@ -110,11 +116,12 @@ class LineBuffer {
   }
 
   private takeDropped(): LineBytes {
-    const { offset, dropped } = this;
+    const { buffer, offset, dropped } = this;
+    this.buffer = new Uint8Array(CHUNK_BYTES);
     this.offset += dropped;
     this.dropped = 0;
     this.complete = false;
-    return { bytes: new Uint8Array(0), offset, end: this.offset, tooLong: true };
+    return { bytes: buffer, offset, end: this.offset, tooLong: true };
   }
 
   private cut(end: number): LineBytes {

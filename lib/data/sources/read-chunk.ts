@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { type OnBadRecord, type Problem, reject } from './bad-records.js';
 import type { LineBytes } from './lines.js';
-import { jsonReader, type ReadLine, readTextLine, TOO_LONG } from './records.js';
+import { jsonReader, type ReadLine, readTextLine, tooLongProblem } from './records.js';
 import type { LinesChunk, TextChunk } from './text-source.js';
 
 const NEWLINE = 0x0a;
@@ -66,7 +66,7 @@ function visitLines(
   visitor: TextVisitor,
   skipBad: boolean,
 ): LinesRead {
-  if (tooLong) return { lines: 1, problems: [{ line: 0, problem: TOO_LONG }] };
+  if (tooLong) return { lines: 1, problems: [{ line: 0, problem: tooLongProblem(format, offset, data) }] };
   const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   const readLine: ReadLine = format === 'jsonl' ? jsonReader(field) : readTextLine;
   const wellFormed = isUtf8(bytes);

@@ -31,6 +31,14 @@ const ARRAY: Problem = {
   hint: "make JSON lines of it: jq -c '.[]' FILE.json > FILE.jsonl",
 };
 
+/** The problem of a line that was not kept. */
+const TOO_LONG: Problem = {
+  what: 'is too long a line',
+  expected: `at most ${MAX_LINE} bytes`,
+  received: 'more',
+  hint: 'cut it into several lines; a line end is \\n or \\r\\n, not \\r alone',
+};
+
 const CARRIAGE_RETURN = 0x0d;
 const BYTE_ORDER_MARK = '\ufeff';
 
@@ -59,14 +67,15 @@ export function jsonReader(field: string): ReadLine {
     const content = bytes.toString('utf8', start, end);
     const json = offset === 0 && content.startsWith(BYTE_ORDER_MARK) ? content.slice(1) : content;
     if (/^[ \t\r]*$/.test(json)) return undefined;
-    // To leave out what is bad would leave nothing, or the last record alone.
-    if (offset === 0 && /^[ \t\r]*\[/.test(json)) return ARRAY;
+    const array = offset === 0 && beginsArray(json);
     let record: unknown;
     try {
       record = JSON.parse(json);
     } catch (cause) {
-      return { what: `is not JSON (${messageOf(cause)})`, cause };
+      return array ? ARRAY : { what: `is not JSON (${messageOf(cause)})`, cause };
     }
+    // To leave out what is bad would leave nothing, or the last record alone. A list of names may stand before records.
+    if (array && (record as unknown[]).some((item) => typeof item === 'object')) return ARRAY;
     if (typeof record !== 'object' || record === null || Array.isArray(record)) {
       return { what: 'is not a record', expected: 'a JSON object', received: describe(record) };
     }
@@ -101,13 +110,19 @@ export function checkText(value: unknown, field: string, fields: () => string[])
   };
 }
 
-/** The problem of a line that was not kept. */
-export const TOO_LONG: Problem = {
-  what: 'is too long a line',
-  expected: `at most ${MAX_LINE} bytes`,
-  received: 'more',
-  hint: 'cut it into several lines; a line end is \\n or \\r\\n, not \\r alone',
-};
+/**
+ * The problem of a line that was not kept.
+ *
+ * @param head its first bytes
+ */
+export function tooLongProblem(format: 'text' | 'jsonl', offset: number, head: Uint8Array): Problem {
+  return format === 'jsonl' && offset === 0 && beginsArray(Buffer.from(head).toString('utf8')) ? ARRAY : TOO_LONG;
+}
+
+/** Whether a JSON text is an array, behind a byte order mark or none. */
+function beginsArray(json: string): boolean {
+  return /^\ufeff?[ \t\r]*\[/.test(json);
+}
 
 function malformed({ bytes, start, end, offset, wellFormed }: Line): Problem | undefined {
   if (wellFormed) return undefined;
