@@ -1,7 +1,6 @@
-import type { BlockDataset } from '../data/block-dataset.js';
+import { type BlockDataset, tooShort } from '../data/block-dataset.js';
 import { BufferedShuffleDataset } from '../data/buffered-shuffle.js';
 import type { Block, BlockSource } from '../data/types.js';
-import { KotodamaError } from '../errors.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 
 /** How many texts have a length from `from` to `to` tokens. */
@@ -76,7 +75,7 @@ export async function measureTexts(
       break;
     }
   }
-  if (tokens < 2) throw tooShort(tokens);
+  if (tokens < 2) throw tooShort(tokens, blockSize, false);
   // The last token has no successor, so at least that one is always left over.
   const blocks = Math.floor((tokens - 1) / blockSize);
   const firstBlocks = Array.from({ length: Math.min(shown, blocks) }, (_, index) =>
@@ -90,14 +89,6 @@ export async function measureTexts(
     ...{ meanText, longestText, lengths: counter.lengths(), blocks, firstBlocks },
     leftoverTokens: complete ? tokens - blocks * blockSize : null,
   };
-}
-
-function tooShort(tokens: number): KotodamaError {
-  return new KotodamaError('ERR_DATA', 'The text is too short for one block', {
-    expected: 'at least 2 tokens',
-    received: `${tokens} ${tokens === 1 ? 'token' : 'tokens'}`,
-    hint: 'give more text',
-  });
 }
 
 /** A tokenizer that measures the texts that it encodes. */

@@ -239,7 +239,7 @@ export class BlockDataset implements EncodedSource {
       yielded++;
       yield block;
     }
-    if (yielded === 0 && start === FIRST_ID) throw this.tooShort(rest);
+    if (yielded === 0 && start === FIRST_ID) throw tooShort(rest, this.blockSize, this.dropLast);
     pass.next = FIRST_ID;
   }
 
@@ -298,15 +298,16 @@ export class BlockDataset implements EncodedSource {
     labels.set(rest.subarray(1));
     return { inputIds, labels, origin };
   }
+}
 
-  private tooShort(count: number): KotodamaError {
-    const needed = this.dropLast ? this.blockSize + 1 : 2;
-    return new KotodamaError('ERR_DATA', 'The text is too short for one block', {
-      expected: `at least ${needed} tokens`,
-      received: `${count} ${count === 1 ? 'token' : 'tokens'}`,
-      hint: this.dropLast ? 'give more text or a shorter block (API: or dropLast: false)' : 'give more text',
-    });
-  }
+/** The error of a text of `count` tokens that makes no block. */
+export function tooShort(count: number, blockSize: number, dropLast: boolean): KotodamaError {
+  const needed = dropLast ? blockSize + 1 : 2;
+  return new KotodamaError('ERR_DATA', 'The text is too short for one block', {
+    expected: `at least ${needed} tokens`,
+    received: `${count} ${count === 1 ? 'token' : 'tokens'}`,
+    hint: dropLast ? 'give more text or a shorter block (API: or dropLast: false)' : 'give more text',
+  });
 }
 
 function between(first: IdPosition, last: IdPosition): BlockOrigin {
