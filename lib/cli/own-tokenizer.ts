@@ -26,13 +26,13 @@ export async function checkTokenizerOf(model: string, tokenizer: Tokenizer): Pro
   });
 }
 
-/** The tokenizer that a model comes with, if any. */
+/** The tokenizer that a model comes with, if there is one that can be used. */
 async function ownTokenizer(model: string): Promise<Tokenizer | undefined> {
   if (await isFile(model)) return undefined;
   if (existsSync(model) && !(await holdsTokenizer(model))) return undefined;
   return Tokenizer.fromPretrained(model, showDownloads()).catch((error) => {
-    // A model of the Hub may come without one.
-    if (error instanceof KotodamaError && error.code === 'ERR_HUB') return undefined;
+    // A model of the Hub may come without one, and one that cannot be used is no reason to refuse another.
+    if (error instanceof KotodamaError && ['ERR_HUB', 'ERR_TOKENIZER'].includes(error.code)) return undefined;
     throw error;
   });
 }

@@ -1,3 +1,4 @@
+import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
 import { Abort } from './abort.js';
 import { checkBatch, stackBlocks } from './collate.js';
@@ -125,6 +126,11 @@ export class DataLoader implements AsyncIterable<Batch> {
   /** `Tokenizer.fingerprint` of the tokenizer that the ids are from, where it is known. */
   get tokenizerFingerprint(): string | undefined {
     return fingerprintOf(this.dataset);
+  }
+
+  /** The tokenizer that makes the ids of texts. */
+  get tokenizer(): TokenizerModel | undefined {
+    return tokenizerOf(this.dataset);
   }
 
   /** Where the current pass stands: names the batch after the last one that was taken, however many are prefetched. */

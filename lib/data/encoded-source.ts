@@ -1,3 +1,4 @@
+import { copyOf } from '../json.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import type { OptionReader } from '../validate.js';
 import type { Encoder } from './encoder.js';
@@ -45,7 +46,7 @@ function isEncodedSource(source: BlockSource): source is EncodedSource {
 export function checkSource(reader: OptionReader, source: unknown): void {
   const expected = 'a BlockDataset, a TokenDataset, or what gives blocks as they do';
   if (!isRestartable(source)) reader.problem('dataset', expected, source);
-  else if ('batchSize' in source) {
+  else if ('batchSize' in source && 'batchesPerEpoch' in source) {
     const hint = 'the order is dataset, shuffle, loader: new DataLoader(new BufferedShuffleDataset(dataset), options)';
     reader.problems.add('dataset', expected, 'a loader, which gives batches', hint);
   }
@@ -76,6 +77,6 @@ export function upcomingOf(source: BlockSource): () => Json {
 
 function stateOf(source: BlockSource): () => Json {
   // What a source of another kind hands out may be what it goes on with.
-  const state = structuredClone(source.state());
+  const state = copyOf(source.state());
   return () => state;
 }

@@ -111,7 +111,8 @@ class Thread {
   private settle(answer: WorkerAnswer): void {
     const waiting = this.waiting.get(answer.id);
     this.waiting.delete(answer.id);
-    if (this.waiting.size === 0) this.worker.unref();
+    // One that is being closed keeps the process alive until it has ended: somebody waits for that.
+    if (this.waiting.size === 0 && this.failure === undefined) this.worker.unref();
     if ('code' in answer) waiting?.reject(new KotodamaError(answer.code, answer.message));
     else waiting?.resolve(answer.encoded);
   }

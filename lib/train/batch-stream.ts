@@ -2,6 +2,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { checkBatch } from '../data/collate.js';
 import type { Batch, BlockOrigin, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
+import { copyOf } from '../json.js';
+import type { TokenizerModel } from '../tokenizer/types.js';
 import { secondsSince } from './clock.js';
 import { GAVE_UP, unlessAborted } from './waiting.js';
 
@@ -15,6 +17,8 @@ export interface BatchSource extends AsyncIterable<Batch> {
   readonly batchesPerEpoch?: number | undefined;
   /** Of the tokenizer that the ids are from, where it is known. */
   readonly tokenizerFingerprint?: string | undefined;
+  /** That tokenizer, where it is at hand. */
+  readonly tokenizer?: TokenizerModel | undefined;
   /** Where the current pass stands, taken between two batches: it names the next one. */
   state(): Json;
   /** What `state()` would give now, made when it is asked for; where a state costs much to make. */
@@ -49,6 +53,8 @@ export class BatchStream {
   last = { epoch: 1, blocks: 0 };
   /** Seconds spent waiting for batches so far. */
   waitedSeconds = 0;
+  /** The longest wait for one batch. */
+  private longestSeconds = 0;
   /** Whether it has stopped waiting for a batch since the signal aborted. */
   gaveUp = false;
   private readonly source: BatchSource;
@@ -96,14 +102,18 @@ export class BatchStream {
   /** The next batch; undefined after the last epoch, and when it is no longer waited for: see {@link gaveUp}. */
   async next(): Promise<Batch | undefined> {
     const start = performance.now();
-    const batch = await unlessAborted(this.ahead?.batch ?? this.read(), this.signal);
+    // A step that waits for slow data is finished, too, as long as data comes as it did until now.
+    const grace = Math.max(1, 3 * this.longestSeconds);
+    const batch = await unlessAborted(this.ahead?.batch ?? this.read(), this.signal, grace);
     if (batch === GAVE_UP) {
       this.gaveUp = true;
       return undefined;
     }
     this.ahead = undefined;
     if (batch !== undefined) this.last = { ...this.now };
-    this.waitedSeconds += secondsSince(start);
+    const seconds = secondsSince(start);
+    this.waitedSeconds += seconds;
+    this.longestSeconds = Math.max(this.longestSeconds, seconds);
     return batch;
   }
 
@@ -132,7 +142,7 @@ export class BatchStream {
 
   private snapshot(): () => StreamPosition {
     const now = { ...this.now };
-    const source = this.source.snapshot?.() ?? constant(structuredClone(this.source.state()));
+    const source = this.source.snapshot?.() ?? constant(copyOf(this.source.state()));
     return () => ({ ...now, source: source() });
   }
 
@@ -187,25 +197,26 @@ export class BatchStream {
 
 /**
  * Counts the batches of one epoch by reading it, from where the source stands, and puts the source back there. Gives null
- * when `signal` aborts first.
+ * when `signal` aborts first, and when there are as many as `enough`.
  */
 export async function countBatches(
   source: BatchSource,
   signal?: AbortSignal,
   onBatch?: (count: number) => void,
+  enough = Number.POSITIVE_INFINITY,
 ): Promise<number | null> {
-  const isAborted = () => signal?.aborted === true;
-  if (isAborted()) return null;
+  const isOver = () => signal?.aborted === true || count >= enough;
+  let count = 0;
+  if (isOver()) return null;
   const start = source.state();
   const stream = new BatchStream(source, 1, signal);
-  let count = 0;
   try {
-    while (!isAborted() && (await stream.next()) !== undefined) onBatch?.(++count);
+    while (!isOver() && (await stream.next()) !== undefined) onBatch?.(++count);
   } finally {
     await stream.close();
   }
   source.restore(start);
-  return isAborted() ? null : count;
+  return isOver() ? null : count;
 }
 
 function constant<T>(value: T): () => T {

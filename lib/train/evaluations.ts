@@ -39,17 +39,17 @@ export class Evaluations {
   ) {}
 
   /**
-   * Looks at the data and its first batch: what is wrong with it shows before the run begins. Twice, as there will be more
-   * than one evaluation, and some data can be read but once.
+   * Looks at the data. Where there will be `several` evaluations, at its first batch too: what is wrong with it shows before
+   * the run begins. Twice, as some data can be read but once.
    *
    * @throws KotodamaError what reading throws, and `ERR_OPTIONS` when the batch does not fit the model.
    */
-  async prepare(signal: AbortSignal | undefined): Promise<void> {
+  async prepare(signal: AbortSignal | undefined, several: boolean): Promise<void> {
     const { valid } = this;
     if (valid === undefined) return;
     await ofValidation(async () => {
       this.measured = { data: (await valid.identity?.()) ?? null, batches: this.batches };
-      for (let pass = 0; pass < 2 && signal?.aborted !== true; pass++) {
+      for (let pass = 0; several && pass < 2 && signal?.aborted !== true; pass++) {
         const batch = await unlessAborted(firstOf(valid), signal);
         if (batch === undefined) throw noBatch(pass > 0);
         if (batch !== GAVE_UP) checkIds(batch, this.model.config);

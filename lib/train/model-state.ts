@@ -77,7 +77,10 @@ export async function writeMoments(folder: string, moments: readonly TensorSourc
   await writeSafetensors(join(folder, OPTIMIZER_FILE), moments);
 }
 
-/** Makes a model one that was never trained, but for its weights: a run depends on nothing else. */
+/**
+ * Makes a model one that was never trained, but for its weights: a run depends on nothing else. Moments that were written by
+ * hand before the first step stay.
+ */
 export async function forgetTraining(model: GPT2): Promise<void> {
   await model.zeroGradients();
   const { step, microStep } = model.counters;

@@ -246,13 +246,16 @@ export class Run {
     // Counting and restoring take minutes: what else can go wrong goes wrong before.
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);
-    await this.evaluations.prepare(this.how.signal);
+    const place = JSON.stringify(train.state());
+    await this.evaluations.prepare(this.how.signal, this.options.evalEvery > 0);
+    // Where the validation data is the training data, or rests on it, it went on.
+    if (JSON.stringify(train.state()) !== place) train.restore(JSON.parse(place));
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
     // Whatever was done with the model before is no part of the first step.
     if (this.checkpoints.newest === null) await forgetTraining(model);
     else await model.zeroGradients();
-    await this.count();
+    if (this.checkpoints.newest === null) await this.count();
     // From here on the folder holds a run; what can go wrong before has gone wrong by now.
     if (!this.aborted) await this.stream.prepare();
 
@@ -288,7 +291,10 @@ export class Run {
     course.batchesPerEpoch = given.train.batchesPerEpoch || course.batchesPerEpoch;
     if (course.batchesPerEpoch !== null || !needsCounting(this.options)) return;
     const onBatch = (count: number) => this.progress('count', count);
-    course.batchesPerEpoch = await countBatches(given.train, how.signal, onBatch);
+    // From so many on it is maxSteps that ends the run.
+    const { maxSteps = Number.POSITIVE_INFINITY, epochs = 1, gradAccum } = this.options;
+    const enough = Math.ceil((maxSteps * gradAccum) / epochs);
+    course.batchesPerEpoch = await countBatches(given.train, how.signal, onBatch, enough);
   }
 
   /** Writes `run.json`. */

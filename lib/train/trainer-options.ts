@@ -23,7 +23,7 @@ export interface TrainerOptions extends Optional<Omit<TrainingOptions, 'maxTime'
    */
   train: BatchSource;
   /** Validation batches, the same ones each time; without them there are no evaluations. */
-  valid?: (AsyncIterable<Batch> & Pick<BatchSource, 'identity' | 'tokenizerFingerprint'>) | undefined;
+  valid?: (AsyncIterable<Batch> & Pick<BatchSource, 'identity' | 'tokenizer' | 'tokenizerFingerprint'>) | undefined;
   /** The run's folder. */
   out: string;
   /** Continue the run that `out` holds. Default false. */

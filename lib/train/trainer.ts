@@ -1,6 +1,8 @@
 import { isRestartable } from '../data/state.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
+import type { OpenTokenizer } from '../tokenizer/types.js';
+import { firstDifference } from '../tokenizer/vocabulary.js';
 import { isPromise, OptionReader } from '../validate.js';
 import { TrainerControl } from './control.js';
 import type { TrainEvent } from './events.js';
@@ -112,10 +114,17 @@ function checkTokenizer(reader: OptionReader): void {
   for (const [name, loader] of Object.entries({ train, valid })) {
     const found = loader?.tokenizerFingerprint;
     if (typeof own !== 'string' || typeof found !== 'string' || own === found) continue;
+    if (hasTokensOf(tokenizer, loader?.tokenizer)) continue;
     const short = (fingerprint: string) => fingerprint.slice(0, 12);
     const hint = 'make its dataset with the tokenizer that the Trainer is given';
     reader.problems.add(name, `ids of the tokenizer ${short(own)}`, `those of ${short(found)}`, hint);
   }
+}
+
+/** Whether a tokenizer has all tokens of another under the same ids: it may be the same one in another file. */
+function hasTokensOf(tokenizer: object | undefined, other: object | undefined): boolean {
+  const [mine, theirs] = [tokenizer, other].map((one) => (one as Partial<OpenTokenizer> | undefined)?.vocabulary);
+  return mine !== undefined && theirs !== undefined && firstDifference(theirs, mine) === undefined;
 }
 
 /** A dataset, which gives blocks one by one, is easily taken for the loader that makes batches of them. */
@@ -134,7 +143,7 @@ function checkBatches(reader: OptionReader): void {
     typeof valid === 'object' && valid !== null && (Symbol.asyncIterator in valid || Symbol.iterator in valid);
   if (isDataset || !isIterable) {
     reader.problem('valid', 'a DataLoader, or an async iterable of batches', valid, isDataset ? hint : undefined);
-  } else if (typeof (valid as { next?: unknown }).next === 'function') {
+  } else if (/Generator\]$/.test(String(Object.prototype.toString.call(valid)))) {
     reader.problems.add('valid', 'batches that can be read for each evaluation', 'a generator, which gives them once');
   }
 }

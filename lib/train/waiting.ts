@@ -1,16 +1,20 @@
-/** Milliseconds for which something is still waited for after a signal: most batches are nearly there. */
-const GRACE = 1000;
-
 /** What waiting ended with that was given up. */
 export const GAVE_UP = Symbol('gave up');
 
-/** What `promise` gives, or {@link GAVE_UP} when `signal` aborts and it does not come within a second. */
-export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T | typeof GAVE_UP> {
+/**
+ * What `promise` gives, or {@link GAVE_UP} when `signal` aborts and it does not come within `grace` seconds: most batches are
+ * nearly there.
+ */
+export function unlessAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  grace = 1,
+): Promise<T | typeof GAVE_UP> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
     let timer: NodeJS.Timeout | undefined;
     const onAbort = () => {
-      timer = setTimeout(() => resolve(GAVE_UP), GRACE);
+      timer = setTimeout(() => resolve(GAVE_UP), 1000 * grace);
     };
     const release = () => {
       signal.removeEventListener('abort', onAbort);

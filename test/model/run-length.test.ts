@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { writeChecksums } from '../../dist/checksums.js';
+import type { Batch } from '../../dist/data/types.js';
 import type { StartEvent, StepEvent, TrainEvent, WarningEvent } from '../../dist/train/events.js';
 import { Trainer, type TrainerOptions } from '../../dist/train/trainer.js';
 import { letters, TinyLoader, tinyModel } from './tiny.js';
@@ -51,6 +52,32 @@ t.test('epochs and maxSteps: the learning rate falls to the end that comes first
   const steps = await run(t, { out: join(folder, 'b'), ...linear, epochs: 2, maxSteps: 5 });
   t.match(start(steps), { totalSteps: 5 });
   t.equal(rates(steps).at(-1)?.toFixed(8), (1e-2 / 5).toFixed(8));
+});
+
+t.test('an epoch is counted no further than maxSteps reaches', async (t) => {
+  let read = 0;
+  class Counted extends TinyLoader {
+    override async *[Symbol.asyncIterator](): AsyncGenerator<Batch> {
+      for await (const batch of { [Symbol.asyncIterator]: () => super[Symbol.asyncIterator]() }) {
+        read++;
+        yield batch as Batch;
+      }
+    }
+  }
+  const options = { train: new Counted(1000), schedule: 'linear', epochs: 2, maxSteps: 3, gradAccum: 4 } as const;
+  const seen = await run(t, { out: join(t.testdir(), 'run'), ...options });
+  t.match(start(seen), { totalSteps: 3, stepsPerEpoch: null });
+  t.ok(read <= 6 + 12 + 1, `${read} batches were read`);
+});
+
+t.test('validation on the training data moves nothing', async (t) => {
+  const folder = t.testdir();
+  const losses = (seen: TrainEvent[]) =>
+    seen.filter((event): event is StepEvent => event.type === 'step').map(({ loss }) => loss);
+  const options = { maxSteps: 5, evalEvery: 100 };
+  const alone = losses(await run(t, { out: join(folder, 'a'), ...options, train: new TinyLoader(6) }));
+  const both = new TinyLoader(6);
+  t.same(losses(await run(t, { out: join(folder, 'b'), ...options, train: both, valid: both })), alone);
 });
 
 t.test('an epoch whose length is known is told without being asked for', async (t) => {

@@ -338,6 +338,10 @@ t.test('the process ends by itself, also when a pass is just forgotten', async (
     const dataset = BlockDataset.fromFile(process.argv[2], { tokenizer, blockSize: 8 });
     const loader = new DataLoader(dataset, { batchSize: 2, numWorkers: 2 });
     for await (const batch of loader) break;
+    // Chunks are under way when a long text is left: whoever waits for the end of its workers is not left alone.
+    const texts = Array.from({ length: 20_000 }, (_, i) => 'line number ' + i);
+    const long = BlockDataset.fromTexts(texts, { tokenizer, blockSize: 8 });
+    for (let i = 0; i < 20; i++) for await (const batch of new DataLoader(long, { batchSize: 2, numWorkers: 1 })) break;
     const forgotten = loader[Symbol.asyncIterator]();
     await forgotten.next();
     process.stdout.write('done');
