@@ -37,9 +37,9 @@ std::string AfterFailedStart(CUresult result) {
       }
       return "; this machine has no CUDA device that can be used";
     case kErrorUnknown:
-      return "; load the kernel's module nvidia_uvm again (after a suspend: sudo modprobe -r nvidia_uvm && sudo "
-             "modprobe "
-             "nvidia_uvm; for a container, on its host: sudo nvidia-modprobe -c 0 -u), or restart the computer";
+      return "; load the kernel's module nvidia_uvm again (after a suspend: sudo modprobe -r nvidia_uvm && "
+             "sudo modprobe nvidia_uvm; for a container, on its host: sudo nvidia-modprobe -c 0 -u), or restart the "
+             "computer";
     case kErrorSystemNotReady:
       return "; start the services that the GPUs need: on machines with NVSwitch the fabric manager (systemctl start "
              "nvidia-fabricmanager)";

@@ -29,9 +29,8 @@ std::string Text(BatchShape shape);
 // Throws Error(kMemory) when `needed` more bytes are not free: the numbers, what they are for, and what to do.
 void RequireFree(size_t needed, size_t free, const std::string& purpose, const std::string& hint);
 
-// The same for `floats` of the host's memory, which a result takes beside what is copied there on its way: written
-// where there is too little, it would end the process. Called once all else is taken. Small ones are not worth the
-// question.
+// The same for a result of `floats` in the host's memory, on top of what is copied there on its way. Writing it where
+// too little is free would end the process. Call it once everything else is taken; small results are not checked.
 void RequireRoomForResult(int64_t floats, const std::string& purpose);
 
 }  // namespace kotodama

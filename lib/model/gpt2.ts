@@ -68,7 +68,7 @@ export class GPT2 implements AsyncDisposable {
   /** Name and shape of every parameter: Hugging Face's names, order and layout. */
   readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
   private readonly queue = new CallQueue();
-  /** The engine's counters as the last call that changed them left them: it tells them while it is idle alone. */
+  /** The engine's counters after the last call that changed them: the engine itself tells them only while it is idle. */
   private counted: ModelCounters;
 
   private constructor(
@@ -219,8 +219,8 @@ export class GPT2 implements AsyncDisposable {
    * count in no norm, as if PyTorch's `requires_grad` were false. What was frozen before and is not named is trained again.
    *
    * @param patterns names of tensors or modules, such as `wte`, `h.0.attn`, `h.[0-3]` or `*.bias`; none: train everything
-   * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or all of them everything; `ERR_BUSY` while another
-   *   call changes the model
+   * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or when together they match every tensor; `ERR_BUSY`
+   *   while another call changes the model
    * @returns the names of the frozen tensors
    */
   freeze(patterns: readonly string[]): string[] {

@@ -7,7 +7,7 @@ import { nearest } from '../validate.js';
  * `transformer.` may be left out. `*` stands for anything, `?` for one character, `[0-5]` for one of a range, `{wte,wpe}`
  * for alternatives: `wte`, `h.[0-3]`, `h.*.attn`, `*.bias`.
  *
- * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or all of them everything
+ * @throws KotodamaError `ERR_OPTIONS` when a pattern matches nothing, or when together they match every tensor
  */
 export function tensorsMatching(patterns: readonly string[], names: readonly string[]): string[] {
   const found = new Set<string>();

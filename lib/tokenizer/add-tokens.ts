@@ -14,8 +14,8 @@ import { findTokenizerFiles, holdsTokenizer, readJsonObject } from './tokenizer-
  * @param from a folder, or a name of the Hub
  * @param folder where to write it; made when it is missing
  * @returns the new tokenizer
- * @throws KotodamaError `ERR_OPTIONS` when a token is there already, no text would become it or the folder holds a tokenizer, `ERR_TOKENIZER`, `ERR_HUB`,
- *   `ERR_IO`
+ * @throws KotodamaError `ERR_OPTIONS` when a token is there already, when no text would become it, or when the folder holds
+ *   a tokenizer; `ERR_TOKENIZER`, `ERR_HUB`, `ERR_IO`
  */
 export async function addTokens(
   from: string,
@@ -51,7 +51,10 @@ export async function addTokens(
   return Tokenizer.fromPretrained(folder);
 }
 
-/** Refuses tokens that no text becomes: a SentencePiece model writes spaces otherwise, and one of words takes whole words alone. */
+/**
+ * Refuses tokens that no text becomes: a SentencePiece model writes spaces in another way, and one of words takes only whole
+ * words.
+ */
 function checkFound(tokens: readonly string[], tokenizer: Tokenizer, first: number): void {
   const index = tokens.findIndex((token, index) => !tokenizer.encode(token).includes(first + index));
   if (index < 0) return;

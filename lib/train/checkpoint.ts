@@ -44,7 +44,7 @@ export interface TrainerState {
   best: { step: number; loss: number; since: number } | null;
   /** What evaluations measure: marks of the validation data, and how many of its batches; absent where an older release wrote. */
   measured?: { data: Json; batches: number } | null;
-  /** Best ones of validation data that the run had before: their checkpoints stay. Absent in older ones. */
+  /** Steps that were best on validation data the run had before: their checkpoints stay. Absent in older states. */
   formerBests?: number[];
   /** What the step still owes: an interrupted run does it when it is continued. */
   owed: ('eval' | 'sample')[];
@@ -167,8 +167,8 @@ export async function listCheckpoints(out: string): Promise<number[]> {
 }
 
 /**
- * What a model must be made like that a run is continued with, undefined before its first checkpoint. All of a run are alike:
- * the newest one whose configuration can be read tells.
+ * The configuration of the model that a run is continued with; undefined before its first checkpoint. All checkpoints of a
+ * run have the same one: it is read from the newest where it can be.
  */
 export async function checkpointConfig(out: string): Promise<GPT2Config | undefined> {
   for (const step of (await listCheckpoints(out)).reverse()) {

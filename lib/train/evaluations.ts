@@ -40,7 +40,7 @@ export class Evaluations {
 
   /**
    * Looks at the data. Where there will be `several` evaluations, at its first batch too: what is wrong with it shows before
-   * the run begins. Twice, as some data can be read but once.
+   * the run begins. It is read twice, to find data that can be read only once.
    *
    * @throws KotodamaError what reading throws, and `ERR_OPTIONS` when the batch does not fit the model.
    */
@@ -78,9 +78,9 @@ export class Evaluations {
     if (this.valid === undefined) return [];
     const path = best === null ? undefined : checkpointOf(out, best.step);
     return [
-      'validation data or --eval-batches (API: evalBatches) are not those of before: from the next evaluation on, what was ' +
-        'measured until now no longer counts for the best loss, nor for --patience' +
-        (path === undefined ? '' : `; the best model of before stays in ${path} until you remove it`),
+      'the validation data or --eval-batches (API: evalBatches) differ from those before: from the next evaluation on, ' +
+        'earlier losses no longer count for the best loss and --patience' +
+        (path === undefined ? '' : `; the earlier best model stays in ${path} until you remove it`),
     ];
   }
 

@@ -13,7 +13,7 @@ const SETTLING = 100;
 
 /**
  * Folders in which this process trains. Its lock file alone would not tell a run that is going on from one that was left behind.
- * Those of other threads are not among them: what the lock of a thread means that was terminated, nobody can be asked.
+ * Runs in other threads are not among them: nobody could say whether the lock of a thread that was terminated still counts.
  */
 const ours = new Set<string>();
 

@@ -41,7 +41,10 @@ export interface TrainerOptions extends Optional<Omit<TrainingOptions, 'maxTime'
 
 /** How one start of a run is steered and watched. */
 export interface TrainerRunOptions {
-  /** Ends the run after the running step; one whose data does not come within a second is taken back. */
+  /**
+   * Ends the run after the running step; one whose data takes more than a second, and more than three times the longest wait
+   * so far, is taken back.
+   */
   signal?: AbortSignal | undefined;
   /** Sends commands to the run. */
   control?: TrainerControl | undefined;

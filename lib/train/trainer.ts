@@ -14,7 +14,7 @@ export type { TrainerOptions, TrainerRunOptions, TrainerTokenizer } from './trai
 
 /** What a run is made of. */
 const PARTS = { model: 'a GPT2', tokenizer: 'a Tokenizer', train: 'a DataLoader, or what gives batches as one does' };
-/** What tells that one is what it should be. */
+/** The methods that each of them must have. */
 const METHODS = { model: ['trainStep', 'reserve'], tokenizer: ['encode', 'decode'], train: [] };
 const GIVEN = [...Object.keys(PARTS), 'valid', 'out', 'resume', 'seed', 'configuration'];
 
@@ -68,9 +68,10 @@ export class Trainer {
    * is saved and the event `end` has the reason `aborted`; a warning may follow it. Leaving the loop early ends the run
    * without saving. What is wrong with the data is thrown once the steps before it are saved.
    *
-   * @throws KotodamaError `ERR_OPTIONS` when it cannot be steered so, `ERR_BUSY` when the model is in training already,
-   *   `ERR_CHECKPOINT` when `out` does not fit, `ERR_NON_FINITE` when the loss or the gradient stops being a number (see `nonFinite`), `ERR_SPIKE` when too many
-   *   updates in a row were skipped for being too high, and what data, model and disk throw.
+   * @throws KotodamaError `ERR_OPTIONS` when `how` is not valid, `ERR_BUSY` when the model is in training already,
+   *   `ERR_CHECKPOINT` when `out` does not fit, `ERR_NON_FINITE` when the loss or the gradient stops being a number (see
+   *   `nonFinite`), `ERR_SPIKE` when too many updates in a row were skipped for being too high, and what data, model and
+   *   disk throw.
    */
   async *run(how: TrainerRunOptions = {}): AsyncGenerator<TrainEvent, void, void> {
     checkRunOptions(how);
@@ -104,7 +105,7 @@ function checkRunOptions(how: TrainerRunOptions): void {
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     reader.problem('onProgress', 'a function', onProgress);
   }
-  reader.finish('The run cannot be steered so');
+  reader.finish('The run cannot be started with these options');
 }
 
 /** Another tokenizer's ids would be learned without a word. */

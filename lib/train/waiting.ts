@@ -1,4 +1,4 @@
-/** What waiting ended with that was given up. */
+/** What a wait gives when it was given up. */
 export const GAVE_UP = Symbol('gave up');
 
 /**

@@ -165,7 +165,7 @@ t.test('a start with other validation data that measures nothing forgets nothing
   });
   t.match(mistaken.seen[1], {
     type: 'warning',
-    message: `best model of before stays in ${out}/checkpoints/${stepName(2)}`,
+    message: `the earlier best model stays in ${out}/checkpoints/${stepName(2)}`,
   });
   t.match(mistaken.seen.at(-1), { step: 4, reason: 'aborted', best: { step: 2 } });
   t.equal(stateOf(4), before);

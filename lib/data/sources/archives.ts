@@ -6,7 +6,7 @@ export const HEAD_BYTES = 265;
 const UNPACK = 'unpack it, or pack it with gzip or zstd';
 const TAKE_OUT = 'unpack it, and give the files in it';
 
-/** What is no text, by its first bytes, each a character. None of them can begin a text, or does. */
+/** What is no text, told by its first bytes, each as a character. No text can begin so, or none ever does. */
 const KINDS: readonly { what: string; hint: string; isIt: (head: string) => boolean }[] = [
   { what: 'xz data', hint: UNPACK, isIt: (head) => head.startsWith('\xfd7zXZ\0') },
   { what: 'bzip2 data', hint: UNPACK, isIt: (head) => /^BZh[1-9]1AY&SY/.test(head) },

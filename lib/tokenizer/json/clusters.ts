@@ -4,8 +4,9 @@ const LONGEST = 100;
 const SEGMENTER = new Intl.Segmenter('und', { granularity: 'grapheme' });
 
 /**
- * The grapheme clusters of a text, in time in proportion to it: the segmenter itself takes that long for each of them, so that
- * it gets short parts. Where a cluster ends depends on nothing before it, and behind it on one character alone.
+ * The grapheme clusters of a text, in time in proportion to its length. For each cluster the segmenter itself takes time in
+ * proportion to all the text it was given, so it gets short parts. Where a cluster ends depends on nothing before it, and
+ * on only one character after it.
  *
  * @param text without half of a surrogate pair
  */
