@@ -78,7 +78,7 @@ export class Evaluations {
     if (this.valid === undefined) return [];
     const path = best === null ? undefined : checkpointOf(out, best.step);
     return [
-      'the validation data or --eval-batches (API: evalBatches) differ from those before: from the next evaluation on, ' +
+      'validation data or --eval-batches (API: evalBatches) differ from those before: from the next evaluation on, ' +
         'earlier losses no longer count for the best loss and --patience' +
         (path === undefined ? '' : `; the earlier best model stays in ${path} until you remove it`),
     ];
