@@ -272,62 +272,58 @@ Napi::Value ModelObject::Evaluate(const Napi::CallbackInfo& info) {
   });
 }
 
+// A call on ids (B, T) that fills an array: `size_of(shape)` numbers, which `work(model, ids, shape, target)` writes.
+template <typename Size, typename Work>
+Napi::Value ModelObject::FillFrom(const Napi::CallbackInfo& info, const char* what, Size size_of, Work work) {
+  const BatchShape shape = RequireShape(info[1], info[2]);
+  auto ids = RequireBatch(info[0], "inputIds", shape);
+  session_->RequireIdle();
+  session_->model().CheckShape(shape);
+  auto result = NewResult(info.Env(), what, size_of(shape));
+  return StartJob(
+      info.Env(), session_, result,
+      [session = session_.get(), ids = std::move(ids), shape, work, target = result.Data()] {
+        work(session->model(), ids.data(), shape, target);
+        return Nothing();
+      },
+      ToOwner);
+}
+
 Napi::Value ModelObject::Forward(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return Async(env, [&]() -> Napi::Value {
-    const BatchShape shape = RequireShape(info[1], info[2]);
-    auto ids = RequireBatch(info[0], "inputIds", shape);
-    session_->RequireIdle();
-    session_->model().CheckShape(shape);
-    auto logits = NewResult(env, "forward: the logits", shape.rows() * session_->model().config().vocab_size);
-    return StartJob(
-        env, session_, logits,
-        [session = session_.get(), ids = std::move(ids), shape, target = logits.Data()] {
-          session->model().Forward(ids.data(), shape, target);
-          return Nothing();
-        },
-        ToOwner);
+  return Async(info.Env(), [&] {
+    return FillFrom(
+        info, "forward: the logits",
+        [&](BatchShape shape) { return shape.rows() * session_->model().config().vocab_size; },
+        [](Model& model, const int32_t* ids, BatchShape shape, float* target) { model.Forward(ids, shape, target); });
   });
 }
 
 Napi::Value ModelObject::Attention(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return Async(env, [&]() -> Napi::Value {
-    const BatchShape shape = RequireShape(info[1], info[2]);
-    auto ids = RequireBatch(info[0], "inputIds", shape);
+  return Async(info.Env(), [&] {
     const int64_t layer = RequireInteger(info[3], "layer", 0, kMostInt32);
-    session_->RequireIdle();
-    session_->model().CheckShape(shape);
-    session_->model().CheckLayer(layer);
-    auto probabilities =
-        NewResult(env, "attention: the probabilities", shape.rows() * shape.t * session_->model().config().n_head);
-    return StartJob(
-        env, session_, probabilities,
-        [session = session_.get(), ids = std::move(ids), shape, layer, target = probabilities.Data()] {
-          session->model().Attention(ids.data(), shape, layer, target);
-          return Nothing();
+    return FillFrom(
+        info, "attention: the probabilities",
+        [&](BatchShape shape) {
+          session_->model().CheckLayer(layer);
+          return shape.rows() * shape.t * session_->model().config().n_head;
         },
-        ToOwner);
+        [layer](Model& model, const int32_t* ids, BatchShape shape, float* target) {
+          model.Attention(ids, shape, layer, target);
+        });
   });
 }
 
 Napi::Value ModelObject::HiddenStates(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return Async(env, [&]() -> Napi::Value {
-    const BatchShape shape = RequireShape(info[1], info[2]);
-    auto ids = RequireBatch(info[0], "inputIds", shape);
-    session_->RequireIdle();
-    session_->model().CheckShape(shape);
-    const Config& config = session_->model().config();
-    auto states =
-        NewResult(env, "hiddenStates: the hidden states", (config.n_layer + 1) * shape.rows() * config.n_embd);
-    return StartJob(
-        env, session_, states,
-        [session = session_.get(), ids = std::move(ids), shape, target = states.Data()] {
-          session->model().HiddenStates(ids.data(), shape, target);
-          return Nothing();
+  return Async(info.Env(), [&] {
+    return FillFrom(
+        info, "hiddenStates: the hidden states",
+        [&](BatchShape shape) {
+          const Config& config = session_->model().config();
+          return (config.n_layer + 1) * shape.rows() * config.n_embd;
         },
-        ToOwner);
+        [](Model& model, const int32_t* ids, BatchShape shape, float* target) {
+          model.HiddenStates(ids, shape, target);
+        });
   });
 }
 

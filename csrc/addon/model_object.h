@@ -41,6 +41,9 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   Napi::Value CreateDecoder(const Napi::CallbackInfo& info);
   Napi::Value Dispose(const Napi::CallbackInfo& info);
 
+  template <typename Size, typename Work>
+  Napi::Value FillFrom(const Napi::CallbackInfo& info, const char* what, Size size_of, Work work);
+
   Napi::Object This() { return Value().As<Napi::Object>(); }
 
   std::shared_ptr<Session> session_;

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { KotodamaError } from '../errors.js';
 import { IdBuffer } from '../tokenizer/id-buffer.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
-import { encodersOf, type TextEncoders } from '../tokenizer/utf8-model.js';
+import { encodersOf, type TextEncoders, takesUtf8 } from '../tokenizer/utf8-model.js';
 import { describe } from '../validate.js';
 import { type ChunkContent, contentOf, type LinesRead, type TextVisitor, visitTexts } from './sources/read-chunk.js';
 import type { TextChunk } from './sources/text-source.js';
@@ -41,7 +41,7 @@ export class InlineEncoder implements Encoder {
 
   constructor(tokenizer: TokenizerModel) {
     // The tokenizers of this package are those that take UTF-8; their ids need no second look.
-    this.encoder = new ChunkEncoder(encodersOf('encodeUtf8' in tokenizer ? tokenizer : checked(tokenizer)));
+    this.encoder = new ChunkEncoder(encodersOf(takesUtf8(tokenizer) ? tokenizer : checked(tokenizer)));
   }
 
   async encode(chunk: TextChunk, rules: EncodingRules): Promise<EncodedChunk> {
@@ -101,21 +101,19 @@ export class ChunkEncoder {
 }
 
 /** The tokenizer, but what its `encode` gives is looked at: an array of integers would keep anything else as 0. */
-function checked(tokenizer: TokenizerModel): TokenizerModel {
+function checked(tokenizer: TokenizerModel): Pick<TokenizerModel, 'encode'> {
   const { vocabSize } = tokenizer;
   const isId = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < vocabSize;
   const encode = (text: string): number[] => {
     const ids: unknown = tokenizer.encode(text);
-    if (!Array.isArray(ids) && !ArrayBuffer.isView(ids)) {
-      throw notIds(vocabSize, ids instanceof Promise ? 'a promise' : describe(ids));
-    }
+    if (!Array.isArray(ids) && !ArrayBuffer.isView(ids)) throw notIds(vocabSize, describe(ids));
     const list = ids as number[];
     for (let index = 0; index < list.length; index++) {
       if (!isId(list[index])) throw notIds(vocabSize, `${describe(list[index])} at index ${index}`);
     }
     return list;
   };
-  return { ...tokenizer, vocabSize, encode };
+  return { encode };
 }
 
 function notIds(vocabSize: number, received: string): KotodamaError {

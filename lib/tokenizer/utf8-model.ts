@@ -8,7 +8,7 @@ export interface TextEncoders {
 }
 
 /** The quickest ways into a tokenizer: straight from UTF-8 where it can do that. */
-export function encodersOf(tokenizer: TokenizerModel): TextEncoders {
+export function encodersOf(tokenizer: Pick<TokenizerModel, 'encode'>): TextEncoders {
   const text = (content: string, ids: IdBuffer) => ids.addAll(tokenizer.encode(content));
   if (takesUtf8(tokenizer)) {
     return { utf8: (bytes, start, end, ids) => tokenizer.encodeUtf8(bytes, start, end, ids), text };
@@ -20,6 +20,7 @@ export function encodersOf(tokenizer: TokenizerModel): TextEncoders {
   };
 }
 
-function takesUtf8(tokenizer: TokenizerModel): tokenizer is Utf8TokenizerModel {
+/** Whether a tokenizer is one of those that read UTF-8 themselves: this package's. */
+export function takesUtf8(tokenizer: object): tokenizer is Utf8TokenizerModel {
   return 'encodeUtf8' in tokenizer;
 }

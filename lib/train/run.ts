@@ -253,9 +253,12 @@ export class Run {
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
     // Whatever was done with the model before is no part of the first step.
-    if (this.checkpoints.newest === null) await forgetTraining(model);
-    else await model.zeroGradients();
-    if (this.checkpoints.newest === null) await this.count();
+    if (this.checkpoints.newest === null) {
+      await forgetTraining(model);
+      await this.count();
+    } else {
+      await model.zeroGradients();
+    }
     // From here on the folder holds a run; what can go wrong before has gone wrong by now.
     if (!this.aborted) await this.stream.prepare();
 

@@ -77,7 +77,7 @@ export class IterableSource implements TextSource {
     if (!isIterable(texts)) {
       throw new KotodamaError('ERR_OPTIONS', 'The function that was to give texts gave something else', {
         expected: 'an iterable or async iterable of strings',
-        received: texts instanceof Promise ? 'a promise' : describe(texts),
+        received: describe(texts),
         hint: 'return a list; where the texts have to be waited for, write async function* () { yield text; }',
       });
     }
