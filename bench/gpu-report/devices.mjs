@@ -35,6 +35,15 @@ const a100 = {
   lanes: lanes['8.0'],
 };
 
+const h100 = {
+  capability: /** @type {const} */ ('9.0'),
+  multiprocessors: 132,
+  clock: 1.83e9,
+  tensor: 989.4e12,
+  l2BytesPerClock: null,
+  lanes: lanes['9.0'],
+};
+
 /** The device that the limits on utilization (limits.mjs) are about comes first. @type {Device[]} */
 export const devices = [
   {
@@ -57,14 +66,17 @@ export const devices = [
     id: 'h100',
     name: 'H100 SXM',
     pattern: /H100 80GB HBM3|H100.*SXM/,
-    capability: '9.0',
-    multiprocessors: 132,
-    clock: 1.83e9,
-    tensor: 989.4e12,
+    ...h100,
     memory: 3350e9,
-    l2BytesPerClock: null,
-    lanes: lanes['9.0'],
     source: 'NVIDIA H100 Tensor Core GPU Architecture (2022) and datasheet; the tensor rate is that of wgmma',
+  },
+  {
+    id: 'h200',
+    name: 'H200',
+    pattern: /\bH200$/, // not GH200, and not the slower H200 NVL
+    ...h100,
+    memory: 4800e9,
+    source: 'NVIDIA H200 datasheet (SXM), the rest as the H100',
   },
   {
     id: 'rtx4090',

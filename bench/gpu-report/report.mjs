@@ -49,7 +49,9 @@ const shape = (counts) => `B=${counts.batch}, T=${counts.block}`;
  */
 export function report({ counts, all, assembled, machineLoops, version, devices, verdicts }) {
   const first = counts[0];
-  const shown = devices.filter(({ id }) => id !== 'a100-80');
+  // One of each chip: those with other memory have rows in the tables of the step.
+  const chip = (/** @type {Device} */ { capability, multiprocessors }) => `${capability}, ${multiprocessors}`;
+  const shown = devices.filter((device, i) => devices.findIndex((other) => chip(other) === chip(device)) === i);
   const missed = verdicts.filter(({ holds }) => !holds).length;
   return `# What the CUDA kernels cost: counted, not timed
 
@@ -120,8 +122,8 @@ at the tensor rate. The step has one micro-step.
 Rates:
 ${devices.map((d) => `- ${d.name}: ${d.tensor / 1e12} TFLOP/s, ${d.memory / 1e9} GB/s, ${d.multiprocessors} multiprocessors at ${d.clock / 1e9} GHz. ${d.source}.`).join('\n')}
 
-The H100's tensor rate needs \`wgmma\`; the kernels use \`mma.sync\`, which stays below it, so that column is further from what a GPU
-would show than the others. Type conversions have a rate of their own on GPUs; they are counted as issue slots alone, because most
+The tensor rate of H100 and H200 needs \`wgmma\`; the kernels use \`mma.sync\`, which stays below it, so that their figures are
+further from what a GPU would show than the others. Type conversions have a rate of their own on GPUs; they are counted as issue slots alone, because most
 of PTX's cost nothing in machine code.
 
 ## Limits

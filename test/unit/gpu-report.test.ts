@@ -402,6 +402,8 @@ t.test('limits, and the report', async (t) => {
   t.match(text, /\| attention forward \| attention_forward_bf16_64 \| 1 \| 144 \| 36 \| 1.0 % \|/);
   t.match(text, /\| zero \| 0.0 \| 0.0 \| 0 \|/);
   for (const { name } of devices) t.ok(text.includes(`| ${name} |`), name);
+  const columns = [...text.matchAll(/\| ([^|]+) µs (?=\| limit)/g)].map(([, name]) => name);
+  t.strictSame(columns, ['A100 40 GB', 'H100 SXM', 'RTX 4090'], 'one column of each chip');
   t.notMatch(text, /NaN|undefined|Infinity/);
   t.match(text, /limit on attention is for loops without dropout.*:\nattention_forward_bf16_64_dropout 6\.50\.\n/);
   t.match(write(new Map()), /There was no cuobjdump/);
