@@ -1,5 +1,5 @@
 // @ts-check
-// What was timed on a GPU beside what was counted for it.
+// What was timed on a GPU beside what was counted for it, and beside PyTorch.
 
 import { worksOf } from '../gpu-report/counted.mjs';
 import { table } from '../gpu-report/markdown.mjs';
@@ -8,6 +8,7 @@ import { totals } from '../gpu-report/totals.mjs';
 
 /** @typedef {import('../gpu-report/counted.mjs').Counts} Counts */
 /** @typedef {import('../gpu-report/devices.mjs').Device} Device */
+/** @typedef {import('./peers.mjs').Entry} Entry */
 
 /**
  * What bench/cuda/time.cc prints.
@@ -59,10 +60,42 @@ export function counted(counts, device) {
 }
 
 /**
+ * Our step and PyTorch's; empty where our step was not timed.
+ *
+ * @param {Timed} timed
+ * @param {{ torch: string, pythonVersion: string, entries: Entry[] }} peers
+ */
+export function peerReport(timed, { torch, pythonVersion, entries }) {
+  const ours = timed.operations.find(({ description }) => description === 'ForwardBackward, Step');
+  if (ours === undefined) return '';
+  const row = (/** @type {string} */ who, /** @type {number} */ milliseconds) => [
+    who,
+    milliseconds.toFixed(2),
+    Math.round((timed.batch * timed.block * 1e3) / milliseconds).toLocaleString('en-US'),
+    (milliseconds / ours.milliseconds).toFixed(2),
+  ];
+  const rows = [row('kotodama', ours.milliseconds)];
+  const failed = [];
+  for (const entry of entries) {
+    if ('error' in entry) failed.push(`- failed: ${entry.error}`);
+    else rows.push(row(entry.who, entry.milliseconds));
+  }
+  return `## Beside PyTorch
+
+The step with one micro-step, medians; PyTorch ${torch} with Python ${pythonVersion}: bf16 by autocast, fused AdamW, its own attention.
+Ours is timed by the device's events, PyTorch's by the host's clock until the loss is read. GPT-2's vocabulary is 50257;
+nanoGPT takes 50304 instead, with which PyTorch's products are faster.
+
+${table(['', 'ms a step', 'tokens/s', 'times ours'], rows)}
+${failed.length > 0 ? `\n${failed.join('\n')}\n` : ''}`;
+}
+
+/**
  * @param {Timed} timed
  * @param {{ device: Device | undefined, counts: Counts | undefined }} found by {@link match}
+ * @param {Parameters<typeof peerReport>[1]} [peers]
  */
-export function timeReport(timed, { device, counts }) {
+export function timeReport(timed, { device, counts }, peers) {
   const rooflines = counted(counts, device);
   const cells = timed.operations.map(({ name, description, perMicroStep, perStep, flops, fewestBytes, ...row }) => {
     const seconds = row.milliseconds / 1e3;
@@ -107,5 +140,7 @@ each token and parameter, the positions aside, and causal attention. \`counted\`
   }.
 
 ${table(head, cells)}
-${step === undefined ? '' : `\n${Math.round((tokens / step.milliseconds) * 1e3).toLocaleString('en-US')} tokens a second in micro-steps.\n`}`;
+${step === undefined ? '' : `\n${Math.round((tokens / step.milliseconds) * 1e3).toLocaleString('en-US')} tokens a second in micro-steps.\n`}${
+  peers === undefined ? '' : `\n${peerReport(timed, peers)}`
+}`;
 }

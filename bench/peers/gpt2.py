@@ -1,4 +1,4 @@
-"""GPT-2 in PyTorch, as a contender of `npm run bench`.
+"""GPT-2 in PyTorch, as a contender of `npm run bench` and `npm run bench:cuda`.
 
 Reads requests from the standard input and answers each with one line, both JSON:
 
@@ -12,6 +12,9 @@ Reads requests from the standard input and answers each with one line, both JSON
 
 `tuned` takes what speeds PyTorch up: fused AdamW. Pinned threads and the allocator are the caller's environment.
 A step is forward, backward, clipping to norm 1 and AdamW.
+
+With "device": "cuda", describe also answers {"gpu": its name}, or {"gpu": null, "reason": why CUDA does not work}; train
+trains there, where "threads" may be left out; and memory answers what the tensors of the last steps took of the GPU.
 """
 
 import json
@@ -64,7 +67,7 @@ class GPT2(nn.Module):
                 nn.init.zeros_(parameter)
 
     def hidden(self, ids, caches=None, past=0):
-        x = self.wte(ids) + self.wpe(torch.arange(past, past + ids.shape[1]))
+        x = self.wte(ids) + self.wpe(torch.arange(past, past + ids.shape[1], device=ids.device))
         for i, layer in enumerate(self.layers):
             x = layer(x, None if caches is None else caches[i], past)
         return self.ln_f(x)
@@ -74,26 +77,40 @@ class GPT2(nn.Module):
         return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), labels.view(-1))
 
 
-def compiles():
+def compiles(device):
     try:
-        return torch.compile(lambda x: x.sin() + 1)(torch.ones(64)).shape == (64,)
+        return torch.compile(lambda x: x.sin() + 1)(torch.ones(64, device=device)).shape == (64,)
     except Exception:
         return False
+
+
+def gpu():
+    try:
+        torch.ones(1, device="cuda").item()
+        return {"gpu": torch.cuda.get_device_name()}
+    except Exception as error:
+        return {"gpu": None, "reason": str(error)}
 
 
 class Contender:
     def __init__(self):
         self.step = None
+        self.device = "cpu"
 
     def describe(self, request):
-        versions = {"torch": torch.__version__, "python": sys.version.split()[0]}
-        return {**versions, "compiles": compiles()} if request["compile"] else versions
+        device = request.get("device", "cpu")
+        found = {"torch": torch.__version__, "python": sys.version.split()[0]}
+        if device == "cuda":
+            found.update(gpu())
+        return {**found, "compiles": compiles(device)} if request["compile"] else found
 
     def train(self, request):
         self.step = None
-        torch.set_num_threads(request["threads"])
+        self.device = device = request.get("device", "cpu")
+        if device == "cpu" or "threads" in request:
+            torch.set_num_threads(request["threads"])
         torch.manual_seed(0)
-        model = GPT2(**request["model"])
+        model = GPT2(**request["model"]).to(device)
         decayed = [p for p in model.parameters() if p.dim() == 2]
         others = [p for p in model.parameters() if p.dim() != 2]
         optimizer = torch.optim.AdamW(
@@ -103,7 +120,7 @@ class Contender:
             fused=True if request["tuned"] else None,
         )
         vocabulary = request["model"]["vocabSize"]
-        tokens = torch.arange(request["batch"] * request["block"] + 1) * 7919 % vocabulary
+        tokens = (torch.arange(request["batch"] * request["block"] + 1) * 7919 % vocabulary).to(device)
         ids = tokens[:-1].view(request["batch"], request["block"])
         labels = tokens[1:].view(request["batch"], request["block"])
         compiled = torch.compile(model) if request["compile"] else None
@@ -111,12 +128,12 @@ class Contender:
 
         def step(compile):
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
                 loss = (compiled if compile else model)(ids, labels)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            return loss.item()
+            return loss.item()  # on a GPU this waits for all of the step
 
         for compile in [False, True] if request["compile"] else [False]:
             for _ in range(2):
@@ -126,6 +143,8 @@ class Contender:
 
     def steps(self, request):
         seconds, loss = [], None
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         for _ in range(request["count"]):
             begin = time.perf_counter()
             loss = self.step(request["compile"])
@@ -151,6 +170,8 @@ class Contender:
         return {"seconds": seconds[1:]}  # the first reads the prompt
 
     def memory(self, _):
+        if self.device == "cuda":
+            return {"peakBytes": torch.cuda.max_memory_allocated()}
         with open("/proc/self/status") as status:
             for line in status:
                 if line.startswith("VmHWM:"):

@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
+const gpt2 = fileURLToPath(new URL('../peers/gpt2.py', import.meta.url));
 
 export class Contender {
   /** @param {string} name @param {string} command @param {string[]} args @param {Record<string, string>} env */
@@ -70,11 +71,15 @@ export const jemalloc = ['x86_64', 'aarch64']
  * @param {string} python @param {boolean} tuned @param {number} threads
  */
 export function torch(python, tuned, threads) {
-  const script = fileURLToPath(new URL('../peers/gpt2.py', import.meta.url));
-  if (!tuned) return new Contender('PyTorch as installed', python, [script]);
+  if (!tuned) return new Contender('PyTorch as installed', python, [gpt2]);
   const memory = { LD_PRELOAD: jemalloc ?? '', MALLOC_CONF: 'thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1' };
   const pinned = { OMP_NUM_THREADS: `${threads}`, OMP_PROC_BIND: 'true', OMP_PLACES: 'cores' };
-  return new Contender('PyTorch tuned', python, [script], { ...pinned, ...(jemalloc ? memory : {}) });
+  return new Contender('PyTorch tuned', python, [gpt2], { ...pinned, ...(jemalloc ? memory : {}) });
+}
+
+/** PyTorch whose requests name a GPU: nothing of its environment is changed. @param {string} python @param {string} name */
+export function torchOnGpu(python, name) {
+  return new Contender(name, python, [gpt2]);
 }
 
 /** TensorFlow.js from the folder that KOTODAMA_BENCH_TFJS names; bench/peers/tensorflow.mjs says how it is found there. */

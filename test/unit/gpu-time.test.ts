@@ -1,8 +1,12 @@
-// The table of bench:cuda: what was timed beside what was counted.
+// The tables of bench:cuda: what was timed beside what was counted, and beside PyTorch.
+import { spawnSync } from 'node:child_process';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import type { Counts } from '../../bench/gpu-report/counted.mjs';
 import { devices } from '../../bench/gpu-report/devices.mjs';
-import { counted, match, timeReport } from '../../bench/gpu-time/compare.mjs';
+import { counted, match, peerReport, timeReport } from '../../bench/gpu-time/compare.mjs';
+import { findPeer, PADDED, timePeers } from '../../bench/gpu-time/peers.mjs';
 
 const timed = {
   device: 'NVIDIA A100-SXM4-80GB',
@@ -97,4 +101,103 @@ t.test('without rates, without counts', async (t) => {
   t.match(unknown, '| micro-step |  | 2000.0 | 1000.0 | 156.0 |  |  |  |  |');
   t.match(timeReport(timed, { device: devices[1], counts: undefined }), /which has not been run for this shape/);
   t.notMatch(timeReport({ ...timed, operations: [] }, { device: undefined, counts: undefined }), /tokens a second/);
+});
+
+const entry = (vocabulary: number, compiled: boolean) => ({ who: `PyTorch ${vocabulary}`, vocabulary, compiled });
+const found = { torch: '2.11.0', pythonVersion: '3.12.3' };
+
+t.test('beside PyTorch', async (t) => {
+  const finished = { ...entry(50257, false), milliseconds: 5, fastest: 4, peakBytes: 1, loss: 1 };
+  const entries = [finished, { ...entry(PADDED, true), error: 'PyTorch 50304: OutOfMemoryError' }];
+  const text = timeReport(timed, { device: undefined, counts: undefined }, { ...found, entries });
+  t.match(text, 'tokens a second in micro-steps.\n\n## Beside PyTorch\n');
+  t.match(text, 'PyTorch 2.11.0 with Python 3.12.3');
+  t.match(text, '|  | ms a step | tokens/s | times ours |\n| --- | ---: | ---: | ---: |\n');
+  t.match(text, '| kotodama | 2.50 | 6,553,600 | 1.00 |\n| PyTorch 50257 | 5.00 | 3,276,800 | 2.00 |\n');
+  t.match(text, /\n\n- failed: PyTorch 50304: OutOfMemoryError\n$/);
+  t.notMatch(timeReport(timed, { device: undefined, counts: undefined }), /PyTorch/);
+  t.notMatch(peerReport(timed, { ...found, entries: [finished] }), /failed/);
+  t.equal(peerReport({ ...timed, operations: [] }, { ...found, entries }), '', 'nothing to compare with');
+});
+
+/** A program that imports torch as far as one can see, and answers as bench/peers/gpt2.py does. */
+function python(folder: string, gpu: string | null): string {
+  const path = join(folder, 'python.cjs');
+  writeFileSync(
+    path,
+    `#!${process.execPath}
+const asked = { warm: false };
+const answers = {
+  describe: ({ device }) => ({ torch: '2.11.0', python: '3.12.3', gpu: device === 'cuda' ? ${JSON.stringify(gpu)} : 1, reason: 'No CUDA\\nhere' }),
+  train({ model, compile, device, precision, tuned, batch, block }) {
+    if (device !== 'cuda' || precision !== 'bf16' || !tuned || batch !== 16 || block !== 1024) throw new Error('what?');
+    if (compile && model.vocabSize === 50257) return { error: 'OutOfMemoryError: ' + 'x'.repeat(500) + '\\nmore' };
+    if (compile) process.exit(3);
+    asked.seconds = model.vocabSize / 1e6;
+    return {};
+  },
+  steps({ count }) {
+    const seconds = Array.from({ length: count }, (_, i) => (asked.warm ? asked.seconds + (i - 2) / 1e3 : 9));
+    asked.warm = true;
+    return { seconds, loss: 11 };
+  },
+  memory: () => ({ peakBytes: 5 }),
+};
+if (process.argv[2] !== '-c') {
+  require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
+    const request = JSON.parse(line);
+    console.log(JSON.stringify(answers[request.do](request)));
+  });
+}
+`,
+  );
+  chmodSync(path, 0o755);
+  return path;
+}
+
+t.test('PyTorch is asked for a step, eager and compiled, with both vocabularies', async (t) => {
+  const named = python(t.testdir(), 'NVIDIA H200');
+  const peer = await findPeer(named);
+  t.strictSame(peer, { python: named, ...found, gpu: 'NVIDIA H200' });
+  const progress: string[] = [];
+  const entries = await timePeers(peer!, { batch: 16, block: 1024, steps: 5 }, (who) => progress.push(who));
+  t.strictSame(progress, [
+    'PyTorch eager, vocabulary 50257',
+    'PyTorch compiled, vocabulary 50257',
+    'PyTorch eager, vocabulary 50304',
+    'PyTorch compiled, vocabulary 50304',
+  ]);
+  const [eager, compiled, eagerPadded, compiledPadded] = entries as [object, { error: string }, object, object];
+  const rounded = (entry: object) =>
+    Object.fromEntries(Object.entries(entry).map(([key, v]) => [key, typeof v === 'number' ? +v.toFixed(6) : v]));
+  const finished = { compiled: false, peakBytes: 5, loss: 11 };
+  t.match(rounded(eager), { ...finished, vocabulary: 50257, milliseconds: 50.257, fastest: 48.257 }, 'no warm-ups');
+  t.match(rounded(eagerPadded), { ...finished, vocabulary: 50304, milliseconds: 50.304, fastest: 48.304 });
+  t.match(compiled.error, /^PyTorch compiled, vocabulary 50257: OutOfMemoryError: x+\.\.\.$/);
+  t.equal(compiled.error.length, 203);
+  t.match(compiledPadded, {
+    vocabulary: 50304,
+    compiled: true,
+    error: 'PyTorch compiled, vocabulary 50304 ended early',
+  });
+});
+
+t.test('the Python that is named must have PyTorch with CUDA', async (t) => {
+  const named = python(t.testdir(), null);
+  await t.rejects(findPeer(named), {
+    message: /KOTODAMA_BENCH_PYTHON: .*python\.cjs with PyTorch 2\.11\.0 \(No CUDA\); install/,
+  });
+  const path = join(t.testdir(), 'missing');
+  await t.rejects(findPeer(path), { message: /KOTODAMA_BENCH_PYTHON: .*missing.*ENOENT/ });
+  const env = { ...process.env, KOTODAMA_BENCH_PYTHON: path };
+  const time = (...more: string[]) =>
+    spawnSync(process.execPath, ['bench/gpu-time.mjs', '--program', ...more], { encoding: 'utf8', env });
+  const { status, stderr } = time('/no/such/program');
+  t.not(status, 0);
+  t.match(stderr, /KOTODAMA_BENCH_PYTHON: .*missing/, 'said before anything is built or run');
+  t.match(
+    time('/no/such/program', '--dry-run').stderr,
+    /spawnSync \/no\/such\/program ENOENT/,
+    'a dry run asks nobody',
+  );
 });
