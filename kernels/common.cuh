@@ -184,7 +184,7 @@ __device__ __forceinline__ float4 ApplyDropout(const DropoutMask& dropout, uint6
   return v;
 }
 
-// ---- exp: correctly scaled for fp32, the hardware's own for bf16 ----
+// ---- exp and 1 / x: in full precision for fp32, the hardware's own for bf16 ----
 
 __device__ __forceinline__ float Exp2(float x) {
   float y;
@@ -201,6 +201,17 @@ __device__ __forceinline__ float Exp(float x) {
 template <>
 __device__ __forceinline__ float Exp<bf16>(float x) {
   return Exp2(x * kLog2E);
+}
+
+template <typename X>
+__device__ __forceinline__ float Reciprocal(float x) {
+  return __fdiv_rn(1.0f, x);
+}
+template <>
+__device__ __forceinline__ float Reciprocal<bf16>(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 }  // namespace kotodama::kernels

@@ -16,7 +16,7 @@ template <typename X>
 __device__ __forceinline__ float GeluGate(float x) {
   const float square = __fmul_rn(x, x);
   const float u = __fmul_rn(__fmul_rn(x, kGeluScale), __fmaf_rn(square, kGeluCube, 1.0f));
-  return __fdiv_rn(1.0f, __fadd_rn(1.0f, Exp<X>(__fmul_rn(-2.0f, u))));
+  return Reciprocal<X>(__fadd_rn(1.0f, Exp<X>(__fmul_rn(-2.0f, u))));
 }
 
 template <typename X>

@@ -1,24 +1,23 @@
-#include "gemm_epilogue.cuh"
+#include "gemm_finish_rows.cuh"
 #include "gemm_tiles.cuh"
 #include "mma.cuh"
 
-// The bf16 GEMM on tensor cores. A block of four warps computes a tile of c in steps of 32 along K; copies run two
-// steps ahead of the arithmetic. Leading dimensions are multiples of 8, a and b aligned to 16 bytes.
+// The bf16 GEMM on tensor cores. A block of four or eight warps computes a tile of c in steps of 32 along K; copies
+// run two steps ahead of the arithmetic. Leading dimensions are multiples of 8, a and b aligned to 16 bytes.
 
 namespace kotodama::kernels {
 
 constexpr int kGemmK = 32;      // depth of a step
 constexpr int kGemmStages = 3;  // steps in shared memory
-constexpr int kGemmThreads = 128;
 
 // Copies one operand's tiles to shared memory: `Rows` along M or N by 32 along K.
 // K contiguous: a tile is (Rows, 32). Else it is (32, Rows), as stored.
-template <bool k_contiguous, int Rows>
+template <bool k_contiguous, int Rows, int Threads>
 class OperandCopy {
  public:
   static constexpr int kChunks = k_contiguous ? kGemmK / 8 : Rows / 8;  // of 16 bytes in a tile's row
-  static constexpr int kCopies = Rows * kGemmK / 8 / kGemmThreads;      // of a thread
-  static constexpr int kRowStep = kGemmThreads / kChunks;               // tile rows between a thread's copies
+  static constexpr int kCopies = Rows * kGemmK / 8 / Threads;           // of a thread
+  static constexpr int kRowStep = Threads / kChunks;                    // tile rows between a thread's copies
   static constexpr int kStepBytes = kRowStep * kChunks * 16;
   static constexpr uint32_t kBytes = Rows * kGemmK * 2;
 
@@ -94,7 +93,7 @@ class OperandCopy {
 template <bool k_contiguous, int Rows, bool is_a>
 class OperandFragments {
  public:
-  static constexpr int kChunks = OperandCopy<k_contiguous, Rows>::kChunks;
+  static constexpr int kChunks = k_contiguous ? kGemmK / 8 : Rows / 8;
 
   // `first`: the warp's first row within the tile.
   __device__ __forceinline__ explicit OperandFragments(int first) {
@@ -130,7 +129,7 @@ class OperandFragments {
 
 // The sums over K of op(b), as the product of a matrix of ones with it. Of the two warps that share columns each takes
 // half of its tiles of 8 columns.
-template <int Tiles>
+template <int Tiles, int WarpsN>
 class SumsOfB {
  public:
   __device__ __forceinline__ void Add(const uint32_t (&b)[Tiles / 2][4], int warp_row) {
@@ -147,7 +146,7 @@ class SumsOfB {
     if (lane >= 4) return;  // all rows of the product are the same
 #pragma unroll
     for (int i = 0; i < Tiles / 2; ++i) {
-      const int column = warp % 2 * 8 * Tiles + (warp / 2 * (Tiles / 2) + i) * 8 + 2 * lane;
+      const int column = warp % WarpsN * 8 * Tiles + (warp / WarpsN * (Tiles / 2) + i) * 8 + 2 * lane;
       if (column < columns) target[column] = sums_[i][0];
       if (column + 1 < columns) target[column + 1] = sums_[i][1];
     }
@@ -168,13 +167,14 @@ class SumsOfB {
   float sums_[Tiles / 2][4] = {};
 };
 
-// Warps are arranged 2 x 2. With `sum_b` the blocks of the first rows of c also leave the sums over K of op(b), for an
-// eighth more work; another kernel would read all of b again.
+// Two rows of warps, each for 64 columns or, in small tiles, 32. With `sum_b` the blocks of the first rows of c also
+// leave the sums over K of op(b), for an eighth more work; another kernel would read all of b again.
 template <bool transpose_a, bool transpose_b, int BlockM, int BlockN, bool sum_b>
 __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
-  constexpr int kWarpM = BlockM / 2, kWarpN = BlockN / 2, kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
-  using CopyA = OperandCopy<!transpose_a, BlockM>;
-  using CopyB = OperandCopy<transpose_b, BlockN>;
+  constexpr int kWarpM = BlockM / 2, kWarpN = kWarpM, kWarpsN = BlockN / kWarpN, kWarps = 2 * kWarpsN;
+  constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
+  using CopyA = OperandCopy<!transpose_a, BlockM, kWarps * kWarp>;
+  using CopyB = OperandCopy<transpose_b, BlockN, kWarps * kWarp>;
   constexpr uint32_t kStageBytes = CopyA::kBytes + CopyB::kBytes;
   extern __shared__ __align__(128) unsigned char shared_bytes[];
   const uint32_t shared = SharedAddress(shared_bytes);
@@ -192,7 +192,7 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   };
 
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int warp_m = warp / 2 * kWarpM, warp_n = warp % 2 * kWarpN;
+  const int warp_m = warp / kWarpsN * kWarpM, warp_n = warp % kWarpsN * kWarpN;
   const OperandFragments<!transpose_a, BlockM, true> fragments_a(warp_m);
   const OperandFragments<transpose_b, BlockN, false> fragments_b(warp_n);
   float c[kTilesM][kTilesN][4] = {};
@@ -210,27 +210,42 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
     CommitCopies();
     write += kStageBytes;
   }
-  SumsOfB<kTilesN> sums;
+  SumsOfB<kTilesN, kWarpsN> sums;
+  // The fragments of one half of a step are read while the other half is multiplied; those of the next step's first
+  // half as soon as it has come, so that no product waits for shared memory.
   const auto multiply = [&](auto summing) {
+    uint32_t a[2][kTilesM][4], b[2][kTilesN / 2][4];
+    const auto load = [&](auto k) {
+      constexpr int half = decltype(k)::value;
+      fragments_a.template Load<half>(a[half], read);
+      fragments_b.template Load<half>(b[half], read + CopyA::kBytes);
+    };
+    const auto product = [&](int half) {
+      if constexpr (decltype(summing)::value) sums.Add(b[half], warp / kWarpsN);
+#pragma unroll
+      for (int i = 0; i < kTilesM; ++i) {
+#pragma unroll
+        for (int j = 0; j < kTilesN; ++j) {
+          Mma(c[i][j], a[half][i], b[half][j / 2][j % 2 * 2], b[half][j / 2][j % 2 * 2 + 1]);
+        }
+      }
+    };
+    static_assert(kGemmK == 32, "a step has two halves");
+    WaitCopies<kGemmStages - 2>();
+    __syncthreads();
+    load(std::integral_constant<int, 0>{});
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
-      WaitCopies<kGemmStages - 2>();
-      __syncthreads();
+      load(std::integral_constant<int, 1>{});
       if (step + kGemmStages - 1 < steps) copy(write);
       CommitCopies();
       write = write == shared + kLast ? shared : write + kStageBytes;
-      Unroll<kGemmK / 16>([&](auto k) {
-        uint32_t a[kTilesM][4], b[kTilesN / 2][4];
-        fragments_a.template Load<decltype(k)::value>(a, read);
-        fragments_b.template Load<decltype(k)::value>(b, read + CopyA::kBytes);
-        if constexpr (decltype(summing)::value) sums.Add(b, warp / 2);
-#pragma unroll
-        for (int i = 0; i < kTilesM; ++i) {
-#pragma unroll
-          for (int j = 0; j < kTilesN; ++j) Mma(c[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
-        }
-      });
+      product(0);
+      WaitCopies<kGemmStages - 2>();
+      __syncthreads();
       read = read == shared + kLast ? shared : read + kStageBytes;
+      if (step + 1 < steps) load(std::integral_constant<int, 0>{});
+      product(1);
     }
     WaitCopies<0>();
     __syncthreads();
@@ -242,27 +257,28 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
     multiply(std::false_type{});
   }
 
-  // Each warp passes 16 rows at a time through shared memory, so that it stores whole rows of its tile.
+  // Each warp passes its rows through shared memory, so that it stores whole rows of its tile.
   // In floats: rows start 8 banks apart, so that the four rows to which half a warp stores eight floats each meet no
   // bank twice. A store of 8 bytes a lane goes by half warps.
-  constexpr int kStride = kWarpN + 8;
-  float* staged = reinterpret_cast<float*>(shared_bytes) + warp * 16 * kStride;
-  constexpr int kLanesPerRow = kWarpN / 4;
+  constexpr int kStride = kWarpN + 8, kRowsAtOnce = 32, kTilesAtOnce = kRowsAtOnce / 16;
+  static_assert(kWarps * kRowsAtOnce * kStride * sizeof(float) <= kGemmStages * kStageBytes, "the rows fit");
+  float* const staged = reinterpret_cast<float*>(shared_bytes) + warp * kRowsAtOnce * kStride;
+  const FinishKind kind = FinishKindOf(p);
 #pragma unroll
-  for (int i = 0; i < kTilesM; ++i) {
+  for (int first = 0; first < kTilesM; first += kTilesAtOnce) {
 #pragma unroll
-    for (int j = 0; j < kTilesN; ++j) {
-      float* target = staged + lane / 4 * kStride + 8 * j + lane % 4 * 2;
-      *reinterpret_cast<float2*>(target) = make_float2(c[i][j][0], c[i][j][1]);
-      *reinterpret_cast<float2*>(target + 8 * kStride) = make_float2(c[i][j][2], c[i][j][3]);
+    for (int i = 0; i < kTilesAtOnce; ++i) {
+#pragma unroll
+      for (int j = 0; j < kTilesN; ++j) {
+        const float(&v)[4] = c[first + i][j];
+        float* const target = staged + (16 * i + lane / 4) * kStride + 8 * j + lane % 4 * 2;
+        *reinterpret_cast<float2*>(target) = make_float2(v[0], v[1]);
+        *reinterpret_cast<float2*>(target + 8 * kStride) = make_float2(v[2], v[3]);
+      }
     }
     __syncwarp();
-#pragma unroll 1
-    for (int r = lane / kLanesPerRow; r < 16; r += kWarp / kLanesPerRow) {
-      const int column = lane % kLanesPerRow * 4;
-      StoreFour<bf16>(p, split, tile.m * BlockM + warp_m + 16 * i + r, tile.n * BlockN + warp_n + column,
-                      Load4(staged + r * kStride + column));
-    }
+    FinishRows<kRowsAtOnce, kWarpN>(
+        p, kind, {staged, kStride, tile.m * BlockM + warp_m + 16 * first, tile.n * BlockN + warp_n, split});
     __syncwarp();
   }
 }
@@ -276,6 +292,9 @@ using namespace kotodama::kernels;
 #define KOTODAMA_GEMM(name, transpose_a, transpose_b, sum_b)                                            \
   extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_##name##_128x128(const GemmParams p) { \
     GemmBf16<transpose_a, transpose_b, 128, 128, sum_b>(p);                                             \
+  }                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(256, 1) gemm_bf16_##name##_128x256(const GemmParams p) { \
+    GemmBf16<transpose_a, transpose_b, 128, 256, sum_b>(p);                                             \
   }                                                                                                     \
   extern "C" __global__ void __launch_bounds__(128, 4) gemm_bf16_##name##_64x64(const GemmParams p) {   \
     GemmBf16<transpose_a, transpose_b, 64, 64, sum_b>(p);                                               \

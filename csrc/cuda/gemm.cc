@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <vector>
 
 #include "cuda/backend_impl.h"
 
@@ -10,16 +11,18 @@ namespace {
 // A tiled kernel, but for its layout.
 struct TiledKernel {
   const char* suffix;
-  int32_t side, step;  // of its tiles of c; what parts of K are multiples of
+  int32_t rows, columns, step;  // of its tiles of c; what parts of K are multiples of
   unsigned threads;
   size_t shared_bytes;
   double products;  // of a clock and multiprocessor of compute capability 8.0, less what small tiles lose
 };
 
 // bf16: three stages of a and b, 32 along K.
-constexpr TiledKernel kBf16Kernels[] = {{"_128x128", 128, 32, 128, 3 * 2 * 128 * 32 * 2, 1024},
-                                        {"_64x64", 64, 32, 128, 3 * 2 * 64 * 32 * 2, 640}};
-constexpr TiledKernel kF32Kernels[] = {{"_128x128", 128, 8, 256, 0, 64}, {"_64x64", 64, 16, 256, 0, 48}};
+const std::vector<TiledKernel> kBf16Kernels = {{"_128x256", 128, 256, 32, 256, 3 * (128 + 256) * 32 * 2, 1100},
+                                               {"_128x128", 128, 128, 32, 128, 3 * (128 + 128) * 32 * 2, 1024},
+                                               {"_64x64", 64, 64, 32, 128, 3 * (64 + 64) * 32 * 2, 640}};
+const std::vector<TiledKernel> kF32Kernels = {{"_128x128", 128, 128, 8, 256, 0, 64},
+                                              {"_64x64", 64, 64, 16, 256, 0, 48}};
 constexpr int64_t kMostPartials = int64_t{1} << 24;  // elements of the partial sums of a split K
 
 // The bf16 kernels for this layout have variants that sum the columns of b beside the product.
@@ -42,8 +45,8 @@ Choice Choose(const ::kotodama::Gemm& op, int multiprocessors) {
   Choice best;
   const bool is_bf16 = op.a.dtype == DType::kBF16;
   for (const TiledKernel& kernel : is_bf16 ? kBf16Kernels : kF32Kernels) {
-    const int64_t tiles_m = Blocks(op.m, kernel.side), tiles_n = Blocks(op.n, kernel.side);
-    const double depth_clocks = static_cast<double>(kernel.side) * kernel.side / kernel.products;
+    const int64_t tiles_m = Blocks(op.m, kernel.rows), tiles_n = Blocks(op.n, kernel.columns);
+    const double depth_clocks = static_cast<double>(kernel.rows) * kernel.columns / kernel.products;
     for (int64_t splits = 1; splits <= std::max<int64_t>(1, most_splits); ++splits) {
       const double blocks = Blocks(tiles_m * tiles_n * splits, multiprocessors);
       const double depth = Blocks(op.k, splits);
