@@ -3,12 +3,24 @@
 #include "mma.cuh"
 
 // The bf16 GEMM on tensor cores. A block of four or eight warps computes a tile of c in steps of 32 along K; copies
-// run two steps ahead of the arithmetic. Leading dimensions are multiples of 8, a and b aligned to 16 bytes.
+// run two or three steps ahead of the arithmetic, as the device's shared memory allows. Leading dimensions are
+// multiples of 8, a and b aligned to 16 bytes.
 
 namespace kotodama::kernels {
 
-constexpr int kGemmK = 32;      // depth of a step
-constexpr int kGemmStages = 3;  // steps in shared memory
+constexpr int kGemmK = 32;  // depth of a step
+
+// Steps in shared memory: GemmParams::stages says how many.
+constexpr int kFewestStages = 3, kMostStages = 4;
+
+// Waits until the copies of the oldest step that is not read yet have come.
+__device__ __forceinline__ void WaitForStep(int stages) {
+  if (stages == kMostStages) {
+    WaitCopies<kMostStages - 2>();
+  } else {
+    WaitCopies<kFewestStages - 2>();
+  }
+}
 
 // Copies one operand's tiles to shared memory: `Rows` along M or N by 32 along K.
 // K contiguous: a tile is (Rows, 32). Else it is (32, Rows), as stored.
@@ -127,8 +139,8 @@ class OperandFragments {
   uint32_t offset_;
 };
 
-// The sums over K of op(b), as the product of a matrix of ones with it. Of the two warps that share columns each takes
-// half of its tiles of 8 columns.
+// The sums over K of op(b), added up beside the tensor cores from the fragments that they take. Of the two warps that
+// share columns each takes half of its tiles of 8 columns.
 template <int Tiles, int WarpsN>
 class SumsOfB {
  public:
@@ -143,32 +155,33 @@ class SumsOfB {
   // Writes the block's sums of `columns` columns from `target` on.
   __device__ __forceinline__ void Store(float* target, int columns) const {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    if (lane >= 4) return;  // all rows of the product are the same
 #pragma unroll
     for (int i = 0; i < Tiles / 2; ++i) {
-      const int column = warp % WarpsN * 8 * Tiles + (warp / WarpsN * (Tiles / 2) + i) * 8 + 2 * lane;
-      if (column < columns) target[column] = sums_[i][0];
-      if (column + 1 < columns) target[column + 1] = sums_[i][1];
+      // Four lanes have the same column, each its rows of the fragments.
+      float sum = sums_[i];
+      sum += __shfl_xor_sync(kAllLanes, sum, 1);
+      sum += __shfl_xor_sync(kAllLanes, sum, 2);
+      const int column = warp % WarpsN * 8 * Tiles + (warp / WarpsN * (Tiles / 2) + i) * 8 + lane / 4;
+      if (lane % 4 == 0 && column < columns) target[column] = sum;
     }
   }
 
  private:
   template <int first>
   __device__ __forceinline__ void AddTiles(const uint32_t (&b)[Tiles / 2][4]) {
-    constexpr uint32_t kOnes = 0x3f803f80;  // a pair of bf16
-    const uint32_t ones[4] = {kOnes, kOnes, kOnes, kOnes};
 #pragma unroll
     for (int i = 0; i < Tiles / 2; ++i) {
       const int j = first + i;
-      Mma(sums_[i], ones, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+      const uint32_t low = b[j / 2][j % 2 * 2], high = b[j / 2][j % 2 * 2 + 1];
+      sums_[i] += (LowFloat(low) + HighFloat(low)) + (LowFloat(high) + HighFloat(high));
     }
   }
 
-  float sums_[Tiles / 2][4] = {};
+  float sums_[Tiles / 2] = {};
 };
 
-// Two rows of warps, each for 64 columns or, in small tiles, 32. With `sum_b` the blocks of the first rows of c also
-// leave the sums over K of op(b), for an eighth more work; another kernel would read all of b again.
+// Two rows of warps, each warp for 64 columns or, in small tiles, 32. With `sum_b` the blocks of the first rows of c
+// also leave the sums over K of op(b); another kernel would read all of b again.
 template <bool transpose_a, bool transpose_b, int BlockM, int BlockN, bool sum_b>
 __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   constexpr int kWarpM = BlockM / 2, kWarpN = kWarpM, kWarpsN = BlockN / kWarpN, kWarps = 2 * kWarpsN;
@@ -198,9 +211,9 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   float c[kTilesM][kTilesN][4] = {};
 
   uint32_t write = shared, read = shared;
-  constexpr uint32_t kLast = (kGemmStages - 1) * kStageBytes;
-#pragma unroll
-  for (int step = 0; step < kGemmStages - 1; ++step) {
+  const uint32_t last = shared + (p.stages - 1) * kStageBytes;
+#pragma unroll 1
+  for (int step = 0; step < p.stages - 1; ++step) {
     if (step == 0 && rest > 0) {
       copy_a.Partial(write, full_steps, rest);
       copy_b.Partial(write + CopyA::kBytes, full_steps, rest);
@@ -231,24 +244,23 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
       }
     };
     static_assert(kGemmK == 32, "a step has two halves");
-    WaitCopies<kGemmStages - 2>();
+    WaitForStep(p.stages);
     __syncthreads();
     load(std::integral_constant<int, 0>{});
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       load(std::integral_constant<int, 1>{});
-      if (step + kGemmStages - 1 < steps) copy(write);
+      if (step + p.stages - 1 < steps) copy(write);
       CommitCopies();
-      write = write == shared + kLast ? shared : write + kStageBytes;
+      write = write == last ? shared : write + kStageBytes;
       product(0);
-      WaitCopies<kGemmStages - 2>();
+      WaitForStep(p.stages);
       __syncthreads();
-      read = read == shared + kLast ? shared : read + kStageBytes;
+      read = read == last ? shared : read + kStageBytes;
       if (step + 1 < steps) load(std::integral_constant<int, 0>{});
       product(1);
     }
-    WaitCopies<0>();
-    __syncthreads();
+    // No copy is under way any more, and behind the last barrier nobody reads what the end of the block writes over.
   };
   if (sum_b && tile.m == 0) {
     multiply(std::true_type{});
@@ -261,7 +273,7 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   // In floats: rows start 8 banks apart, so that the four rows to which half a warp stores eight floats each meet no
   // bank twice. A store of 8 bytes a lane goes by half warps.
   constexpr int kStride = kWarpN + 8, kRowsAtOnce = 32, kTilesAtOnce = kRowsAtOnce / 16;
-  static_assert(kWarps * kRowsAtOnce * kStride * sizeof(float) <= kGemmStages * kStageBytes, "the rows fit");
+  static_assert(kWarps * kRowsAtOnce * kStride * sizeof(float) <= kFewestStages * kStageBytes, "the rows fit");
   float* const staged = reinterpret_cast<float*>(shared_bytes) + warp * kRowsAtOnce * kStride;
   const FinishKind kind = FinishKindOf(p);
 #pragma unroll

@@ -123,6 +123,7 @@ struct GemmParams {
   int64_t lda, ldb, ldc;
   int32_t m, n, k;
   int32_t k_per_split;
+  int32_t stages;  // steps along K that bf16 tiles have in shared memory
   int32_t tiles_m, tiles_n;
   int32_t epilogue;    // GemmEpilogue
   int32_t c_is_float;  // else c is X

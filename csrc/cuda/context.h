@@ -48,6 +48,9 @@ class Context {
   CUstream compute() const { return compute_; }
   CUstream copy() const { return copy_; }
   int multiprocessors() const { return multiprocessors_; }
+  // Shared memory of a multiprocessor; each block takes a kibibyte beside its own.
+  size_t shared_bytes() const { return max_shared_bytes_ + kSharedOfBlock; }
+  static constexpr size_t kSharedOfBlock = 1024;
   // The most dynamic shared memory that a block of this kernel can have: the device's, less what the kernel declares.
   size_t MaxDynamicShared(const char* kernel) { return KernelNamed(kernel).max_shared; }
 

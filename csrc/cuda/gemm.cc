@@ -13,16 +13,16 @@ struct TiledKernel {
   const char* suffix;
   int32_t rows, columns, step;  // of its tiles of c; what parts of K are multiples of
   unsigned threads;
-  size_t shared_bytes;
-  double products;  // of a clock and multiprocessor of compute capability 8.0, less what small tiles lose
+  size_t stage_bytes;  // of a and b in shared memory, for one step along K
+  int32_t resident;    // blocks that a multiprocessor needs for its full rate
+  double products;     // of all of them, a clock: at capability 8.0, less what small tiles lose
 };
 
-// bf16: three stages of a and b, 32 along K.
-const std::vector<TiledKernel> kBf16Kernels = {{"_128x256", 128, 256, 32, 256, 3 * (128 + 256) * 32 * 2, 1100},
-                                               {"_128x128", 128, 128, 32, 128, 3 * (128 + 128) * 32 * 2, 1024},
-                                               {"_64x64", 64, 64, 32, 128, 3 * (64 + 64) * 32 * 2, 640}};
-const std::vector<TiledKernel> kF32Kernels = {{"_128x128", 128, 128, 8, 256, 0, 64},
-                                              {"_64x64", 64, 64, 16, 256, 0, 48}};
+const std::vector<TiledKernel> kBf16Kernels = {{"_128x256", 128, 256, 32, 256, 2 * 32 * (128 + 256), 1, 1024},
+                                               {"_128x128", 128, 128, 32, 128, 2 * 32 * (128 + 128), 2, 1024},
+                                               {"_64x64", 64, 64, 32, 128, 2 * 32 * (64 + 64), 4, 640}};
+const std::vector<TiledKernel> kF32Kernels = {{"_128x128", 128, 128, 8, 256, 0, 1, 64},
+                                              {"_64x64", 64, 64, 16, 256, 0, 1, 48}};
 constexpr int64_t kMostPartials = int64_t{1} << 24;  // elements of the partial sums of a split K
 
 // The bf16 kernels for this layout have variants that sum the columns of b beside the product.
@@ -36,25 +36,45 @@ struct Choice {
   double clocks = 0;
 };
 
+// Of device memory, a clock and multiprocessor: an A100's.
+constexpr double kBytesPerClock = 13;
+// From a block's launch to its first product, and from its last one to its end, beside what it writes.
+constexpr double kBlockClocks = 2500;
+
+// Clocks of the multiprocessor with the most blocks, which takes as many at a time as it can hold. Fewer reach less of
+// its rate; while one begins or ends, the others go on.
+double ClocksOf(const TiledKernel& kernel, int64_t blocks, int64_t depth, int multiprocessors) {
+  const double area = static_cast<double>(kernel.rows) * kernel.columns;
+  const int64_t busiest = Blocks(blocks, multiprocessors), rest = busiest % kernel.resident;
+  const double last = rest == 0 ? 0 : (2.0 + static_cast<double>(rest) / kernel.resident) / 3;
+  const double products = kernel.resident * area * static_cast<double>(depth) / kernel.products;
+  const double written = 2 * area * static_cast<double>(std::min<int64_t>(busiest, kernel.resident));
+  const double others = static_cast<double>(Blocks(busiest, kernel.resident) - 1) / kernel.resident;
+  return products * (static_cast<double>(busiest / kernel.resident) + last) +
+         (kBlockClocks + written / kBytesPerClock) * (1 + others);
+}
+
 // The kernel and in how many parts K is summed, so that the blocks fill the device evenly. Counted are the clocks of
 // the multiprocessor with the most blocks (rates: CUDA C++ programming guide, "Arithmetic instructions") and what it
-// takes to write the partial sums and read them again, at about 13 bytes a clock and multiprocessor (an A100's memory).
+// takes to write the partial sums and read them again.
 Choice Choose(const ::kotodama::Gemm& op, int multiprocessors) {
   const int64_t most_splits = std::min({op.k / 128, kMostPartials / (op.m * op.n), int64_t{64}});
-  const double traffic = 2.0 * sizeof(float) * static_cast<double>(op.m * op.n) / (13.0 * multiprocessors);
+  const double traffic = 2.0 * sizeof(float) * static_cast<double>(op.m * op.n) / (kBytesPerClock * multiprocessors);
   Choice best;
-  const bool is_bf16 = op.a.dtype == DType::kBF16;
-  for (const TiledKernel& kernel : is_bf16 ? kBf16Kernels : kF32Kernels) {
+  for (const TiledKernel& kernel : op.a.dtype == DType::kBF16 ? kBf16Kernels : kF32Kernels) {
     const int64_t tiles_m = Blocks(op.m, kernel.rows), tiles_n = Blocks(op.n, kernel.columns);
-    const double depth_clocks = static_cast<double>(kernel.rows) * kernel.columns / kernel.products;
     for (int64_t splits = 1; splits <= std::max<int64_t>(1, most_splits); ++splits) {
-      const double blocks = Blocks(tiles_m * tiles_n * splits, multiprocessors);
-      const double depth = Blocks(op.k, splits);
-      const double clocks = blocks * depth * depth_clocks + (splits > 1 ? static_cast<double>(splits) * traffic : 0);
+      const double clocks = ClocksOf(kernel, tiles_m * tiles_n * splits, Blocks(op.k, splits), multiprocessors) +
+                            (splits > 1 ? static_cast<double>(splits) * traffic : 0);
       if (best.splits == 0 || clocks < best.clocks) best = {kernel, tiles_m, tiles_n, splits, clocks};
     }
   }
   return best;
+}
+
+// As many steps along K in shared memory as let all blocks share a multiprocessor: 4, or else 3.
+int32_t StagesOf(const TiledKernel& kernel, size_t shared_bytes) {
+  return kernel.resident * (4 * kernel.stage_bytes + Context::kSharedOfBlock) <= shared_bytes ? 4 : 3;
 }
 
 std::string NameOf(const ::kotodama::Gemm& op, const TiledKernel& kernel) {
@@ -139,6 +159,7 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
     }
     const Choice choice = Choose(op, context_.multiprocessors());
     const TiledKernel& kernel = choice.kernel;
+    p.stages = StagesOf(kernel, context_.shared_bytes());
     p.tiles_m = static_cast<int32_t>(choice.tiles_m);
     p.tiles_n = static_cast<int32_t>(choice.tiles_n);
     p.k_per_split = static_cast<int32_t>(Blocks(op.k, choice.splits * kernel.step)) * kernel.step;
@@ -151,7 +172,7 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
     if (partials > 0) p.partials = workspace;
     p.b_sums = workspace + partials;
     context_.Launch(NameOf(op, kernel).c_str(), {static_cast<unsigned>(choice.tiles_m * choice.tiles_n), splits},
-                    {kernel.threads}, kernel.shared_bytes, p);
+                    {kernel.threads}, p.stages * kernel.stage_bytes, p);
     if (sums_in_kernel) SumBiasGradient(op, p.b_sums, splits);
     if (splits == 1) return;
     p.k_per_split = static_cast<int32_t>(splits);

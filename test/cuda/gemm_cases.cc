@@ -119,6 +119,7 @@ std::vector<Case> GemmCases() {
     no_sums.type = type;
     no_sums.transpose_a = true;
     add({136, 200, 63}, no_sums);
+    add({264, 776, 200}, no_sums);
     Options options;
     options.type = type;
     options.out = type;
@@ -135,7 +136,7 @@ std::vector<Case> GemmCases() {
     options.out = DType::kF32;
     options.padding = 8;
     add({33, 40, 48}, options);
-    // Large enough for the large tiles.
+    // Large enough for the large tiles on a device with few multiprocessors.
     for (bool transpose_a : {false, true}) {
       for (bool transpose_b : {false, true}) {
         if (transpose_a && transpose_b) continue;
@@ -147,7 +148,7 @@ std::vector<Case> GemmCases() {
         options.accumulate = options.bias_gradient = transpose_a;
         options.bias = !transpose_a;
         options.epilogue = transpose_a || transpose_b ? Epilogue::kNone : Epilogue::kGelu;
-        add({968, 952, 72}, options);
+        add({968, 952, 200}, options);
       }
     }
     // Not aligned: the plain kernel.

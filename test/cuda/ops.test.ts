@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { buildSimulator } from '../gpu-sim/build.js';
@@ -41,6 +42,26 @@ if (!hasKernels) {
         // The operations that fit their blocks to it.
         for (const operation of ['layernorm 5x', 'cross-entropy', 'embedding'])
           relay(t, 'ops_test', device, [operation]);
+      }
+    });
+
+    t.test('large tiles, which devices with few multiprocessors take for small products', async (t) => {
+      const file = join(t.testdir(), 'counters.txt');
+      const seen = new Set<string>();
+      for (const [capability, multiprocessors, size] of [
+        ['8.0', '2', '968x952x200'],
+        ['8.6', '32', '968x952x200'],
+        ['8.6', '4', '264x776x200'],
+        ['8.0', '12', '264x776x200'],
+      ] as const) {
+        const device = { KOTODAMA_SIM_CAPABILITY: capability, KOTODAMA_SIM_MULTIPROCESSORS: multiprocessors };
+        relay(t, 'ops_test', { ...env, ...device, KOTODAMA_SIM_COUNTERS: file }, [size]);
+        for (const [name] of readFileSync(file, 'utf8').matchAll(/gemm_bf16_\w+/g)) seen.add(name);
+      }
+      for (const layout of ['nn', 'nt', 'tn', 'tn_sums']) {
+        for (const tile of ['128x128', '128x256']) {
+          t.ok(seen.has(`gemm_bf16_${layout}_${tile}`), `${layout} with tiles of ${tile} ran`);
+        }
       }
     });
 

@@ -148,7 +148,7 @@ GPUSIM_API CUresult cuDeviceGetAttribute(int* value, int a, CUdevice device) {
     const Capability& capability = state().settings.capability;
     switch (a) {  // those that the backend asks for
       case 16:
-        *value = 108;  // MULTIPROCESSOR_COUNT
+        *value = state().settings.multiprocessors;
         break;
       case 75:
         *value = capability.major;

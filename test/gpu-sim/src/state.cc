@@ -78,11 +78,12 @@ bool read_settings(Settings* out) {
   out->report_file = text("KOTODAMA_SIM_REPORT");
   out->counters_file = text("KOTODAMA_SIM_COUNTERS");
   out->trace_file = text("KOTODAMA_SIM_TRACE");
-  uint64_t devices = 1, threads = std::max(1u, std::thread::hardware_concurrency());
+  uint64_t devices = 1, multiprocessors = static_cast<uint64_t>(out->multiprocessors);
+  uint64_t threads = std::max(1u, std::thread::hardware_concurrency());
   uint64_t driver_version = static_cast<uint64_t>(out->driver_version);
   if (!number("KOTODAMA_SIM_DEVICES", &devices) || !number("KOTODAMA_SIM_MEMORY", &out->memory) ||
-      !number("KOTODAMA_SIM_THREADS", &threads) || !number("KOTODAMA_SIM_FAIL_INIT", &out->fail_init) ||
-      !number("KOTODAMA_SIM_FAIL_CONTEXT", &out->fail_context) ||
+      !number("KOTODAMA_SIM_MULTIPROCESSORS", &multiprocessors) || !number("KOTODAMA_SIM_THREADS", &threads) ||
+      !number("KOTODAMA_SIM_FAIL_INIT", &out->fail_init) || !number("KOTODAMA_SIM_FAIL_CONTEXT", &out->fail_context) ||
       !number("KOTODAMA_SIM_FAIL_ALLOC", &out->fail_allocation) ||
       !number("KOTODAMA_SIM_FAIL_HOST_ALLOC", &out->fail_host_allocation) ||
       !number("KOTODAMA_SIM_FAIL_GRAPH", &out->fail_graph) || !number("KOTODAMA_SIM_FAIL_LAUNCH", &out->fail_launch) ||
@@ -91,6 +92,7 @@ bool read_settings(Settings* out) {
     return false;
   }
   out->devices = static_cast<int>(devices);
+  out->multiprocessors = std::max(1, static_cast<int>(multiprocessors));
   out->driver_version = static_cast<int>(driver_version);
   out->threads = std::max(1, static_cast<int>(threads));
   if (!capability(text("KOTODAMA_SIM_CAPABILITY"), &out->capability)) return false;

@@ -26,7 +26,7 @@ struct Capability {
 
 /// From the environment, read at cuInit (README.md lists the names).
 struct Settings {
-  int devices = 1;
+  int devices = 1, multiprocessors = 108;
   uint64_t memory = 40ull << 30;
   Capability capability{};
   int threads = 1;
