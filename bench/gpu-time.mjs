@@ -60,7 +60,12 @@ if (status !== 0) {
   process.stderr.write(stderr);
   process.exit(1);
 }
-const timed = JSON.parse(stdout);
+const git = spawnSync('git', ['describe', '--always', '--dirty', '--exclude=*'], { encoding: 'utf8' });
+const timed = {
+  ...JSON.parse(stdout),
+  date: new Date().toISOString().slice(0, 10),
+  commit: git.status === 0 ? git.stdout.trim() : undefined,
+};
 if (values['dry-run']) {
   console.log(`${timed.operations.length} operations ran on ${timed.device}; nothing was timed`);
 } else {

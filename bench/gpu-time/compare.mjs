@@ -20,6 +20,8 @@ import { totals } from '../gpu-report/totals.mjs';
  * @property {number} block
  * @property {number} layers
  * @property {number} modelFlops
+ * @property {string} [date] when it ran
+ * @property {string} [commit] of what; `-dirty` behind it where files were changed
  * @property {{ name: string, description: string, perMicroStep: number, perStep: number, flops: number,
  *   fewestBytes: number, milliseconds: number, fastest: number }[]} operations
  */
@@ -127,9 +129,10 @@ export function timeReport(timed, { device, counts }, peers) {
   ];
   const tokens = timed.batch * timed.block;
   const step = timed.operations.find(({ description }) => description === 'ForwardBackward');
+  const origin = timed.date === undefined ? '' : `${timed.date}, commit ${timed.commit ?? 'unknown'}; `;
   return `# Timed on ${timed.device}
 
-${timed.detail}; GPT-2 with ${timed.layers} layers, B=${timed.batch}, T=${timed.block}, bf16. Medians by the device's own events; every
+${origin}${timed.detail}; GPT-2 with ${timed.layers} layers, B=${timed.batch}, T=${timed.block}, bf16. Medians by the device's own events; every
 operation finds its operands in memory, not in the cache. GB/s: of the fewest bytes that the operation can move. MFU counts 6 for
 each token and parameter, the positions aside, and causal attention. \`counted\`: the roofline of \`npm run gpu-report\`${
     device === undefined

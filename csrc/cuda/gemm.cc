@@ -83,8 +83,8 @@ std::string NameOf(const ::kotodama::Gemm& op, const TiledKernel& kernel) {
          kernel.suffix;
 }
 
-// The bf16 tiles count the bytes from a tile's first row in 32 bits: 127 rows of so many elements fit.
-constexpr int64_t kMostStrideBf16 = int64_t{1} << 24;
+// The bf16 tiles count the bytes from a tile's first row in 32 bits: 255 rows of so many elements fit.
+constexpr int64_t kMostStrideBf16 = int64_t{1} << 23;
 
 // Four neighbours of c, aux, bias and the partial sums move at once where rows are multiples of four.
 bool CanTile(const ::kotodama::Gemm& op, const kernels::GemmParams& p) {

@@ -93,6 +93,9 @@ t.test('times beside rooflines', async (t) => {
   t.match(text, '| micro-step |  | 2000.0 | 1000.0 | 156.0 |  | 50.0 % | 1200.0 | 60 % |');
   t.match(text, '| step with one micro-step |  | 2500.0 | 1250.0 | 124.8 |  | 40.0 % | 1300.0 | 52 % |');
   t.match(text, '8,192,000 tokens a second');
+  t.match(text, /\n\ncompute capability 8\.0; GPT-2 with/);
+  const dated = timeReport({ ...timed, date: '2026-11-28', commit: '1234567-dirty' }, found);
+  t.match(dated, '2026-11-28, commit 1234567-dirty; compute capability 8.0; GPT-2 with');
 });
 
 t.test('without rates, without counts', async (t) => {
