@@ -46,15 +46,15 @@ class OperandCopy {
       for (int i = 0; i < kCopies; ++i) {
         offsets_[i] = static_cast<uint32_t>(2 * (min(row_ + i * kRowStep, extent - 1 - first) * stride + 8 * chunk_));
       }
-      bytes_ = 16;
     } else {
-      const int column = 8 * chunk_;
-      bytes_ = max(0, min(16, 2 * (extent - first - column)));
+      // So do pieces of eight columns beyond it. The last one of the operand may be read to its end, since rows are a
+      // multiple of eight long.
+      const int column = min(8 * chunk_, (extent - 1 - first) / 8 * 8);
       source_ = base + k * stride + first;
       step_ = kGemmK * stride;
 #pragma unroll
       for (int i = 0; i < kCopies; ++i) {
-        offsets_[i] = static_cast<uint32_t>(2 * ((row_ + i * kRowStep) * stride + (bytes_ > 0 ? column : 0)));
+        offsets_[i] = static_cast<uint32_t>(2 * ((row_ + i * kRowStep) * stride + column));
       }
     }
   }
@@ -64,11 +64,7 @@ class OperandCopy {
     tile += target_;
     Unroll<kCopies>([&](auto index) {
       constexpr int i = decltype(index)::value;
-      if constexpr (k_contiguous) {
-        CopyAsync16<i * kStepBytes>(tile, Source(i));
-      } else {
-        CopyAsync16<i * kStepBytes>(tile, Source(i), bytes_);
-      }
+      CopyAsync16<i * kStepBytes>(tile, Source(i));
     });
     source_ += step_;
   }
@@ -80,7 +76,7 @@ class OperandCopy {
     tile += target_;
     Unroll<kCopies>([&](auto index) {
       constexpr int i = decltype(index)::value;
-      const int left = k_contiguous ? 2 * (depth - 8 * chunk_) : depth > row_ + i * kRowStep ? bytes_ : 0;
+      const int left = k_contiguous ? 2 * (depth - 8 * chunk_) : depth > row_ + i * kRowStep ? 16 : 0;
       const int bytes = max(0, min(16, left));
       // Where nothing is read, the address still is one of the operand.
       CopyAsync16<i * kStepBytes>(tile, bytes > 0 ? Source(i) : next, bytes);
@@ -98,11 +94,10 @@ class OperandCopy {
   const bf16* source_;  // the same for all threads: addresses are this and a thread's own 32 bits
   int64_t step_;
   uint32_t offsets_[kCopies];  // in bytes
-  int bytes_;
 };
 
-// Reads the fragments of 16 rows of A, or of 16 columns of B, from a tile.
-template <bool k_contiguous, int Rows, bool is_a>
+// Reads `Count` fragments, of 16 rows of A or 16 columns of B each, from a tile.
+template <bool k_contiguous, int Rows, bool is_a, int Count>
 class OperandFragments {
  public:
   static constexpr int kChunks = k_contiguous ? kGemmK / 8 : Rows / 8;
@@ -115,28 +110,30 @@ class OperandFragments {
     const int inner = lane % 8, low = lane / 8 % 2, high = lane / 16;
     const int row = inner + 8 * (m_first ? low : high);  // along M or N
     const int k = inner + 8 * (m_first ? high : low);    // along K, where that is the tile's row
-    offset_ = k_contiguous ? SwizzledOffset<kChunks>(first + row, m_first ? high : low)
-                           : SwizzledOffset<kChunks>(k, first / 8 + (m_first ? low : high));
+    const uint32_t offset = k_contiguous ? SwizzledOffset<kChunks>(first + row, m_first ? high : low)
+                                         : SwizzledOffset<kChunks>(k, first / 8 + (m_first ? low : high));
+    // Tiles begin where none of these bits is set, so that an address is a tile's and one of these.
+#pragma unroll
+    for (int i = 0; i < kOffsets; ++i) offsets_[i] = offset ^ (i * 32);
   }
 
-  // All `count` fragments of 16 rows each at step `k` of 16 along K. Permuted pieces move by exclusive or, rows of
-  // pieces by a constant.
-  template <int k, int count>
-  __device__ __forceinline__ void Load(uint32_t (&r)[count][4], uint32_t tile) const {
+  // All fragments at step `k` of 16 along K. Permuted pieces move by exclusive or, rows of pieces by a constant.
+  template <int k>
+  __device__ __forceinline__ void Load(uint32_t (&r)[Count][4], uint32_t tile) const {
     constexpr int kRowBlock = 16 * kChunks * 16;
-    tile += offset_;
-    Unroll<count>([&](auto i) {
+    Unroll<Count>([&](auto i) {
       constexpr int index = decltype(i)::value;
       if constexpr (k_contiguous) {
-        LoadMatrices<index * kRowBlock>(r[index], tile ^ (k * 32));
+        LoadMatrices<index * kRowBlock>(r[index], tile + offsets_[k]);
       } else {
-        LoadMatricesTransposed<k * kRowBlock>(r[index], tile ^ (index * 32));
+        LoadMatricesTransposed<k * kRowBlock>(r[index], tile + offsets_[index]);
       }
     });
   }
 
  private:
-  uint32_t offset_;
+  static constexpr int kOffsets = k_contiguous ? kGemmK / 16 : Count;
+  uint32_t offsets_[kOffsets];
 };
 
 // The sums over K of op(b), added up beside the tensor cores from the fragments that they take. Of the two warps that
@@ -206,8 +203,8 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
 
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int warp_m = warp / kWarpsN * kWarpM, warp_n = warp % kWarpsN * kWarpN;
-  const OperandFragments<!transpose_a, BlockM, true> fragments_a(warp_m);
-  const OperandFragments<transpose_b, BlockN, false> fragments_b(warp_n);
+  const OperandFragments<!transpose_a, BlockM, true, kTilesM> fragments_a(warp_m);
+  const OperandFragments<transpose_b, BlockN, false, kTilesN / 2> fragments_b(warp_n);
   float c[kTilesM][kTilesN][4] = {};
 
   uint32_t write = shared, read = shared;
