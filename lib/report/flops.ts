@@ -13,6 +13,7 @@ export function flopsPerToken(start: StartEvent): number | undefined {
 /** Published dense peaks in TFLOP/s: bfloat16 with float32 accumulation on tensor cores, and float32. */
 const PEAKS: readonly [name: RegExp, bf16: number | undefined, fp32: number][] = [
   [/H100 PCIe/, 756, 51],
+  [/H[12]00 NVL/, 835, 60],
   [/H100|H200|GH200/, 989, 67],
   [/A100/, 312, 19.5],
   [/A10\b/, 125, 31.2],
