@@ -18,7 +18,7 @@ interface Family {
 }
 
 /** The bf16 tiles keep four steps in the shared memory of the one, and three in that of the other. */
-const muchAndLittleShared = [{}, { KOTODAMA_SIM_CAPABILITY: '8.6' }];
+const muchAndLittleShared: Record<string, string>[] = [{}, { KOTODAMA_SIM_CAPABILITY: '8.6' }];
 
 // Kernels whose names differ only in their widths are instances of one template: one of them stands for all.
 const families: Family[] = [
