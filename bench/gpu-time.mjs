@@ -1,6 +1,6 @@
 // How fast the CUDA kernels and a whole training step are on this machine's GPU.
 //
-//   npm run bench:cuda [-- --batch 16 --repeats 20] [-- --program build/cuda-bench/time]
+//   npm run bench:cuda [-- --batch 16 --repeats 20 --program build/cuda-bench/time]
 //
 // Times GPT-2 124M in bf16 with the device's events, prints achieved TFLOP/s, GB/s and MFU beside the rooflines that
 // `npm run gpu-report` counted, and writes bench/results/gpu-time-DEVICE.md and .json. The simulator has no times and is

@@ -129,7 +129,7 @@ struct Gemm {
   Tensor a, b;                        // X; stored (M, K) or (K, M), (K, N) or (N, K). b may come from Quantize, with up
                                       // to MostInt8Rows, no transpose_a and no bias_gradient
   Tensor c;                           // X or F32
-  int64_t lda = 0, ldb = 0, ldc = 0;  // elements from row to row as stored; 0: dense
+  int64_t lda = 0, ldb = 0, ldc = 0;  // elements from row to row as stored, the last row too; 0: dense
   Tensor bias;                        // (N) F32, or none
   Epilogue epilogue = Epilogue::kNone;
   Tensor aux;               // (M, N) X, dense; with the GELU epilogues

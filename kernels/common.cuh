@@ -184,7 +184,7 @@ __device__ __forceinline__ float4 ApplyDropout(const DropoutMask& dropout, uint6
   return v;
 }
 
-// ---- exp and 1 / x: in full precision for fp32, the hardware's own for bf16 ----
+// ---- exp and 1 / x: the library's for fp32, the hardware's own for bf16 ----
 
 __device__ __forceinline__ float Exp2(float x) {
   float y;

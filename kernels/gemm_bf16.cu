@@ -297,7 +297,7 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
 using namespace kotodama::kernels;
 
 // Names: whether a and b are as they are (n) or transposed (t), and the tile of c. Small tiles spread a small c over
-// more multiprocessors.
+// more multiprocessors; wide ones read less for each product.
 #define KOTODAMA_GEMM(name, transpose_a, transpose_b, sum_b)                                            \
   extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_##name##_128x128(const GemmParams p) { \
     GemmBf16<transpose_a, transpose_b, 128, 128, sum_b>(p);                                             \

@@ -72,7 +72,7 @@ __device__ __forceinline__ void FinishRowsOf(const GemmParams& p, const StagedRo
   Eight bias = {};
   if (kind != FinishKind::kPartials && p.bias != nullptr) bias = LoadEight(p.bias + column);
   // Half of the lanes read their second four first, so that eight lanes together meet no bank twice.
-  const bool second_first = lane_column & 32;
+  const bool second_first = lane & 4;
   const float* const source = staged.values + lane_row * staged.stride + lane_column;
 
 #pragma unroll 1

@@ -48,7 +48,8 @@ class Context {
   CUstream compute() const { return compute_; }
   CUstream copy() const { return copy_; }
   int multiprocessors() const { return multiprocessors_; }
-  // Shared memory of a multiprocessor; each block takes a kibibyte beside its own.
+  // Shared memory of a multiprocessor: what a block may have, and the kibibyte that each block takes beside its own
+  // (CUDA C++ programming guide, compute capabilities 8.0 to 12.0).
   size_t shared_bytes() const { return max_shared_bytes_ + kSharedOfBlock; }
   static constexpr size_t kSharedOfBlock = 1024;
   // The most dynamic shared memory that a block of this kernel can have: the device's, less what the kernel declares.

@@ -14,10 +14,12 @@ struct TiledKernel {
   int32_t rows, columns, step;  // of its tiles of c; what parts of K are multiples of
   unsigned threads;
   size_t stage_bytes;  // of a and b in shared memory, for one step along K
-  int32_t resident;    // blocks that a multiprocessor needs for its full rate
-  double products;     // of all of them, a clock: at capability 8.0, less what small tiles lose
+  int32_t resident;    // blocks that a multiprocessor works on at a time, and needs for its full rate
+  double products;     // of a multiprocessor at that rate, a clock: at capability 8.0, less what small tiles lose
 };
 
+// Of two that should take equally long the first is chosen: the wide tile, which reads its operands less often, where
+// one round of blocks is enough. Where there are more, blocks of 128 x 128 begin and end beside one another.
 const std::vector<TiledKernel> kBf16Kernels = {{"_128x256", 128, 256, 32, 256, 2 * 32 * (128 + 256), 1, 1024},
                                                {"_128x128", 128, 128, 32, 128, 2 * 32 * (128 + 128), 2, 1024},
                                                {"_64x64", 64, 64, 32, 128, 2 * 32 * (64 + 64), 4, 640}};
@@ -41,8 +43,9 @@ constexpr double kBytesPerClock = 13;
 // From a block's launch to its first product, and from its last one to its end, beside what it writes.
 constexpr double kBlockClocks = 2500;
 
-// Clocks of the multiprocessor with the most blocks, which takes as many at a time as it can hold. Fewer reach less of
-// its rate; while one begins or ends, the others go on.
+// Clocks of the multiprocessor with the most blocks, which takes `resident` of them at a time. One alone of two or more
+// reaches less than their rate, and while one block begins or ends, the others go on: in what proportion was fitted to
+// the times of all tiles and splits for GPT-2's products on an H200.
 double ClocksOf(const TiledKernel& kernel, int64_t blocks, int64_t depth, int multiprocessors) {
   const double area = static_cast<double>(kernel.rows) * kernel.columns;
   const int64_t busiest = Blocks(blocks, multiprocessors), rest = busiest % kernel.resident;
@@ -86,7 +89,7 @@ std::string NameOf(const ::kotodama::Gemm& op, const TiledKernel& kernel) {
 // The bf16 tiles count the bytes from a tile's first row in 32 bits: 255 rows of so many elements fit.
 constexpr int64_t kMostStrideBf16 = int64_t{1} << 23;
 
-// Four neighbours of c, aux, bias and the partial sums move at once where rows are multiples of four.
+// Four or eight neighbours of c, aux, bias and the partial sums move at once where rows are multiples of as many.
 bool CanTile(const ::kotodama::Gemm& op, const kernels::GemmParams& p) {
   const int64_t piece = 16 / static_cast<int64_t>(SizeOf(op.a.dtype));
   if (op.a.dtype == DType::kBF16 && std::max(p.lda, p.ldb) > kMostStrideBf16) return false;
@@ -168,7 +171,7 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
     const size_t partials = splits > 1 ? splits * static_cast<size_t>(op.m * op.n) : 0;
     float* const workspace =
         sums + partials > 0 ? static_cast<float*>(context_.Workspace((sums + partials) * sizeof(float))) : nullptr;
-    // Partial sums first: they move four at a time.
+    // Partial sums first: they move 16 bytes at a time.
     if (partials > 0) p.partials = workspace;
     p.b_sums = workspace + partials;
     context_.Launch(NameOf(op, kernel).c_str(), {static_cast<unsigned>(choice.tiles_m * choice.tiles_n), splits},

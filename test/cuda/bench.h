@@ -125,6 +125,7 @@ class Bench {
 struct Case {
   std::string name;
   std::function<void(Bench&)> run;
+  bool only_by_name = false;  // run where a filter names it alone
 };
 
 std::vector<Case> SmallCases();

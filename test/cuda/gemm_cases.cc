@@ -79,8 +79,8 @@ std::string Describe(Shape shape, const Options& options) {
 
 std::vector<Case> GemmCases() {
   std::vector<Case> cases;
-  const auto add = [&](Shape shape, const Options& options) {
-    cases.push_back({Describe(shape, options), [=](Bench& bench) { Check(bench, shape, options); }});
+  const auto add = [&](Shape shape, const Options& options, bool only_by_name = false) {
+    cases.push_back({Describe(shape, options), [=](Bench& bench) { Check(bench, shape, options); }, only_by_name});
   };
   for (DType type : {DType::kF32, DType::kBF16}) {
     for (Shape shape :
@@ -150,6 +150,49 @@ std::vector<Case> GemmCases() {
         options.epilogue = transpose_a || transpose_b ? Epilogue::kNone : Epilogue::kGelu;
         add({968, 952, 200}, options);
       }
+    }
+    // Every ending of the tiles of either type: N in whole pieces of eight or not, c in either type.
+    for (Shape shape : {Shape{248, 504, 3000}, Shape{136, 97, 200}}) {
+      if (type == DType::kF32 && shape.k > 200) continue;
+      for (Epilogue epilogue : {Epilogue::kNone, Epilogue::kGelu, Epilogue::kGeluBackward}) {
+        options = {};
+        options.type = options.out = type;
+        options.transpose_b = true;
+        options.epilogue = epilogue;
+        options.bias = epilogue != Epilogue::kGeluBackward;
+        add(shape, options);
+      }
+      options.epilogue = Epilogue::kNone;
+      options.bias = true;
+      options.out = DType::kF32;
+      add(shape, options);
+    }
+    // Sums of columns, of which the last piece is not full.
+    options = {};
+    options.type = type;
+    options.transpose_a = options.accumulate = options.bias_gradient = true;
+    options.padding = 15;
+    add({137, 97, 200}, options);
+    options.padding = 0;
+    if (type == DType::kBF16) add({248, 504, 3000}, options);
+    // Large enough for the large tiles on any device: too much for a simulated one.
+    for (Shape shape : {Shape{3080, 3080, 200}, Shape{2048, 1920, 200}}) {
+      options = {};
+      options.type = options.out = type;
+      options.bias = true;
+      options.epilogue = Epilogue::kGelu;
+      add(shape, options, true);
+      options.bias = false;
+      options.epilogue = Epilogue::kGeluBackward;
+      options.transpose_b = true;
+      add(shape, options, true);
+      options.epilogue = Epilogue::kNone;
+      options.transpose_b = false;
+      options.out = DType::kF32;
+      options.transpose_a = options.accumulate = true;
+      add(shape, options, true);
+      options.bias_gradient = true;
+      add(shape, options, true);
     }
     // Not aligned: the plain kernel.
     options = {};

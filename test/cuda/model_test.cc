@@ -85,6 +85,7 @@ struct Run {
 // sixteenth that a model leaves to others. Real devices hand memory out in large pieces, so nothing can be exact.
 void* TakeMemory(Backend& backend, const Model& model, BatchShape largest) {
   const DeviceInfo device = backend.Info();
+  Require(device.free_bytes > device.total_bytes / 32, "the device is not full before");
   void* const memory = backend.Allocate(device.free_bytes - device.total_bytes / 32);
   Require(model.Plan(largest).keep == Keep::kLess, "less is kept where memory is short");
   return memory;

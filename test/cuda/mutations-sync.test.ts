@@ -47,6 +47,15 @@ const families: Family[] = [
     cases: 'gemm bf16 nt 63x264x1024',
     settings: muchAndLittleShared,
   },
+  {
+    // Its warps pass their rows through shared memory in two parts, those of the small tiles in one.
+    kernels: /^gemm_bf16_nn_128x128$/,
+    cases: 'gemm bf16 nn 968x952x200',
+    settings: [
+      { KOTODAMA_SIM_MULTIPROCESSORS: '2' },
+      { KOTODAMA_SIM_MULTIPROCESSORS: '2', KOTODAMA_SIM_CAPABILITY: '8.6' },
+    ],
+  },
   { kernels: /^gemm_bf16_tn_64x64$/, cases: 'gemm bf16 tn 264x776x200', settings: muchAndLittleShared },
   {
     kernels: /^gemm_bf16_tn_sums_64x64$/,

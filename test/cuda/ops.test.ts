@@ -22,6 +22,12 @@ if (!hasKernels) {
 
   t.test('operations against float64', async (t) => relay(t, 'ops_test', env));
 
+  if (isReal) {
+    t.test('large tiles', async (t) => {
+      for (const size of ['3080x3080x200', '2048x1920x200']) relay(t, 'ops_test', env, [size]);
+    });
+  }
+
   t.test('memory, recordings, failures', async (t) => relay(t, 'backend_test', env));
 
   t.test('the driver is missing or none', async (t) => {
@@ -53,6 +59,9 @@ if (!hasKernels) {
         ['8.6', '32', '968x952x200'],
         ['8.6', '4', '264x776x200'],
         ['8.0', '12', '264x776x200'],
+        ['8.6', '1', '97x200'],
+        ['8.0', '5', '248x504x3000'], // wide tiles
+        ['8.6', '8', '248x504x3000'], // wide tiles, K in parts
       ] as const) {
         const device = { KOTODAMA_SIM_CAPABILITY: capability, KOTODAMA_SIM_MULTIPROCESSORS: multiprocessors };
         relay(t, 'ops_test', { ...env, ...device, KOTODAMA_SIM_COUNTERS: file }, [size]);

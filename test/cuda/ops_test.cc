@@ -209,7 +209,7 @@ int RunAll(const std::string& filter) {
   for (const auto& more : {GemmCases(), AttentionCases()}) cases.insert(cases.end(), more.begin(), more.end());
   int count = 0, failed = 0;
   for (const Case& test : cases) {
-    if (test.name.find(filter) == std::string::npos) continue;
+    if (test.name.find(filter) == std::string::npos || (test.only_by_name && filter.empty())) continue;
     const auto start = std::chrono::steady_clock::now();
     std::vector<std::string> failures;
     try {
