@@ -10,15 +10,12 @@ namespace kotodama::kernels {
 
 constexpr int kGemmK = 32;  // depth of a step
 
-// Steps in shared memory: GemmParams::stages says how many.
-constexpr int kFewestStages = 3, kMostStages = 4;
-
 // Waits until the copies of the oldest step that is not read yet have come.
 __device__ __forceinline__ void WaitForStep(int stages) {
-  if (stages == kMostStages) {
-    WaitCopies<kMostStages - 2>();
+  if (stages == kMostGemmStages) {
+    WaitCopies<kMostGemmStages - 2>();
   } else {
-    WaitCopies<kFewestStages - 2>();
+    WaitCopies<kFewestGemmStages - 2>();
   }
 }
 
@@ -270,7 +267,7 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   // In floats: rows start 8 banks apart, so that the four rows to which half a warp stores eight floats each meet no
   // bank twice. A store of 8 bytes a lane goes by half warps.
   constexpr int kStride = kWarpN + 8, kRowsAtOnce = 32, kTilesAtOnce = kRowsAtOnce / 16;
-  static_assert(kWarps * kRowsAtOnce * kStride * sizeof(float) <= kFewestStages * kStageBytes, "the rows fit");
+  static_assert(kWarps * kRowsAtOnce * kStride * sizeof(float) <= kFewestGemmStages * kStageBytes, "the rows fit");
   float* const staged = reinterpret_cast<float*>(shared_bytes) + warp * kRowsAtOnce * kStride;
   const FinishKind kind = FinishKindOf(p);
 #pragma unroll

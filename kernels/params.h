@@ -113,6 +113,9 @@ struct ColumnSumsParams {
   int32_t rows, columns, rows_per_chunk;
 };
 
+// Steps along K that bf16 tiles have in shared memory.
+constexpr int32_t kFewestGemmStages = 3, kMostGemmStages = 4;
+
 struct GemmParams {
   const void *a, *b;
   void* c;
@@ -123,7 +126,7 @@ struct GemmParams {
   int64_t lda, ldb, ldc;
   int32_t m, n, k;
   int32_t k_per_split;
-  int32_t stages;  // steps along K that bf16 tiles have in shared memory
+  int32_t stages;  // kFewestGemmStages or kMostGemmStages; read by the bf16 tiles alone
   int32_t tiles_m, tiles_n;
   int32_t epilogue;    // GemmEpilogue
   int32_t c_is_float;  // else c is X

@@ -75,9 +75,10 @@ Choice Choose(const ::kotodama::Gemm& op, int multiprocessors) {
   return best;
 }
 
-// As many steps along K in shared memory as let all blocks share a multiprocessor: 4, or else 3.
+// The most where all blocks that share a multiprocessor find room for them.
 int32_t StagesOf(const TiledKernel& kernel, size_t shared_bytes) {
-  return kernel.resident * (4 * kernel.stage_bytes + Context::kSharedOfBlock) <= shared_bytes ? 4 : 3;
+  const size_t block = kernels::kMostGemmStages * kernel.stage_bytes + Context::kSharedOfBlock;
+  return kernel.resident * block <= shared_bytes ? kernels::kMostGemmStages : kernels::kFewestGemmStages;
 }
 
 std::string NameOf(const ::kotodama::Gemm& op, const TiledKernel& kernel) {
