@@ -174,9 +174,10 @@ class SumsOfB {
   float sums_[Tiles / 2] = {};
 };
 
-// Two rows of warps, each warp for 64 columns or, in small tiles, 32. With `sum_b` the blocks of the first rows of c
-// also leave the sums over K of op(b); another kernel would read all of b again.
-template <bool transpose_a, bool transpose_b, int BlockM, int BlockN, bool sum_b>
+// Two rows of warps, each warp for 64 columns or, in small tiles, 32. The gradient of a weight, a^T b, comes with that
+// of its bias: where it is asked for, the blocks of the first rows of c also leave the sums over K of b. Another kernel
+// would read all of b again.
+template <bool transpose_a, bool transpose_b, int BlockM, int BlockN>
 __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   constexpr int kWarpM = BlockM / 2, kWarpN = kWarpM, kWarpsN = BlockN / kWarpN, kWarps = 2 * kWarpsN;
   constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
@@ -256,7 +257,8 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
     }
     // No copy is under way any more, and behind the last barrier nobody reads what the end of the block writes over.
   };
-  if (sum_b && tile.m == 0) {
+  constexpr bool kCanSum = transpose_a && !transpose_b;
+  if (kCanSum && p.b_sums != nullptr && tile.m == 0) {
     multiply(std::true_type{});
     sums.Store(p.b_sums + static_cast<int64_t>(split) * p.n + tile.n * BlockN, p.n - tile.n * BlockN);
   } else {
@@ -270,18 +272,20 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
   static_assert(kWarps * kRowsAtOnce * kStride * sizeof(float) <= kFewestGemmStages * kStageBytes, "the rows fit");
   float* const staged = reinterpret_cast<float*>(shared_bytes) + warp * kRowsAtOnce * kStride;
   const FinishKind kind = FinishKindOf(p);
-#pragma unroll
+  // A loop in the machine code too, for what FinishRows does is long; which rows are in which registers is not.
+#pragma unroll 1
   for (int first = 0; first < kTilesM; first += kTilesAtOnce) {
-#pragma unroll
-    for (int i = 0; i < kTilesAtOnce; ++i) {
+    Unroll<kTilesM>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      if (i / kTilesAtOnce * kTilesAtOnce != first) return;
 #pragma unroll
       for (int j = 0; j < kTilesN; ++j) {
-        const float(&v)[4] = c[first + i][j];
-        float* const target = staged + (16 * i + lane / 4) * kStride + 8 * j + lane % 4 * 2;
+        const float(&v)[4] = c[i][j];
+        float* const target = staged + (16 * (i % kTilesAtOnce) + lane / 4) * kStride + 8 * j + lane % 4 * 2;
         *reinterpret_cast<float2*>(target) = make_float2(v[0], v[1]);
         *reinterpret_cast<float2*>(target + 8 * kStride) = make_float2(v[2], v[3]);
       }
-    }
+    });
     __syncwarp();
     FinishRows<kRowsAtOnce, kWarpN>(
         p, kind, {staged, kStride, tile.m * BlockM + warp_m + 16 * first, tile.n * BlockN + warp_n, split});
@@ -295,20 +299,19 @@ using namespace kotodama::kernels;
 
 // Names: whether a and b are as they are (n) or transposed (t), and the tile of c. Small tiles spread a small c over
 // more multiprocessors; wide ones read less for each product.
-#define KOTODAMA_GEMM(name, transpose_a, transpose_b, sum_b)                                            \
+#define KOTODAMA_GEMM(name, transpose_a, transpose_b)                                                   \
   extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16_##name##_128x128(const GemmParams p) { \
-    GemmBf16<transpose_a, transpose_b, 128, 128, sum_b>(p);                                             \
+    GemmBf16<transpose_a, transpose_b, 128, 128>(p);                                                    \
   }                                                                                                     \
   extern "C" __global__ void __launch_bounds__(256, 1) gemm_bf16_##name##_128x256(const GemmParams p) { \
-    GemmBf16<transpose_a, transpose_b, 128, 256, sum_b>(p);                                             \
+    GemmBf16<transpose_a, transpose_b, 128, 256>(p);                                                    \
   }                                                                                                     \
   extern "C" __global__ void __launch_bounds__(128, 4) gemm_bf16_##name##_64x64(const GemmParams p) {   \
-    GemmBf16<transpose_a, transpose_b, 64, 64, sum_b>(p);                                               \
+    GemmBf16<transpose_a, transpose_b, 64, 64>(p);                                                      \
   }
 
-KOTODAMA_GEMM(nn, false, false, false)
-KOTODAMA_GEMM(nt, false, true, false)
-KOTODAMA_GEMM(tn, true, false, false)
-KOTODAMA_GEMM(tn_sums, true, false, true)
+KOTODAMA_GEMM(nn, false, false)
+KOTODAMA_GEMM(nt, false, true)
+KOTODAMA_GEMM(tn, true, false)
 
 #undef KOTODAMA_GEMM

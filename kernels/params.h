@@ -122,7 +122,7 @@ struct GemmParams {
   const float* bias;  // (N), or null
   void* aux;          // (M, N), with the GELU epilogues
   float* partials;    // (splits, M, N) when the sum over K is split, else null
-  float* b_sums;      // (splits, N): the sums over K of op(b); written by the tn_sums kernels alone
+  float* b_sums;      // (splits, N): the sums over K of b, or null; written by the bf16 tiles of layout tn alone
   int64_t lda, ldb, ldc;
   int32_t m, n, k;
   int32_t k_per_split;

@@ -27,7 +27,7 @@ const std::vector<TiledKernel> kF32Kernels = {{"_128x128", 128, 128, 8, 256, 0, 
                                               {"_64x64", 64, 64, 16, 256, 0, 1, 48}};
 constexpr int64_t kMostPartials = int64_t{1} << 24;  // elements of the partial sums of a split K
 
-// The bf16 kernels for this layout have variants that sum the columns of b beside the product.
+// The bf16 tiles of this layout sum the columns of b beside the product.
 bool SumsInKernel(const ::kotodama::Gemm& op) {
   return op.bias_gradient && op.a.dtype == DType::kBF16 && op.transpose_a && !op.transpose_b;
 }
@@ -83,8 +83,7 @@ int32_t StagesOf(const TiledKernel& kernel, size_t shared_bytes) {
 
 std::string NameOf(const ::kotodama::Gemm& op, const TiledKernel& kernel) {
   const char* const layout = op.transpose_a ? "tn" : op.transpose_b ? "nt" : "nn";
-  return std::string(ForType(op.a.dtype, "gemm_f32_", "gemm_bf16_")) + layout + (SumsInKernel(op) ? "_sums" : "") +
-         kernel.suffix;
+  return std::string(ForType(op.a.dtype, "gemm_f32_", "gemm_bf16_")) + layout + kernel.suffix;
 }
 
 // The bf16 tiles count the bytes from a tile's first row in 32 bits: 255 rows of so many elements fit.
@@ -174,7 +173,7 @@ void CudaBackend::Run(const ::kotodama::Gemm& op) {
         sums + partials > 0 ? static_cast<float*>(context_.Workspace((sums + partials) * sizeof(float))) : nullptr;
     // Partial sums first: they move 16 bytes at a time.
     if (partials > 0) p.partials = workspace;
-    p.b_sums = workspace + partials;
+    if (sums > 0) p.b_sums = workspace + partials;
     context_.Launch(NameOf(op, kernel).c_str(), {static_cast<unsigned>(choice.tiles_m * choice.tiles_n), splits},
                     {kernel.threads}, p.stages * kernel.stage_bytes, p);
     if (sums_in_kernel) SumBiasGradient(op, p.b_sums, splits);
