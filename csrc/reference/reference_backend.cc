@@ -169,10 +169,20 @@ class PlainBackend final : public Backend {
     const int64_t ldb = op.ldb ? op.ldb : (op.transpose_b ? op.k : op.n);
     const int64_t ldc = op.ldc ? op.ldc : op.n;
     const auto b_at = [&](int64_t p, int64_t j) { return Load(op.b, op.transpose_b ? j * ldb + p : p * ldb + j); };
+    // Rows of b, read once: each sum still is taken along K in its order, but many at a time.
+    std::vector<Real> b(op.k * op.n), sums(op.n);
+    for (int64_t p = 0; p < op.k; ++p) {
+      for (int64_t j = 0; j < op.n; ++j) b[p * op.n + j] = b_at(p, j);
+    }
     for (int64_t i = 0; i < op.m; ++i) {
+      for (int64_t j = 0; j < op.n; ++j) sums[j] = op.bias ? Load(op.bias, j) : 0;
+      for (int64_t p = 0; p < op.k; ++p) {
+        const Real a = Load(op.a, op.transpose_a ? p * lda + i : i * lda + p);
+        const Real* const row = b.data() + p * op.n;
+        for (int64_t j = 0; j < op.n; ++j) sums[j] += a * row[j];
+      }
       for (int64_t j = 0; j < op.n; ++j) {
-        Real value = op.bias ? Load(op.bias, j) : 0;
-        for (int64_t p = 0; p < op.k; ++p) value += Load(op.a, op.transpose_a ? p * lda + i : i * lda + p) * b_at(p, j);
+        Real value = sums[j];
         if (op.epilogue == Epilogue::kGelu) {
           Store(op.aux, i * op.n + j, value);
           value = GeluOf(Load(op.aux, i * op.n + j));

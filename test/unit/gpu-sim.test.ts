@@ -30,6 +30,7 @@ t.test('settings from the environment', async (t) => {
   t.ok(kernels.k.shared_conflicts > 0, 'with the conflicts of the last case');
   t.not(simTest('checks', { KOTODAMA_SIM_CHECKS: 'none' }).status, 0, 'without checks, broken programs pass unseen');
   t.equal(simTest('integer', { KOTODAMA_SIM_CHECKS: 'none' }).status, 0, 'and right ones still run');
+  t.equal(simTest('reading', { KOTODAMA_SIM_CHECKS: 'none' }).status, 0, 'kernels are read when they are asked for');
   t.equal(simTest('async', { KOTODAMA_SIM_CHECKS: 'none' }).status, 0, 'cp.async without its wait finds the old bytes');
   t.not(simTest('integer', { KOTODAMA_SIM_DRIVER_VERSION: '11000' }).status, 0, 'PTX is too new for an old driver');
   t.not(simTest('integer', { KOTODAMA_SIM_FAIL_LAUNCH: '2' }).status, 0, 'a launch that is to fail does');

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "types.h"
@@ -68,8 +69,10 @@ struct Function {
   bool defined = false;
   std::vector<VarDecl> params;
   std::vector<VarDecl> results;
-  std::vector<Statement> body;
-  uint32_t max_threads = 0;  // from .maxntid or .reqntid; 0: none
+  std::string_view text;  // of the body, which begins in line `text_line`
+  int text_line = 0;
+  std::vector<Statement> body;  // once it has been parsed
+  uint32_t max_threads = 0;     // from .maxntid or .reqntid; 0: none
   int line = 0;
 };
 

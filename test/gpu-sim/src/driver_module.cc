@@ -50,7 +50,7 @@ CUresult load(Context& c, CUmodule* out, const void* image, unsigned count, int*
       return kNoBinaryForGpu;
     }
     auto loaded = std::make_unique<LoadedModule>();
-    loaded->module = load_module(best->text, c.device->memory.get());
+    loaded->module = load_module(best->text, c.device->memory.get(), s.reads_all_kernels);
     const int version = loaded->module->ast.version_major * 10 + loaded->module->ast.version_minor;
     if (version > newest_ptx(s.driver_version)) {
       publish_report("the PTX has version " + std::to_string(version / 10) + "." + std::to_string(version % 10) +
@@ -61,9 +61,6 @@ CUresult load(Context& c, CUmodule* out, const void* image, unsigned count, int*
       publish_report("the PTX is for sm_" + std::to_string(loaded->module->ast.target) + ", the device is sm_" +
                      std::to_string(device));
       return kNoBinaryForGpu;
-    }
-    for (auto& k : loaded->module->kernels) {
-      loaded->functions[k.first] = std::make_unique<LoadedFunction>(LoadedFunction{k.second.get(), loaded.get()});
     }
     void* handle = loaded.get();
     c.modules[handle] = std::move(loaded);
@@ -151,9 +148,17 @@ GPUSIM_API CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, c
     if (!function || !name) return kInvalidValue;
     LoadedModule* m = find_module(c, module);
     if (!m) return kInvalidHandle;
-    auto it = m->functions.find(name);
-    if (it == m->functions.end()) return kNotFound;
-    *function = reinterpret_cast<CUfunction>(it->second.get());
+    Kernel* kernel = nullptr;
+    try {
+      kernel = m->module->kernel(name);
+    } catch (const LoadError& e) {
+      publish_report(e.what());
+      return kInvalidPtx;
+    }
+    if (kernel == nullptr) return kNotFound;
+    std::unique_ptr<LoadedFunction>& loaded = m->functions[name];
+    if (!loaded) loaded = std::make_unique<LoadedFunction>(LoadedFunction{kernel, m});
+    *function = reinterpret_cast<CUfunction>(loaded.get());
     return kSuccess;
   });
 }

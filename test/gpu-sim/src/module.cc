@@ -43,7 +43,16 @@ std::string Module::line(uint32_t number) const {
   return s;
 }
 
-std::unique_ptr<Module> load_module(std::string text, DeviceMemory* memory) {
+Kernel* Module::kernel(const std::string& name) {
+  const auto known = kernels_.find(name);
+  if (known != kernels_.end()) return known->second.get();
+  const auto found = ast.functions.find(name);
+  if (found == ast.functions.end() || !found->second.entry || !found->second.defined) return nullptr;
+  parse_body(ast, found->second);
+  return (kernels_[name] = translate(*this, found->second)).get();
+}
+
+std::unique_ptr<Module> load_module(std::string text, DeviceMemory* memory, bool whole) {
   auto m = std::make_unique<Module>();
   m->memory = memory;
   m->text = std::move(text);
@@ -62,8 +71,11 @@ std::unique_ptr<Module> load_module(std::string text, DeviceMemory* memory) {
   for (const VarDecl& v : m->ast.variables) {
     if (v.space == Space::kGlobal || v.space == Space::kConst) store_init(*m, v);
   }
-  for (const auto& f : m->ast.functions) {
-    if (f.second.entry && f.second.defined) m->kernels[f.first] = translate(*m, f.second);
+  for (auto& f : m->ast.functions) {
+    if (!f.second.entry && f.second.defined) parse_body(m->ast, f.second);
+  }
+  if (whole) {
+    for (const auto& f : m->ast.functions) m->kernel(f.first);
   }
   return m;
 }

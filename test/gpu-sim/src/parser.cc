@@ -11,11 +11,40 @@ namespace {
 
 class Parser : private TokenReader {
  public:
-  explicit Parser(std::string_view text) : TokenReader(text) {}
+  Parser(Ast& ast, std::string_view text, int line) : TokenReader(text, line), ast_(ast) {}
 
-  Ast run() {
+  void module() {
     while (peek().kind != Tok::kEnd) top_level();
-    return std::move(ast_);
+  }
+
+  void body(Function* f) {
+    int depth = 0;
+    while (peek().kind != Tok::kEnd) {
+      const Token& t = peek();
+      if (accept("{")) {
+        ++depth;
+        f->body.push_back(statement(Statement::kOpen));
+      } else if (accept("}")) {
+        if (--depth < 0) fail("'}' without '{'");
+        f->body.push_back(statement(Statement::kClose));
+      } else if (accept(".loc")) {
+        loc_directive();
+      } else if (accept(".file")) {
+        file_directive();
+      } else if (accept(".pragma")) {
+        while (!accept(";")) next();
+      } else if (t.kind == Tok::kWord && t.text[0] == '.') {
+        for (auto& v : variable(false)) {
+          Statement s = statement(Statement::kVariable);
+          s.variable = std::move(v);
+          f->body.push_back(std::move(s));
+        }
+      } else if (t.kind == Tok::kWord && peek(1).is(":")) {
+        label(f);
+      } else {
+        f->body.push_back(instruction());
+      }
+    }
   }
 
  private:
@@ -253,9 +282,11 @@ class Parser : private TokenReader {
       ast_.functions.emplace(f.name, f);  // a declaration never hides a definition
       return;
     }
+    const Token& text = next();
+    if (text.kind != Tok::kBody) fail("function '" + f.name + "' without a body");
     f.defined = true;
-    expect("{");
-    body(&f);
+    f.text = text.text;
+    f.text_line = text.line;
     ast_.functions[f.name] = std::move(f);
   }
 
@@ -266,37 +297,6 @@ class Parser : private TokenReader {
     s.source_file = source_file_;
     s.source_line = source_line_;
     return s;
-  }
-
-  void body(Function* f) {
-    source_file_ = source_line_ = 0;
-    int depth = 1;
-    while (depth) {
-      const Token& t = peek();
-      if (t.kind == Tok::kEnd) fail("function '" + f->name + "' without end");
-      if (accept("{")) {
-        ++depth;
-        f->body.push_back(statement(Statement::kOpen));
-      } else if (accept("}")) {
-        if (--depth) f->body.push_back(statement(Statement::kClose));
-      } else if (accept(".loc")) {
-        loc_directive();
-      } else if (accept(".file")) {
-        file_directive();
-      } else if (accept(".pragma")) {
-        while (!accept(";")) next();
-      } else if (t.kind == Tok::kWord && t.text[0] == '.') {
-        for (auto& v : variable(false)) {
-          Statement s = statement(Statement::kVariable);
-          s.variable = std::move(v);
-          f->body.push_back(std::move(s));
-        }
-      } else if (t.kind == Tok::kWord && peek(1).is(":")) {
-        label(f);
-      } else {
-        f->body.push_back(instruction());
-      }
-    }
   }
 
   void label(Function* f) {
@@ -369,7 +369,7 @@ class Parser : private TokenReader {
     s->operands = {results, name, arguments};
   }
 
-  Ast ast_;
+  Ast& ast_;
   int source_file_ = 0;
   int source_line_ = 0;
 };
@@ -377,7 +377,13 @@ class Parser : private TokenReader {
 }  // namespace
 
 Ast parse_ptx(std::string_view text) {
-  return Parser(text).run();
+  Ast ast;
+  Parser(ast, text, 1).module();
+  return ast;
+}
+
+void parse_body(Ast& ast, Function& function) {
+  Parser(ast, function.text, function.text_line).body(&function);
 }
 
 }  // namespace gpusim

@@ -99,6 +99,7 @@ bool read_settings(Settings* out) {
   std::string checks = text("KOTODAMA_SIM_CHECKS");
   if (checks == "none") {
     out->checks = {false, false};
+    out->reads_all_kernels = false;
   } else if (checks == "uninitialised") {
     out->checks = {true, false};
   } else if (checks == "races") {

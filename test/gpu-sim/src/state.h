@@ -39,6 +39,7 @@ struct Settings {
   uint64_t fail_launch = 0;           // the n-th kernel launch from now faults; 0: none
   uint64_t instruction_limit = 1ull << 33;
   Checks checks;
+  bool reads_all_kernels = true;  // when a module is loaded; else each when it is first asked for
   std::string report_file, counters_file, trace_file;
 };
 

@@ -12,7 +12,7 @@ namespace gpusim {
 
 class TokenReader {
  public:
-  explicit TokenReader(std::string_view text) : tokens_(tokenize(text)) {}
+  explicit TokenReader(std::string_view text, int line) : tokens_(tokenize(text, line)) {}
 
  protected:
   const Token& peek(int ahead = 0) const;

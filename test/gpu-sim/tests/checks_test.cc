@@ -1,5 +1,6 @@
 // Broken programs: each must be caught, with a report that says what is wrong. Beside each stands the right program,
 // which must pass.
+#include <algorithm>
 #include <cstdlib>
 
 #include "harness.h"
@@ -8,7 +9,7 @@ using namespace test;
 
 namespace {
 
-constexpr CUresult kIllegalAddress = 700, kTimeout = 702, kMisaligned = 716, kFailed = 719;
+constexpr CUresult kBadPtx = 218, kIllegalAddress = 700, kTimeout = 702, kMisaligned = 716, kFailed = 719;
 
 CUresult run(const std::string& body, unsigned threads = 64, unsigned grid = 1, size_t bytes = 4096,
              bool written = true) {
@@ -377,6 +378,34 @@ TEST(checks, report_names_the_source_line) {
   CHECK_REPORT("kernel k, block (0,0,0), thread (0,0,0)");
   CHECK_REPORT("at PTX line 11: st.global.u32 [%rd1], %r1;");
   CHECK_REPORT("source attention.cu:42");
+}
+
+// A group of its own: it is run without checks, too, where each kernel is read when it is first asked for.
+TEST(reading, a_kernel_that_is_not_understood) {
+  Device d;
+  const std::string text = module_text(
+      ".visible .entry right() .maxntid 32, 1, 1\n{\n// }\n/* }\n */ { .reg .b32 %a; mov.u32 %a, 1; }\nret;\n}\n"
+      ".visible .entry wrong(.param .u32 p)\n{\nfrobnicate.u32 %r1;\n}\n.global .u32 g = {7};\n");
+  const int line = 1 + static_cast<int>(std::count(text.begin(), text.begin() + text.find("frobnicate"), '\n'));
+  const std::string place = "line " + std::to_string(line);
+  CUmodule m = nullptr;
+  CUfunction f = nullptr;
+  const char* checks = std::getenv("KOTODAMA_SIM_CHECKS");
+  if (checks && std::string(checks) == "none") {
+    CHECK_EQ(cuModuleLoadData(&m, text.c_str()), 0);
+    for (int time = 0; time < 2; ++time) {
+      CHECK_EQ(cuModuleGetFunction(&f, m, "wrong"), kBadPtx);
+      CHECK_REPORT(place);
+      CHECK_EQ(cuModuleGetFunction(&f, m, "right"), 0);
+      CHECK_EQ(d.launch(f, 1, 32, {}), 0);
+    }
+  } else {
+    CHECK_EQ(cuModuleLoadData(&m, text.c_str()), kBadPtx);
+    CHECK_REPORT(place);
+  }
+  for (const char* open :
+       {".visible .entry k() {", ".visible .entry k() { /*", ".visible .entry k() { { }", ".entry k() }"})
+    CHECK_EQ(cuModuleLoadData(&m, module_text(open).c_str()), kBadPtx);
 }
 
 TEST(checks, unknown_things_do_not_load) {
