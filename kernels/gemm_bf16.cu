@@ -114,16 +114,22 @@ class OperandFragments {
     for (int i = 0; i < kOffsets; ++i) offsets_[i] = offset ^ (i * 32);
   }
 
+  // From now on fragments are those of the tile at this address.
+  __device__ __forceinline__ void MoveTo(uint32_t tile) {
+#pragma unroll
+    for (int i = 0; i < kOffsets; ++i) addresses_[i] = tile + offsets_[i];
+  }
+
   // All fragments at step `k` of 16 along K. Permuted pieces move by exclusive or, rows of pieces by a constant.
   template <int k>
-  __device__ __forceinline__ void Load(uint32_t (&r)[Count][4], uint32_t tile) const {
+  __device__ __forceinline__ void Load(uint32_t (&r)[Count][4]) const {
     constexpr int kRowBlock = 16 * kChunks * 16;
     Unroll<Count>([&](auto i) {
       constexpr int index = decltype(i)::value;
       if constexpr (k_contiguous) {
-        LoadMatrices<index * kRowBlock>(r[index], tile + offsets_[k]);
+        LoadMatrices<index * kRowBlock>(r[index], addresses_[k]);
       } else {
-        LoadMatricesTransposed<k * kRowBlock>(r[index], tile + offsets_[index]);
+        LoadMatricesTransposed<k * kRowBlock>(r[index], addresses_[index]);
       }
     });
   }
@@ -131,6 +137,8 @@ class OperandFragments {
  private:
   static constexpr int kOffsets = k_contiguous ? kGemmK / 16 : Count;
   uint32_t offsets_[kOffsets];
+  // Both halves of a step are read from the same ones: kept, since the compiler would add them up for each.
+  uint32_t addresses_[kOffsets];
 };
 
 // The sums over K of op(b), added up beside the tensor cores from the fragments that they take. Of the two warps that
@@ -201,8 +209,8 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
 
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int warp_m = warp / kWarpsN * kWarpM, warp_n = warp % kWarpsN * kWarpN;
-  const OperandFragments<!transpose_a, BlockM, true, kTilesM> fragments_a(warp_m);
-  const OperandFragments<transpose_b, BlockN, false, kTilesN / 2> fragments_b(warp_n);
+  OperandFragments<!transpose_a, BlockM, true, kTilesM> fragments_a(warp_m);
+  OperandFragments<transpose_b, BlockN, false, kTilesN / 2> fragments_b(warp_n);
   float c[kTilesM][kTilesN][4] = {};
 
   uint32_t write = shared, read = shared;
@@ -225,8 +233,8 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
     uint32_t a[2][kTilesM][4], b[2][kTilesN / 2][4];
     const auto load = [&](auto k) {
       constexpr int half = decltype(k)::value;
-      fragments_a.template Load<half>(a[half], read);
-      fragments_b.template Load<half>(b[half], read + CopyA::kBytes);
+      fragments_a.template Load<half>(a[half]);
+      fragments_b.template Load<half>(b[half]);
     };
     const auto product = [&](int half) {
       if constexpr (decltype(summing)::value) sums.Add(b[half], warp / kWarpsN);
@@ -239,8 +247,13 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
       }
     };
     static_assert(kGemmK == 32, "a step has two halves");
+    const auto move_to = [&](uint32_t stage) {
+      fragments_a.MoveTo(stage);
+      fragments_b.MoveTo(stage + CopyA::kBytes);
+    };
     WaitForStep(p.stages);
     __syncthreads();
+    move_to(read);
     load(std::integral_constant<int, 0>{});
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
@@ -252,6 +265,7 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
       WaitForStep(p.stages);
       __syncthreads();
       read = read == last ? shared : read + kStageBytes;
+      move_to(read);
       if (step + 1 < steps) load(std::integral_constant<int, 0>{});
       product(1);
     }
