@@ -10,6 +10,12 @@ namespace kotodama::kernels {
 
 constexpr int kGemmK = 32;  // depth of a step
 
+// A value that the compiler cannot work out again: else it does so in every step, to spare a register.
+__device__ __forceinline__ uint32_t Kept(uint32_t value) {
+  asm("" : "+r"(value));
+  return value;
+}
+
 // Waits until the copies of the oldest step that is not read yet have come.
 __device__ __forceinline__ void WaitForStep(int stages) {
   if (stages == kMostGemmStages) {
@@ -33,7 +39,7 @@ class OperandCopy {
   // `first` is the tile's first row of the operand along M or N, `extent` their number.
   __device__ __forceinline__ OperandCopy(const void* data, int64_t stride, int first, int extent, int k)
       : row_(threadIdx.x / kChunks), chunk_(threadIdx.x % kChunks) {
-    target_ = SwizzledOffset<kChunks>(row_, chunk_);
+    target_ = Kept(SwizzledOffset<kChunks>(row_, chunk_));
     const bf16* base = static_cast<const bf16*>(data);
     if (k_contiguous) {
       source_ = base + first * stride + k;
@@ -111,25 +117,19 @@ class OperandFragments {
                                          : SwizzledOffset<kChunks>(k, first / 8 + (m_first ? low : high));
     // Tiles begin where none of these bits is set, so that an address is a tile's and one of these.
 #pragma unroll
-    for (int i = 0; i < kOffsets; ++i) offsets_[i] = offset ^ (i * 32);
-  }
-
-  // From now on fragments are those of the tile at this address.
-  __device__ __forceinline__ void MoveTo(uint32_t tile) {
-#pragma unroll
-    for (int i = 0; i < kOffsets; ++i) addresses_[i] = tile + offsets_[i];
+    for (int i = 0; i < kOffsets; ++i) offsets_[i] = Kept(offset ^ (i * 32));
   }
 
   // All fragments at step `k` of 16 along K. Permuted pieces move by exclusive or, rows of pieces by a constant.
   template <int k>
-  __device__ __forceinline__ void Load(uint32_t (&r)[Count][4]) const {
+  __device__ __forceinline__ void Load(uint32_t (&r)[Count][4], uint32_t tile) const {
     constexpr int kRowBlock = 16 * kChunks * 16;
     Unroll<Count>([&](auto i) {
       constexpr int index = decltype(i)::value;
       if constexpr (k_contiguous) {
-        LoadMatrices<index * kRowBlock>(r[index], addresses_[k]);
+        LoadMatrices<index * kRowBlock>(r[index], tile + offsets_[k]);
       } else {
-        LoadMatricesTransposed<k * kRowBlock>(r[index], addresses_[index]);
+        LoadMatricesTransposed<k * kRowBlock>(r[index], tile + offsets_[index]);
       }
     });
   }
@@ -137,11 +137,9 @@ class OperandFragments {
  private:
   static constexpr int kOffsets = k_contiguous ? kGemmK / 16 : Count;
   uint32_t offsets_[kOffsets];
-  // Both halves of a step are read from the same ones: kept, since the compiler would add them up for each.
-  uint32_t addresses_[kOffsets];
 };
 
-// The sums over K of op(b), added up beside the tensor cores from the fragments that they take. Of the two warps that
+// The sums over K of b, added up beside the tensor cores from the fragments that they take. Of the two warps that
 // share columns each takes half of its tiles of 8 columns.
 template <int Tiles, int WarpsN>
 class SumsOfB {
@@ -209,8 +207,8 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
 
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int warp_m = warp / kWarpsN * kWarpM, warp_n = warp % kWarpsN * kWarpN;
-  OperandFragments<!transpose_a, BlockM, true, kTilesM> fragments_a(warp_m);
-  OperandFragments<transpose_b, BlockN, false, kTilesN / 2> fragments_b(warp_n);
+  const OperandFragments<!transpose_a, BlockM, true, kTilesM> fragments_a(warp_m);
+  const OperandFragments<transpose_b, BlockN, false, kTilesN / 2> fragments_b(warp_n);
   float c[kTilesM][kTilesN][4] = {};
 
   uint32_t write = shared, read = shared;
@@ -233,8 +231,8 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
     uint32_t a[2][kTilesM][4], b[2][kTilesN / 2][4];
     const auto load = [&](auto k) {
       constexpr int half = decltype(k)::value;
-      fragments_a.template Load<half>(a[half]);
-      fragments_b.template Load<half>(b[half]);
+      fragments_a.template Load<half>(a[half], read);
+      fragments_b.template Load<half>(b[half], read + CopyA::kBytes);
     };
     const auto product = [&](int half) {
       if constexpr (decltype(summing)::value) sums.Add(b[half], warp / kWarpsN);
@@ -247,13 +245,8 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
       }
     };
     static_assert(kGemmK == 32, "a step has two halves");
-    const auto move_to = [&](uint32_t stage) {
-      fragments_a.MoveTo(stage);
-      fragments_b.MoveTo(stage + CopyA::kBytes);
-    };
     WaitForStep(p.stages);
     __syncthreads();
-    move_to(read);
     load(std::integral_constant<int, 0>{});
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
@@ -265,7 +258,6 @@ __device__ __forceinline__ void GemmBf16(const GemmParams& p) {
       WaitForStep(p.stages);
       __syncthreads();
       read = read == last ? shared : read + kStageBytes;
-      move_to(read);
       if (step + 1 < steps) load(std::integral_constant<int, 0>{});
       product(1);
     }

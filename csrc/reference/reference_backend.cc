@@ -168,11 +168,10 @@ class PlainBackend final : public Backend {
     const int64_t lda = op.lda ? op.lda : (op.transpose_a ? op.m : op.k);
     const int64_t ldb = op.ldb ? op.ldb : (op.transpose_b ? op.k : op.n);
     const int64_t ldc = op.ldc ? op.ldc : op.n;
-    const auto b_at = [&](int64_t p, int64_t j) { return Load(op.b, op.transpose_b ? j * ldb + p : p * ldb + j); };
     // Rows of b, read once: each sum still is taken along K in its order, but many at a time.
     std::vector<Real> b(op.k * op.n), sums(op.n);
     for (int64_t p = 0; p < op.k; ++p) {
-      for (int64_t j = 0; j < op.n; ++j) b[p * op.n + j] = b_at(p, j);
+      for (int64_t j = 0; j < op.n; ++j) b[p * op.n + j] = Load(op.b, op.transpose_b ? j * ldb + p : p * ldb + j);
     }
     for (int64_t i = 0; i < op.m; ++i) {
       for (int64_t j = 0; j < op.n; ++j) sums[j] = op.bias ? Load(op.bias, j) : 0;
@@ -195,7 +194,7 @@ class PlainBackend final : public Backend {
     if (!op.bias_gradient) return;
     for (int64_t j = 0; j < op.n; ++j) {
       Real sum = 0;
-      for (int64_t p = 0; p < op.k; ++p) sum += b_at(p, j);
+      for (int64_t p = 0; p < op.k; ++p) sum += b[p * op.n + j];
       Put(op.bias_gradient, j, sum, op.accumulate);
     }
   }

@@ -35,10 +35,9 @@ int lines_in(std::string_view s) {
 
 // The brace that ends a function, which begins with the one at `i`.
 size_t end_of_body(std::string_view s, size_t i, int line) {
-  const size_t begin = i;
   for (int depth = 0; i < s.size() && s[i] != '\0';) {
     if (is_skipped(s, i)) {
-      i = skip(s, i, line + lines_in(s.substr(begin, i - begin)));
+      i = skip(s, i, line);
       continue;
     }
     if (s[i] == '{') ++depth;
@@ -88,7 +87,8 @@ std::vector<Token> tokenize(std::string_view s, int line) {
       emit(Tok::kWord, from, i);
       if (out.back().is(".entry") || out.back().is(".func")) in_function = true;
     } else {
-      if (c == ';') in_function = false;
+      // A directive between a function's header and its body may end with one, too: .pragma "...";
+      if (c == ';' && in_function) in_function = out.back().kind == Tok::kString;
       emit(Tok::kPunct, i, i + 1);
       ++i;
     }

@@ -32,7 +32,7 @@ class Parser : private TokenReader {
       } else if (accept(".file")) {
         file_directive();
       } else if (accept(".pragma")) {
-        while (!accept(";")) next();
+        skip_to_semicolon();
       } else if (t.kind == Tok::kWord && t.text[0] == '.') {
         for (auto& v : variable(false)) {
           Statement s = statement(Statement::kVariable);
@@ -67,12 +67,20 @@ class Parser : private TokenReader {
     } else if (accept(".loc")) {
       loc_directive();
     } else if (accept(".section")) {
-      while (!peek().is("{")) next();
+      for (; !peek().is("{"); next()) {
+        if (peek().kind == Tok::kEnd) fail("missing '{'");
+      }
       skip_braces();
     } else if (accept(".pragma") || accept(".alias")) {
-      while (!accept(";")) next();
+      skip_to_semicolon();
     } else {
       declaration(t.line);
+    }
+  }
+
+  void skip_to_semicolon() {
+    for (; !accept(";"); next()) {
+      if (peek().kind == Tok::kEnd) fail("missing ';'");
     }
   }
 
@@ -273,7 +281,7 @@ class Parser : private TokenReader {
         integer();
       } else if (accept(".noreturn")) {
       } else if (accept(".pragma")) {
-        while (!accept(";")) next();
+        skip_to_semicolon();
       } else {
         break;
       }
@@ -310,7 +318,7 @@ class Parser : private TokenReader {
       } while (accept(","));
       expect(";");
     } else if (accept(".callprototype")) {
-      while (!accept(";")) next();
+      skip_to_semicolon();
       return;
     }
     f->body.push_back(std::move(s));
@@ -383,6 +391,7 @@ Ast parse_ptx(std::string_view text) {
 }
 
 void parse_body(Ast& ast, Function& function) {
+  function.body.clear();  // of an attempt that failed
   Parser(ast, function.text, function.text_line).body(&function);
 }
 

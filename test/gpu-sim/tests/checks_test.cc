@@ -403,9 +403,12 @@ TEST(reading, a_kernel_that_is_not_understood) {
     CHECK_EQ(cuModuleLoadData(&m, text.c_str()), kBadPtx);
     CHECK_REPORT(place);
   }
-  for (const char* open :
-       {".visible .entry k() {", ".visible .entry k() { /*", ".visible .entry k() { { }", ".entry k() }"})
+  for (const char* open : {".visible .entry k() {", ".visible .entry k() { /*", ".visible .entry k() { { }",
+                           ".entry k() }", ".section .debug_loc", ".pragma \"nounroll\""})
     CHECK_EQ(cuModuleLoadData(&m, module_text(open).c_str()), kBadPtx);
+  const std::string pragma = ".pragma \"nounroll\";";
+  const CUmodule directives = d.load(module_text(".entry k() " + pragma + " { " + pragma + " ret; }"));
+  CHECK_EQ(d.launch(d.function(directives), 1, 32, {}), 0);
 }
 
 TEST(checks, unknown_things_do_not_load) {
