@@ -73,8 +73,7 @@ async function writeSamples(
   };
   begin(0);
   const pieces = model.generateSamples(prompt, {
-    ...{ tokenizer, maxNewTokens, temperature, topP, minP, repetitionPenalty, int8, numSamples, signal },
-    ...(topK > 0 && { topK }),
+    ...{ tokenizer, maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, int8, numSamples, signal },
     ...(stop !== undefined && { stop }),
     seed: options.seed + first,
   });
