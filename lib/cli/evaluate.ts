@@ -101,10 +101,9 @@ async function measureText(
       measured?.add(batch);
       line.working(`evaluating: ${count(++done)} batches`);
     };
-    const { lossSum, tokens, whole } = await measure(model, batches, { limit, signal, onBatch });
+    const { loss, lossSum, tokens, whole } = await measure(model, batches, { limit, signal, onBatch });
     if (!whole) return undefined;
     const bytes = measured?.count ?? (texts?.textBytes as number);
-    const loss = lossSum / tokens;
     const bitsPerByte = bytes === 0 ? null : lossSum / Math.LN2 / bytes;
     const perplexity = Math.exp(loss);
     return {
