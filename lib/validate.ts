@@ -208,9 +208,13 @@ function secondsOf(value: unknown): number {
 }
 
 /** @throws KotodamaError `ERR_OPTIONS` unless `path` is a string that is not empty */
-export function checkPath(what: string, path: unknown): void {
-  if (typeof path === 'string' && path !== '') return;
-  throw new KotodamaError('ERR_OPTIONS', what, { expected: 'a path', received: describe(path) });
+export function checkPath(what: string, path: unknown, hint?: string): void {
+  checkArgument(typeof path === 'string' && path !== '', what, 'a path', path, hint);
+}
+
+/** Checks one argument. @throws KotodamaError `ERR_OPTIONS` unless it `holds` */
+export function checkArgument(holds: boolean, what: string, expected: string, value: unknown, hint?: string): void {
+  if (!holds) throw new KotodamaError('ERR_OPTIONS', what, { expected, received: describe(value), hint });
 }
 
 /** A value as a message shows it: short, and unmistakable about its type. */
@@ -280,7 +284,8 @@ export function isIterable(value: unknown): boolean {
   return typeof value === 'object' && value !== null && (Symbol.asyncIterator in value || Symbol.iterator in value);
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+/** Whether it is an object that may hold named values: no array, no promise. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !isPromise(value);
 }
 

@@ -76,6 +76,11 @@ export class BlockDataset implements EncodedSource {
   private pass: { next: IdPosition } = { next: this.start };
 
   private constructor(options: BlockDatasetOptions, open: (onBad: OnBadRecord) => TextSource, known: string[] = []) {
+    if (typeof open !== 'function') {
+      throw new KotodamaError('ERR_OPTIONS', 'a BlockDataset is not made with new', {
+        hint: 'BlockDataset.fromFile(path, options) makes one, and BlockDataset.fromTexts(texts, options)',
+      });
+    }
     const reader = new OptionReader(options);
     reader.onlyKnown(['tokenizer', 'blockSize', 'dropLast', 'eos', 'skipBad', ...known]);
     const { tokenizer, skipBad = false } = options ?? {};

@@ -1,4 +1,5 @@
 import type { StepEvent, TrainEvent, TrainerProgress } from '../train/events.js';
+import { checkArgument } from '../validate.js';
 import { flopsPerToken, flopsUtilization } from './flops.js';
 import { bytes, count, duration, quantity, rate } from './format.js';
 import { LiveLine, type ProgressStream } from './live-line.js';
@@ -48,7 +49,9 @@ export class Progress {
   private readonly run = new RunRecord();
   private shownAt = Number.NEGATIVE_INFINITY;
 
+  /** @throws KotodamaError `ERR_OPTIONS` when `stream` is none */
   constructor(stream: ProgressStream, options: ProgressOptions = {}) {
+    checkArgument(typeof stream?.write === 'function', 'the stream', 'a stream such as process.stderr', stream);
     this.line = new LiveLine(stream, options.colour);
     this.unicode = options.unicode ?? utf8Locale();
     this.interval = options.interval ?? 10;

@@ -140,6 +140,16 @@ t.test('accuracies', async (t) => {
   const stopped = await multipleChoice(model, tokenizer, questions, { signal: AbortSignal.abort() });
   t.match(stopped, { questions: 1, whole: false });
   await t.rejects(multipleChoice(model, tokenizer, []), { code: 'ERR_DATA', message: /no question/ });
+  const [good] = questions as [Question];
+  for (const [wrong, message] of [
+    [{ ...good, choices: [' one'] }, /Question 2: choices: expected at least two strings/],
+    [{ ...good, choices: ' one' }, /Question 2: choices/],
+    [{ ...good, answer: good.choices.length }, /Question 2: answer: expected the number of the right one, from 0/],
+    [{ ...good, context: undefined }, /Question 2: context: expected a string/],
+    [undefined, /Question 2: context/],
+  ] as const) {
+    await t.rejects(multipleChoice(model, tokenizer, [good, wrong as never]), { code: 'ERR_DATA', message });
+  }
 });
 
 t.test('where a choice begins', async (t) => {
