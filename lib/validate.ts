@@ -1,5 +1,5 @@
 import { KotodamaError } from './errors.js';
-import { plain, synonymOf } from './synonyms.js';
+import { plain, synonymOf, synonymsOf } from './synonyms.js';
 
 /** One thing that is wrong with some options. */
 export interface Problem {
@@ -71,8 +71,13 @@ export class OptionReader {
     return this.values[name] !== undefined;
   }
 
-  /** Notes every key that is not among `names`, with the nearest one. */
-  onlyKnown(names: readonly string[]): void {
+  /**
+   * Notes every key that is not among `names`, with those that may be meant.
+   *
+   * @param elsewhere hints for keys that belong somewhere else
+   * @param list where all names can be read, for a list that is too long for a message
+   */
+  onlyKnown(names: readonly string[], elsewhere: Readonly<Record<string, string>> = {}, list?: string): void {
     const given = Object.keys(this.values).filter((key) => this.values[key] !== undefined);
     const unknown = given.filter((key) => !names.includes(key));
     const kind = classOf(this.values);
@@ -83,13 +88,11 @@ export class OptionReader {
       return;
     }
     for (const key of unknown) {
-      const close = nearest(key, names);
-      this.problems.add(
-        this.label(key),
-        close === undefined ? `one of ${names.map(this.label).join(', ')}` : `a known name`,
-        'an unknown name',
-        close === undefined ? undefined : `did you mean ${this.label(close)}?`,
-      );
+      const close = meant(key, names).map(this.label);
+      const mean = close.length === 0 ? undefined : `did you mean ${alternatives(close)}?`;
+      const hint = (Object.hasOwn(elsewhere, key) ? elsewhere[key] : mean) ?? list;
+      const expected = hint === undefined ? `one of ${names.map(this.label).join(', ')}` : 'a known name';
+      this.problems.add(this.label(key), expected, 'an unknown name', hint);
     }
   }
 
@@ -248,6 +251,31 @@ export function nearest<C extends string>(word: string, candidates: readonly C[]
     }
   }
   return best;
+}
+
+/** More candidates than these are no hint. */
+const MOST_MEANT = 3;
+
+/** Letters of a word that can be recognised inside another one. */
+const LEAST_PART = 3;
+
+/**
+ * The candidates that `word` may mean, a few at most: its other names, else a misspelling, else those that it is a part of,
+ * first those that begin with it.
+ */
+export function meant<C extends string>(word: string, candidates: readonly C[]): C[] {
+  const close = nearest(word, candidates);
+  if (close !== undefined) {
+    const same = plain(close) === plain(word) ? [] : synonymsOf(word, candidates);
+    return same.includes(close) && same.length <= MOST_MEANT ? same : [close];
+  }
+  const part = plain(word);
+  if (part.length < LEAST_PART) return [];
+  const found = [
+    candidates.filter((candidate) => plain(candidate).startsWith(part)),
+    candidates.filter((candidate) => plain(candidate).includes(part)),
+  ].find(({ length }) => length > 0);
+  return found === undefined || found.length > MOST_MEANT ? [] : found;
 }
 
 /** Damerau-Levenshtein distance (adjacent transpositions count once), by dynamic programming over three rows. */

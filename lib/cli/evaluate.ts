@@ -38,7 +38,7 @@ export const evaluate: Command = {
   ],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, EVALUATE_OPTIONS), flagOf);
-    const options = readOptions(reader, EVALUATE_OPTIONS) as unknown as EvaluateArguments;
+    const options = readOptions(reader, EVALUATE_OPTIONS, 'evaluate') as unknown as EvaluateArguments;
     requireOptions(reader, EVALUATE_OPTIONS, ['model']);
     checkSource(reader, options);
     reader.finish('The options of kotodama evaluate are not valid');

@@ -388,9 +388,9 @@ export function readConfigFile(path: string, table: OptionTable): RawOptions {
   return options;
 }
 
-/** Reads every option of a table; problems are noted in the reader. */
-export function readOptions(reader: OptionReader, table: OptionTable): { [name: string]: unknown } {
-  reader.onlyKnown(Object.keys(table));
+/** Reads every option of a command's table; problems are noted in the reader. */
+export function readOptions(reader: OptionReader, table: OptionTable, command: string): { [name: string]: unknown } {
+  reader.onlyKnown(Object.keys(table), {}, `kotodama ${command} --help lists them`);
   const read = Object.fromEntries(Object.entries(table).map(([name, spec]) => [name, readOption(reader, name, spec)]));
   // The engine would say so too, but only once everything else was right and loaded.
   if (

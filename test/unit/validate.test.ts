@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import * as kotodama from '../../dist/index.js';
-import { describe, editDistance, nearest, OptionReader, Problems } from '../../dist/validate.js';
+import { describe, editDistance, meant, nearest, OptionReader, Problems } from '../../dist/validate.js';
 
 t.test('reads values, fallbacks and required values', async (t) => {
   const read = new OptionReader({ a: 1, b: 0.5, c: true, d: 'text', e: 'two', g: undefined });
@@ -134,6 +134,34 @@ t.test('a name that other libraries have is known by its own', async (t) => {
   for (const [word, names, name] of cases) t.equal(nearest(word, names), name, word);
   t.equal(nearest('learning_rate', config), undefined);
   t.equal(nearest('maxSteps', ['steps', 'maxSteps']), 'maxSteps', 'the very name comes first');
+});
+
+t.test('what a word may mean', async (t) => {
+  const loader = ['batchSize', 'worldSize', 'rank', 'prefetchFactor', 'numWorkers', 'dropLast'];
+  const cases: [string, string[], string[]][] = [
+    ['batch', loader, ['batchSize']],
+    ['workers', loader, ['numWorkers']],
+    ['prefetch', loader, ['prefetchFactor']],
+    ['size', loader, ['batchSize', 'worldSize']],
+    ['bathSize', loader, ['batchSize']],
+    ['xyz', loader, []],
+    ['r', loader, []],
+    ['e', ['epochs', 'evalEvery'], []],
+    ['eval', ['evalEvery', 'evalBatches', 'evalSteps', 'evalLoss'], []],
+    ['dropout', ['nLayer', 'residPdrop', 'embdPdrop', 'attnPdrop'], ['residPdrop', 'embdPdrop', 'attnPdrop']],
+    ['betas', ['beta1', 'beta2', 'lr'], ['beta1', 'beta2']],
+    ['max_steps', ['steps', 'maxSteps'], ['maxSteps']],
+  ];
+  for (const [word, names, expected] of cases) t.same(meant(word, names), expected, word);
+});
+
+t.test('what belongs elsewhere is told where', async (t) => {
+  const read = new OptionReader({ shuffle: true, x: 1 });
+  read.onlyKnown(['batchSize'], { shuffle: 'wrap the dataset' });
+  t.match(read.problems.list, [
+    { name: 'shuffle', expected: 'a known name', hint: 'wrap the dataset' },
+    { name: 'x', expected: 'one of batchSize', hint: undefined },
+  ]);
 });
 
 t.test('describes values of any type', async (t) => {
