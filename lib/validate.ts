@@ -174,7 +174,7 @@ export class OptionReader {
 
   /** Notes a problem that the simple checks cannot see. */
   problem(name: string, expected: string, received: unknown, hint?: string): void {
-    this.problems.add(this.label(name), expected, describe(received), hint);
+    this.problems.add(this.label(name), expected, describe(received), hint ?? hintAbout(name, received));
   }
 
   /** @throws KotodamaError `ERR_OPTIONS` with every problem found. */
@@ -218,6 +218,12 @@ export function checkPath(what: string, path: unknown, hint?: string): void {
 /** Checks one argument. @throws KotodamaError `ERR_OPTIONS` unless it `holds` */
 export function checkArgument(holds: boolean, what: string, expected: string, value: unknown, hint?: string): void {
   if (!holds) throw new KotodamaError('ERR_OPTIONS', what, { expected, received: describe(value), hint });
+}
+
+/** What is done about a value that only holds the right one: trainTokenizer gives a TrainedTokenizer. */
+function hintAbout(name: string, value: unknown): string | undefined {
+  const { tokenizer } = (value ?? {}) as { tokenizer?: unknown };
+  return name === 'tokenizer' && typeof tokenizer === 'function' ? 'call .tokenizer() on it' : undefined;
 }
 
 /** A value as a message shows it: short, and unmistakable about its type. */

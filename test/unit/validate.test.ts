@@ -155,6 +155,15 @@ t.test('what a word may mean', async (t) => {
   for (const [word, names, expected] of cases) t.same(meant(word, names), expected, word);
 });
 
+t.test('what trainTokenizer gives is not yet the tokenizer', async (t) => {
+  const trained = { vocabSize: 9, tokenizer: () => ({}) };
+  const { BlockDataset, multipleChoice, Trainer } = kotodama;
+  const named = { code: 'ERR_OPTIONS', message: /tokenizer: expected a .*call \.tokenizer\(\) on it/s };
+  t.throws(() => BlockDataset.fromTexts([], { tokenizer: trained as never, blockSize: 4 }), named);
+  t.throws(() => new Trainer({ tokenizer: trained } as never), named);
+  await t.rejects(multipleChoice({} as never, trained as never, []), named);
+});
+
 t.test('what belongs elsewhere is told where', async (t) => {
   const read = new OptionReader({ shuffle: true, x: 1 });
   read.onlyKnown(['batchSize'], { shuffle: 'wrap the dataset' });
