@@ -10,13 +10,13 @@ import { evaluationLine, header, sampleText, summary } from './words.js';
 /** How progress is shown. */
 export interface ProgressOptions {
   /** Colours [only on a terminal and without NO_COLOR]. */
-  colour?: boolean;
+  colour?: boolean | undefined;
   /** Draws the loss as a sparkline [only where the locale is UTF-8]. */
-  unicode?: boolean;
+  unicode?: boolean | undefined;
   /** Seconds between two lines where there is no terminal [10]. */
-  interval?: number;
+  interval?: number | undefined;
   /** Seconds since some moment; a test may bring its own clock. */
-  now?: () => number;
+  now?: (() => number) | undefined;
 }
 
 /** A part of the live line: what it says, and how its number is shown. */
