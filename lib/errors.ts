@@ -64,8 +64,12 @@ export function placed(place: string, cause: KotodamaError): KotodamaError {
 
 /** An error with one more thing in its hint. */
 export function hinted(cause: KotodamaError, more: string): KotodamaError {
+  return withHint(cause, cause.hint === undefined ? more : `${cause.hint}; ${more}`);
+}
+
+/** An error with another hint. */
+export function withHint(cause: KotodamaError, hint: string): KotodamaError {
   const { code, expected, received } = cause;
-  const hint = cause.hint === undefined ? more : `${cause.hint}; ${more}`;
   return new KotodamaError(code, bareMessage(cause), { expected, received, hint, cause });
 }
 

@@ -87,6 +87,7 @@ export {
 export {
   addTokens,
   type ByteLevelBpe,
+  type JsonObject,
   type OpenTokenizer,
   type SentencePieceMethod,
   Tokenizer,

@@ -25,6 +25,7 @@ const SYNONYMS = [
   'nHead numHeads numAttentionHeads',
   'nEmbd hiddenSize dModel',
   'nInner intermediateSize',
+  'dropout residPdrop embdPdrop attnPdrop',
   'nPositions blockSize nCtx contextLength maxPositionEmbeddings',
   'precision dtype torchDtype',
   'maxNewTokens maxTokens maxLength',
@@ -33,8 +34,13 @@ const SYNONYMS = [
 
 /** The candidate that means the same as `word`, if any. */
 export function synonymOf<C extends string>(word: string, candidates: readonly C[]): C | undefined {
+  return synonymsOf(word, candidates)[0];
+}
+
+/** The candidates that mean the same as `word`, or a part of it. */
+export function synonymsOf<C extends string>(word: string, candidates: readonly C[]): C[] {
   const same = SYNONYMS.filter((line) => line.includes(plain(word)));
-  return candidates.find((candidate) => same.some((line) => line.includes(plain(candidate))));
+  return candidates.filter((candidate) => same.some((line) => line.includes(plain(candidate))));
 }
 
 /** `--n_Layer`, `n-layer` and `nLayer` are the same word to a person. */

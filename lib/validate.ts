@@ -1,5 +1,5 @@
 import { KotodamaError } from './errors.js';
-import { plain, synonymOf } from './synonyms.js';
+import { plain, synonymOf, synonymsOf } from './synonyms.js';
 
 /** One thing that is wrong with some options. */
 export interface Problem {
@@ -71,8 +71,13 @@ export class OptionReader {
     return this.values[name] !== undefined;
   }
 
-  /** Notes every key that is not among `names`, with the nearest one. */
-  onlyKnown(names: readonly string[]): void {
+  /**
+   * Notes every key that is not among `names`, with those that may be meant.
+   *
+   * @param elsewhere hints for keys that belong somewhere else
+   * @param list where all names can be read, for a list that is too long for a message
+   */
+  onlyKnown(names: readonly string[], elsewhere: Readonly<Record<string, string>> = {}, list?: string): void {
     const given = Object.keys(this.values).filter((key) => this.values[key] !== undefined);
     const unknown = given.filter((key) => !names.includes(key));
     const kind = classOf(this.values);
@@ -83,13 +88,11 @@ export class OptionReader {
       return;
     }
     for (const key of unknown) {
-      const close = nearest(key, names);
-      this.problems.add(
-        this.label(key),
-        close === undefined ? `one of ${names.map(this.label).join(', ')}` : `a known name`,
-        'an unknown name',
-        close === undefined ? undefined : `did you mean ${this.label(close)}?`,
-      );
+      const close = meant(key, names).map(this.label);
+      const mean = close.length === 0 ? undefined : `did you mean ${alternatives(close)}?`;
+      const hint = (Object.hasOwn(elsewhere, key) ? elsewhere[key] : mean) ?? list;
+      const expected = hint === undefined ? `one of ${names.map(this.label).join(', ')}` : 'a known name';
+      this.problems.add(this.label(key), expected, 'an unknown name', hint);
     }
   }
 
@@ -171,7 +174,7 @@ export class OptionReader {
 
   /** Notes a problem that the simple checks cannot see. */
   problem(name: string, expected: string, received: unknown, hint?: string): void {
-    this.problems.add(this.label(name), expected, describe(received), hint);
+    this.problems.add(this.label(name), expected, describe(received), hint ?? hintAbout(name, received));
   }
 
   /** @throws KotodamaError `ERR_OPTIONS` with every problem found. */
@@ -208,9 +211,19 @@ function secondsOf(value: unknown): number {
 }
 
 /** @throws KotodamaError `ERR_OPTIONS` unless `path` is a string that is not empty */
-export function checkPath(what: string, path: unknown): void {
-  if (typeof path === 'string' && path !== '') return;
-  throw new KotodamaError('ERR_OPTIONS', what, { expected: 'a path', received: describe(path) });
+export function checkPath(what: string, path: unknown, hint?: string): void {
+  checkArgument(typeof path === 'string' && path !== '', what, 'a path', path, hint);
+}
+
+/** Checks one argument. @throws KotodamaError `ERR_OPTIONS` unless it `holds` */
+export function checkArgument(holds: boolean, what: string, expected: string, value: unknown, hint?: string): void {
+  if (!holds) throw new KotodamaError('ERR_OPTIONS', what, { expected, received: describe(value), hint });
+}
+
+/** What is done about a value that only holds the right one: trainTokenizer gives a TrainedTokenizer. */
+function hintAbout(name: string, value: unknown): string | undefined {
+  const { tokenizer } = (value ?? {}) as { tokenizer?: unknown };
+  return name === 'tokenizer' && typeof tokenizer === 'function' ? 'call .tokenizer() on it' : undefined;
 }
 
 /** A value as a message shows it: short, and unmistakable about its type. */
@@ -244,6 +257,31 @@ export function nearest<C extends string>(word: string, candidates: readonly C[]
     }
   }
   return best;
+}
+
+/** More candidates than these are no hint. */
+const MOST_MEANT = 3;
+
+/** Letters of a word that can be recognised inside another one. */
+const LEAST_PART = 3;
+
+/**
+ * The candidates that `word` may mean, a few at most: its other names, else a misspelling, else those that it is a part of,
+ * first those that begin with it.
+ */
+export function meant<C extends string>(word: string, candidates: readonly C[]): C[] {
+  const close = nearest(word, candidates);
+  if (close !== undefined) {
+    const same = plain(close) === plain(word) ? [] : synonymsOf(word, candidates);
+    return same.includes(close) && same.length <= MOST_MEANT ? same : [close];
+  }
+  const part = plain(word);
+  if (part.length < LEAST_PART) return [];
+  const found = [
+    candidates.filter((candidate) => plain(candidate).startsWith(part)),
+    candidates.filter((candidate) => plain(candidate).includes(part)),
+  ].find(({ length }) => length > 0);
+  return found === undefined || found.length > MOST_MEANT ? [] : found;
 }
 
 /** Damerau-Levenshtein distance (adjacent transpositions count once), by dynamic programming over three rows. */
@@ -280,7 +318,8 @@ export function isIterable(value: unknown): boolean {
   return typeof value === 'object' && value !== null && (Symbol.asyncIterator in value || Symbol.iterator in value);
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+/** Whether it is an object that may hold named values: no array, no promise. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !isPromise(value);
 }
 

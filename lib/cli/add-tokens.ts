@@ -14,7 +14,11 @@ export const addTokensCommand: Command = {
   ],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, ADD_TOKENS_OPTIONS), flagOf);
-    const options = readOptions(reader, ADD_TOKENS_OPTIONS) as { tokenizer: string; tokens: string[]; out: string };
+    const options = readOptions(reader, ADD_TOKENS_OPTIONS, 'add-tokens') as {
+      tokenizer: string;
+      tokens: string[];
+      out: string;
+    };
     requireOptions(reader, ADD_TOKENS_OPTIONS, ['tokenizer', 'tokens', 'out']);
     reader.finish('The options of kotodama add-tokens are not valid');
     const { vocabSize } = await addTokens(options.tokenizer, options.tokens, options.out, showDownloads());

@@ -28,7 +28,7 @@ export const compare: Command = {
       ),
       flagOf,
     );
-    const { json } = readOptions(reader, COMPARE_OPTIONS) as { json: boolean };
+    const { json } = readOptions(reader, COMPARE_OPTIONS, 'compare') as { json: boolean };
     const [a, b, ...more] = folders;
     if (a === undefined || b === undefined || more.length > 0) {
       reader.problems.add('arguments', 'two folders of runs', folders.join(' ') || 'nothing');

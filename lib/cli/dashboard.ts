@@ -19,7 +19,11 @@ export const dashboard: Command = {
   examples: ['kotodama dashboard runs/'],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, DASHBOARD_OPTIONS, 'runs'), flagOf);
-    const { runs, port, dashboardHost: host } = readOptions(reader, DASHBOARD_OPTIONS) as unknown as DashboardArguments;
+    const {
+      runs,
+      port,
+      dashboardHost: host,
+    } = readOptions(reader, DASHBOARD_OPTIONS, 'dashboard') as unknown as DashboardArguments;
     requireOptions(reader, DASHBOARD_OPTIONS, ['runs']);
     reader.finish('The options of kotodama dashboard are not valid');
 

@@ -38,7 +38,7 @@ export const demo: Command = {
   examples: [],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, DEMO_OPTIONS), flagOf);
-    const options = readOptions(reader, DEMO_OPTIONS) as unknown as DemoArguments;
+    const options = readOptions(reader, DEMO_OPTIONS, 'demo') as unknown as DemoArguments;
     reader.finish('The options of kotodama demo are not valid');
 
     const out = options.out ?? freeFolder();

@@ -40,7 +40,7 @@ export const doctor: Command = {
   examples: [],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, DOCTOR_OPTIONS), flagOf);
-    const { json } = readOptions(reader, DOCTOR_OPTIONS) as { json: boolean };
+    const { json } = readOptions(reader, DOCTOR_OPTIONS, 'doctor') as { json: boolean };
     reader.finish('The options of kotodama doctor are not valid');
     const findings = await examine();
     process.stdout.write(json ? `${JSON.stringify(findings)}\n` : show(findings));

@@ -38,7 +38,7 @@ export const evaluate: Command = {
   ],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, EVALUATE_OPTIONS), flagOf);
-    const options = readOptions(reader, EVALUATE_OPTIONS) as unknown as EvaluateArguments;
+    const options = readOptions(reader, EVALUATE_OPTIONS, 'evaluate') as unknown as EvaluateArguments;
     requireOptions(reader, EVALUATE_OPTIONS, ['model']);
     checkSource(reader, options);
     reader.finish('The options of kotodama evaluate are not valid');
@@ -101,10 +101,9 @@ async function measureText(
       measured?.add(batch);
       line.working(`evaluating: ${count(++done)} batches`);
     };
-    const { lossSum, tokens, whole } = await measure(model, batches, { limit, signal, onBatch });
+    const { loss, lossSum, tokens, whole } = await measure(model, batches, { limit, signal, onBatch });
     if (!whole) return undefined;
     const bytes = measured?.count ?? (texts?.textBytes as number);
-    const loss = lossSum / tokens;
     const bitsPerByte = bytes === 0 ? null : lossSum / Math.LN2 / bytes;
     const perplexity = Math.exp(loss);
     return {

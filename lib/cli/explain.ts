@@ -30,7 +30,7 @@ export const explain: Command = {
   ],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, EXPLAIN_OPTIONS), flagOf);
-    const options = readOptions(reader, EXPLAIN_OPTIONS) as unknown as ExplainArguments;
+    const options = readOptions(reader, EXPLAIN_OPTIONS, 'explain') as unknown as ExplainArguments;
     requireOptions(reader, EXPLAIN_OPTIONS, ['model', 'text']);
     reader.finish('The options of kotodama explain are not valid');
 

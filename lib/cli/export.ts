@@ -47,7 +47,7 @@ export const exportCommand: Command = {
   ],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, EXPORT_OPTIONS), flagOf);
-    const options = readOptions(reader, EXPORT_OPTIONS) as unknown as ExportArguments;
+    const options = readOptions(reader, EXPORT_OPTIONS, 'export') as unknown as ExportArguments;
     requireOptions(reader, EXPORT_OPTIONS, ['model', 'format', 'out']);
     const maxShardBytes = readSize(reader, options);
     const types = TYPES[options.format];

@@ -34,7 +34,7 @@ export const generate: Command = {
     const { prompt, ...flags } = parseFlags(words, GENERATE_OPTIONS);
     // An empty one is none: the text begins at its beginning.
     const reader = new OptionReader(prompt === '' ? flags : { prompt, ...flags }, flagOf);
-    const options = readOptions(reader, GENERATE_OPTIONS) as unknown as GenerateArguments;
+    const options = readOptions(reader, GENERATE_OPTIONS, 'generate') as unknown as GenerateArguments;
     requireOptions(reader, GENERATE_OPTIONS, ['model']);
     reader.finish('The options of kotodama generate are not valid');
 
@@ -73,8 +73,7 @@ async function writeSamples(
   };
   begin(0);
   const pieces = model.generateSamples(prompt, {
-    ...{ tokenizer, maxNewTokens, temperature, topP, minP, repetitionPenalty, int8, numSamples, signal },
-    ...(topK > 0 && { topK }),
+    ...{ tokenizer, maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, int8, numSamples, signal },
     ...(stop !== undefined && { stop }),
     seed: options.seed + first,
   });

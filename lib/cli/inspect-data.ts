@@ -34,7 +34,7 @@ export const inspectData: Command = {
   examples: ['kotodama inspect-data --train data/train.txt --tokenizer DIR --block-size 512'],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, INSPECT_DATA_OPTIONS), flagOf);
-    const options = readOptions(reader, INSPECT_DATA_OPTIONS) as unknown as InspectDataArguments;
+    const options = readOptions(reader, INSPECT_DATA_OPTIONS, 'inspect-data') as unknown as InspectDataArguments;
     requireOptions(reader, INSPECT_DATA_OPTIONS, ['train', 'tokenizer']);
     requireFiles(reader, 'train', options.train ?? []);
     if (reader.has('train') && areTokenFiles(options.train)) {

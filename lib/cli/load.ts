@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { GPT2 } from '../model/gpt2.js';
 import { isFile } from '../model/model-file.js';
-import { readConfig } from '../model/pretrained.js';
+import { checkHoldsModel, readConfig } from '../model/pretrained.js';
 import { checkTokenizerFits } from '../model/tokenizer-fit.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { holdsRun } from '../train/run-folder.js';
@@ -32,9 +32,16 @@ export async function loadModel(options: LoadArguments): Promise<{ model: GPT2; 
   return { model, tokenizer };
 }
 
-/** @throws KotodamaError `ERR_CHECKPOINT` for a run that has saved nothing yet */
+/**
+ * @throws KotodamaError `ERR_CHECKPOINT` for a run that has saved nothing yet, `ERR_MODEL_FILE` for another folder without
+ *   a model, before its tokenizer is looked for
+ */
 export function checkSaved(model: string): void {
-  if (!holdsRun(model) || existsSync(join(model, 'config.json'))) return;
+  if (existsSync(join(model, 'config.json'))) return;
+  if (!holdsRun(model)) {
+    if (statSync(model, { throwIfNoEntry: false })?.isDirectory() === true) checkHoldsModel(model);
+    return;
+  }
   throw new KotodamaError('ERR_CHECKPOINT', `The run in ${model} has no checkpoint yet`, {
     hint: `wait for its first one (--save-every), or continue it: kotodama train --resume --out ${model}`,
   });

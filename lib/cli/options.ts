@@ -123,7 +123,7 @@ export const TRAIN_OPTIONS = {
 
 /** `kotodama dashboard` */
 export const DASHBOARD_OPTIONS = {
-  runs: { kind: 'strings', placeholder: 'DIR...', help: 'runs, or folders of runs; the word itself may be left out' },
+  runs: { kind: 'strings', placeholder: 'DIR...', help: 'runs, or folders of runs; --runs itself may be left out' },
   port: {
     ...{ kind: 'integer', range: { min: 0, max: 65535 }, derived: `${DASHBOARD_PORT}, or a free one` },
     help: 'where the page is served',
@@ -133,7 +133,7 @@ export const DASHBOARD_OPTIONS = {
 
 /** `kotodama report` */
 export const REPORT_OPTIONS = {
-  runs: { kind: 'strings', placeholder: 'DIR...', help: 'runs, or folders of runs; the word itself may be left out' },
+  runs: { kind: 'strings', placeholder: 'DIR...', help: 'runs, or folders of runs; --runs itself may be left out' },
   out: { kind: 'string', placeholder: 'FILE', default: 'report.html', help: 'page to write' },
 } as const satisfies OptionTable;
 
@@ -149,7 +149,7 @@ export const GENERATE_OPTIONS = {
     kind: 'number',
     range: { min: 0, max: 1 },
     default: 0,
-    help: 'choose among tokens at least this times as likely as the likeliest',
+    help: 'choose among tokens at least X times as likely as the likeliest (0.05: a twentieth)',
   },
   repetitionPenalty: {
     kind: 'number',
@@ -235,7 +235,7 @@ export const INSPECT_DATA_OPTIONS = {
   blockSize: { kind: 'integer', range: size, default: 1024, help: 'tokens per block' },
   shuffleBuffer: TRAIN_OPTIONS.shuffleBuffer,
   seed: { ...seed, help: 'seeds the shuffling' },
-  limit: { kind: 'integer', range: { min: 0 }, default: 10, help: 'megabytes of text to measure; 0: all' },
+  limit: { kind: 'integer', range: { min: 0 }, placeholder: 'MB', default: 10, help: 'text to measure; 0: all' },
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },
 } as const satisfies OptionTable;
 
@@ -388,9 +388,9 @@ export function readConfigFile(path: string, table: OptionTable): RawOptions {
   return options;
 }
 
-/** Reads every option of a table; problems are noted in the reader. */
-export function readOptions(reader: OptionReader, table: OptionTable): { [name: string]: unknown } {
-  reader.onlyKnown(Object.keys(table));
+/** Reads every option of a command's table; problems are noted in the reader. */
+export function readOptions(reader: OptionReader, table: OptionTable, command: string): { [name: string]: unknown } {
+  reader.onlyKnown(Object.keys(table), {}, `kotodama ${command} --help lists them`);
   const read = Object.fromEntries(Object.entries(table).map(([name, spec]) => [name, readOption(reader, name, spec)]));
   // The engine would say so too, but only once everything else was right and loaded.
   if (

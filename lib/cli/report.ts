@@ -22,7 +22,7 @@ export const report: Command = {
   examples: ['kotodama report runs/*', 'kotodama report runs/a runs/b --out compared.html'],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, REPORT_OPTIONS, 'runs'), flagOf);
-    const { runs, out } = readOptions(reader, REPORT_OPTIONS) as unknown as ReportArguments;
+    const { runs, out } = readOptions(reader, REPORT_OPTIONS, 'report') as unknown as ReportArguments;
     requireOptions(reader, REPORT_OPTIONS, ['runs']);
     reader.finish('The options of kotodama report are not valid');
     await checkReplaces(out, 'page');

@@ -34,7 +34,7 @@ export const tokenize: Command = {
   ],
   async run(words) {
     const reader = new OptionReader(parseFlags(words, TOKENIZE_OPTIONS), flagOf);
-    const options = readOptions(reader, TOKENIZE_OPTIONS) as unknown as TokenizeArguments;
+    const options = readOptions(reader, TOKENIZE_OPTIONS, 'tokenize') as unknown as TokenizeArguments;
     requireOptions(reader, TOKENIZE_OPTIONS, ['tokenizer', 'input', 'output']);
     requireFiles(reader, 'input', options.input ?? []);
     reader.finish('The options of kotodama tokenize are not valid');

@@ -69,7 +69,7 @@ export const trainTokenizerCommand: Command = {
 function readArguments(words: readonly string[]): TrainTokenizerArguments {
   const table: OptionTable = TRAIN_TOKENIZER_OPTIONS;
   const reader = new OptionReader(parseFlags(words, table), flagOf);
-  reader.onlyKnown(Object.keys(table));
+  reader.onlyKnown(Object.keys(table), {}, 'kotodama train-tokenizer --help lists them');
   requireOptions(reader, table, ['input', 'out']);
   const input = reader.strings('input', []);
   requireFiles(reader, 'input', input);

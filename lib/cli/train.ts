@@ -125,7 +125,7 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   // What nobody knows is named as it stands in the file.
   const fromFile = (name: string) => !Object.hasOwn(table, name) && Object.hasOwn(file, name) && !(name in flags);
   const reader = new OptionReader(values, (name) => (fromFile(name) ? `'${name}' in ${flags.config}` : flagOf(name)));
-  const read = readOptions(reader, table) as unknown as TrainArguments & ReadTrainingOptions;
+  const read = readOptions(reader, table, 'train') as unknown as TrainArguments & ReadTrainingOptions;
   requireOptions(reader, table, ['train', 'tokenizer', 'out']);
   requireFiles(reader, 'train', read.train ?? []);
   requireFiles(reader, 'valid', read.valid ?? []);

@@ -31,7 +31,8 @@ export interface BlockDatasetOptions {
   dropLast?: boolean | undefined;
   /**
    * Where the tokenizer's end-of-text id goes: nowhere (default), after each text, or after each document. A record of
-   * JSON lines or Parquet is a document, and so is each text of `fromTexts`; a file of plain lines is one altogether.
+   * JSON lines or Parquet is a document, and so is each text of `fromTexts`; a file of plain lines is one altogether. A
+   * line's end is not part of its text: where no id is put, texts are joined with nothing between them.
    */
   eos?: 'none' | 'line' | 'document' | undefined;
   /**
@@ -49,7 +50,9 @@ export interface FileDatasetOptions extends BlockDatasetOptions {
 
 /**
  * Cuts text into blocks of T ids. The texts are encoded one by one and their ids joined; block k has the T ids from kT
- * on as inputs and the T ids from kT + 1 on as labels. Each `for await` is a new pass from the beginning.
+ * on as inputs and the T ids from kT + 1 on as labels. Each `for await` is a new pass from the beginning. The LF or CRLF
+ * that ends a line is not part of its text: without `eos` there is nothing between two texts, and a model learns neither to
+ * break a line nor to end a text.
  *
  *     const dataset = BlockDataset.fromFile('train.txt', { tokenizer, blockSize: 1024 });
  *     for await (const { inputIds, labels } of dataset) ...
@@ -73,6 +76,11 @@ export class BlockDataset implements EncodedSource {
   private pass: { next: IdPosition } = { next: this.start };
 
   private constructor(options: BlockDatasetOptions, open: (onBad: OnBadRecord) => TextSource, known: string[] = []) {
+    if (typeof open !== 'function') {
+      throw new KotodamaError('ERR_OPTIONS', 'a BlockDataset is not made with new', {
+        hint: 'BlockDataset.fromFile(path, options) makes one, and BlockDataset.fromTexts(texts, options)',
+      });
+    }
     const reader = new OptionReader(options);
     reader.onlyKnown(['tokenizer', 'blockSize', 'dropLast', 'eos', 'skipBad', ...known]);
     const { tokenizer, skipBad = false } = options ?? {};

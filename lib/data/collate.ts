@@ -1,13 +1,14 @@
 import { KotodamaError } from '../errors.js';
-import { describe } from '../validate.js';
+import { checkArgument, describe } from '../validate.js';
 import type { Batch, Block, TokenTensor } from './types.js';
 
 /**
  * Puts blocks on top of each other: B blocks of T ids become [B, T].
  *
- * @throws KotodamaError `ERR_DATA` when their lengths differ
+ * @throws KotodamaError `ERR_DATA` when their lengths differ, `ERR_OPTIONS` for what is no array
  */
 export function stackBlocks(blocks: readonly Block[]): Batch {
+  checkArgument(Array.isArray(blocks), 'the blocks', 'an array of blocks', blocks);
   const length = blocks[0]?.inputIds.length ?? 0;
   for (const { inputIds, labels } of blocks) {
     if (inputIds.length === length && labels.length === length) continue;

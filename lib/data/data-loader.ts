@@ -28,6 +28,9 @@ export interface DataLoaderOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What belongs to its dataset. */
+const ELSEWHERE = { shuffle: 'wrap the dataset: new BufferedShuffleDataset(dataset, { bufferSize })' };
+
 interface Prefetched {
   batch: Batch;
   /** State of the source after the batch. */
@@ -78,16 +81,10 @@ export class DataLoader implements AsyncIterable<Batch> {
   /** @throws KotodamaError `ERR_OPTIONS` that lists every problem. */
   constructor(dataset: BlockSource, options: DataLoaderOptions) {
     const reader = new OptionReader(options);
-    reader.onlyKnown([
-      'batchSize',
-      'worldSize',
-      'rank',
-      'prefetchFactor',
-      'numWorkers',
-      'collate',
-      'dropLast',
-      'signal',
-    ]);
+    reader.onlyKnown(
+      ['batchSize', 'worldSize', 'rank', 'prefetchFactor', 'numWorkers', 'collate', 'dropLast', 'signal'],
+      ELSEWHERE,
+    );
     this.batchSize = reader.integer('batchSize', { min: 1 });
     this.prefetchFactor = reader.integer('prefetchFactor', { min: 1 }, 2);
     this.numWorkers = reader.integer('numWorkers', MOST_WORKERS, 0);

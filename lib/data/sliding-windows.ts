@@ -1,4 +1,4 @@
-import { OptionReader } from '../validate.js';
+import { isIterable, OptionReader } from '../validate.js';
 import { stackBlocks } from './collate.js';
 import { type Batch, type Block, IGNORED_LABEL } from './types.js';
 
@@ -9,7 +9,7 @@ export interface SlidingWindowsOptions {
   /** Ids from one window to the next, at most `windowSize`. */
   stride: number;
   /** Windows in a batch. Default 1. */
-  batchSize?: number;
+  batchSize?: number | undefined;
 }
 
 /**
@@ -34,6 +34,7 @@ export async function* slidingWindows(
   const windowSize = reader.integer('windowSize', { min: 2 });
   const stride = reader.integer('stride', { min: 1, ...(windowSize >= 2 && { max: windowSize }) });
   const batchSize = reader.integer('batchSize', { min: 1 }, 1);
+  if (!isIterable(batches)) reader.problem('batches', 'a DataLoader, or an async iterable of batches', batches);
   reader.finish('These options make no sliding windows');
 
   let gathered: Block[] = [];

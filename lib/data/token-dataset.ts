@@ -73,6 +73,11 @@ export class TokenDataset implements EncodedSource {
   private pass: Place = this.start;
 
   private constructor(files: readonly TokenFile[], options: TokenDatasetOptions) {
+    if (!Array.isArray(files)) {
+      throw new KotodamaError('ERR_OPTIONS', 'a TokenDataset is not made with new', {
+        hint: 'await TokenDataset.open(path, options) opens one',
+      });
+    }
     const reader = new OptionReader(options);
     reader.onlyKnown(['blockSize', 'shuffle', 'seed', 'tokenizer', 'dropLast']);
     this.blockSize = reader.integer('blockSize', { min: 1 });

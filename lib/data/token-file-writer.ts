@@ -3,6 +3,7 @@ import { type FileHandle, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { ioError, makeFolder, writeAtomically, writeTextFile } from '../files.js';
+import { OptionReader } from '../validate.js';
 import { publicName } from './sources/public-name.js';
 import {
   encodeHeader,
@@ -30,7 +31,7 @@ export interface TokenFileOptions {
   /** Ids in a file, the last one excepted. Default: one file for all. */
   shardTokens?: number | undefined;
   /** Called now and then with the number of ids written. */
-  onProgress?: (tokens: number) => void;
+  onProgress?: ((tokens: number) => void) | undefined;
 }
 
 /**
@@ -39,12 +40,13 @@ export interface TokenFileOptions {
  * synced and has its notes; when something fails, it and the files written before are removed.
  *
  * @throws KotodamaError `ERR_IO` when a file is there already or the system refuses, `ERR_DATA` when there are no ids or
- *   too many for one file, `ERR_TOKENIZER` for an id that is not in the vocabulary, and what `ids` throws.
+ *   too many for one file, `ERR_TOKENIZER` for an id that is not in the vocabulary, `ERR_OPTIONS`, and what `ids` throws.
  */
 export async function writeTokenFiles(
   ids: AsyncIterable<Int32Array | TokenPiece>,
   options: TokenFileOptions,
 ): Promise<TokenFile[]> {
+  checkOptions(ids, options);
   const { output } = options;
   const written: TokenFile[] = [];
   try {
@@ -63,6 +65,28 @@ export async function writeTokenFiles(
   } finally {
     await pieces.close();
   }
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` that lists every problem. */
+function checkOptions(ids: AsyncIterable<unknown>, options: TokenFileOptions): void {
+  const reader = new OptionReader(options);
+  reader.onlyKnown(['output', 'tokenizer', 'sources', 'shardTokens', 'onProgress']);
+  reader.string('output');
+  reader.integer('shardTokens', { min: 1 }, undefined);
+  const { tokenizer, sources, onProgress } = reader.values as Partial<TokenFileOptions>;
+  if (typeof tokenizer?.fingerprint !== 'string' || !Number.isSafeInteger(tokenizer.vocabSize)) {
+    reader.problem('tokenizer', 'a tokenizer with a fingerprint, e.g. from Tokenizer.fromPretrained', tokenizer);
+  }
+  if (!Array.isArray(sources) || !sources.every((name) => typeof name === 'string')) {
+    reader.problem('sources', 'an array of strings', sources);
+  }
+  if (onProgress !== undefined && typeof onProgress !== 'function') {
+    reader.problem('onProgress', 'a function', onProgress);
+  }
+  if (typeof ids?.[Symbol.asyncIterator] !== 'function') {
+    reader.problem('ids', 'an async iterable of ids, such as dataset.tokens()', ids);
+  }
+  reader.finish('Token files cannot be written with these options');
 }
 
 /** @throws KotodamaError `ERR_OPTIONS` when a name does not end in `.bin`, `ERR_IO` when such a file is there already. */

@@ -5,6 +5,8 @@ import { isIterable, OptionReader } from '../validate.js';
 
 /** What an evaluation adds up. */
 export interface Evaluation {
+  /** Mean loss in nats per token; NaN when `signal` ended it before the first token. */
+  loss: number;
   /** Sum of the losses in nats. */
   lossSum: number;
   /** Labels that are not ignored. */
@@ -29,8 +31,9 @@ export function readLimit(read: OptionReader): number | undefined {
 }
 
 /**
- * Measures a model on batches, without touching gradients: the mean loss in nats is `lossSum / tokens`, the perplexity
- * exp of that, bits per byte `lossSum / ln 2` over the bytes of the text.
+ * Measures a model on batches, without touching gradients: the perplexity is exp of the mean loss, bits per byte
+ * `lossSum / ln 2` over the bytes of the text (those of a whole pass are in `textBytes` of its BlockDataset). The batches must
+ * be of the tokenizer that the model learned with: ids beyond the model's are refused, others of another one are not noticed.
  *
  * @throws KotodamaError `ERR_DATA` when the batches hold no label, `ERR_NON_FINITE` when the loss of one is NaN or infinite.
  */
@@ -80,14 +83,14 @@ export async function addLosses(
     onBatch,
   }: Omit<EvaluateOptions, 'onBatch'> & { onBatch: (batch: Batch, lossSum: number) => void },
 ): Promise<Evaluation> {
-  const total: Evaluation = { lossSum: 0, tokens: 0, whole: true };
+  const total = { lossSum: 0, tokens: 0, whole: true };
   let count = 0;
   for await (const batch of batches) {
     const { lossSum, tokens } = await model.evaluate(batch);
     total.lossSum += lossSum;
     total.tokens += tokens;
     onBatch(batch, lossSum);
-    if (signal?.aborted === true) return { ...total, whole: false };
+    if (signal?.aborted === true) return { loss: total.lossSum / total.tokens, ...total, whole: false };
     if (++count >= limit) break;
   }
   if (total.tokens === 0) {
@@ -97,5 +100,5 @@ export async function addLosses(
       hint: 'give more text',
     });
   }
-  return total;
+  return { loss: total.lossSum / total.tokens, ...total };
 }

@@ -4,7 +4,7 @@ import type { GPT2 } from '../model/gpt2.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { isIterable, OptionReader } from '../validate.js';
 import { checkFinite, checkModel, readLimit } from './evaluate.js';
-import type { Question } from './questions.js';
+import { checkQuestion, type Question } from './questions.js';
 
 /** How many answers were right. */
 export interface MultipleChoiceResult {
@@ -35,8 +35,8 @@ const ROUND = 32;
  *
  * A context that is too long for the model loses its beginning.
  *
- * @throws KotodamaError `ERR_DATA` when there is no question, a choice that no token tells apart from its context, or one
- *   that is longer than the model's; `ERR_NON_FINITE` when a likelihood is no finite number
+ * @throws KotodamaError `ERR_DATA` when there is no question, one with less than two choices or without an answer among
+ *   them, a choice that no token tells apart from its context, or one that is longer than the model's; `ERR_NON_FINITE` when a likelihood is no finite number
  */
 export async function multipleChoice(
   model: GPT2,
@@ -57,6 +57,7 @@ export async function multipleChoice(
   let rightNorm = 0;
   let whole = true;
   for await (const question of questions) {
+    checkQuestion(question, `Question ${count + 1}`);
     const likelihoods = await scoreChoices(model, tokenizer, question);
     const norms = likelihoods.map((sum, index) => sum / lengthOf(question.choices[index] as string));
     count++;

@@ -3,7 +3,7 @@ import { placesOf } from '../data/sources/names.js';
 import { contentOf, reportProblems, textsIn } from '../data/sources/read-chunk.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { parseJson } from '../json.js';
-import { describe } from '../validate.js';
+import { checkPath, describe } from '../validate.js';
 
 /** A question with several answers, one of which is right. */
 export interface Question {
@@ -23,9 +23,10 @@ export interface Question {
  *
  * Other fields are passed over, and so are empty lines. The file may be compressed (.gz, .zst).
  *
- * @throws KotodamaError `ERR_DATA` that names the line, `ERR_IO`
+ * @throws KotodamaError `ERR_DATA` that names the line, `ERR_IO`, `ERR_OPTIONS`
  */
 export async function* readQuestions(path: string): AsyncGenerator<Question, void> {
+  checkPath('the file of questions', path);
   let line = 0;
   for (const place of placesOf([path], false)) {
     for await (const lines of new LineInput({ ...place, format: 'text' }, '').read(0)) {
@@ -40,6 +41,32 @@ export async function* readQuestions(path: string): AsyncGenerator<Question, voi
   }
 }
 
+/** @throws KotodamaError `ERR_DATA` when it is not what {@link Question} says; @param where how the message begins */
+export function checkQuestion(question: Question, where: string): void {
+  const { context, choices, answer } = question ?? {};
+  const fail = (name: string, expected: string, value: unknown): never => {
+    throw new KotodamaError('ERR_DATA', `${where}: ${name}`, { expected, received: describe(value) });
+  };
+  if (typeof context !== 'string') fail('context', 'a string', context);
+  if (!isChoices(choices)) fail('choices', CHOICES, choices);
+  if (!isAnswer(answer, choices)) fail('answer', answerOf(choices), answer);
+}
+
+const CHOICES = 'at least two strings that are not empty';
+
+function isChoices(value: unknown): value is readonly string[] {
+  const isText = (choice: unknown) => typeof choice === 'string' && choice !== '';
+  return Array.isArray(value) && value.length >= 2 && value.every(isText);
+}
+
+function isAnswer(value: unknown, { length }: readonly string[]): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < length;
+}
+
+function answerOf({ length }: readonly string[]): string {
+  return `the number of the right one, from 0 to ${length - 1}`;
+}
+
 function parseQuestion(text: string, where: string): Question {
   const record = parseObject(text, where);
   const hellaSwag = record.endings !== undefined;
@@ -50,15 +77,10 @@ function parseQuestion(text: string, where: string): Question {
   };
   const { [names.context]: context, [names.choices]: choices, [names.answer]: label } = record;
   if (typeof context !== 'string') return fail(names.context, 'a string');
-  const isText = (choice: unknown) => typeof choice === 'string' && choice !== '';
-  if (!Array.isArray(choices) || choices.length < 2 || !choices.every(isText)) {
-    return fail(names.choices, 'at least two strings that are not empty');
-  }
+  if (!isChoices(choices)) return fail(names.choices, CHOICES);
   // Copies of HellaSwag have its labels as strings.
   const answer = typeof label === 'string' && /^\d+$/.test(label) ? Number(label) : label;
-  if (typeof answer !== 'number' || !Number.isInteger(answer) || answer < 0 || answer >= choices.length) {
-    return fail(names.answer, `the number of the right one, from 0 to ${choices.length - 1}`);
-  }
+  if (!isAnswer(answer, choices)) return fail(names.answer, answerOf(choices));
   return { context, choices: hellaSwag ? choices.map((ending) => ` ${ending}`) : choices, answer };
 }
 

@@ -10,9 +10,9 @@ export type Precision = 'fp32' | 'bf16';
 /** Where and how a model computes. */
 export interface ModelOptions {
   /** `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:N` [auto]. */
-  device?: string;
+  device?: string | undefined;
   /** Arithmetic of the matrix products; the weights and their moments are float32 in both [fp32]. */
-  precision?: Precision;
+  precision?: Precision | undefined;
   /**
    * Rounds the bf16 copies that the products read up or down at random, so that the mean is the weight itself, instead of
    * to the nearest (Gupta et al. 2015, "Deep Learning with Limited Numerical Precision"; `stochastic_rounding` of llm.c).
@@ -20,11 +20,11 @@ export interface ModelOptions {
    * copies, as here, none are, and it adds noise. Decided by the seed, the weight's place and the optimizer's step; copies of
    * frozen tensors are rounded to the nearest. Needs `precision: 'bf16'` [false].
    */
-  stochasticRounding?: boolean;
+  stochasticRounding?: boolean | undefined;
   /** Seeds the initial weights, dropout and stochastic rounding [0]. */
-  seed?: number;
+  seed?: number | undefined;
   /** CPU threads [as many as there are cores]. */
-  threads?: number;
+  threads?: number | undefined;
 }
 
 /** Makes the engine's model, and wraps it. */

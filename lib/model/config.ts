@@ -33,7 +33,9 @@ export interface GPT2Config {
 }
 
 /** What a new model needs: the vocabulary; everything else has a default. */
-export type GPT2ConfigInput = Pick<GPT2Config, 'vocabSize'> & Partial<Omit<GPT2Config, 'vocabSize'>>;
+export type GPT2ConfigInput = Pick<GPT2Config, 'vocabSize'> & {
+  [Name in Exclude<keyof GPT2Config, 'vocabSize'>]?: GPT2Config[Name] | undefined;
+};
 
 /** Largest number the engine's 32-bit ids and dimensions hold. */
 const MAX_DIMENSION = 2 ** 31 - 1;

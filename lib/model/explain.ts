@@ -10,10 +10,13 @@ import { checkInputIds } from './tokens.js';
 
 /** How a text is explained. */
 export interface ExplainOptions {
-  /** Required. The model must have its ids; special ones at the end may be missing. */
+  /**
+   * Required; the one that the model learned with. Only the number of its ids is checked here: the model must have them,
+   * but for special ones at the end.
+   */
   tokenizer: TokenizerModel;
   /** How many of the likeliest next tokens are listed for each position [10]. */
-  topK?: number;
+  topK?: number | undefined;
   /** Attention of this layer alone, counted from 0 [all]. */
   layer?: number | undefined;
   /** Attention of this head alone, in each layer, counted from 0 [all]. */

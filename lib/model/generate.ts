@@ -9,9 +9,10 @@ import { StopFilter, TextStream } from './text-stream.js';
 import { checkTokenizerFits } from './tokenizer-fit.js';
 import { checkInputIds } from './tokens.js';
 
+/** How ids are generated, as {@link GPT2.generateIds} does. Defaults in brackets; the command line has others. */
 export interface GenerateIdsOptions extends SamplingOptions {
   /** Most ids to add [64]. */
-  maxNewTokens?: number;
+  maxNewTokens?: number | undefined;
   /** The id that ends generation and is not yielded; null: none [the model's eosTokenId]. */
   eosTokenId?: number | null | undefined;
   /**
@@ -26,13 +27,18 @@ export interface GenerateIdsOptions extends SamplingOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** How a text is generated, as {@link GPT2.generate} does. */
 export interface GenerateOptions extends GenerateIdsOptions {
-  /** Required. The model must have its ids; special ones at the end may be missing. */
+  /**
+   * Required; the one that the model learned with. Only the number of its ids is checked here: the model must have them,
+   * but for special ones at the end.
+   */
   tokenizer: TokenizerModel;
   /** Strings that end generation and are not yielded [none]. */
-  stop?: readonly string[];
+  stop?: readonly string[] | undefined;
 }
 
+/** How several texts are generated at once, as {@link GPT2.generateSamples} does. */
 export interface GenerateSamplesOptions extends GenerateOptions {
   /** How many texts, at most 1024; text i is chosen with the seed `seed + i`. Required. */
   numSamples: number;

@@ -171,7 +171,7 @@ export const LLMC_TYPES = ['f32', 'bf16'] as const;
 /** How a model is written for llm.c. */
 export interface LlmcOptions {
   /** Default `f32`. */
-  dtype?: (typeof LLMC_TYPES)[number];
+  dtype?: (typeof LLMC_TYPES)[number] | undefined;
 }
 
 /**

@@ -1,16 +1,16 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
-import { readJsonFile } from '../files.js';
+import { ioError, readJsonFile } from '../files.js';
 import { type FileChoice, folderOf, type HubOptions, hubHint } from '../hub/index.js';
-import { checkPath } from '../validate.js';
+import { alternatives, checkPath } from '../validate.js';
 import { type GPT2Config, parameterShapes } from './config.js';
 import { configFromHuggingFace } from './hf-config.js';
 import { openLlmcWeights, readLlmcConfig } from './llmc.js';
 import { checkModelFile, isFile } from './model-file.js';
 import type { TensorEntry } from './safetensors.js';
 import type { OpenWeights } from './tensor-source.js';
-import { chooseWeightFiles, WeightFiles } from './weight-files.js';
+import { chooseWeightFiles, SINGLE_FILE, WeightFiles } from './weight-files.js';
 
 const CONFIG = 'config.json';
 
@@ -47,8 +47,40 @@ export async function readConfig(folderOrName: string, options?: HubOptions): Pr
 async function modelFolder(name: string, choose: FileChoice, options?: HubOptions): Promise<string> {
   checkPath('the model', name);
   const folder = await folderOf(name, choose, options);
-  if (existsSync(folder)) return folder;
-  throw new KotodamaError('ERR_IO', `There is no model ${name}`, { hint: hubHint('model', name) });
+  if (!existsSync(folder)) {
+    throw new KotodamaError('ERR_IO', `There is no model ${name}`, { hint: hubHint('model', name) });
+  }
+  checkHoldsModel(folder);
+  return folder;
+}
+
+/** Names that a message lists. */
+const NAMED = 8;
+
+/**
+ * Looks for a model in a folder that is there. The one above a run, or above several models, is easily taken for it.
+ *
+ * @throws KotodamaError `ERR_MODEL_FILE` that says what is there instead, `ERR_IO` when the folder cannot be read
+ */
+export function checkHoldsModel(folder: string): void {
+  const holds = (path: string) => existsSync(join(path, CONFIG));
+  if (holds(folder)) return;
+  let names: string[];
+  try {
+    names = readdirSync(folder).sort();
+  } catch (cause) {
+    throw ioError(cause, `${folder} could not be read`);
+  }
+  const models = names.map((name) => join(folder, name)).filter(holds);
+  const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : '';
+  throw new KotodamaError('ERR_MODEL_FILE', `${folder} holds no model`, {
+    expected: `${CONFIG} and ${SINGLE_FILE}`,
+    received: names.length === 0 ? 'an empty folder' : `only ${names.slice(0, NAMED).join(', ')}${more}`,
+    hint:
+      models.length > 0
+        ? `did you mean ${alternatives(models.slice(0, NAMED))}?`
+        : "give the folder of a run that has saved, or of a model in Hugging Face's layout",
+  });
 }
 
 /**

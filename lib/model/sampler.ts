@@ -8,12 +8,12 @@ import type { OptionReader } from '../validate.js';
  */
 export interface SamplingOptions {
   /** Divides the logits: below 1 is more certain, above 1 more varied; 0 always takes the likeliest id [1]. */
-  temperature?: number;
-  /** Only the k likeliest ids, and those as likely as the last of them [all]. */
+  temperature?: number | undefined;
+  /** Only the k likeliest ids, and those as likely as the last of them; 0: all [0]. */
   topK?: number | undefined;
   /** Only the likeliest ids that together reach this probability (Holtzman et al. 2020) [1]. */
   topP?: number | undefined;
-  /** Only ids at least this times as likely as the likeliest one (Nguyen et al. 2024) [0]. */
+  /** Only ids at least this many times as likely as the likeliest one; 0.05: a twentieth (Nguyen et al. 2024) [0]. */
   minP?: number | undefined;
   /**
    * Makes ids that the prompt or the new text has already less likely, when above 1: their logits are divided by it where
@@ -21,12 +21,13 @@ export interface SamplingOptions {
    */
   repetitionPenalty?: number | undefined;
   /** Equal seeds choose equally [0]. */
-  seed?: number;
+  seed?: number | undefined;
 }
 
 /** {@link SamplingOptions} with the defaults filled in. */
 export interface SamplingRules {
   temperature: number;
+  /** undefined: all ids. */
   topK: number | undefined;
   topP: number;
   minP: number;
@@ -41,7 +42,7 @@ export const SAMPLING_NAMES = ['temperature', 'topK', 'topP', 'minP', 'repetitio
 export function readSampling(read: OptionReader): SamplingRules {
   return {
     temperature: read.number('temperature', { min: 0 }, 1),
-    topK: read.integer('topK', { min: 1 }, undefined),
+    topK: read.integer('topK', { min: 0 }, 0) || undefined,
     topP: read.number('topP', { above: 0, max: 1 }, 1),
     minP: read.number('minP', { min: 0, max: 1 }, 0),
     repetitionPenalty: read.number('repetitionPenalty', { min: 0.01, max: 100 }, 1),

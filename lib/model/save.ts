@@ -12,9 +12,9 @@ import { readWeights, WEIGHT_NAMES, type WeightOptions, writeWeights } from './w
 
 /** A tokenizer whose files can be saved beside the model. */
 export type SavedTokenizer = TokenizerModel & {
-  readonly files?: readonly string[];
+  readonly files?: readonly string[] | undefined;
   /** Their contents, by their paths [as they are on the disk when they are copied]. */
-  readonly contents?: ReadonlyMap<string, Uint8Array>;
+  readonly contents?: ReadonlyMap<string, Uint8Array> | undefined;
   /** Transformers' class for it, where one is named. */
   readonly className?: string | undefined;
 };

@@ -6,13 +6,13 @@ export interface StepOptions {
   /** Required. */
   learningRate: number;
   /** Decay of the first and second moment [0.9, 0.95]. */
-  betas?: readonly [number, number];
+  betas?: readonly [number, number] | undefined;
   /** [1e-8] */
-  eps?: number;
+  eps?: number | undefined;
   /** Of the matrices; biases and LayerNorms have none [0.1]. */
-  weightDecay?: number;
+  weightDecay?: number | undefined;
   /** Longest gradient; 0 turns clipping off [1]. */
-  maxGradNorm?: number;
+  maxGradNorm?: number | undefined;
 }
 
 /** @throws KotodamaError `ERR_OPTIONS` */

@@ -1,11 +1,12 @@
 import type { Explanation, HeadAttention } from '../model/explain.js';
+import { checkArgument, OptionReader } from '../validate.js';
 import type { ExplanationData, PageHead } from './explanation-data.js';
 import { escapeHtml, htmlPage } from './html-page.js';
 
 /** How an explanation is shown. */
 export interface ExplanationPageOptions {
   /** The name of the model, for the title [model]. */
-  model?: string;
+  model?: string | undefined;
 }
 
 /** Digits of the numbers in the page. */
@@ -18,9 +19,19 @@ const ICON = '<path d="M3 8h2.5M6.8 8h2.5M10.6 8h2.5" stroke="white" stroke-widt
  * An explanation as one self-contained HTML page: the text coloured by loss, what the model expects after each token, and
  * what its heads attend to. It needs nothing from elsewhere, and its policy lets nothing run but its own script: what a
  * text says stays text.
+ *
+ * @param explanation what `model.explain` gives
+ * @throws KotodamaError `ERR_OPTIONS` when it is none
  */
 export function explanationPage(explanation: Explanation, options: ExplanationPageOptions = {}): string {
-  const data = pageData(explanation, options.model ?? 'model');
+  const { tokens, attention } = (explanation ?? {}) as Partial<Explanation>;
+  const isWhole = Array.isArray(tokens) && Array.isArray(attention);
+  checkArgument(isWhole, 'the explanation', 'what await model.explain(text, { tokenizer }) gives', explanation);
+  const reader = new OptionReader(options);
+  reader.onlyKnown(['model']);
+  const model = reader.string('model', 'model');
+  reader.finish('The page cannot be made so');
+  const data = pageData(explanation, model);
   const text = data.tokens.map((token) => token.text).join('');
   return htmlPage({
     title: `${data.model} explained`,

@@ -3,9 +3,9 @@ export interface ProgressStream {
   /** Writes some text. */
   write(text: string): unknown;
   /** Whether it is a terminal. */
-  isTTY?: boolean;
+  isTTY?: boolean | undefined;
   /** Width of the terminal. */
-  columns?: number;
+  columns?: number | undefined;
 }
 
 /** Milliseconds that some work may take before it is worth a word, and between two looks at the clock. */

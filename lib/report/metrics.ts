@@ -1,6 +1,8 @@
 import { createReadStream, existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { ioError } from '../files.js';
 import type { TrainEvent } from '../train/events.js';
+import { checkPath } from '../validate.js';
 import { AppendLog } from './append-log.js';
 
 const NEWLINE = 0x0a;
@@ -45,11 +47,13 @@ export class MetricsLog {
  * Reads the events of a file. A last line that a crash has cut short is none yet; any other line that is no event is left out.
  *
  * @param onDamaged called with the number of each line that is left out, from 1.
+ * @throws KotodamaError `ERR_IO` when the file cannot be read, `ERR_OPTIONS` when `path` is none.
  */
 export async function* readMetrics(
   path: string,
   onDamaged: (line: number) => void = () => {},
 ): AsyncGenerator<TrainEvent, void, void> {
+  checkPath('the file of events', path);
   let line = 0;
   for await (const { event } of readLines(path)) {
     line++;
@@ -74,8 +78,8 @@ async function lengthUntil(path: string, step: number): Promise<number> {
 async function* readLines(path: string): AsyncGenerator<{ event: TrainEvent | undefined; end: number }, void, void> {
   let rest = Buffer.alloc(0);
   let end = 0;
-  for await (const chunk of createReadStream(path)) {
-    rest = Buffer.concat([rest, chunk as Buffer]);
+  for await (const chunk of chunksOf(path)) {
+    rest = Buffer.concat([rest, chunk]);
     let start = 0;
     for (let next = rest.indexOf(NEWLINE); next >= 0; next = rest.indexOf(NEWLINE, start)) {
       const event = parseEvent(rest.toString('utf8', start, next));
@@ -84,6 +88,15 @@ async function* readLines(path: string): AsyncGenerator<{ event: TrainEvent | un
       yield { event, end };
     }
     rest = rest.subarray(start);
+  }
+}
+
+/** @throws KotodamaError `ERR_IO` */
+async function* chunksOf(path: string): AsyncGenerator<Buffer, void, void> {
+  try {
+    for await (const chunk of createReadStream(path)) yield chunk as Buffer;
+  } catch (cause) {
+    throw ioError(cause, `${path} could not be read`);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { StepEvent, TrainEvent, TrainerProgress } from '../train/events.js';
+import { checkArgument } from '../validate.js';
 import { flopsPerToken, flopsUtilization } from './flops.js';
 import { bytes, count, duration, quantity, rate } from './format.js';
 import { LiveLine, type ProgressStream } from './live-line.js';
@@ -9,13 +10,13 @@ import { evaluationLine, header, sampleText, summary } from './words.js';
 /** How progress is shown. */
 export interface ProgressOptions {
   /** Colours [only on a terminal and without NO_COLOR]. */
-  colour?: boolean;
+  colour?: boolean | undefined;
   /** Draws the loss as a sparkline [only where the locale is UTF-8]. */
-  unicode?: boolean;
+  unicode?: boolean | undefined;
   /** Seconds between two lines where there is no terminal [10]. */
-  interval?: number;
+  interval?: number | undefined;
   /** Seconds since some moment; a test may bring its own clock. */
-  now?: () => number;
+  now?: (() => number) | undefined;
 }
 
 /** A part of the live line: what it says, and how its number is shown. */
@@ -48,7 +49,9 @@ export class Progress {
   private readonly run = new RunRecord();
   private shownAt = Number.NEGATIVE_INFINITY;
 
+  /** @throws KotodamaError `ERR_OPTIONS` when `stream` is none */
   constructor(stream: ProgressStream, options: ProgressOptions = {}) {
+    checkArgument(typeof stream?.write === 'function', 'the stream', 'a stream such as process.stderr', stream);
     this.line = new LiveLine(stream, options.colour);
     this.unicode = options.unicode ?? utf8Locale();
     this.interval = options.interval ?? 10;

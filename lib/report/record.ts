@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { messageOf } from '../errors.js';
 import { writeTextFile } from '../files.js';
 import type { TrainEvent } from '../train/events.js';
+import { isIterable, OptionReader } from '../validate.js';
 import { MetricsLog, readMetrics } from './metrics.js';
 import { reportPage } from './report.js';
 import { RunRecord } from './run-record.js';
@@ -13,7 +14,7 @@ export const TENSORBOARD_FOLDER = 'tensorboard';
 /** What else becomes of a run's events. */
 export interface RecordOptions {
   /** Writes event files for TensorBoard into the folder `tensorboard` of the run [false]. */
-  tensorboard?: boolean;
+  tensorboard?: boolean | undefined;
   /** Called with each event; nobody waits for its promise, and an error of it becomes a warning of the run. */
   onEvent?: ((event: TrainEvent) => unknown) | undefined;
 }
@@ -28,12 +29,17 @@ interface Sink {
  * Passes a run's events on, and keeps them in its folder: each one in `metrics.jsonl`, and all of them as `report.html`
  * at every checkpoint and at the end. A disk or a hook that refuses does not end the run: a warning follows the event, and
  * the last one where something is still missing then.
+ *
+ * @param events as `trainer.run()` gives them
+ * @param out the run's folder, `trainer.out`
+ * @throws KotodamaError `ERR_OPTIONS` when an argument is not what it should be, and what `events` throws
  */
 export async function* recorded(
   events: AsyncIterable<TrainEvent>,
   out: string,
   options: RecordOptions = {},
 ): AsyncGenerator<TrainEvent, void, void> {
+  checkArguments(events, out, options);
   const record = new RunRecord();
   const sinks: Sink[] = [];
   /** Those that refused the last event: once is enough while it lasts. */
@@ -66,6 +72,18 @@ export async function* recorded(
     // Where the run failed, its own error is the one to tell.
     await closeAll(sinks);
   }
+}
+
+function checkArguments(events: unknown, out: unknown, options: RecordOptions): void {
+  const reader = new OptionReader(options);
+  reader.onlyKnown(['tensorboard', 'onEvent']);
+  reader.boolean('tensorboard', false);
+  const { onEvent } = reader.values;
+  if (onEvent !== undefined && typeof onEvent !== 'function') reader.problem('onEvent', 'a function', onEvent);
+  const hint = 'write recorded(trainer.run(), trainer.out)';
+  if (!isIterable(events)) reader.problem('events', 'the events of a run', events, hint);
+  if (typeof out !== 'string' || out === '') reader.problem('out', "a path, the run's folder", out, hint);
+  reader.finish('The run cannot be recorded so');
 }
 
 /** Closes sinks and forgets them; gives what they refused with. */

@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { copyIntoFolder, ioError, makeFolder, writeAtomically, writeJsonFile } from '../files.js';
 import type { HubOptions } from '../hub/index.js';
+import { checkArgument, checkPath } from '../validate.js';
 import type { JsonObject } from './check-tokenizer-json.js';
 import { Tokenizer } from './tokenizer.js';
 import { findTokenizerFiles, holdsTokenizer, readJsonObject } from './tokenizer-files.js';
@@ -23,6 +24,9 @@ export async function addTokens(
   folder: string,
   options: HubOptions = {},
 ): Promise<Tokenizer> {
+  const isText = (token: unknown) => typeof token === 'string';
+  checkArgument(Array.isArray(tokens) && tokens.every(isText), 'the new tokens', 'an array of strings', tokens);
+  checkPath('the folder to write to', folder);
   const tokenizer = await Tokenizer.fromPretrained(from, options);
   checkTokens(tokens, tokenizer);
   const { dir } = tokenizer.source as { dir: string };

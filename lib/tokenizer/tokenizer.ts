@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { basename, resolve } from 'node:path';
 import { KotodamaError, placed } from '../errors.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
-import { describe } from '../validate.js';
+import { checkArgument, describe, isRecord } from '../validate.js';
 import type { JsonObject } from './check-tokenizer-json.js';
 import type { IdBuffer } from './id-buffer.js';
 import {
@@ -109,8 +109,12 @@ export class Tokenizer implements OpenTokenizer {
   /**
    * Builds a tokenizer from the parsed content of tokenizer.json and tokenizer_config.json. Data loading encodes with it
    * in the main thread, since a worker could not load it again.
+   *
+   * @throws KotodamaError `ERR_TOKENIZER` when something in it is damaged or unknown, `ERR_OPTIONS` when it is no object
    */
   static fromJson(json: JsonObject, config: JsonObject = {}): Tokenizer {
+    checkArgument(isRecord(json), 'the content of tokenizer.json', 'an object', json);
+    checkConfig(config);
     const fingerprint = createHash('sha256')
       .update(JSON.stringify([json, config]))
       .digest('hex');
@@ -121,9 +125,12 @@ export class Tokenizer implements OpenTokenizer {
    * Builds a tokenizer from the content of a SentencePiece `.model` file and the parsed one of tokenizer_config.json. Unigram
    * models can work in other threads; with others the main thread encodes, as with {@link Tokenizer.fromJson}.
    *
-   * @throws KotodamaError `ERR_TOKENIZER` when the model is damaged, or tokenizer_config.json adds tokens to it
+   * @throws KotodamaError `ERR_TOKENIZER` when the model is damaged, or tokenizer_config.json adds tokens to it;
+   *   `ERR_OPTIONS` when an argument is of another type
    */
   static fromSentencePiece(model: Uint8Array, config: JsonObject = {}): Tokenizer {
+    checkArgument(model instanceof Uint8Array, 'the content of the SentencePiece model', 'a Uint8Array', model);
+    checkConfig(config);
     const fingerprint = createHash('sha256').update(model).update(JSON.stringify(config)).digest('hex');
     const tokenizer = new SentencePieceTokenizer(model, { specialTokens: specialTokensOf(config) });
     refuseAddedTokens(tokenizer, config);
@@ -238,4 +245,9 @@ function specialTokensOf(config: JsonObject): SpecialTokens {
   return Object.fromEntries(
     names.map((name) => [name, specialToken(config, `${name}_token`)]).filter(([, token]) => token !== undefined),
   );
+}
+
+/** @throws KotodamaError `ERR_OPTIONS` */
+function checkConfig(config: unknown): void {
+  checkArgument(isRecord(config), 'the content of tokenizer_config.json', 'an object', config);
 }

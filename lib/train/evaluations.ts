@@ -94,11 +94,8 @@ export class Evaluations {
     onProgress(0, total);
     let done = 0;
     const onBatch = () => onProgress(++done, total);
-    const { lossSum, tokens, whole } = await ofValidation(() =>
-      addLosses(this.model, valid, { limit, signal, onBatch }),
-    );
+    const { loss, tokens, whole } = await ofValidation(() => addLosses(this.model, valid, { limit, signal, onBatch }));
     if (!whole) return undefined;
-    const loss = lossSum / tokens;
     const anew = this.former !== null;
     if (this.former?.best != null) this.formerBests = [...this.formerBests, this.former.best.step];
     this.former = null;

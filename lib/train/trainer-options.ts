@@ -15,7 +15,10 @@ type Optional<Options> = { [Name in keyof Options]?: Options[Name] | undefined }
 /** What a {@link Trainer} needs, and what it may be told. */
 export interface TrainerOptions extends Optional<Omit<TrainingOptions, 'maxTime'>> {
   model: GPT2;
-  /** Saved with the weights; writes the samples. */
+  /**
+   * Saved with the weights; writes the samples. The one that the data were encoded with, and that the model learned with if
+   * it was trained before: of the model only the number of ids is checked here.
+   */
   tokenizer: TrainerTokenizer;
   /**
    * Batches of an epoch, again and again: usually a `DataLoader`. Make a new one for each run: one that was read before goes
@@ -30,7 +33,7 @@ export interface TrainerOptions extends Optional<Omit<TrainingOptions, 'maxTime'
   resume?: boolean | undefined;
   /** As in {@link TrainingOptions}, in seconds, or as text with units such as `8h` or `1h30m`. */
   maxTime?: number | string | undefined;
-  /** Seeds the samples. Default 0. */
+  /** Seeds the samples alone; the model and the shuffling have seeds of their own. Default 0. */
   seed?: number | undefined;
   /**
    * Recorded in `run.json` beside the training options: where the data came from, for example. Events have it too, with URLs

@@ -18,6 +18,13 @@ const PARTS = { model: 'a GPT2', tokenizer: 'a Tokenizer', train: 'a DataLoader,
 const METHODS = { model: ['trainStep', 'reserve'], tokenizer: ['encode', 'decode'], train: [] };
 const GIVEN = [...Object.keys(PARTS), 'valid', 'out', 'resume', 'seed', 'configuration'];
 
+/** What is easily given to a Trainer. */
+const ELSEWHERE = {
+  batchSize: 'it belongs to the DataLoader: new DataLoader(dataset, { batchSize })',
+  signal: 'it belongs to the run: trainer.run({ signal })',
+  control: 'it belongs to the run: trainer.run({ control })',
+};
+
 /** Models that are in training: a second trainer would mix its gradients into the first one's. */
 const inTraining = new WeakSet<GPT2>();
 
@@ -41,7 +48,7 @@ export class Trainer {
    */
   constructor(options: TrainerOptions) {
     const reader = new OptionReader(options);
-    reader.onlyKnown([...GIVEN, ...Object.keys(TRAINING_OPTIONS)]);
+    reader.onlyKnown([...GIVEN, ...Object.keys(TRAINING_OPTIONS)], ELSEWHERE);
     this.options = readTrainingOptions(reader);
     for (const name of ['model', 'tokenizer', 'train'] as const) {
       const value = reader.values[name];

@@ -88,7 +88,7 @@ t.test('a tokenizer that is not the one of the model is refused, by all that use
 t.test('every rule of sampling, and stop strings', async (t) => {
   const rules = ['--top-k', '0', '--top-p', '0.95', '--min-p', '0.001', '--repetition-penalty', '1.3'];
   const found = await run('--temperature', '1.2', ...rules);
-  const more = { temperature: 1.2, topK: undefined, topP: 0.95, minP: 0.001, repetitionPenalty: 1.3 };
+  const more = { temperature: 1.2, topK: 0, topP: 0.95, minP: 0.001, repetitionPenalty: 1.3 };
   const whole = await text(0, more);
   t.equal(found.stdout, `Everyone${whole}\n`);
   const stop = whole.slice(8, 10);

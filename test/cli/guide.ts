@@ -96,6 +96,7 @@ export class Workshop {
       typeRoots: [join(ROOT, 'node_modules/@types')],
       types: ['node'],
       strict: true,
+      exactOptionalPropertyTypes: true,
       skipLibCheck: true,
     };
     const program = ts.createProgram([path], options);

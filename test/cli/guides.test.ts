@@ -17,7 +17,7 @@ const GUIDES = [
 ];
 
 /** Flags in the guides that are those of other programs. */
-const FOREIGN = ['--quick', '--foreground-scripts', '--sample', '--logdir'];
+const FOREIGN = ['--quick', '--foreground-scripts', '--sample', '--logdir', '--module', '--target'];
 
 const TABLES = [...Object.values(tables), trainTokenizerCommand.options].filter((table) => typeof table === 'object');
 const FLAGS = new Set([
@@ -83,6 +83,29 @@ for (const guide of GUIDES) {
     );
   });
 }
+
+t.test('any option may be undefined, also where exactOptionalPropertyTypes is on', async (t) => {
+  const code = `
+    import { type GenerateSamplesOptions, type GPT2ConfigInput, type JsonObject, type ModelOptions } from 'kotodama';
+    import { type ProgressOptions, type StepOptions, type TrainTokenizerOptions } from 'kotodama';
+    const none = undefined;
+    export const generate: Omit<GenerateSamplesOptions, 'tokenizer'> = {
+      ...{ temperature: none, topK: none, topP: none, minP: none, repetitionPenalty: none, seed: none, stop: none },
+      ...{ maxNewTokens: none, eosTokenId: none, int8: none, signal: none, numSamples: 1 },
+    };
+    export const model: ModelOptions = { device: none, precision: none, stochasticRounding: none, seed: none, threads: none };
+    export const config: GPT2ConfigInput = { vocabSize: 9, nLayer: none, residPdrop: none, eosTokenId: none };
+    export const step: StepOptions = { learningRate: 1, betas: none, eps: none, weightDecay: none, maxGradNorm: none };
+    export const progress: ProgressOptions = { colour: none, unicode: none, interval: none, now: none };
+    export const words: TrainTokenizerOptions = { files: none, vocabSize: 9, type: none, signal: none, onProgress: none };
+    export const json: JsonObject = {};
+  `;
+  const { code: status, output } = await new Workshop(t.testdir(), {}).try({
+    ...{ place: '', language: 'ts', before: '' },
+    code,
+  });
+  t.equal(status, 0, output);
+});
 
 t.test('the loop for files of Aozora Bunko leaves the text', async (t) => {
   const work = t.testdir({ novels: {}, data: {} });

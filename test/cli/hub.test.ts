@@ -48,7 +48,12 @@ t.test('names of the hub wherever a folder is taken', async (t) => {
   const typo = await generate('runs/c');
   t.match(
     typo.stderr,
-    /^error ERR_HUB: 'runs\/c' is no folder here, and 127.0.0.1.* has no such model that is public\n/,
+    /^error ERR_HUB: 'runs\/c' is no folder here, and 127.0.0.1.* has no such model that is public\n {2}hint: did you mean runs\/[ab]\? For a name of the Hub: /,
+  );
+  const other = await generate('runs/elsewhere');
+  t.match(
+    other.stderr,
+    /has no such model that is public\n {2}hint: in runs here there is a, b\. For a name of the Hub: /,
   );
 });
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import type { Batch } from '../../dist/data/types.js';
@@ -52,7 +53,8 @@ t.test("sliding windows measure what the loop of Hugging Face's guide measures",
       t.equal(found.tokens, tokens, name);
       t.ok(Math.abs(found.lossSum - lossSum) < 1e-5 * lossSum, `${name}: ${found.lossSum}, Transformers ${lossSum}`);
       // The guide weights the means of its windows a little differently, which shows in short texts.
-      if (stride === windowSize) t.ok(Math.abs(found.lossSum / found.tokens - guide) < 1e-5, name);
+      if (stride === windowSize) t.ok(Math.abs(found.loss - guide) < 1e-5, name);
+      t.equal(found.loss, found.lossSum / found.tokens);
     }
   }
 });
@@ -84,11 +86,16 @@ t.test('the first batches alone', async (t) => {
   const [first] = [await batches().next()];
   const heard: Batch[] = [];
   const found = await evaluate(model, batches(), { limit: 1, onBatch: (batch) => heard.push(batch) });
-  const { lossSum, tokens } = await model.evaluate(first.value as Batch);
-  t.same(found, { lossSum, tokens, whole: true });
+  const { loss, lossSum, tokens } = await model.evaluate(first.value as Batch);
+  t.same(found, { loss, lossSum, tokens, whole: true });
   t.equal(heard.length, 1);
   const stopped = await evaluate(model, batches(), { signal: AbortSignal.abort() });
   t.equal(stopped.whole, false);
+  t.equal(stopped.loss, stopped.lossSum / stopped.tokens);
+  const inputIds = { data: Int32Array.of(1, 2), shape: [1, 2] as [number, number] };
+  const ignored = [{ inputIds, labels: { ...inputIds, data: Int32Array.of(-100, -100) } }];
+  const nothing = await evaluate(model, Readable.from(ignored), { signal: AbortSignal.abort() });
+  t.same(nothing, { loss: Number.NaN, lossSum: 0, tokens: 0, whole: false });
   await t.rejects(evaluate(model, batchesOf([], 8)), { code: 'ERR_DATA' });
 });
 
@@ -133,6 +140,16 @@ t.test('accuracies', async (t) => {
   const stopped = await multipleChoice(model, tokenizer, questions, { signal: AbortSignal.abort() });
   t.match(stopped, { questions: 1, whole: false });
   await t.rejects(multipleChoice(model, tokenizer, []), { code: 'ERR_DATA', message: /no question/ });
+  const [good] = questions as [Question];
+  for (const [wrong, message] of [
+    [{ ...good, choices: [' one'] }, /Question 2: choices: expected at least two strings/],
+    [{ ...good, choices: ' one' }, /Question 2: choices/],
+    [{ ...good, answer: good.choices.length }, /Question 2: answer: expected the number of the right one, from 0/],
+    [{ ...good, context: undefined }, /Question 2: context: expected a string/],
+    [undefined, /Question 2: context/],
+  ] as const) {
+    await t.rejects(multipleChoice(model, tokenizer, [good, wrong as never]), { code: 'ERR_DATA', message });
+  }
 });
 
 t.test('where a choice begins', async (t) => {

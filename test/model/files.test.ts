@@ -107,6 +107,20 @@ t.test('missing and broken files', async (t) => {
     await t.rejects(Tokenizer.fromPretrained(name), { code: 'ERR_TOKENIZER', hint });
   }
 
+  const above = join(folder, 'above');
+  for (const name of ['first', 'second', 'notes']) await mkdir(join(above, name), { recursive: true });
+  const noModel = { code: 'ERR_MODEL_FILE', expected: 'config.json and model.safetensors' };
+  const received = 'only first, notes, second';
+  await t.rejects(GPT2.fromPretrained(above, CPU), { ...noModel, received, hint: /folder of a run that has saved/ });
+  for (const [name, hint] of [
+    ['first', `did you mean ${above}/first?`],
+    ['second', `did you mean ${above}/first or ${above}/second?`],
+  ] as const) {
+    await writeFile(join(above, name, 'config.json'), '{}');
+    await t.rejects(GPT2.fromPretrained(above, CPU), { ...noModel, message: /above holds no model/, received, hint });
+  }
+  await t.rejects(GPT2.fromPretrained(join(above, 'notes'), CPU), { ...noModel, received: 'an empty folder' });
+
   const noWeights = join(folder, 'no-weights');
   await mkdir(noWeights);
   await cp(join(fixtures, 'hf/config.json'), join(noWeights, 'config.json'));

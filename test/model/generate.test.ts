@@ -115,6 +115,13 @@ t.test('equal seeds give equal ids', async (t) => {
   t.notSame(await draw(4), first);
 });
 
+t.test('topK: 0 chooses among all ids, as no topK does', async (t) => {
+  const draw = (options: object) => collect(model.generateIds(expected.prompt, { temperature: 1.5, ...options }));
+  t.same(await draw({ topK: 0 }), await draw({}));
+  t.notSame(await draw({ topK: 1 }), await draw({}));
+  await t.rejects(draw({ topK: -1 }), { code: 'ERR_OPTIONS', message: /topK: expected an integer of at least 0/ });
+});
+
 t.test('several texts in one batch are those of their seeds alone, beyond the context too', async (t) => {
   const options = { tokenizer, maxNewTokens: 120, temperature: 1.5, topK: 40, minP: 0.02, repetitionPenalty: 1.1 };
   const texts = ['', '', ''];

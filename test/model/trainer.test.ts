@@ -297,6 +297,12 @@ t.test('options: every problem in one message', async (t) => {
       ].join('[\\s\\S]*'),
     ),
   });
+  for (const [name, hint] of [
+    ['batchSize', /it belongs to the DataLoader/],
+    ['signal', /it belongs to the run: trainer\.run\({ signal }\)/],
+  ] as const) {
+    t.throws(() => trainer({ model: shared, out: 'nowhere', [name]: 1 } as Options), { code: 'ERR_OPTIONS', hint });
+  }
 });
 
 t.test('a folder with another run or a model, a disposed model, an empty pass', async (t) => {

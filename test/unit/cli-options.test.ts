@@ -59,12 +59,28 @@ t.test('a text that lacks its flag', async (t) => {
   });
 });
 
+t.test('a part of a name is enough to be understood', async (t) => {
+  for (const [flag, hint] of [
+    ['--batch', 'did you mean --batch-size?'],
+    ['--workers', 'did you mean --num-workers?'],
+    ['--prefetch', 'did you mean --prefetch-factor?'],
+    ['--eval', 'did you mean --eval-every or --eval-batches?'],
+    ['--resid-pdrop', 'did you mean --dropout?'],
+    ['--size', 'did you mean --block-size or --batch-size?'],
+    ['--frobnicate', 'kotodama train --help lists them'],
+  ] as const) {
+    const reader = new OptionReader(parse(`${flag} 3`), flagOf);
+    readOptions(reader, TRAIN_OPTIONS, 'train');
+    t.throws(() => reader.finish('bad'), { message: new RegExp(`^bad: ${flag}: expected a known name`), hint }, flag);
+  }
+});
+
 t.test('a typo is named with what was meant, beside every other problem', async (t) => {
   const reader = new OptionReader(
     parse('--n-layr 3 --bath-size 2 --batch-size 0 --precision fp8 --frobnicate'),
     flagOf,
   );
-  readOptions(reader, TRAIN_OPTIONS);
+  readOptions(reader, TRAIN_OPTIONS, 'train');
   requireOptions(reader, TRAIN_OPTIONS, ['train', 'out']);
   t.throws(() => reader.finish('bad'), {
     code: 'ERR_OPTIONS',
@@ -73,7 +89,7 @@ t.test('a typo is named with what was meant, beside every other problem', async 
         '7 problems',
         '--n-layr: .*did you mean --n-layer\\?',
         '--bath-size: .*did you mean --batch-size\\?',
-        '--frobnicate: expected one of --train,',
+        '--frobnicate: expected a known name, received an unknown name .kotodama train --help lists them',
         '--batch-size: expected an integer of at least 1, received 0',
         "--precision: expected 'fp32' or 'bf16', received 'fp8'",
         '--train: expected FILE...',

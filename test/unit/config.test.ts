@@ -55,6 +55,10 @@ t.test('names every problem in one error', async (t) => {
     t.match(error, { code: 'ERR_OPTIONS' });
     for (const expected of message) t.match((error as Error).message, expected);
   }
+  t.throws(() => resolveConfig({ vocabSize: 9, dropout: 0.1 } as never), {
+    code: 'ERR_OPTIONS',
+    hint: 'did you mean embdPdrop, attnPdrop or residPdrop?',
+  });
   t.throws(() => resolveConfig({} as never), { code: 'ERR_OPTIONS', message: /vocabSize.*received nothing/ });
   t.throws(() => resolveConfig({ vocabSize: 10, eosTokenId: 10 }), { message: /eosTokenId.*from 0 to 9, received 10/ });
   t.throws(() => resolveConfig({ vocabSize: 10, nLayer: 1e6 }), { message: /nLayer.*from 1 to 4096/ });

@@ -372,6 +372,10 @@ t.test('options and states that cannot be used', async (t) => {
   ] as DataLoaderOptions[]) {
     t.throws(() => new DataLoader(source, options), { code: 'ERR_OPTIONS' }, JSON.stringify(options));
   }
+  t.throws(() => new DataLoader(source, { batchSize: 1, shuffle: true } as DataLoaderOptions), {
+    message: /shuffle: expected a known name/,
+    hint: 'wrap the dataset: new BufferedShuffleDataset(dataset, { bufferSize })',
+  });
   for (const dataset of [null, undefined, [], 'train.txt', { blockSize: 8 }]) {
     t.throws(() => new DataLoader(dataset as never, { batchSize: 1 }), {
       code: 'ERR_OPTIONS',

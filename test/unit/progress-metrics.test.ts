@@ -74,6 +74,16 @@ t.test('a line that is no event is left out, and told; the others stay, after a 
   }
 });
 
+t.test('a file that is not there is an error of ours', async (t) => {
+  const missing = join(t.testdir(), 'nope');
+  await t.rejects(all(readMetrics(missing)), {
+    code: 'ERR_IO',
+    message: /nope could not be read/,
+    hint: 'check the path',
+  });
+  await t.rejects(all(readMetrics(t.testdirName)), { code: 'ERR_IO', hint: /a file, not a folder/ });
+});
+
 t.test('a fresh run begins an empty file', async (t) => {
   const path = join(t.testdir({ 'metrics.jsonl': '{"type":"step","step":1}\n' }), 'metrics.jsonl');
   const log = await MetricsLog.open(path, 0);

@@ -1,5 +1,8 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
-import { describe, editDistance, nearest, OptionReader, Problems } from '../../dist/validate.js';
+import * as kotodama from '../../dist/index.js';
+import { describe, editDistance, meant, nearest, OptionReader, Problems } from '../../dist/validate.js';
 
 t.test('reads values, fallbacks and required values', async (t) => {
   const read = new OptionReader({ a: 1, b: 0.5, c: true, d: 'text', e: 'two', g: undefined });
@@ -133,6 +136,43 @@ t.test('a name that other libraries have is known by its own', async (t) => {
   t.equal(nearest('maxSteps', ['steps', 'maxSteps']), 'maxSteps', 'the very name comes first');
 });
 
+t.test('what a word may mean', async (t) => {
+  const loader = ['batchSize', 'worldSize', 'rank', 'prefetchFactor', 'numWorkers', 'dropLast'];
+  const cases: [string, string[], string[]][] = [
+    ['batch', loader, ['batchSize']],
+    ['workers', loader, ['numWorkers']],
+    ['prefetch', loader, ['prefetchFactor']],
+    ['size', loader, ['batchSize', 'worldSize']],
+    ['bathSize', loader, ['batchSize']],
+    ['xyz', loader, []],
+    ['r', loader, []],
+    ['e', ['epochs', 'evalEvery'], []],
+    ['eval', ['evalEvery', 'evalBatches', 'evalSteps', 'evalLoss'], []],
+    ['dropout', ['nLayer', 'residPdrop', 'embdPdrop', 'attnPdrop'], ['residPdrop', 'embdPdrop', 'attnPdrop']],
+    ['betas', ['beta1', 'beta2', 'lr'], ['beta1', 'beta2']],
+    ['max_steps', ['steps', 'maxSteps'], ['maxSteps']],
+  ];
+  for (const [word, names, expected] of cases) t.same(meant(word, names), expected, word);
+});
+
+t.test('what trainTokenizer gives is not yet the tokenizer', async (t) => {
+  const trained = { vocabSize: 9, tokenizer: () => ({}) };
+  const { BlockDataset, multipleChoice, Trainer } = kotodama;
+  const named = { code: 'ERR_OPTIONS', message: /tokenizer: expected a .*call \.tokenizer\(\) on it/s };
+  t.throws(() => BlockDataset.fromTexts([], { tokenizer: trained as never, blockSize: 4 }), named);
+  t.throws(() => new Trainer({ tokenizer: trained } as never), named);
+  await t.rejects(multipleChoice({} as never, trained as never, []), named);
+});
+
+t.test('what belongs elsewhere is told where', async (t) => {
+  const read = new OptionReader({ shuffle: true, x: 1 });
+  read.onlyKnown(['batchSize'], { shuffle: 'wrap the dataset' });
+  t.match(read.problems.list, [
+    { name: 'shuffle', expected: 'a known name', hint: 'wrap the dataset' },
+    { name: 'x', expected: 'one of batchSize', hint: undefined },
+  ]);
+});
+
 t.test('describes values of any type', async (t) => {
   const cases: [unknown, string][] = [
     ['3', "'3'"],
@@ -149,4 +189,50 @@ t.test('describes values of any type', async (t) => {
     [Symbol('s'), 'Symbol(s)'],
   ];
   for (const [value, text] of cases) t.equal(describe(value), text);
+});
+
+t.test('arguments of another type are named, whatever is called with them', async (t) => {
+  const { addTokens, explanationPage, Progress, readMetrics, readQuestions, recorded, slidingWindows } = kotodama;
+  const { BlockDataset, stackBlocks, TokenDataset, Tokenizer, writeTokenFiles } = kotodama;
+  const output = join(t.testdir(), 'a.bin');
+  const written = { output, tokenizer: { fingerprint: 'f', vocabSize: 9 }, sources: [] };
+  const ids = async function* () {};
+  const make = (type: object, ...args: unknown[]) => Reflect.construct(type as new () => object, args);
+  const windows = { windowSize: 2, stride: 1 };
+  const options = { tokenizer: { encode: () => [] }, blockSize: 4 };
+  const explanation = { tokens: [], attention: [], loss: null, guessLoss: 1 };
+  const cases: [RegExp, (...wrong: never[]) => unknown, ...unknown[]][] = [
+    [/file of events: expected a path, received undefined/, (path) => readMetrics(path).next()],
+    [/file of questions: expected a path, received an object/, (path) => readQuestions(path).next(), {}],
+    [
+      /out: expected a path.*recorded\(trainer\.run\(\), trainer\.out\)/s,
+      (out) => recorded(ids() as never, out).next(),
+    ],
+    [/events: expected the events of a run/, (events) => recorded(events, 'out').next(), 3],
+    [/tensorboard: expected true or false/, (how) => recorded(ids() as never, 'out', how).next(), { tensorboard: 1 }],
+    [/new tokens: expected an array of strings, received '<x>'/, (x) => addTokens('demo/tokenizer', x, 'out'), '<x>'],
+    [/folder to write to: expected a path/, (folder) => addTokens('demo/tokenizer', ['<x>'], folder)],
+    [/content of tokenizer\.json: expected an object/, (json) => Tokenizer.fromJson(json)],
+    [/a Promise \(is an await missing\?\)/, (json) => Tokenizer.fromJson(json), Promise.resolve({})],
+    [/tokenizer_config\.json: expected an object, received null/, (config) => Tokenizer.fromJson({}, config), null],
+    [/SentencePiece model: expected a Uint8Array/, (model) => Tokenizer.fromSentencePiece(model), 'spiece.model'],
+    [/explanation: expected what await model\.explain/, (page) => explanationPage(page)],
+    [/model: expected a string/, (how) => explanationPage(explanation as never, how), { model: 3 }],
+    [/stream: expected a stream/, (stream) => new Progress(stream)],
+    [/batches: expected a DataLoader/, (batches) => slidingWindows(batches, windows).next()],
+    [/blocks: expected an array of blocks/, (blocks) => stackBlocks(blocks)],
+    [/made with new\n.*TokenDataset\.open/, (path) => make(TokenDataset, path, { blockSize: 4 }), 'a.bin'],
+    [/made with new\n.*BlockDataset\.fromFile/, (how) => make(BlockDataset, how), options],
+    [/ids: expected an async iterable/, (ids) => writeTokenFiles(ids, written), [1, 2]],
+    [/tokenizer: .*\n.*sources: /s, (how) => writeTokenFiles(ids(), how), { output }],
+    [
+      /5 problems.*shardTokens: expected an integer of at least 1/s,
+      (how) => writeTokenFiles(ids(), how),
+      { shardTokens: 0, x: 1 },
+    ],
+  ];
+  for (const [message, call, ...wrong] of cases) {
+    await t.rejects(async () => call(...(wrong as never[])), { code: 'ERR_OPTIONS', message });
+  }
+  t.notOk(existsSync(output), 'nothing is written');
 });

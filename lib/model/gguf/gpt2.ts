@@ -17,7 +17,7 @@ export interface GgufOptions {
   /** From `Tokenizer.fromPretrained`, for one. Required. */
   tokenizer: OpenTokenizer;
   /** Default `f16`. */
-  dtype?: GgufType;
+  dtype?: GgufType | undefined;
 }
 
 /** llama_ftype */

@@ -15,16 +15,16 @@ export type TokenizerProgress =
 /** Options of `trainTokenizer`. */
 export interface TrainTokenizerOptions {
   /** Files, patterns, URLs, or `-` for the standard input, as `BlockDataset.fromFile` reads them; this or `texts`. */
-  files?: string | readonly string[];
+  files?: string | readonly string[] | undefined;
   /** Field or column of `files` that holds the text, where there are fields. Default `text`. */
-  textField?: string;
+  textField?: string | undefined;
   /** Texts from memory or anything that can be iterated; this or `files`. Read once. */
-  texts?: Texts;
+  texts?: Texts | undefined;
   /**
    * `bpe`: byte-level BPE as GPT-2 has it, in tokenizer.json. `unigram`: a SentencePiece unigram model, in spiece.model.
    * Default `bpe`.
    */
-  type?: 'bpe' | 'unigram';
+  type?: 'bpe' | 'unigram' | undefined;
   /** Ids in the vocabulary: special tokens, bytes and characters included. */
   vocabSize: number;
   /**
@@ -32,24 +32,24 @@ export interface TrainTokenizerOptions {
    * text spells them they are left out; default `['<|endoftext|>']`. For unigram they come after `<pad>`, `<unk>`, `<s>`
    * and `</s>`; default none.
    */
-  specialTokens?: readonly string[];
+  specialTokens?: readonly string[] | undefined;
   /** BPE: a pair of tokens that occurs less often does not become a token. Default 2. */
-  minFrequency?: number;
+  minFrequency?: number | undefined;
   /**
    * Unigram: what happens to text first. `nmt_nfkc`: Unicode's NFKC (full-width letters and half-width kana become the usual
    * ones), control characters removed, other white space as a space. `identity`: nothing. Default `nmt_nfkc`.
    */
-  normalizer?: 'nmt_nfkc' | 'identity';
+  normalizer?: 'nmt_nfkc' | 'identity' | undefined;
   /** Unigram: share of the text that the characters of the vocabulary make up; the rarest are left out. Default 0.9995. */
-  characterCoverage?: number;
+  characterCoverage?: number | undefined;
   /** Unigram: whether characters that are left out are encoded as their bytes, with 256 pieces more. Default false. */
-  byteFallback?: boolean;
+  byteFallback?: boolean | undefined;
   /** Unigram: whether a text is encoded as if a space came before it, so that its first word is one like others. Default true. */
-  addDummyPrefix?: boolean;
+  addDummyPrefix?: boolean | undefined;
   /** Called some times a second. */
-  onProgress?: (progress: TokenizerProgress) => void;
+  onProgress?: ((progress: TokenizerProgress) => void) | undefined;
   /** Ends the training with `ERR_ABORTED`. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** The options that the command line has too. */
@@ -92,7 +92,11 @@ export const TOKENIZER_OPTIONS = {
     help: 'unigram: share of the text that characters of the vocabulary make up',
   },
   byteFallback: { kind: 'boolean', default: false, help: 'unigram: other characters are encoded as bytes' },
-  addDummyPrefix: { kind: 'boolean', default: true, help: 'unigram: a text begins as if a space came before it' },
+  addDummyPrefix: {
+    kind: 'boolean',
+    default: true,
+    help: 'unigram: a text begins as if a space came before it; without: --add-dummy-prefix=false',
+  },
 } as const satisfies OptionTable;
 
 /** What training a byte-level BPE depends on. */
