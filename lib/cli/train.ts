@@ -14,7 +14,7 @@ import {
   type ReadTrainingOptions,
   type TrainingOptions,
 } from '../train/options.js';
-import { checkHoldsRun, checkRunFolder, readRunFile } from '../train/run-folder.js';
+import { checkHoldsRun, checkReplacesNothing, checkRunFolder, readRunFile } from '../train/run-folder.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
@@ -94,6 +94,7 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
   await checkRunFolder(options.out, options.resume);
   if (options.initFrom !== undefined && !options.resume) checkSaved(options.initFrom);
   const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
+  if (!options.resume) await checkReplacesNothing(options.out, tokenizer);
   const model = await makeModel(options, tokenizer);
   const bad = new BadRecords();
   try {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { messageOf } from '../errors.js';
 import { writeTextFile } from '../files.js';
 import type { TrainEvent } from '../train/events.js';
+import { REPORT_FILE } from '../train/run-folder.js';
 import { MetricsLog, readMetrics } from './metrics.js';
 import { reportPage } from './report.js';
 import { RunRecord } from './run-record.js';
@@ -95,7 +96,7 @@ async function openSinks(
   sinks.push({
     write: ({ type }) =>
       type === 'checkpoint' || type === 'end'
-        ? writeTextFile(join(out, 'report.html'), reportPage([{ name: record.now.start?.out ?? out, record }]))
+        ? writeTextFile(join(out, REPORT_FILE), reportPage([{ name: record.now.start?.out ?? out, record }]))
         : undefined,
   });
   if (tensorboard) sinks.push(await TensorBoardLog.open(join(out, TENSORBOARD_FOLDER), step));

@@ -4,7 +4,16 @@ import { basename, dirname, join } from 'node:path';
 import { listedFiles, replaceListed, settleChecksums, verifyChecksums, writeChecksums } from '../checksums.js';
 import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
-import { copyAtomically, ioError, jsonText, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
+import {
+  copyAtomically,
+  ioError,
+  isTemporaryName,
+  jsonText,
+  makeFolder,
+  readJsonFile,
+  syncFolder,
+  writeJsonFile,
+} from '../files.js';
 import type { GPT2Config } from '../model/config.js';
 import { readConfig } from '../model/pretrained.js';
 import type { StreamPosition } from './batch-stream.js';
@@ -228,11 +237,14 @@ async function renameFreely(path: string, name: string): Promise<string> {
   return free;
 }
 
-/** Removes what a run that was killed while saving left behind. */
+/** Names of a run's own under which something is written or removed, beside those of single files. */
+const TEMPORARY = /^\.(step-\d{8,}|best|kotodama-\d+)\.tmp$/;
+
+/** Removes what a run that was killed while saving left behind; a hidden file of another name is somebody else's. */
 export async function removeLeftovers(out: string): Promise<void> {
   for (const folder of [out, checkpointsFolder(out)]) {
     const names = await readdir(folder).catch(() => []);
-    const leftovers = names.filter((name) => /^\..+\.tmp$/.test(name));
+    const leftovers = names.filter((name) => TEMPORARY.test(name) || isTemporaryName(name));
     await Promise.all(leftovers.map((name) => rm(join(folder, name), { recursive: true, force: true })));
   }
   // What is damaged, or cannot be written, is told where it is read.

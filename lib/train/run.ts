@@ -242,7 +242,7 @@ export class Run {
     const { model, tokenizer, train, out, resume = false } = this.given;
     const warnings: string[] = [];
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
-    this.releaseFolder = await openRunFolder(out, resume);
+    this.releaseFolder = await openRunFolder(out, resume, tokenizer);
     // Counting and restoring take minutes: what else can go wrong goes wrong before.
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);

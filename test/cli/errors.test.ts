@@ -1,8 +1,8 @@
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
+import { kotodama, parseEvents, TOKENIZER, tinyTraining, workplace } from './program.js';
 
 t.test('a pattern that cannot be looked at is one problem among others', async (t) => {
   const cwd = workplace(t);
@@ -78,6 +78,26 @@ t.test('errors name what to do', async (t) => {
   t.match(nothing.stderr, /^error ERR_CHECKPOINT: runs\/none holds no run/);
   const mistyped = await kotodama(['train', '--resume', '--out', 'runs/aa'], { cwd });
   t.match(mistyped.stderr, /^error ERR_CHECKPOINT: runs\/aa holds no run to continue\n {2}hint: check the path/);
+});
+
+t.test('a fresh run replaces no file of a person', async (t) => {
+  const cwd = workplace(t);
+  const config = JSON.stringify({ nLayer: 1 });
+  writeFileSync(join(cwd, 'config.json'), config);
+  const refused = await kotodama(tinyTraining('.', { config: 'config.json', 'max-steps': 1 }), { cwd });
+  t.equal(refused.code, 1);
+  t.match(refused.stderr, /^error ERR_CHECKPOINT: \. holds config\.json, which a run would replace\n {2}hint: choose/);
+  mkdirSync(join(cwd, 'mine'));
+  writeFileSync(join(cwd, 'mine/tokenizer.json'), '{}');
+  const other = await kotodama(tinyTraining('mine', { 'max-steps': 1 }), { cwd });
+  t.match(other.stderr, 'mine holds tokenizer.json, which a run would replace');
+  t.same(readdirSync(cwd).sort(), ['config.json', 'mine', 'train.txt', 'valid.txt']);
+  t.equal(readFileSync(join(cwd, 'config.json'), 'utf8'), config);
+
+  const tokenizer = join(cwd, 'tokenizer');
+  cpSync(TOKENIZER, tokenizer, { recursive: true });
+  const beside = await kotodama(tinyTraining('tokenizer', { tokenizer, 'max-steps': 1 }), { cwd });
+  t.equal(beside.code, 0, 'the folder of its own tokenizer is none of these');
 });
 
 t.test('the standard input, whose length nobody knows', async (t) => {

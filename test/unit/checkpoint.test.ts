@@ -16,6 +16,7 @@ import {
 import { join } from 'node:path';
 import t from 'tap';
 import { verifyChecksums, writeChecksums } from '../../dist/checksums.js';
+import type { SavedTokenizer } from '../../dist/model/save.js';
 import {
   amendCheckpoint,
   bestCheckpoint,
@@ -343,8 +344,38 @@ t.test('what a killed run left behind is no checkpoint, and is removed', async (
   mkdirSync(leftover);
   writeFileSync(join(leftover, 'model.safetensors'), 'half');
   t.equal((await newestCheckpoint(out)).checkpoint?.state.step, 5);
+  const others = ['.note.tmp', '.env.0123456789ab'];
+  for (const name of others) writeFileSync(join(out, name), 'text');
+  writeFileSync(join(out, '.config.json.0123456789ab.tmp'), 'half');
   await openRunFolder(out, true);
   t.notOk(existsSync(leftover));
+  t.same(
+    readdirSync(out)
+      .filter((name) => /^\.(?!run)/.test(name))
+      .sort(),
+    others.sort(),
+    'other hidden files stay',
+  );
+});
+
+t.test("a fresh run replaces nobody else's files, but may be where its tokenizer is", async (t) => {
+  const out = t.testdir({
+    config: { 'config.json': '{}', 'report.html': '' },
+    tokenizer: { 'tokenizer.json': '{}', 'vocab.json': '{}', 'notes.txt': '' },
+  });
+  await t.rejects(openRunFolder(join(out, 'config'), false), {
+    code: 'ERR_CHECKPOINT',
+    message: /holds config\.json, report\.html, which a run would replace/,
+    hint: 'choose another folder for the run',
+  });
+  const files = ['tokenizer.json', 'vocab.json'].map((name) => join(out, 'tokenizer', name));
+  const tokenizer = { files } as Partial<SavedTokenizer> as SavedTokenizer;
+  const open = (more: Partial<SavedTokenizer>) =>
+    openRunFolder(join(out, 'tokenizer'), false, { ...tokenizer, ...more });
+  const contents = new Map([[join(out, 'elsewhere/vocab.json'), Buffer.from('{"a":0}')]]);
+  await t.rejects(open({ files: [...contents.keys()], contents }), { message: /holds vocab\.json, which/ });
+  await (await open({}))();
+  await (await open({ contents: new Map(files.map((path) => [path, Buffer.from('{}')])) }))();
 });
 
 t.test('a fresh run does not touch another one, and a resumed run needs one', async (t) => {
