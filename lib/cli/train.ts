@@ -13,8 +13,10 @@ import {
   needsCounting,
   type ReadTrainingOptions,
   type TrainingOptions,
+  warmupOf,
 } from '../train/options.js';
 import { checkHoldsRun, checkReplacesNothing, checkRunFolder, readRunFile } from '../train/run-folder.js';
+import { needsTotalSteps } from '../train/schedule.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
@@ -142,6 +144,10 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
     reader.problem('stochasticRounding', 'nothing without --precision bf16', true);
   }
   const training = deriveTrainingOptions(reader, read);
+  // The standard input cannot be counted first: its length is taken for a long one.
+  if (read.train?.includes('-') && !needsTotalSteps(training.schedule)) {
+    training.warmupSteps = warmupOf(training, training.maxSteps ?? null);
+  }
   checkStandardInput(reader, read, needsCounting(training));
   reader.finish('The options of kotodama train are not valid');
   return { ...read, training };

@@ -15,7 +15,10 @@ export interface TrainingOptions {
   lr: number;
   /** Where a decaying schedule ends. Default `lr / 10`. */
   minLr: number;
-  /** Steps of linear warmup. Default a tenth of the run, at most 200. */
+  /**
+   * Steps of linear warmup. Default a tenth of the run, at most 200: where an epoch may end the run, its batches are counted
+   * first, which data that can be read only once does not allow.
+   */
   warmupSteps: number | undefined;
   /** Default `cosine`; `docs/numbers.md` has the formulas. */
   schedule: ScheduleName;
@@ -173,9 +176,13 @@ export function deriveTrainingOptions(reader: OptionReader, read: ReadTrainingOp
   return { ...kept, minLr, epochs: read.epochs ?? (maxSteps === undefined ? 1 : undefined) };
 }
 
-/** True when the run's number of steps must be found by counting the batches of an epoch: an epoch may be what ends it. */
-export function needsCounting({ schedule, maxSteps, epochs }: TrainingOptions): boolean {
-  return needsTotalSteps(schedule) && (maxSteps === undefined || epochs !== undefined);
+/**
+ * True when the run's number of steps must be found by counting the batches of an epoch: an epoch may be what ends it, and
+ * the schedule or the warmup depends on where that is.
+ */
+export function needsCounting({ schedule, maxSteps, epochs, warmupSteps }: TrainingOptions): boolean {
+  const depends = needsTotalSteps(schedule) || warmupSteps === undefined;
+  return depends && (maxSteps === undefined || epochs !== undefined);
 }
 
 /** The warmup of a run of `totalSteps` (null: unknown). */

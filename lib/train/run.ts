@@ -27,7 +27,7 @@ import { gradientHistograms } from './histogram.js';
 import { changes, checkIdentity, checkLength, identityOf } from './identity.js';
 import { forgetTraining, readCheckpointTensors } from './model-state.js';
 import { type RefusedStep, Stepper, type TakenStep } from './optimizer-step.js';
-import { needsCounting, type TrainingOptions } from './options.js';
+import type { TrainingOptions } from './options.js';
 import { cure, refusal, spikeText } from './refusal.js';
 import { RunCheckpoints } from './run-checkpoints.js';
 import { deviceText, runFileOf } from './run-file.js';
@@ -288,11 +288,11 @@ export class Run {
     if (problem !== undefined) yield this.warning('ERR_OPTIONS', problem);
   }
 
-  /** Finds how many batches an epoch has, where that costs nothing or the schedule needs it. Null when the run is aborted. */
+  /** Finds how many batches an epoch has, where that costs nothing or the learning rate needs it. Null when the run is aborted. */
   private async count(): Promise<void> {
     const { course, given, how } = this;
     course.batchesPerEpoch = given.train.batchesPerEpoch || course.batchesPerEpoch;
-    if (course.batchesPerEpoch !== null || !needsCounting(this.options)) return;
+    if (!course.needsCounting) return;
     const onBatch = (count: number) => this.progress('count', count);
     // From so many on it is maxSteps that ends the run.
     const { maxSteps = Number.POSITIVE_INFINITY, epochs = 1, gradAccum } = this.options;

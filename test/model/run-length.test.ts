@@ -54,6 +54,27 @@ t.test('epochs and maxSteps: the learning rate falls to the end that comes first
   t.equal(rates(steps).at(-1)?.toFixed(8), (1e-2 / 5).toFixed(8));
 });
 
+t.test('without decay, too, the warmup is a tenth of the run', async (t) => {
+  const folder = t.testdir();
+  for (const schedule of ['constant', 'inverse-sqrt'] as const) {
+    const options = { schedule, out: join(folder, schedule) };
+    const seen = await run(t, { ...options, epochs: 5 });
+    t.match(start(seen), { totalSteps: 30, stepsPerEpoch: 6 });
+    // W = 3
+    t.same(
+      rates(seen)
+        .slice(0, 4)
+        .map((rate) => rate.toFixed(8)),
+      [0.25e-2, 0.5e-2, 0.75e-2, 1e-2].map((rate) => rate.toFixed(8)),
+    );
+    const shorter = await run(t, { ...options, out: `${options.out}-both`, epochs: 5, maxSteps: 10 });
+    t.match(start(shorter), { totalSteps: 10 });
+    t.equal(rates(shorter)[1], 1e-2, 'the shorter of the two decides');
+    const longer = await run(t, { ...options, epochs: 6, resume: true });
+    t.match(start(longer), { step: 30, totalSteps: 36 });
+  }
+});
+
 t.test('an epoch is counted no further than maxSteps reaches', async (t) => {
   let read = 0;
   class Counted extends TinyLoader {

@@ -35,9 +35,11 @@ t.test('a run that is told its steps has no end of epochs', async (t) => {
   t.equal(read({ maxSteps: 5, epochs: 2 }).epochs, 2);
 });
 
-t.test('blocks are counted when a decaying schedule does not know its end', async (t) => {
+t.test('blocks are counted when the learning rate does not know the end of the run', async (t) => {
   t.equal(needsCounting(read({ epochs: 2 })), true);
-  t.equal(needsCounting(read({ epochs: 2, schedule: 'constant' })), false);
+  t.equal(needsCounting(read({ epochs: 2, schedule: 'constant' })), true, 'the warmup is a tenth of the run');
+  t.equal(needsCounting(read({ epochs: 2, schedule: 'constant', warmupSteps: 3 })), false);
+  t.equal(needsCounting(read({ maxSteps: 5, schedule: 'constant' })), false);
   t.equal(needsCounting(read({ maxSteps: 5, schedule: 'linear' })), false);
   t.equal(needsCounting(read({ maxSteps: 5, epochs: 2 })), true, 'an epoch may be what ends it');
 });
