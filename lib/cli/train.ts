@@ -121,7 +121,7 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   const given = { ...file, ...flags };
   const before = given.resume === true && typeof given.out === 'string' ? await optionsBefore(given.out) : {};
   checkUnchanged(given, before, table);
-  const values: RawOptions = { ...before, ...given };
+  const values: RawOptions = { ...lengthLeft(before, given), ...given };
   // A file of llm.c's holds no tokenizer.
   if (typeof values.initFrom === 'string' && !(await isFile(values.initFrom))) values.tokenizer ??= values.initFrom;
 
@@ -175,6 +175,13 @@ async function optionsBefore(out: string): Promise<RawOptions> {
   checkHoldsRun(out);
   const { options } = (await readRunFile(out)) ?? {};
   return typeof options === 'object' && options !== null ? (options as RawOptions) : {};
+}
+
+/** Another length takes the place of the one before, in steps or in epochs: the shorter of both would win without a word. */
+function lengthLeft(before: RawOptions, given: RawOptions): RawOptions {
+  if (given.epochs === undefined && given.maxSteps === undefined) return before;
+  const { epochs: _, maxSteps: __, ...rest } = before;
+  return rest;
 }
 
 function checkUnchanged(given: RawOptions, before: RawOptions, table: OptionTable): void {

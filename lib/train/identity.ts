@@ -39,14 +39,21 @@ export function checkIdentity(out: string, before: { [key: string]: Json }, now:
   });
 }
 
-/** @throws KotodamaError `ERR_OPTIONS` when a run is continued that has more steps than it may have. */
-export function checkLength(out: string, { step }: TrainerState, { maxSteps = step }: TrainingOptions): void {
-  if (maxSteps >= step) return;
-  throw new KotodamaError('ERR_OPTIONS', `The run in ${out} stands at step ${step}: --max-steps (API: maxSteps)`, {
-    expected: `at least ${step}`,
-    received: `${maxSteps}`,
-    hint: 'it counts from the beginning of the run, not from where it is continued',
-  });
+/** @throws KotodamaError `ERR_OPTIONS` when a run is continued that has more steps or epochs than it may have. */
+export function checkLength(out: string, state: TrainerState, options: TrainingOptions): void {
+  const { epoch, blocks } = state.position;
+  // At the end of an epoch the place is the beginning of the next one.
+  const begun = blocks > 0 ? epoch : epoch - 1;
+  const { maxSteps = state.step, epochs = begun } = options;
+  const refuse = (place: string, option: string, least: number, received: number): never => {
+    throw new KotodamaError('ERR_OPTIONS', `The run in ${out} stands ${place}: ${option}`, {
+      expected: `at least ${least}`,
+      received: `${received}`,
+      hint: 'it counts from the beginning of the run, not from where it is continued',
+    });
+  };
+  if (maxSteps < state.step) refuse(`at step ${state.step}`, '--max-steps (API: maxSteps)', state.step, maxSteps);
+  if (epochs < begun) refuse(`in epoch ${begun}`, '--epochs (API: epochs)', begun, epochs);
 }
 
 /** Options that decide the numbers of a step. A longer run, or one that saves more often, is still the same one. */
@@ -63,9 +70,6 @@ export function changes(before: TrainerState, device: string, options: TrainingO
   );
   const show = (name: string) => `${name} ${before.options[name] ?? 'unset'} before, ${now[name] ?? 'unset'} now`;
   return [
-    ...(options.maxSteps !== before.step || options.maxSteps === before.options.maxSteps
-      ? []
-      : [`the run has ${before.step} steps already: --max-steps (API: maxSteps) counts from its beginning`]),
     ...(different.length === 0 ? [] : [`the run goes on with other options: ${different.map(show).join('; ')}`]),
     ...(before.device === device
       ? []

@@ -260,7 +260,7 @@ export class Run {
       await model.zeroGradients();
     }
     // From here on the folder holds a run; what can go wrong before has gone wrong by now.
-    if (!this.aborted) await this.stream.prepare();
+    const isOver = !this.aborted && !(await this.stream.prepare());
 
     const start: StartEvent = {
       type: 'start',
@@ -286,6 +286,8 @@ export class Run {
     for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
     const problem = this.course.problem();
     if (problem !== undefined) yield this.warning('ERR_OPTIONS', problem);
+    if (isOver || this.step >= this.lastStep) yield this.warning('ERR_OPTIONS', overText(this.step, 'maxSteps'));
+    else if (this.ending === 'patience') yield this.warning('ERR_OPTIONS', overText(this.step, 'patience'));
   }
 
   /** Finds how many batches an epoch has, where that costs nothing or the learning rate needs it. Null when the run is aborted. */
@@ -498,4 +500,13 @@ export class Run {
   private warning(code: string, message: string): WarningEvent {
     return { type: 'warning', step: this.step, code, message };
   }
+}
+
+/** For whoever continues a run that has no step left to take, and what would give it some. */
+function overText(step: number, because: 'maxSteps' | 'patience'): string {
+  const cure = {
+    maxSteps: '--max-steps or --epochs (API: maxSteps, epochs), counted from its beginning',
+    patience: '--patience (API: patience)',
+  };
+  return `the run had ended at step ${step} already: nothing is trained; a larger ${cure[because]}, goes on`;
 }
