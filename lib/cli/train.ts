@@ -10,6 +10,7 @@ import { checkpointConfig } from '../train/checkpoint.js';
 import type { EndEvent } from '../train/events.js';
 import {
   deriveTrainingOptions,
+  missingForPatience,
   needsCounting,
   type ReadTrainingOptions,
   type TrainingOptions,
@@ -120,6 +121,7 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   const file = typeof flags.config === 'string' ? readConfigFile(flags.config, table) : {};
   const given = { ...file, ...flags };
   const before = given.resume === true && typeof given.out === 'string' ? await optionsBefore(given.out) : {};
+  forgetUselessPatience(before, given);
   checkUnchanged(given, before, table);
   const values: RawOptions = { ...lengthLeft(before, given), ...given };
   // A file of llm.c's holds no tokenizer.
@@ -142,6 +144,13 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   if (read.initFrom === undefined) checkHeads(reader, read.nHead ?? 12, read.nEmbd ?? 768, flagOf('nEmbd'));
   if (read.stochasticRounding && read.precision === 'fp32') {
     reader.problem('stochasticRounding', 'nothing without --precision bf16', true);
+  }
+  // In a file of options, which may serve many runs, they wait for the other one.
+  if (flags.samplePrompt !== undefined && read.sampleEvery === 0) {
+    reader.problem('samplePrompt', 'nothing without --sample-every', flags.samplePrompt);
+  }
+  if (flags.dashboardHost !== undefined && read.dashboard === undefined) {
+    reader.problem('dashboardHost', 'nothing without --dashboard', flags.dashboardHost);
   }
   const training = deriveTrainingOptions(reader, read);
   // The standard input cannot be counted first: its length is taken for a long one.
@@ -182,6 +191,13 @@ function lengthLeft(before: RawOptions, given: RawOptions): RawOptions {
   if (given.epochs === undefined && given.maxSteps === undefined) return before;
   const { epochs: _, maxSteps: __, ...rest } = before;
   return rest;
+}
+
+/** Older releases began runs with a patience that nothing was measured for: that is no mistake of whoever continues one. */
+function forgetUselessPatience(before: RawOptions, given: RawOptions): void {
+  const useless = (options: RawOptions) =>
+    missingForPatience(options.valid !== undefined, options.evalEvery) !== undefined;
+  if (useless(before) && useless({ ...before, ...given })) delete before.patience;
 }
 
 function checkUnchanged(given: RawOptions, before: RawOptions, table: OptionTable): void {

@@ -48,6 +48,29 @@ t.test('what is wrong is said before any work, all of it at once', async (t) => 
   t.same(readdirSync(cwd).sort(), ['c.json', 'train.txt', 'valid.txt']);
 });
 
+t.test('options that would do nothing', async (t) => {
+  const cwd = workplace(t);
+  const useless = { 'max-steps': 1, patience: 3, 'sample-prompt': 'a', 'dashboard-host': '0.0.0.0' };
+  const refused = await kotodama(tinyTraining('runs/a', useless), { cwd });
+  t.equal(refused.code, 2);
+  for (const part of [
+    '--patience: expected 0 without a validation set (--valid, API: valid), received 3',
+    "--sample-prompt: expected nothing without --sample-every, received 'a'",
+    "--dashboard-host: expected nothing without --dashboard, received '0.0.0.0'",
+  ]) {
+    t.match(refused.stderr, part);
+  }
+  // A release that did not refuse it.
+  t.equal((await kotodama(tinyTraining('runs/a', { 'max-steps': 1 }), { cwd })).code, 0);
+  const path = join(cwd, 'runs/a/run.json');
+  const record = JSON.parse(readFileSync(path, 'utf8'));
+  writeFileSync(path, JSON.stringify({ ...record, options: { ...record.options, patience: 3 } }));
+  const resume = ['train', '--resume', '--out', 'runs/a', '--max-steps', '2'];
+  t.equal((await kotodama([...resume, '--patience', '4'], { cwd })).code, 2);
+  const again = await kotodama(resume, { cwd });
+  t.equal(again.code, 0, again.stderr);
+});
+
 t.test('errors name what to do', async (t) => {
   const cwd = workplace(t);
   writeFileSync(join(cwd, 'short.txt'), 'too short');

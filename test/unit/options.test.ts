@@ -51,6 +51,16 @@ t.test('warmup is a tenth of the run, at most 200 steps, unless given', async (t
   t.equal(warmupOf(read({ warmupSteps: 0 }), 100_000), 0);
 });
 
+t.test('patience needs evaluations', async (t) => {
+  const refused = (options: object, message: RegExp) =>
+    t.throws(() => read({ patience: 5, ...options }), { code: 'ERR_OPTIONS', message });
+  refused({}, /: patience: expected 0 without a validation set \(--valid, API: valid\), received 5/);
+  // The reader of a Trainer's options knows more names than the table.
+  refused({ valid: [], evalEvery: 0 }, /: patience: expected 0 with --eval-every 0 \(API: evalEvery\), received 5/);
+  t.equal(read({ patience: 5, valid: [] }).patience, 5);
+  t.equal(read({ patience: 0, evalEvery: 0 }).patience, 0);
+});
+
 t.test('times have units, or are seconds', async (t) => {
   const times = { '8h': 28_800, '1h30m': 5400, '45s': 45, '0.5m': 30, '2d1s': 172_801, 90: 90 };
   for (const [text, seconds] of Object.entries(times)) {
