@@ -193,7 +193,11 @@ export interface DamagedCheckpoint {
   problem: string;
 }
 
-/** The newest whole checkpoint of a run, or undefined when there is none; and the newer ones that are damaged. */
+/**
+ * The newest whole checkpoint of a run, or undefined when there is none; and the newer ones that are damaged.
+ *
+ * @throws KotodamaError `ERR_IO` when one cannot be read, and `ERR_CHECKPOINT` when another release wrote it: it may be whole.
+ */
 export async function newestCheckpoint(
   out: string,
 ): Promise<{ checkpoint: Checkpoint | undefined; damaged: DamagedCheckpoint[] }> {
@@ -204,10 +208,19 @@ export async function newestCheckpoint(
       await verifyChecksums(path);
       return { checkpoint: { path, state: await readState(path) }, damaged };
     } catch (error) {
+      if (mayBeWhole(error)) throw error;
       damaged.push({ path, problem: messageOf(error) });
     }
   }
   return { checkpoint: undefined, damaged };
+}
+
+/** Whether an error says nothing of a checkpoint: the system does not let us read it, or another release could. */
+function mayBeWhole(error: unknown): boolean {
+  if (error instanceof OtherVersionError) return true;
+  if (!(error instanceof KotodamaError) || error.code !== 'ERR_IO') return false;
+  const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
+  return code !== 'ENOENT' && code !== 'ENOTDIR';
 }
 
 /** A run is not begun again where there is work of it: a copy may be whole, and a file may still be mended. */
@@ -251,10 +264,12 @@ export async function removeLeftovers(out: string): Promise<void> {
   for (const step of await listCheckpoints(out)) await settleChecksums(pathOf(out, step)).catch(() => {});
 }
 
+class OtherVersionError extends KotodamaError {}
+
 async function readState(path: string): Promise<TrainerState> {
   const state = (await readJsonFile(join(path, STATE_FILE), 'ERR_CHECKPOINT')) as TrainerState;
   if (state.version !== STATE_VERSION) {
-    throw new KotodamaError('ERR_CHECKPOINT', `${STATE_FILE} has another version`, {
+    throw new OtherVersionError('ERR_CHECKPOINT', `${join(path, STATE_FILE)} has another version`, {
       expected: String(STATE_VERSION),
       received: String(state.version),
       hint: 'use the release of kotodama that wrote it',

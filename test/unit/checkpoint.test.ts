@@ -10,6 +10,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -253,7 +254,7 @@ t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
     },
   };
   // Not damaged, but none that can be continued from.
-  const states = { 'no JSON': '{', 'half a state': '{"version":1}', 'another version': '{"version":999}' };
+  const states = { 'no JSON': '{', 'half a state': '{"version":1}' };
   for (const [what, text] of Object.entries(states)) {
     damages[what] = (path) => {
       writeFileSync(join(path, 'trainer_state.json'), text);
@@ -272,6 +273,32 @@ t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
     t.match(damaged, [{ path: bad, problem: /./ }], what);
     t.equal(damaged.length, 1);
   }
+});
+
+t.test('a checkpoint that cannot be read, or is of another release, is not taken for a damaged one', async (t) => {
+  const out = t.testdir();
+  await newFolder(out);
+  await save(out, 5);
+  const path = await save(out, 10);
+  const file = join(path, 'trainer_state.json');
+  const text = readFileSync(file, 'utf8');
+  writeFileSync(file, text.replace('"version": 1', '"version": 999'));
+  await writeChecksums(path);
+  await t.rejects(newestCheckpoint(out), {
+    code: 'ERR_CHECKPOINT',
+    message: /step-00000010\/trainer_state\.json has another version: expected 1, received 999/,
+    hint: 'use the release of kotodama that wrote it',
+  });
+  rmSync(file);
+  // What root cannot read either.
+  symlinkSync('trainer_state.json', file);
+  await t.rejects(newestCheckpoint(out), { code: 'ERR_IO', message: /trainer_state\.json could not be read \(ELOOP/ });
+  rmSync(file);
+  t.match(
+    await newestCheckpoint(out),
+    { checkpoint: { state: { step: 5 } }, damaged: [{ path }] },
+    'what is gone is gone',
+  );
 });
 
 t.test('what was put beside the files of a checkpoint since is no damage', async (t) => {
