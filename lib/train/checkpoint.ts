@@ -264,6 +264,18 @@ export async function removeLeftovers(out: string): Promise<void> {
   for (const step of await listCheckpoints(out)) await settleChecksums(pathOf(out, step)).catch(() => {});
 }
 
+/**
+ * What a run that goes on from a checkpoint does anew at its step, because the checkpoint does not know of it: an evaluation,
+ * a sample. Both where that cannot be read.
+ */
+export async function doneAnew(path: string): Promise<TrainerState['owed']> {
+  const state = await readState(path).catch(() => undefined);
+  if (state === undefined) return ['eval', 'sample'];
+  const { step, evaluation, owed } = state;
+  const isMeasured = evaluation?.step === step;
+  return (['eval', 'sample'] as const).filter((what) => owed.includes(what) || (what === 'eval' && !isMeasured));
+}
+
 class OtherVersionError extends KotodamaError {}
 
 async function readState(path: string): Promise<TrainerState> {
