@@ -4,6 +4,7 @@ import { leaves, plain } from '../json.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { BatchSource } from './batch-stream.js';
 import type { TrainerState } from './checkpoint.js';
+import { Course } from './course.js';
 import type { TrainingOptions } from './options.js';
 
 /** What makes a run itself: a resumed one must have the same. */
@@ -62,8 +63,8 @@ const DECIDING = [
   ...(['nonFinite', 'spikes', 'spikeSigma', 'spikeWindow'] as const),
 ];
 
-/** What a person should know who continues a run in another way than it was begun. */
-export function changes(before: TrainerState, device: string, options: TrainingOptions): string[] {
+/** What a person should know who continues a run in another way than it was begun, `course` being the one that lies ahead. */
+export function changes(before: TrainerState, device: string, options: TrainingOptions, course: Course): string[] {
   const now = plain(options);
   const different = DECIDING.filter(
     (name) => JSON.stringify(before.options[name] ?? null) !== JSON.stringify(now[name] ?? null),
@@ -71,9 +72,25 @@ export function changes(before: TrainerState, device: string, options: TrainingO
   const show = (name: string) => `${name} ${before.options[name] ?? 'unset'} before, ${now[name] ?? 'unset'} now`;
   return [
     ...(different.length === 0 ? [] : [`the run goes on with other options: ${different.map(show).join('; ')}`]),
+    ...courseChange(before, course),
     ...(before.device === device
       ? []
       : [`the run was computed by ${before.device}, and now by ${device}: numbers may differ in their last digits`]),
+  ];
+}
+
+/** Another length moves the learning rate of every schedule that falls towards its end. */
+function courseChange(before: TrainerState, course: Course): string[] {
+  const { step } = before;
+  const old = new Course(before.options as unknown as TrainingOptions);
+  old.restore(before);
+  const [was, is] = [old.totalSteps, course.totalSteps];
+  const [rateBefore, rateNow] = [old, course].map((one) => one.learningRate(step).toExponential(2));
+  if (was === is || rateBefore === rateNow || (is !== null && step >= is)) return [];
+  const length = (steps: number | null) => (steps === null ? 'of unknown length' : `of ${steps} steps`);
+  return [
+    `the run is one ${length(is)} now, and was one ${length(was)}: its learning rate goes on with ${rateNow} in place of ` +
+      `${rateBefore}`,
   ];
 }
 

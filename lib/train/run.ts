@@ -446,7 +446,7 @@ export class Run {
       await publish(checkpoint.path, out, { unlessThere: true }).catch((cause) => {
         warnings.push(ioError(cause, `the weights of ${checkpoint.path} could not be put into ${out}`).message);
       });
-      warnings.push(...changes(checkpoint.state, deviceText(this.given.model), this.options));
+      warnings.push(...changes(checkpoint.state, deviceText(this.given.model), this.options, this.course));
     }
     for (const found of damaged) {
       const { path, problem } = found;

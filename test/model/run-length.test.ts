@@ -134,6 +134,28 @@ t.test('a run that is made longer does not warm up again, unless it is told to',
   t.equal(rates(old)[0], (1e-2 * 21) / 41);
 });
 
+t.test('another length under a schedule that decays: the learning rate before and after is told', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const linear = { out, schedule: 'linear', warmupSteps: 0, minLr: 1e-3 } as const;
+  await run(t, { ...linear, maxSteps: 10 });
+  const longer = await run(t, { ...linear, maxSteps: 20, saveEvery: 15, resume: true });
+  const change = 'the run is one of 20 steps now, and was one of 10 steps: its learning rate goes on with ';
+  t.same(
+    warnings(longer).map(({ message }) => message),
+    [`${change}5.50e-3 in place of 1.00e-3`],
+  );
+  t.equal(rates(longer)[0]?.toExponential(2), '5.50e-3');
+  t.same(warnings(await run(t, { ...linear, maxSteps: 20, resume: true })).length, 1, 'but that it has ended');
+  const steady = await run(t, { ...linear, maxSteps: 22, schedule: 'constant', resume: true });
+  t.match(
+    warnings(steady).map(({ message }) => message),
+    [
+      /^the run goes on with other options: schedule/,
+      /now, and was one of 20 steps: .* 1\.00e-2 in place of 1\.00e-3$/,
+    ],
+  );
+});
+
 t.test('a warmup that the epochs do not reach the end of is told', async (t) => {
   const folder = t.testdir();
   const seen = await run(t, { out: join(folder, 'a'), epochs: 1, warmupSteps: 99 });
