@@ -324,6 +324,7 @@ export class Run {
     { loss, gradNorm, tokens, spikes, updateSeconds }: TakenStep,
     { learningRate, seconds, waited }: { learningRate: number; seconds: number; waited: number },
   ): Generator<TrainEvent, void, void> {
+    const isFirst = this.tokens === 0;
     this.step++;
     this.tokens += tokens;
     this.loss = loss;
@@ -345,6 +346,19 @@ export class Run {
     };
     if (this.gradients !== undefined) yield { type: 'gradients', step: this.step, tensors: this.gradients };
     for (const spike of spikes) yield this.warning('ERR_SPIKE', `Step ${this.step}: ${spikeText(spike)}`);
+    const problem = isFirst ? this.shortEpoch() : undefined;
+    if (problem !== undefined) yield this.warning('ERR_OPTIONS', problem);
+  }
+
+  /** What is wrong where the first epoch ended before its first step was full; undefined where it did not. */
+  private shortEpoch(): string | undefined {
+    const wanted = this.given.train.batchSize * this.options.gradAccum;
+    const { epoch, blocks } = this.stream.last;
+    const cure = 'choose a smaller batch size, gradAccum or block size (--batch-size, --grad-accum, --block-size)';
+    if (epoch > 1)
+      return `an epoch has fewer blocks than the ${wanted} of a step, which reads it more than once; ${cure}`;
+    if (blocks >= wanted) return undefined;
+    return `an epoch has only ${blocks} blocks, fewer than the ${wanted} of a step: each step learns from ${blocks}; ${cure}`;
   }
 
   /** What the next step measures of its gradients, when that is due. */

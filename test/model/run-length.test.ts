@@ -169,3 +169,18 @@ t.test('a warmup that the epochs do not reach the end of is told', async (t) => 
   t.equal(rates(seen).at(-1), 6e-4);
   t.same(warnings(await run(t, { out: join(folder, 'b'), epochs: 1, warmupSteps: 6 })), []);
 });
+
+t.test('an epoch that ends before its first step is full is told', async (t) => {
+  const folder = t.testdir();
+  const epochs = async (name: string, more: Partial<TrainerOptions>) =>
+    warnings(await run(t, { out: join(folder, name), schedule: 'constant', warmupSteps: 0, ...more }));
+  const cure = /; choose a smaller batch size, gradAccum or block size \(--batch-size, /;
+  const [short, ...others] = await epochs('a', { epochs: 1, gradAccum: 7 });
+  t.match(short, { step: 1, code: 'ERR_OPTIONS', message: cure });
+  t.match(short?.message, /^an epoch has only 12 blocks, fewer than the 14 of a step: each step learns from 12;/);
+  t.same(others, []);
+  const [over, ...more] = await epochs('b', { maxSteps: 3, gradAccum: 7 });
+  t.match(over?.message, /^an epoch has fewer blocks than the 14 of a step, which reads it more than once;/);
+  t.same(more, []);
+  t.same(await epochs('c', { epochs: 2, gradAccum: 6 }), []);
+});
