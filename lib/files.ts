@@ -34,6 +34,11 @@ export async function copyAtomically(source: string, target: string): Promise<vo
   });
 }
 
+/** Whether a name is one that {@link writeAtomically} and {@link copyAtomically} write under. */
+export function isTemporaryName(name: string): boolean {
+  return /^\..+\.[0-9a-f]{12}\.tmp$/.test(name);
+}
+
 /** @param make leaves the new file under the temporary name that it is given, synced. */
 async function replace(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);

@@ -10,11 +10,14 @@ import { checkpointConfig } from '../train/checkpoint.js';
 import type { EndEvent } from '../train/events.js';
 import {
   deriveTrainingOptions,
+  missingForPatience,
   needsCounting,
   type ReadTrainingOptions,
   type TrainingOptions,
+  warmupOf,
 } from '../train/options.js';
-import { checkHoldsRun, checkRunFolder, readRunFile } from '../train/run-folder.js';
+import { checkHoldsRun, checkReplacesNothing, checkRunFolder, readRunFile } from '../train/run-folder.js';
+import { needsTotalSteps } from '../train/schedule.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
@@ -94,6 +97,7 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
   await checkRunFolder(options.out, options.resume);
   if (options.initFrom !== undefined && !options.resume) checkSaved(options.initFrom);
   const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
+  if (!options.resume) await checkReplacesNothing(options.out, tokenizer);
   const model = await makeModel(options, tokenizer);
   const bad = new BadRecords();
   try {
@@ -117,8 +121,9 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   const file = typeof flags.config === 'string' ? readConfigFile(flags.config, table) : {};
   const given = { ...file, ...flags };
   const before = given.resume === true && typeof given.out === 'string' ? await optionsBefore(given.out) : {};
+  forgetUselessPatience(before, given);
   checkUnchanged(given, before, table);
-  const values: RawOptions = { ...before, ...given };
+  const values: RawOptions = { ...lengthLeft(before, given), ...given };
   // A file of llm.c's holds no tokenizer.
   if (typeof values.initFrom === 'string' && !(await isFile(values.initFrom))) values.tokenizer ??= values.initFrom;
 
@@ -140,7 +145,18 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   if (read.stochasticRounding && read.precision === 'fp32') {
     reader.problem('stochasticRounding', 'nothing without --precision bf16', true);
   }
+  // In a file of options, which may serve many runs, they wait for the other one.
+  if (flags.samplePrompt !== undefined && read.sampleEvery === 0) {
+    reader.problem('samplePrompt', 'nothing without --sample-every', flags.samplePrompt);
+  }
+  if (flags.dashboardHost !== undefined && read.dashboard === undefined) {
+    reader.problem('dashboardHost', 'nothing without --dashboard', flags.dashboardHost);
+  }
   const training = deriveTrainingOptions(reader, read);
+  // The standard input cannot be counted first: its length is taken for a long one.
+  if (read.train?.includes('-') && !needsTotalSteps(training.schedule)) {
+    training.warmupSteps = warmupOf(training, training.maxSteps ?? null);
+  }
   checkStandardInput(reader, read, needsCounting(training));
   reader.finish('The options of kotodama train are not valid');
   return { ...read, training };
@@ -168,6 +184,20 @@ async function optionsBefore(out: string): Promise<RawOptions> {
   checkHoldsRun(out);
   const { options } = (await readRunFile(out)) ?? {};
   return typeof options === 'object' && options !== null ? (options as RawOptions) : {};
+}
+
+/** Another length takes the place of the one before, in steps or in epochs: the shorter of both would win without a word. */
+function lengthLeft(before: RawOptions, given: RawOptions): RawOptions {
+  if (given.epochs === undefined && given.maxSteps === undefined) return before;
+  const { epochs: _, maxSteps: __, ...rest } = before;
+  return rest;
+}
+
+/** Older releases began runs with a patience that nothing was measured for: that is no mistake of whoever continues one. */
+function forgetUselessPatience(before: RawOptions, given: RawOptions): void {
+  const useless = (options: RawOptions) =>
+    missingForPatience(options.valid !== undefined, options.evalEvery) !== undefined;
+  if (useless(before) && useless({ ...before, ...given })) delete before.patience;
 }
 
 function checkUnchanged(given: RawOptions, before: RawOptions, table: OptionTable): void {

@@ -1,4 +1,4 @@
-import { realpath, rm } from 'node:fs/promises';
+import { readFile, realpath, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { copyIntoFolder, ioError, makeFolder, syncFolder, writeAtomically, writeJsonFile } from '../files.js';
 import { TOKENIZER_NAMES } from '../tokenizer/tokenizer-files.js';
@@ -18,6 +18,9 @@ export type SavedTokenizer = TokenizerModel & {
   /** Transformers' class for it, where one is named. */
   readonly className?: string | undefined;
 };
+
+/** The file that says what a saved model is like. */
+export const CONFIG_FILE = 'config.json';
 
 /** How a model is saved. */
 export interface SaveOptions extends WeightOptions {
@@ -70,7 +73,7 @@ export async function writePretrained(
   saved.eosTokenId ??= tokenizer?.eosTokenId;
   saved.padTokenId ??= tokenizer?.padTokenId;
   const notes = { dtype: options.dtype, tokenizerClass: tokenizer?.className };
-  await writeJsonFile(join(folder, 'config.json'), configToHuggingFace(saved, notes));
+  await writeJsonFile(join(folder, CONFIG_FILE), configToHuggingFace(saved, notes));
 }
 
 /** Writes a tokenizer's files; once they are there, those of another one that the folder held are removed. */
@@ -89,6 +92,23 @@ async function writeTokenizer(folder: string, { files = [], contents }: SavedTok
   } catch (cause) {
     throw ioError(cause, `The files of another tokenizer in ${folder} could not be removed`);
   }
+}
+
+/** Names of the tokenizer's files that a folder holds with another content: saving the tokenizer there would replace them. */
+export async function differentTokenizerFiles(
+  folder: string,
+  { files = [], contents }: SavedTokenizer,
+): Promise<string[]> {
+  const names: string[] = [];
+  for (const path of files) {
+    const there = await readFile(join(folder, basename(path))).catch((cause: NodeJS.ErrnoException) => {
+      // What cannot be read cannot be the same.
+      return cause.code === 'ENOENT' || cause.code === 'ENOTDIR' ? undefined : null;
+    });
+    if (there === undefined) continue;
+    if (there === null || !there.equals(contents?.get(path) ?? (await readFile(path)))) names.push(basename(path));
+  }
+  return names;
 }
 
 async function isFolderOf(files: readonly string[], folder: string): Promise<boolean> {

@@ -14,9 +14,11 @@ export class MetricsLog {
   /**
    * Opens the file for a run that stands at `step`. A resumed run repeats the steps after its checkpoint, so the lines
    * from there on are cut and no step appears twice.
+   *
+   * @param anew types of events of that very step that the run repeats, too; what else came after its checkpoint stays.
    */
-  static async open(path: string, step: number): Promise<MetricsLog> {
-    const kept = step > 0 && existsSync(path) ? await lengthUntil(path, step) : 0;
+  static async open(path: string, step: number, anew: readonly TrainEvent['type'][] = []): Promise<MetricsLog> {
+    const kept = step > 0 && existsSync(path) ? await lengthUntil(path, step, anew) : 0;
     const file = await open(path, kept > 0 ? 'r+' : 'w');
     await file.truncate(kept);
     return new MetricsLog(new AppendLog(file, kept));
@@ -62,14 +64,19 @@ export async function* readMetrics(
   }
 }
 
-/** Bytes of the lines that a run resumed at `step` keeps: those up to the checkpoint of that step. */
-async function lengthUntil(path: string, step: number): Promise<number> {
+/**
+ * Bytes of the lines that a run resumed at `step` keeps: those up to the checkpoint of that step, and what was added to it
+ * before that start of the run ended.
+ */
+async function lengthUntil(path: string, step: number, anew: readonly TrainEvent['type'][]): Promise<number> {
   let kept = 0;
+  let saved = false;
   for await (const { event, end } of readLines(path)) {
     if (event === undefined) continue;
     if (event.step > step || (event.step === step && event.type === 'end')) break;
+    if (saved && (event.type === 'start' || anew.includes(event.type))) break;
     kept = end;
-    if (event.step === step && event.type === 'checkpoint') break;
+    saved ||= event.step === step && event.type === 'checkpoint';
   }
   return kept;
 }

@@ -1,7 +1,9 @@
 import { join } from 'node:path';
 import { messageOf } from '../errors.js';
 import { writeTextFile } from '../files.js';
-import type { TrainEvent } from '../train/events.js';
+import { doneAnew } from '../train/checkpoint.js';
+import type { StartEvent, TrainEvent } from '../train/events.js';
+import { REPORT_FILE } from '../train/run-folder.js';
 import { isIterable, OptionReader } from '../validate.js';
 import { MetricsLog, readMetrics } from './metrics.js';
 import { reportPage } from './report.js';
@@ -49,7 +51,7 @@ export async function* recorded(
   try {
     for await (const event of events) {
       step = event.step;
-      if (event.type === 'start') await openSinks(sinks, record, event.step, out, options);
+      if (event.type === 'start') await openSinks(sinks, record, event, out, options);
       record.add(event);
       const problems: string[] = [];
       for (const sink of sinks) {
@@ -99,21 +101,21 @@ async function closeAll(sinks: Sink[]): Promise<string[]> {
   return [...problems];
 }
 
-/** Opens what a run that stands at `step` is recorded in, and reads what is known of it. */
+/** Opens what a run that stands at the step of its start is recorded in, and reads what is known of it. */
 async function openSinks(
   sinks: Sink[],
   record: RunRecord,
-  step: number,
+  { step, resumedFrom }: StartEvent,
   out: string,
   { tensorboard, onEvent }: RecordOptions,
 ): Promise<void> {
   const path = join(out, 'metrics.jsonl');
-  sinks.push(await MetricsLog.open(path, step));
+  sinks.push(await MetricsLog.open(path, step, resumedFrom === null ? [] : await doneAnew(resumedFrom)));
   for await (const old of readMetrics(path)) record.add(old);
   sinks.push({
     write: ({ type }) =>
       type === 'checkpoint' || type === 'end'
-        ? writeTextFile(join(out, 'report.html'), reportPage([{ name: record.now.start?.out ?? out, record }]))
+        ? writeTextFile(join(out, REPORT_FILE), reportPage([{ name: record.now.start?.out ?? out, record }]))
         : undefined,
   });
   if (tensorboard) sinks.push(await TensorBoardLog.open(join(out, TENSORBOARD_FOLDER), step));

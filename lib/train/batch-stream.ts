@@ -83,9 +83,12 @@ export class BatchStream {
     this.signal = signal;
   }
 
-  /** Reads the next batch ahead: data that cannot be read shows before the run begins. */
-  async prepare(): Promise<void> {
-    await unlessAborted(this.readAhead().batch, this.signal);
+  /**
+   * Reads the next batch ahead: data that cannot be read shows before the run begins. False when there is none, because the
+   * last epoch has ended.
+   */
+  async prepare(): Promise<boolean> {
+    return (await unlessAborted(this.readAhead().batch, this.signal)) !== undefined;
   }
 
   /**

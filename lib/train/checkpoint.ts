@@ -4,7 +4,16 @@ import { basename, dirname, join } from 'node:path';
 import { listedFiles, replaceListed, settleChecksums, verifyChecksums, writeChecksums } from '../checksums.js';
 import type { Json } from '../data/types.js';
 import { KotodamaError, messageOf } from '../errors.js';
-import { copyAtomically, ioError, jsonText, makeFolder, readJsonFile, syncFolder, writeJsonFile } from '../files.js';
+import {
+  copyAtomically,
+  ioError,
+  isTemporaryName,
+  jsonText,
+  makeFolder,
+  readJsonFile,
+  syncFolder,
+  writeJsonFile,
+} from '../files.js';
 import type { GPT2Config } from '../model/config.js';
 import { readConfig } from '../model/pretrained.js';
 import type { StreamPosition } from './batch-stream.js';
@@ -184,7 +193,11 @@ export interface DamagedCheckpoint {
   problem: string;
 }
 
-/** The newest whole checkpoint of a run, or undefined when there is none; and the newer ones that are damaged. */
+/**
+ * The newest whole checkpoint of a run, or undefined when there is none; and the newer ones that are damaged.
+ *
+ * @throws KotodamaError `ERR_IO` when one cannot be read, and `ERR_CHECKPOINT` when another release wrote it: it may be whole.
+ */
 export async function newestCheckpoint(
   out: string,
 ): Promise<{ checkpoint: Checkpoint | undefined; damaged: DamagedCheckpoint[] }> {
@@ -195,10 +208,19 @@ export async function newestCheckpoint(
       await verifyChecksums(path);
       return { checkpoint: { path, state: await readState(path) }, damaged };
     } catch (error) {
+      if (mayBeWhole(error)) throw error;
       damaged.push({ path, problem: messageOf(error) });
     }
   }
   return { checkpoint: undefined, damaged };
+}
+
+/** Whether an error says nothing of a checkpoint: the system does not let us read it, or another release could. */
+function mayBeWhole(error: unknown): boolean {
+  if (error instanceof OtherVersionError) return true;
+  if (!(error instanceof KotodamaError) || error.code !== 'ERR_IO') return false;
+  const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
+  return code !== 'ENOENT' && code !== 'ENOTDIR';
 }
 
 /** A run is not begun again where there is work of it: a copy may be whole, and a file may still be mended. */
@@ -228,21 +250,38 @@ async function renameFreely(path: string, name: string): Promise<string> {
   return free;
 }
 
-/** Removes what a run that was killed while saving left behind. */
+/** Names of a run's own under which something is written or removed, beside those of single files. */
+const TEMPORARY = /^\.(step-\d{8,}|best|kotodama-\d+)\.tmp$/;
+
+/** Removes what a run that was killed while saving left behind; a hidden file of another name is somebody else's. */
 export async function removeLeftovers(out: string): Promise<void> {
   for (const folder of [out, checkpointsFolder(out)]) {
     const names = await readdir(folder).catch(() => []);
-    const leftovers = names.filter((name) => /^\..+\.tmp$/.test(name));
+    const leftovers = names.filter((name) => TEMPORARY.test(name) || isTemporaryName(name));
     await Promise.all(leftovers.map((name) => rm(join(folder, name), { recursive: true, force: true })));
   }
   // What is damaged, or cannot be written, is told where it is read.
   for (const step of await listCheckpoints(out)) await settleChecksums(pathOf(out, step)).catch(() => {});
 }
 
+/**
+ * What a run that goes on from a checkpoint does anew at its step, because the checkpoint does not know of it: an evaluation,
+ * a sample. Both where that cannot be read.
+ */
+export async function doneAnew(path: string): Promise<TrainerState['owed']> {
+  const state = await readState(path).catch(() => undefined);
+  if (state === undefined) return ['eval', 'sample'];
+  const { step, evaluation, owed } = state;
+  const isMeasured = evaluation?.step === step;
+  return (['eval', 'sample'] as const).filter((what) => owed.includes(what) || (what === 'eval' && !isMeasured));
+}
+
+class OtherVersionError extends KotodamaError {}
+
 async function readState(path: string): Promise<TrainerState> {
   const state = (await readJsonFile(join(path, STATE_FILE), 'ERR_CHECKPOINT')) as TrainerState;
   if (state.version !== STATE_VERSION) {
-    throw new KotodamaError('ERR_CHECKPOINT', `${STATE_FILE} has another version`, {
+    throw new OtherVersionError('ERR_CHECKPOINT', `${join(path, STATE_FILE)} has another version`, {
       expected: String(STATE_VERSION),
       received: String(state.version),
       hint: 'use the release of kotodama that wrote it',

@@ -1,5 +1,5 @@
 import type { TrainerState } from './checkpoint.js';
-import { type TrainingOptions, warmupOf } from './options.js';
+import { needsCounting, type TrainingOptions, warmupOf } from './options.js';
 import { learningRateAt } from './schedule.js';
 
 /** How long a run is, as far as that is known, and its learning rate along it. */
@@ -39,7 +39,17 @@ export class Course {
   }
 
   get warmupSteps(): number {
-    return this.options.warmupSteps ?? this.begunWith ?? warmupOf(this.options, this.totalSteps);
+    return this.decidedWarmup ?? warmupOf(this.options, this.totalSteps);
+  }
+
+  /** Whether an epoch must be counted: it was not yet, and something depends on it. */
+  get needsCounting(): boolean {
+    return this.batchesPerEpoch === null && needsCounting({ ...this.options, warmupSteps: this.decidedWarmup });
+  }
+
+  /** The warmup, where the length of the run has no say in it. */
+  private get decidedWarmup(): number | undefined {
+    return this.options.warmupSteps ?? this.begunWith;
   }
 
   /** The learning rate of a step, counted from 0. */

@@ -4,6 +4,7 @@ import { leaves, plain } from '../json.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { BatchSource } from './batch-stream.js';
 import type { TrainerState } from './checkpoint.js';
+import { Course } from './course.js';
 import type { TrainingOptions } from './options.js';
 
 /** What makes a run itself: a resumed one must have the same. */
@@ -39,14 +40,21 @@ export function checkIdentity(out: string, before: { [key: string]: Json }, now:
   });
 }
 
-/** @throws KotodamaError `ERR_OPTIONS` when a run is continued that has more steps than it may have. */
-export function checkLength(out: string, { step }: TrainerState, { maxSteps = step }: TrainingOptions): void {
-  if (maxSteps >= step) return;
-  throw new KotodamaError('ERR_OPTIONS', `The run in ${out} stands at step ${step}: --max-steps (API: maxSteps)`, {
-    expected: `at least ${step}`,
-    received: `${maxSteps}`,
-    hint: 'it counts from the beginning of the run, not from where it is continued',
-  });
+/** @throws KotodamaError `ERR_OPTIONS` when a run is continued that has more steps or epochs than it may have. */
+export function checkLength(out: string, state: TrainerState, options: TrainingOptions): void {
+  const { epoch, blocks } = state.position;
+  // At the end of an epoch the place is the beginning of the next one.
+  const begun = blocks > 0 ? epoch : epoch - 1;
+  const { maxSteps = state.step, epochs = begun } = options;
+  const refuse = (place: string, option: string, least: number, received: number): never => {
+    throw new KotodamaError('ERR_OPTIONS', `The run in ${out} stands ${place}: ${option}`, {
+      expected: `at least ${least}`,
+      received: `${received}`,
+      hint: 'it counts from the beginning of the run, not from where it is continued',
+    });
+  };
+  if (maxSteps < state.step) refuse(`at step ${state.step}`, '--max-steps (API: maxSteps)', state.step, maxSteps);
+  if (epochs < begun) refuse(`in epoch ${begun}`, '--epochs (API: epochs)', begun, epochs);
 }
 
 /** Options that decide the numbers of a step. A longer run, or one that saves more often, is still the same one. */
@@ -55,21 +63,34 @@ const DECIDING = [
   ...(['nonFinite', 'spikes', 'spikeSigma', 'spikeWindow'] as const),
 ];
 
-/** What a person should know who continues a run in another way than it was begun. */
-export function changes(before: TrainerState, device: string, options: TrainingOptions): string[] {
+/** What a person should know who continues a run in another way than it was begun, `course` being the one that lies ahead. */
+export function changes(before: TrainerState, device: string, options: TrainingOptions, course: Course): string[] {
   const now = plain(options);
   const different = DECIDING.filter(
     (name) => JSON.stringify(before.options[name] ?? null) !== JSON.stringify(now[name] ?? null),
   );
   const show = (name: string) => `${name} ${before.options[name] ?? 'unset'} before, ${now[name] ?? 'unset'} now`;
   return [
-    ...(options.maxSteps !== before.step || options.maxSteps === before.options.maxSteps
-      ? []
-      : [`the run has ${before.step} steps already: --max-steps (API: maxSteps) counts from its beginning`]),
     ...(different.length === 0 ? [] : [`the run goes on with other options: ${different.map(show).join('; ')}`]),
+    ...courseChange(before, course),
     ...(before.device === device
       ? []
       : [`the run was computed by ${before.device}, and now by ${device}: numbers may differ in their last digits`]),
+  ];
+}
+
+/** Another length moves the learning rate of every schedule that falls towards its end. */
+function courseChange(before: TrainerState, course: Course): string[] {
+  const { step } = before;
+  const old = new Course(before.options as unknown as TrainingOptions);
+  old.restore(before);
+  const [was, is] = [old.totalSteps, course.totalSteps];
+  const [rateBefore, rateNow] = [old, course].map((one) => one.learningRate(step).toExponential(2));
+  if (was === is || rateBefore === rateNow || (is !== null && step >= is)) return [];
+  const length = (steps: number | null) => (steps === null ? 'of unknown length' : `of ${steps} steps`);
+  return [
+    `the run is one ${length(is)} now, and was one ${length(was)}: its learning rate goes on with ${rateNow} in place of ` +
+      `${rateBefore}`,
   ];
 }
 

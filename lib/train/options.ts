@@ -15,7 +15,10 @@ export interface TrainingOptions {
   lr: number;
   /** Where a decaying schedule ends. Default `lr / 10`. */
   minLr: number;
-  /** Steps of linear warmup. Default a tenth of the run, at most 200. */
+  /**
+   * Steps of linear warmup. Default a tenth of the run, at most 200: where an epoch may end the run, its batches are counted
+   * first, which data that can be read only once does not allow.
+   */
   warmupSteps: number | undefined;
   /** Default `cosine`; `docs/numbers.md` has the formulas. */
   schedule: ScheduleName;
@@ -60,7 +63,7 @@ export interface TrainingOptions {
   maxSkips: number;
   /** Seconds after which no step is begun: the run is saved and ends. Of each start. Default: none. */
   maxTime: number | undefined;
-  /** The run ends after this many evaluations in a row without a new lowest loss; 0 never. Default 0. */
+  /** The run ends after this many evaluations in a row without a new lowest loss, which need `valid`; 0 never. Default 0. */
   patience: number;
   /** Tensors that keep their weights, as `model.freeze` takes them. Default: none. */
   freeze: readonly string[] | undefined;
@@ -168,14 +171,26 @@ export function deriveTrainingOptions(reader: OptionReader, read: ReadTrainingOp
   if (maxSteps !== undefined && warmupSteps > maxSteps) {
     reader.problem('warmupSteps', `at most the ${maxSteps} steps of the run`, warmupSteps);
   }
+  const missing = missingForPatience(reader.has('valid'), read.evalEvery);
+  if (read.patience > 0 && missing !== undefined) reader.problem('patience', `0 ${missing}`, read.patience);
   const names = Object.keys(TRAINING_OPTIONS) as (keyof TrainingOptions)[];
   const kept = Object.fromEntries(names.map((name) => [name, read[name]])) as ReadTrainingOptions;
   return { ...kept, minLr, epochs: read.epochs ?? (maxSteps === undefined ? 1 : undefined) };
 }
 
-/** True when the run's number of steps must be found by counting the batches of an epoch: an epoch may be what ends it. */
-export function needsCounting({ schedule, maxSteps, epochs }: TrainingOptions): boolean {
-  return needsTotalSteps(schedule) && (maxSteps === undefined || epochs !== undefined);
+/** Why there is nothing that patience could end a run by; undefined where there is. */
+export function missingForPatience(hasValid: boolean, evalEvery: unknown): string | undefined {
+  if (!hasValid) return 'without a validation set (--valid, API: valid)';
+  return evalEvery === 0 ? 'with --eval-every 0 (API: evalEvery)' : undefined;
+}
+
+/**
+ * True when the run's number of steps must be found by counting the batches of an epoch: an epoch may be what ends it, and
+ * the schedule or the warmup depends on where that is.
+ */
+export function needsCounting({ schedule, maxSteps, epochs, warmupSteps }: TrainingOptions): boolean {
+  const depends = needsTotalSteps(schedule) || warmupSteps === undefined;
+  return depends && (maxSteps === undefined || epochs !== undefined);
 }
 
 /** The warmup of a run of `totalSteps` (null: unknown). */

@@ -4,12 +4,14 @@ import { dirname, join, resolve } from 'node:path';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { ioError, readJsonFile, writeJsonFile } from '../files.js';
+import { CONFIG_FILE, differentTokenizerFiles, type SavedTokenizer } from '../model/save.js';
 import { checkpointsFolder, listCheckpoints, removeLeftovers } from './checkpoint.js';
 import { checkRunIsOver, lockRunFolder } from './run-lock.js';
 
 /** Names inside a run's folder. */
 export const RUN_FILE = 'run.json';
 export const METRICS_FILE = 'metrics.jsonl';
+export const REPORT_FILE = 'report.html';
 
 /** True when the folder holds a run, finished or not. */
 export function holdsRun(out: string): boolean {
@@ -30,12 +32,30 @@ export function checkHoldsRun(out: string): void {
 }
 
 /**
+ * Checks that a fresh run replaces no file that somebody else put into the folder. A tokenizer's own folder may become the
+ * run's: its files stay what they are.
+ *
+ * @param tokenizer undefined while it is not read yet: then its files are not looked for.
+ * @throws KotodamaError `ERR_CHECKPOINT` that names the files.
+ */
+export async function checkReplacesNothing(out: string, tokenizer?: SavedTokenizer): Promise<void> {
+  const names = [CONFIG_FILE, REPORT_FILE].filter((name) => existsSync(join(out, name)));
+  if (tokenizer !== undefined) names.push(...(await differentTokenizerFiles(out, tokenizer)));
+  if (names.length === 0) return;
+  throw new KotodamaError('ERR_CHECKPOINT', `${out} holds ${names.join(', ')}, which a run would replace`, {
+    hint: 'choose another folder for the run',
+  });
+}
+
+/**
  * Checks that a run can be in this folder, and leaves everything as it is.
  *
- * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another or a model, or a resumed one is not there or
- *   has lost its checkpoints; `ERR_BUSY` when another process trains there; `ERR_IO` when nothing can be written.
+ * @param tokenizer as for {@link checkReplacesNothing}.
+ * @throws KotodamaError `ERR_CHECKPOINT` when a fresh run would overwrite another, a model or somebody's files, or a resumed
+ *   one is not there or has lost its checkpoints; `ERR_BUSY` when another process trains there; `ERR_IO` when nothing can be
+ *   written.
  */
-export async function checkRunFolder(out: string, resume: boolean): Promise<void> {
+export async function checkRunFolder(out: string, resume: boolean, tokenizer?: SavedTokenizer): Promise<void> {
   if (!resume && holdsRun(out)) {
     throw new KotodamaError('ERR_CHECKPOINT', `${out} holds another run`, {
       hint: 'continue it with --resume (API: resume: true), or choose another folder',
@@ -46,6 +66,7 @@ export async function checkRunFolder(out: string, resume: boolean): Promise<void
       hint: 'choose another folder for the run',
     });
   }
+  if (!resume) await checkReplacesNothing(out, tokenizer);
   if (resume) {
     checkHoldsRun(out);
     await checkCheckpoints(out);
@@ -74,8 +95,12 @@ async function checkCheckpoints(out: string): Promise<void> {
  * @returns gives the folder free again, see {@link lockRunFolder}.
  * @throws what {@link checkRunFolder} does.
  */
-export async function openRunFolder(out: string, resume: boolean): Promise<() => Promise<void>> {
-  await checkRunFolder(out, resume);
+export async function openRunFolder(
+  out: string,
+  resume: boolean,
+  tokenizer?: SavedTokenizer,
+): Promise<() => Promise<void>> {
+  await checkRunFolder(out, resume, tokenizer);
   const release = await lockRunFolder(out);
   try {
     if (resume) await removeLeftovers(out);

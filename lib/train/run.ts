@@ -27,7 +27,7 @@ import { gradientHistograms } from './histogram.js';
 import { changes, checkIdentity, checkLength, identityOf } from './identity.js';
 import { forgetTraining, readCheckpointTensors } from './model-state.js';
 import { type RefusedStep, Stepper, type TakenStep } from './optimizer-step.js';
-import { needsCounting, type TrainingOptions } from './options.js';
+import type { TrainingOptions } from './options.js';
 import { cure, refusal, spikeText } from './refusal.js';
 import { RunCheckpoints } from './run-checkpoints.js';
 import { deviceText, runFileOf } from './run-file.js';
@@ -242,7 +242,7 @@ export class Run {
     const { model, tokenizer, train, out, resume = false } = this.given;
     const warnings: string[] = [];
     if (this.options.freeze !== undefined) model.freeze(this.options.freeze);
-    this.releaseFolder = await openRunFolder(out, resume);
+    this.releaseFolder = await openRunFolder(out, resume, tokenizer);
     // Counting and restoring take minutes: what else can go wrong goes wrong before.
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);
@@ -260,7 +260,7 @@ export class Run {
       await model.zeroGradients();
     }
     // From here on the folder holds a run; what can go wrong before has gone wrong by now.
-    if (!this.aborted) await this.stream.prepare();
+    const isOver = !this.aborted && !(await this.stream.prepare());
 
     const start: StartEvent = {
       type: 'start',
@@ -286,13 +286,15 @@ export class Run {
     for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
     const problem = this.course.problem();
     if (problem !== undefined) yield this.warning('ERR_OPTIONS', problem);
+    if (isOver || this.step >= this.lastStep) yield this.warning('ERR_OPTIONS', overText(this.step, 'maxSteps'));
+    else if (this.ending === 'patience') yield this.warning('ERR_OPTIONS', overText(this.step, 'patience'));
   }
 
-  /** Finds how many batches an epoch has, where that costs nothing or the schedule needs it. Null when the run is aborted. */
+  /** Finds how many batches an epoch has, where that costs nothing or the learning rate needs it. Null when the run is aborted. */
   private async count(): Promise<void> {
     const { course, given, how } = this;
     course.batchesPerEpoch = given.train.batchesPerEpoch || course.batchesPerEpoch;
-    if (course.batchesPerEpoch !== null || !needsCounting(this.options)) return;
+    if (!course.needsCounting) return;
     const onBatch = (count: number) => this.progress('count', count);
     // From so many on it is maxSteps that ends the run.
     const { maxSteps = Number.POSITIVE_INFINITY, epochs = 1, gradAccum } = this.options;
@@ -322,6 +324,7 @@ export class Run {
     { loss, gradNorm, tokens, spikes, updateSeconds }: TakenStep,
     { learningRate, seconds, waited }: { learningRate: number; seconds: number; waited: number },
   ): Generator<TrainEvent, void, void> {
+    const isFirst = this.tokens === 0;
     this.step++;
     this.tokens += tokens;
     this.loss = loss;
@@ -343,6 +346,19 @@ export class Run {
     };
     if (this.gradients !== undefined) yield { type: 'gradients', step: this.step, tensors: this.gradients };
     for (const spike of spikes) yield this.warning('ERR_SPIKE', `Step ${this.step}: ${spikeText(spike)}`);
+    const problem = isFirst ? this.shortEpoch() : undefined;
+    if (problem !== undefined) yield this.warning('ERR_OPTIONS', problem);
+  }
+
+  /** What is wrong where the first epoch ended before its first step was full; undefined where it did not. */
+  private shortEpoch(): string | undefined {
+    const wanted = this.given.train.batchSize * this.options.gradAccum;
+    const { epoch, blocks } = this.stream.last;
+    const cure = 'choose a smaller batch size, gradAccum or block size (--batch-size, --grad-accum, --block-size)';
+    if (epoch > 1)
+      return `an epoch has fewer blocks than the ${wanted} of a step, which reads it more than once; ${cure}`;
+    if (blocks >= wanted) return undefined;
+    return `an epoch has only ${blocks} blocks, fewer than the ${wanted} of a step: each step learns from ${blocks}; ${cure}`;
   }
 
   /** What the next step measures of its gradients, when that is due. */
@@ -444,7 +460,7 @@ export class Run {
       await publish(checkpoint.path, out, { unlessThere: true }).catch((cause) => {
         warnings.push(ioError(cause, `the weights of ${checkpoint.path} could not be put into ${out}`).message);
       });
-      warnings.push(...changes(checkpoint.state, deviceText(this.given.model), this.options));
+      warnings.push(...changes(checkpoint.state, deviceText(this.given.model), this.options, this.course));
     }
     for (const found of damaged) {
       const { path, problem } = found;
@@ -498,4 +514,13 @@ export class Run {
   private warning(code: string, message: string): WarningEvent {
     return { type: 'warning', step: this.step, code, message };
   }
+}
+
+/** For whoever continues a run that has no step left to take, and what would give it some. */
+function overText(step: number, because: 'maxSteps' | 'patience'): string {
+  const cure = {
+    maxSteps: '--max-steps or --epochs (API: maxSteps, epochs), counted from its beginning',
+    patience: '--patience (API: patience)',
+  };
+  return `the run had ended at step ${step} already: nothing is trained; a larger ${cure[because]}, goes on`;
 }

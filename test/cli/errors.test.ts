@@ -1,8 +1,8 @@
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { kotodama, parseEvents, tinyTraining, workplace } from './program.js';
+import { kotodama, parseEvents, TOKENIZER, tinyTraining, workplace } from './program.js';
 
 t.test('a pattern that cannot be looked at is one problem among others', async (t) => {
   const cwd = workplace(t);
@@ -48,6 +48,29 @@ t.test('what is wrong is said before any work, all of it at once', async (t) => 
   t.same(readdirSync(cwd).sort(), ['c.json', 'train.txt', 'valid.txt']);
 });
 
+t.test('options that would do nothing', async (t) => {
+  const cwd = workplace(t);
+  const useless = { 'max-steps': 1, patience: 3, 'sample-prompt': 'a', 'dashboard-host': '0.0.0.0' };
+  const refused = await kotodama(tinyTraining('runs/a', useless), { cwd });
+  t.equal(refused.code, 2);
+  for (const part of [
+    '--patience: expected 0 without a validation set (--valid, API: valid), received 3',
+    "--sample-prompt: expected nothing without --sample-every, received 'a'",
+    "--dashboard-host: expected nothing without --dashboard, received '0.0.0.0'",
+  ]) {
+    t.match(refused.stderr, part);
+  }
+  // A release that did not refuse it.
+  t.equal((await kotodama(tinyTraining('runs/a', { 'max-steps': 1 }), { cwd })).code, 0);
+  const path = join(cwd, 'runs/a/run.json');
+  const record = JSON.parse(readFileSync(path, 'utf8'));
+  writeFileSync(path, JSON.stringify({ ...record, options: { ...record.options, patience: 3 } }));
+  const resume = ['train', '--resume', '--out', 'runs/a', '--max-steps', '2'];
+  t.equal((await kotodama([...resume, '--patience', '4'], { cwd })).code, 2);
+  const again = await kotodama(resume, { cwd });
+  t.equal(again.code, 0, again.stderr);
+});
+
 t.test('errors name what to do', async (t) => {
   const cwd = workplace(t);
   writeFileSync(join(cwd, 'short.txt'), 'too short');
@@ -78,6 +101,26 @@ t.test('errors name what to do', async (t) => {
   t.match(nothing.stderr, /^error ERR_CHECKPOINT: runs\/none holds no run/);
   const mistyped = await kotodama(['train', '--resume', '--out', 'runs/aa'], { cwd });
   t.match(mistyped.stderr, /^error ERR_CHECKPOINT: runs\/aa holds no run to continue\n {2}hint: check the path/);
+});
+
+t.test('a fresh run replaces no file of a person', async (t) => {
+  const cwd = workplace(t);
+  const config = JSON.stringify({ nLayer: 1 });
+  writeFileSync(join(cwd, 'config.json'), config);
+  const refused = await kotodama(tinyTraining('.', { config: 'config.json', 'max-steps': 1 }), { cwd });
+  t.equal(refused.code, 1);
+  t.match(refused.stderr, /^error ERR_CHECKPOINT: \. holds config\.json, which a run would replace\n {2}hint: choose/);
+  mkdirSync(join(cwd, 'mine'));
+  writeFileSync(join(cwd, 'mine/tokenizer.json'), '{}');
+  const other = await kotodama(tinyTraining('mine', { 'max-steps': 1 }), { cwd });
+  t.match(other.stderr, 'mine holds tokenizer.json, which a run would replace');
+  t.same(readdirSync(cwd).sort(), ['config.json', 'mine', 'train.txt', 'valid.txt']);
+  t.equal(readFileSync(join(cwd, 'config.json'), 'utf8'), config);
+
+  const tokenizer = join(cwd, 'tokenizer');
+  cpSync(TOKENIZER, tokenizer, { recursive: true });
+  const beside = await kotodama(tinyTraining('tokenizer', { tokenizer, 'max-steps': 1 }), { cwd });
+  t.equal(beside.code, 0, 'the folder of its own tokenizer is none of these');
 });
 
 t.test('the standard input, whose length nobody knows', async (t) => {

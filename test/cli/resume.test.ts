@@ -11,7 +11,7 @@ t.test('resuming a run that is complete changes nothing', async (t) => {
   t.equal(again.code, 0, again.stderr);
   t.same(
     parseEvents(again.stdout).map(({ type, step }) => `${type} ${step}`),
-    ['start 3', 'end 3'],
+    ['start 3', 'warning 3', 'end 3'],
   );
   t.same(essence(readEvents(join(cwd, 'runs/a'))), essence(before));
 });
@@ -49,6 +49,26 @@ t.test('epochs: more of them continue where the last one ended', async (t) => {
   const [expected, found] = ['whole', 'parts'].map((name) => essence(readEvents(join(cwd, 'runs', name))));
   t.same(found, expected);
   t.match(found.at(-1), { epoch: 3 });
+});
+
+t.test('another length takes the place of the one that was recorded, in steps or in epochs', async (t) => {
+  const cwd = workplace(t);
+  const resume = async (...more: string[]) => {
+    const run = await kotodama(['train', '--json', '--resume', '--out', 'runs/a', ...more], { cwd });
+    t.equal(run.code, 0, run.stderr);
+    return parseEvents(run.stdout);
+  };
+  await kotodama(tinyTraining('runs/a', { 'max-steps': 3, 'save-every': 0 }), { cwd });
+  const epoch = (await resume('--epochs', '1')).at(-1);
+  t.ok((epoch?.step ?? 0) > 10, `the epoch ends with step ${epoch?.step}`);
+  const steps = (epoch?.step ?? 0) + 5;
+  t.match((await resume('--max-steps', `${steps}`)).at(-1), { type: 'end', step: steps }, 'in the second epoch');
+  const [, over, end] = await resume();
+  t.match(over, { type: 'warning', message: /^the run had ended at step \d+ already: nothing is trained/ });
+  t.match(end, { type: 'end', step: steps });
+  const back = await kotodama(['train', '--resume', '--out', 'runs/a', '--epochs', '1'], { cwd });
+  t.equal(back.code, 2);
+  t.match(back.stderr, 'The run in runs/a stands in epoch 2: --epochs (API: epochs): expected at least 2, received 1');
 });
 
 t.test('a run goes on where its text has moved to, and not with another text', async (t) => {
@@ -98,7 +118,7 @@ t.test('a disk that is full while saving: the last checkpoint survives and can b
   t.equal(full.code, 1);
   t.match(full.stderr, /^error ERR_IO: The checkpoint of step 8 could not be saved/);
   const events = parseEvents(full.stdout);
-  const warnings = events.filter(({ type }) => type === 'warning');
+  const warnings = events.filter((event) => event.type === 'warning' && event.code === 'ERR_IO');
   t.match(warnings[0], { step: 6, code: 'ERR_IO', message: /The checkpoint of step 6 could not be saved.*EFBIG/ });
   t.same(
     events.flatMap((event) => (event.type === 'step' ? event.step : [])),

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { recorded } from '../../dist/report/record.js';
 import { TrainerControl } from '../../dist/train/control.js';
 import type { GradientsEvent, StepEvent, TrainEvent, TrainerProgress } from '../../dist/train/events.js';
 import { histogramOf } from '../../dist/train/histogram.js';
@@ -58,6 +59,30 @@ t.test('commands are carried out between two steps, in their order, and recorded
   t.match(seen[5], { type: 'control', step: 2, action: 'sample', prompt: 'ab' });
   t.not((seen[6] as { text: string }).text, (seen[8] as { text: string }).text, 'another sample, not the same again');
   t.equal(steps(seen).length, 6);
+});
+
+t.test('what was measured after a checkpoint stays in metrics.jsonl when the run goes on', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const shared = { out, tokenizer: letters(), evalEvery: 0, schedule: 'constant', warmupSteps: 0 } as const;
+  const start = async (resume: boolean, at: (event: TrainEvent, control: TrainerControl) => void) => {
+    const model = await tinyModel();
+    const control = new TrainerControl();
+    const data = { train: new TinyLoader(6), valid: new TinyLoader(2, { sameEachEpoch: true }) };
+    const trainer = new Trainer({ ...shared, ...data, model, maxSteps: 4, saveEvery: 0, resume });
+    for await (const event of recorded(trainer.run({ control }), out)) at(event, control);
+    await model.dispose();
+  };
+  await start(false, ({ type, step }, control) => {
+    if (type === 'step' && step === 2) for (const action of ['pause', 'save'] as const) control.send({ action });
+    if (type !== 'checkpoint') return;
+    for (const action of ['evaluate', 'stop'] as const) control.send({ action });
+  });
+  await start(true, () => {});
+  const lines = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trim().split('\n');
+  t.same(types(lines.map((line) => JSON.parse(line))), [
+    ...['start 0', 'step 1', 'step 2', 'control 2', 'control 2', 'checkpoint 2', 'control 2', 'eval 2', 'control 2'],
+    ...['start 2', 'step 3', 'step 4', 'eval 4', 'checkpoint 4', 'end 4'],
+  ]);
 });
 
 t.test('looking on changes nothing that is learned', async (t) => {

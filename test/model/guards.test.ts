@@ -319,9 +319,12 @@ t.test('patience: no better evaluation for so long ends the run, and the best on
   const again = await events(trainer({ model, out, ...options, lr: 3e-3, resume: true }));
   t.same(
     again.map(({ type }) => type),
-    ['start', 'end'],
+    ['start', 'warning', 'end'],
     'it stays ended',
   );
+  t.match(again[1], {
+    message: /^the run had ended at step \d+ already: .*; a larger --patience \(API: patience\), goes on/,
+  });
   t.match(again.at(-1), { reason: 'patience' });
 });
 

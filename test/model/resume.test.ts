@@ -240,7 +240,7 @@ t.test('losses of another validation text are not compared', async (t) => {
   const same = await start(3, { valid: valid('a', 2), patience: 9 });
   t.same(warned(same), []);
   t.match(same.at(-1), { best: { step: 2, loss: 0.01 } });
-  const without = await start(4, { valid: undefined, patience: 9 });
+  const without = await start(4, { valid: undefined, patience: 0 });
   t.same(warned(without), [], 'no text at all');
   t.match(state(4), { best: { step: 2 }, measured: { data: { name: 'a' } } });
   const other = await start(8, { valid: valid('b', 2) });
@@ -352,13 +352,32 @@ t.test('a length that the run has already', async (t) => {
   });
   t.same(readFileSync(join(out, 'run.json')), before, 'it is not recorded');
   const types = (events: TrainEvent[]) => events.map(({ type }) => type);
-  t.same(types(await run(t, { out, maxSteps: 3, resume: true })), ['start', 'end'], 'a run that is complete');
+  const complete = await run(t, { out, maxSteps: 3, resume: true });
+  t.same(types(complete), ['start', 'warning', 'end'], 'a run that is complete');
+  t.match(complete[1], {
+    code: 'ERR_OPTIONS',
+    message: /^the run had ended at step 3 already: nothing is trained; a larger --max-steps or --epochs \(API/,
+  });
 
   const longer = `${out}-longer`;
   await run(t, { out: longer, maxSteps: 6, saveEvery: 3 });
   for (const step of [4, 6]) rmSync(join(longer, `checkpoints/step-0000000${step}`), { recursive: true, force: true });
   const cut = await run(t, { out: longer, maxSteps: 3, resume: true });
-  t.match(cut[1], { type: 'warning', message: /^the run has 3 steps already: --max-steps/ });
+  t.match(cut[1], { type: 'warning', message: /^the run had ended at step 3 already/ });
+});
+
+t.test('epochs that the run has begun already', async (t) => {
+  const out = join(t.testdir(), 'run');
+  await run(t, { out, epochs: 3, maxSteps: 7 });
+  await t.rejects(run(t, { out, epochs: 1, resume: true }), {
+    code: 'ERR_OPTIONS',
+    message: /stands in epoch 2: --epochs \(API: epochs\): expected at least 2, received 1\n {2}hint: it counts from/,
+  });
+  t.match((await run(t, { out, epochs: 2, resume: true })).at(-1), { step: 10, reason: 'completed' });
+  const again = await run(t, { out, epochs: 2, resume: true });
+  t.match(again[1], { type: 'warning', message: /^the run had ended at step 10 already/ }, 'its last epoch has ended');
+  t.match(again.at(-1), { type: 'end', step: 10 });
+  await t.rejects(run(t, { out, epochs: 1, resume: true }), { message: /stands in epoch 2: / });
 });
 
 t.test('a run that is not there', async (t) => {

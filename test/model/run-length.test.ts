@@ -54,6 +54,27 @@ t.test('epochs and maxSteps: the learning rate falls to the end that comes first
   t.equal(rates(steps).at(-1)?.toFixed(8), (1e-2 / 5).toFixed(8));
 });
 
+t.test('without decay, too, the warmup is a tenth of the run', async (t) => {
+  const folder = t.testdir();
+  for (const schedule of ['constant', 'inverse-sqrt'] as const) {
+    const options = { schedule, out: join(folder, schedule) };
+    const seen = await run(t, { ...options, epochs: 5 });
+    t.match(start(seen), { totalSteps: 30, stepsPerEpoch: 6 });
+    // W = 3
+    t.same(
+      rates(seen)
+        .slice(0, 4)
+        .map((rate) => rate.toFixed(8)),
+      [0.25e-2, 0.5e-2, 0.75e-2, 1e-2].map((rate) => rate.toFixed(8)),
+    );
+    const shorter = await run(t, { ...options, out: `${options.out}-both`, epochs: 5, maxSteps: 10 });
+    t.match(start(shorter), { totalSteps: 10 });
+    t.equal(rates(shorter)[1], 1e-2, 'the shorter of the two decides');
+    const longer = await run(t, { ...options, epochs: 6, resume: true });
+    t.match(start(longer), { step: 30, totalSteps: 36 });
+  }
+});
+
 t.test('an epoch is counted no further than maxSteps reaches', async (t) => {
   let read = 0;
   class Counted extends TinyLoader {
@@ -113,6 +134,28 @@ t.test('a run that is made longer does not warm up again, unless it is told to',
   t.equal(rates(old)[0], (1e-2 * 21) / 41);
 });
 
+t.test('another length under a schedule that decays: the learning rate before and after is told', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const linear = { out, schedule: 'linear', warmupSteps: 0, minLr: 1e-3 } as const;
+  await run(t, { ...linear, maxSteps: 10 });
+  const longer = await run(t, { ...linear, maxSteps: 20, saveEvery: 15, resume: true });
+  const change = 'the run is one of 20 steps now, and was one of 10 steps: its learning rate goes on with ';
+  t.same(
+    warnings(longer).map(({ message }) => message),
+    [`${change}5.50e-3 in place of 1.00e-3`],
+  );
+  t.equal(rates(longer)[0]?.toExponential(2), '5.50e-3');
+  t.same(warnings(await run(t, { ...linear, maxSteps: 20, resume: true })).length, 1, 'but that it has ended');
+  const steady = await run(t, { ...linear, maxSteps: 22, schedule: 'constant', resume: true });
+  t.match(
+    warnings(steady).map(({ message }) => message),
+    [
+      /^the run goes on with other options: schedule/,
+      /now, and was one of 20 steps: .* 1\.00e-2 in place of 1\.00e-3$/,
+    ],
+  );
+});
+
 t.test('a warmup that the epochs do not reach the end of is told', async (t) => {
   const folder = t.testdir();
   const seen = await run(t, { out: join(folder, 'a'), epochs: 1, warmupSteps: 99 });
@@ -125,4 +168,19 @@ t.test('a warmup that the epochs do not reach the end of is told', async (t) => 
   ]);
   t.equal(rates(seen).at(-1), 6e-4);
   t.same(warnings(await run(t, { out: join(folder, 'b'), epochs: 1, warmupSteps: 6 })), []);
+});
+
+t.test('an epoch that ends before its first step is full is told', async (t) => {
+  const folder = t.testdir();
+  const epochs = async (name: string, more: Partial<TrainerOptions>) =>
+    warnings(await run(t, { out: join(folder, name), schedule: 'constant', warmupSteps: 0, ...more }));
+  const cure = /; choose a smaller batch size, gradAccum or block size \(--batch-size, /;
+  const [short, ...others] = await epochs('a', { epochs: 1, gradAccum: 7 });
+  t.match(short, { step: 1, code: 'ERR_OPTIONS', message: cure });
+  t.match(short?.message, /^an epoch has only 12 blocks, fewer than the 14 of a step: each step learns from 12;/);
+  t.same(others, []);
+  const [over, ...more] = await epochs('b', { maxSteps: 3, gradAccum: 7 });
+  t.match(over?.message, /^an epoch has fewer blocks than the 14 of a step, which reads it more than once;/);
+  t.same(more, []);
+  t.same(await epochs('c', { epochs: 2, gradAccum: 6 }), []);
 });

@@ -10,12 +10,14 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { verifyChecksums, writeChecksums } from '../../dist/checksums.js';
+import type { SavedTokenizer } from '../../dist/model/save.js';
 import {
   amendCheckpoint,
   bestCheckpoint,
@@ -252,7 +254,7 @@ t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
     },
   };
   // Not damaged, but none that can be continued from.
-  const states = { 'no JSON': '{', 'half a state': '{"version":1}', 'another version': '{"version":999}' };
+  const states = { 'no JSON': '{', 'half a state': '{"version":1}' };
   for (const [what, text] of Object.entries(states)) {
     damages[what] = (path) => {
       writeFileSync(join(path, 'trainer_state.json'), text);
@@ -271,6 +273,32 @@ t.test('a damaged checkpoint is passed over, and said to be', async (t) => {
     t.match(damaged, [{ path: bad, problem: /./ }], what);
     t.equal(damaged.length, 1);
   }
+});
+
+t.test('a checkpoint that cannot be read, or is of another release, is not taken for a damaged one', async (t) => {
+  const out = t.testdir();
+  await newFolder(out);
+  await save(out, 5);
+  const path = await save(out, 10);
+  const file = join(path, 'trainer_state.json');
+  const text = readFileSync(file, 'utf8');
+  writeFileSync(file, text.replace('"version": 1', '"version": 999'));
+  await writeChecksums(path);
+  await t.rejects(newestCheckpoint(out), {
+    code: 'ERR_CHECKPOINT',
+    message: /step-00000010\/trainer_state\.json has another version: expected 1, received 999/,
+    hint: 'use the release of kotodama that wrote it',
+  });
+  rmSync(file);
+  // What root cannot read either.
+  symlinkSync('trainer_state.json', file);
+  await t.rejects(newestCheckpoint(out), { code: 'ERR_IO', message: /trainer_state\.json could not be read \(ELOOP/ });
+  rmSync(file);
+  t.match(
+    await newestCheckpoint(out),
+    { checkpoint: { state: { step: 5 } }, damaged: [{ path }] },
+    'what is gone is gone',
+  );
 });
 
 t.test('what was put beside the files of a checkpoint since is no damage', async (t) => {
@@ -343,8 +371,38 @@ t.test('what a killed run left behind is no checkpoint, and is removed', async (
   mkdirSync(leftover);
   writeFileSync(join(leftover, 'model.safetensors'), 'half');
   t.equal((await newestCheckpoint(out)).checkpoint?.state.step, 5);
+  const others = ['.note.tmp', '.env.0123456789ab'];
+  for (const name of others) writeFileSync(join(out, name), 'text');
+  writeFileSync(join(out, '.config.json.0123456789ab.tmp'), 'half');
   await openRunFolder(out, true);
   t.notOk(existsSync(leftover));
+  t.same(
+    readdirSync(out)
+      .filter((name) => /^\.(?!run)/.test(name))
+      .sort(),
+    others.sort(),
+    'other hidden files stay',
+  );
+});
+
+t.test("a fresh run replaces nobody else's files, but may be where its tokenizer is", async (t) => {
+  const out = t.testdir({
+    config: { 'config.json': '{}', 'report.html': '' },
+    tokenizer: { 'tokenizer.json': '{}', 'vocab.json': '{}', 'notes.txt': '' },
+  });
+  await t.rejects(openRunFolder(join(out, 'config'), false), {
+    code: 'ERR_CHECKPOINT',
+    message: /holds config\.json, report\.html, which a run would replace/,
+    hint: 'choose another folder for the run',
+  });
+  const files = ['tokenizer.json', 'vocab.json'].map((name) => join(out, 'tokenizer', name));
+  const tokenizer = { files } as Partial<SavedTokenizer> as SavedTokenizer;
+  const open = (more: Partial<SavedTokenizer>) =>
+    openRunFolder(join(out, 'tokenizer'), false, { ...tokenizer, ...more });
+  const contents = new Map([[join(out, 'elsewhere/vocab.json'), Buffer.from('{"a":0}')]]);
+  await t.rejects(open({ files: [...contents.keys()], contents }), { message: /holds vocab\.json, which/ });
+  await (await open({}))();
+  await (await open({ contents: new Map(files.map((path) => [path, Buffer.from('{}')])) }))();
 });
 
 t.test('a fresh run does not touch another one, and a resumed run needs one', async (t) => {

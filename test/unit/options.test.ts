@@ -35,9 +35,11 @@ t.test('a run that is told its steps has no end of epochs', async (t) => {
   t.equal(read({ maxSteps: 5, epochs: 2 }).epochs, 2);
 });
 
-t.test('blocks are counted when a decaying schedule does not know its end', async (t) => {
+t.test('blocks are counted when the learning rate does not know the end of the run', async (t) => {
   t.equal(needsCounting(read({ epochs: 2 })), true);
-  t.equal(needsCounting(read({ epochs: 2, schedule: 'constant' })), false);
+  t.equal(needsCounting(read({ epochs: 2, schedule: 'constant' })), true, 'the warmup is a tenth of the run');
+  t.equal(needsCounting(read({ epochs: 2, schedule: 'constant', warmupSteps: 3 })), false);
+  t.equal(needsCounting(read({ maxSteps: 5, schedule: 'constant' })), false);
   t.equal(needsCounting(read({ maxSteps: 5, schedule: 'linear' })), false);
   t.equal(needsCounting(read({ maxSteps: 5, epochs: 2 })), true, 'an epoch may be what ends it');
 });
@@ -47,6 +49,16 @@ t.test('warmup is a tenth of the run, at most 200 steps, unless given', async (t
   t.equal(warmupOf(read({}), 100_000), 200);
   t.equal(warmupOf(read({}), null), 200);
   t.equal(warmupOf(read({ warmupSteps: 0 }), 100_000), 0);
+});
+
+t.test('patience needs evaluations', async (t) => {
+  const refused = (options: object, message: RegExp) =>
+    t.throws(() => read({ patience: 5, ...options }), { code: 'ERR_OPTIONS', message });
+  refused({}, /: patience: expected 0 without a validation set \(--valid, API: valid\), received 5/);
+  // The reader of a Trainer's options knows more names than the table.
+  refused({ valid: [], evalEvery: 0 }, /: patience: expected 0 with --eval-every 0 \(API: evalEvery\), received 5/);
+  t.equal(read({ patience: 5, valid: [] }).patience, 5);
+  t.equal(read({ patience: 0, evalEvery: 0 }).patience, 0);
 });
 
 t.test('times have units, or are seconds', async (t) => {

@@ -37,6 +37,19 @@ t.test('a resumed run cuts what came after its checkpoint: no step appears twice
   t.equal(readFileSync(path, 'utf8').split('\n').length, 9);
 });
 
+t.test('what was added to the checkpoint after its line stays, unless the run does it anew', async (t) => {
+  const path = join(t.testdir(), 'metrics.jsonl');
+  const kept = [startEvent(0), stepEvent(1), stepEvent(2), checkpointEvent(2), sampleEvent(2, 'a'), evalEvent(2, 4)];
+  const ends = { end: endEvent(2), 'next start': startEvent(2), 'next step': stepEvent(3) };
+  for (const [what, end] of Object.entries(ends)) {
+    for (const anew of [[], ['eval'], ['eval', 'sample']] as const) {
+      writeFileSync(path, [...kept, end, evalEvent(2, 5)].map((event) => `${JSON.stringify(event)}\n`).join(''));
+      await (await MetricsLog.open(path, 2, anew)).close();
+      t.same(await all(readMetrics(path)), kept.slice(0, kept.length - anew.length), `${what}, ${anew}`);
+    }
+  }
+});
+
 t.test('a checkpoint whose own line was lost, and a line cut in the middle', async (t) => {
   const path = join(t.testdir(), 'metrics.jsonl');
   const whole = [startEvent(0), stepEvent(1), stepEvent(2)].map((event) => `${JSON.stringify(event)}\n`).join('');
