@@ -81,6 +81,16 @@ t.test("reads Transformers' own file", async (t) => {
   t.match(config, { embdPdrop: 0.1, attnPdrop: 0.2, residPdrop: 0.05, bosTokenId: 1, eosTokenId: 2, padTokenId: 0 });
 });
 
+t.test('names that Transformers has for the same count more than those of GPT-2', async (t) => {
+  const json = { model_type: 'gpt2', n_positions: 64, n_ctx: 64, n_embd: 48, n_layer: 2, n_head: 4 };
+  const aliases = { max_position_embeddings: 32, hidden_size: 96, num_hidden_layers: 3, num_attention_heads: 8 };
+  const found = { nPositions: 32, nEmbd: 96, nLayer: 3, nHead: 8 };
+  t.match(configFromHuggingFace({ ...json, ...aliases }, 'config.json'), found);
+  t.match(configFromHuggingFace({ model_type: 'gpt2', ...aliases }, 'config.json'), found);
+  t.match(configFromHuggingFace({ ...json, num_attention_heads: 2 }, 'config.json'), { nHead: 2, nEmbd: 48 });
+  t.match(configFromHuggingFace({ ...json, num_attention_heads: null }, 'config.json'), { nHead: 4 });
+});
+
 t.test("an absent field has Transformers' default", async (t) => {
   const config = configFromHuggingFace({ model_type: 'gpt2', vocab_size: 100, eos_token_id: 50256 }, 'config.json');
   t.match(config, { nEmbd: 768, attnPdrop: 0.1, eosTokenId: undefined }, 'an id outside the vocabulary means none');
