@@ -62,6 +62,15 @@ t.test('names every problem in one error', async (t) => {
   t.throws(() => resolveConfig([] as never), { code: 'ERR_OPTIONS', message: /an object/ });
 });
 
+t.test('a width beyond all limits is named itself', async (t) => {
+  const sizes = { vocabSize: 10, nHead: 1, nEmbd: 2 ** 31 - 1 };
+  t.throws(() => resolveConfig(sizes), {
+    code: 'ERR_OPTIONS',
+    message: /nEmbd: expected an integer from 1 to 536870911/,
+  });
+  t.equal(resolveConfig({ ...sizes, nEmbd: 2 ** 29 - 1 }).nInner, 2 ** 31 - 4);
+});
+
 t.test('goes to config.json and back', async (t) => {
   const configs = [
     { vocabSize: 50257 },
