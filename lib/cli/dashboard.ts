@@ -1,3 +1,4 @@
+import { messageOf } from '../errors.js';
 import { Dashboard } from '../report/dashboard/server.js';
 import { watchRuns } from '../report/dashboard/watch.js';
 import { findRuns } from '../report/find-runs.js';
@@ -29,11 +30,17 @@ export const dashboard: Command = {
 
     const server = await Dashboard.start({ port, host });
     using interrupt = catchInterrupt(() => {});
-    const found = await findRuns(runs);
-    process.stderr.write(`${found.length === 0 ? 'no run yet' : found.join(', ')}; Ctrl-C ends this, not the runs\n`);
-    process.stdout.write(`${server.url}\n`);
-    await watchRuns(server, runs, interrupt.signal);
-    await server.close();
+    try {
+      const found = await findRuns(runs);
+      process.stderr.write(`${found.length === 0 ? 'no run yet' : found.join(', ')}; Ctrl-C ends this, not the runs\n`);
+      process.stdout.write(`${server.url}\n`);
+      await watchRuns(server, runs, interrupt.signal, (folder, error) => {
+        process.stderr.write(`warning: ${folder} cannot be read now (${messageOf(error)}); it is tried again\n`);
+      });
+    } finally {
+      // A server that is left open keeps the process, and shows numbers that nobody reads on.
+      await server.close();
+    }
     return 0;
   },
 };

@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { GPT2 } from '../model/gpt2.js';
+import { printable } from '../report/words.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { checkRunFolder, holdsRun } from '../train/run-folder.js';
 import { OptionReader } from '../validate.js';
@@ -126,7 +127,7 @@ async function showSamples(model: GPT2, tokenizerFolder: string): Promise<void> 
     for (const prompt of PROMPTS) {
       let text = '';
       for await (const piece of model.generate(prompt, { tokenizer, ...SAMPLING })) text += piece;
-      say(`  | ${`${prompt}${text}`.replaceAll(/\s+/g, ' ')}`);
+      say(`  | ${printable(`${prompt}${text}`.replaceAll(/\s+/g, ' '))}`);
     }
   } finally {
     await model.dispose();

@@ -1,4 +1,7 @@
-import { dirname, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { realpath } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { SUMS_FILE } from '../checksums.js';
 import { KotodamaError } from '../errors.js';
 import { ioError, makeFolder } from '../files.js';
 import { FLOAT_TYPES, type StoredType } from '../model/encoding.js';
@@ -10,6 +13,7 @@ import { writePretrained } from '../model/save.js';
 import { readWeightOptions } from '../model/write-weights.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { holdsTokenizer } from '../tokenizer/tokenizer-files.js';
+import { STATE_FILE } from '../train/checkpoint.js';
 import { holdsRun } from '../train/run-folder.js';
 import { alternatives, OptionReader } from '../validate.js';
 import type { Command } from './command.js';
@@ -113,10 +117,20 @@ async function prepareTarget({ format, out }: ExportArguments, path: string): Pr
   const refuse = (what: string) => {
     throw new KotodamaError('ERR_OPTIONS', `--out ${out} is ${what}`, { hint: 'choose another path' });
   };
-  if (resolve(out) === resolve(path)) refuse('the model itself');
-  if (format === 'safetensors' && holdsRun(out)) refuse('the folder of a run, whose weights would be replaced');
+  if ((await realPath(out)) === (await realPath(path))) refuse('the model itself');
+  if (format === 'safetensors') {
+    if (holdsRun(out)) refuse('the folder of a run, whose weights would be replaced');
+    if ([STATE_FILE, SUMS_FILE].some((name) => existsSync(join(out, name)))) {
+      refuse('a checkpoint, whose weights would be replaced');
+    }
+  }
   const folder = format === 'safetensors' ? out : dirname(out);
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);
   });
+}
+
+/** Where a path leads through symbolic links; the path itself where nothing is yet. */
+function realPath(path: string): Promise<string> {
+  return realpath(path).catch(() => resolve(path));
 }

@@ -1,4 +1,5 @@
 import type { GPT2 } from '../model/gpt2.js';
+import { printable } from '../report/words.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
@@ -68,8 +69,10 @@ async function writeSamples(
   const { prompt = '', maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, stop, int8, json } = options;
   const numSamples = Math.min(batch, options.numSamples - first);
   const texts = Array.from({ length: numSamples }, () => '');
+  // A terminal would do what control characters say; a file or another program gets them as they are.
+  const write = (text: string) => process.stdout.write(process.stdout.isTTY ? printable(text) : text);
   const begin = (index: number) => {
-    if (!json) process.stdout.write(first + index === 0 ? prompt : `\n${'-'.repeat(20)}\n${prompt}`);
+    if (!json) write(first + index === 0 ? prompt : `\n${'-'.repeat(20)}\n${prompt}`);
   };
   begin(0);
   const pieces = model.generateSamples(prompt, {
@@ -80,7 +83,7 @@ async function writeSamples(
   try {
     for await (const { sample, text } of pieces) {
       texts[sample] += text;
-      if (!json && sample === 0) process.stdout.write(text);
+      if (!json && sample === 0) write(text);
     }
   } catch (error) {
     // What is said of it stands on a line of its own.
@@ -92,7 +95,7 @@ async function writeSamples(
     else if (index === 0) process.stdout.write('\n');
     else {
       begin(index);
-      process.stdout.write(`${text}\n`);
+      write(`${text}\n`);
     }
   }
 }

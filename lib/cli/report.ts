@@ -28,7 +28,7 @@ export const report: Command = {
     await checkReplaces(out, 'page');
 
     const found = await Promise.all(runs.map((path) => findRuns([path])));
-    const folders = [...new Set(found.flat())];
+    const folders = await findRuns(runs);
     if (folders.length === 0) {
       throw new KotodamaError('ERR_OPTIONS', `There is no run in ${runs.join(', ')}`, {
         expected: `folders with ${METRICS_FILE}`,

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { KotodamaError } from '../errors.js';
 import { checkArgument, describe } from '../validate.js';
 import type { Batch, Block, TokenTensor } from './types.js';
@@ -52,7 +53,7 @@ export function checkBatch(value: unknown, maker: string): asserts value is Batc
 
 function isTensor(value: unknown): value is TokenTensor {
   const { data, shape } = (value ?? {}) as Partial<TokenTensor>;
-  return data instanceof Int32Array && Array.isArray(shape) && shape.length === 2;
+  return types.isInt32Array(data) && Array.isArray(shape) && shape.length === 2;
 }
 
 function stack(rows: readonly Int32Array[], length: number): TokenTensor {

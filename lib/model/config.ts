@@ -40,6 +40,9 @@ export type GPT2ConfigInput = Pick<GPT2Config, 'vocabSize'> & {
 /** Largest number the engine's 32-bit ids and dimensions hold. */
 const MAX_DIMENSION = 2 ** 31 - 1;
 
+/** Of nEmbd: the MLP is four times as wide unless someone says otherwise. */
+const MAX_WIDTH = Math.floor(MAX_DIMENSION / 4);
+
 /** Deeper than any transformer that was ever trained; keeps a damaged config.json from making millions of tensors. */
 const MAX_LAYERS = 4096;
 
@@ -71,7 +74,7 @@ export function resolveConfig(input: GPT2ConfigInput): GPT2Config {
   const size = { min: 1, max: MAX_DIMENSION };
   const probability = { min: 0, below: 1 };
   const vocabSize = read.integer('vocabSize', size);
-  const nEmbd = read.integer('nEmbd', size, 768);
+  const nEmbd = read.integer('nEmbd', { min: 1, max: MAX_WIDTH }, 768);
   const nHead = read.integer('nHead', size, 12);
   const tokenId = { min: 0, ...(vocabSize >= 1 && { max: vocabSize - 1 }) };
   const config: GPT2Config = {

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import type { TokenTensor } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { HubOptions } from '../hub/index.js';
@@ -443,10 +444,11 @@ export class GPT2 implements AsyncDisposable {
   private ownValues(name: string, values: Float32Array, waits = !this.queue.idle): Float32Array {
     const shape = this.shapeOf(name);
     const length = shape.reduce((product, size) => product * size, 1);
-    if (!(values instanceof Float32Array) || values.length !== length) {
+    // Not `instanceof`: one of another realm, as of a test runner, is as good.
+    if (!types.isFloat32Array(values) || values.length !== length) {
       throw new KotodamaError('ERR_OPTIONS', `values of '${name}'`, {
         expected: `a Float32Array of ${length}, [${shape.join(', ')}]`,
-        received: values instanceof Float32Array ? `one of ${values.length}` : describe(values),
+        received: types.isFloat32Array(values) ? `one of ${values.length}` : describe(values),
       });
     }
     return waits ? values.slice() : values;
@@ -456,7 +458,9 @@ export class GPT2 implements AsyncDisposable {
     const tensor = this.tensors.find((candidate) => candidate.name === name);
     if (tensor !== undefined) return tensor.shape;
     const names = this.tensors.map((candidate) => candidate.name);
-    throw new KotodamaError('ERR_OPTIONS', `there is no tensor '${name}'`, { hint: hintFor(String(name), names) });
+    // A symbol becomes no text by itself.
+    const given = String(name);
+    throw new KotodamaError('ERR_OPTIONS', `there is no tensor '${given}'`, { hint: hintFor(given, names) });
   }
 
   private ownBatch(batch: LabelledTokens): { ids: TokenTensor; labels: TokenTensor } {

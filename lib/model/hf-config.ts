@@ -16,7 +16,7 @@ export function configFromHuggingFace(json: unknown, path: string): GPT2Config {
   }
   const fields = json as Record<string, unknown>;
   refuseOthers(fields, path);
-  const given = (name: string) => fields[name] ?? undefined;
+  const given = (name: string) => fields[ALIASES[name] ?? ''] ?? fields[name] ?? undefined;
   const dropout = (name: string) => given(name) ?? 0.1;
   const input = {
     vocabSize: given('vocab_size') ?? 50257,
@@ -42,6 +42,14 @@ export function configFromHuggingFace(json: unknown, path: string): GPT2Config {
     throw new KotodamaError('ERR_MODEL_FILE', `${path}: ${cause.message}`, { cause });
   }
 }
+
+/** Names that Transformers has for the same, in `GPT2Config.attribute_map`; where both are given these count there. */
+const ALIASES: Readonly<Record<string, string>> = {
+  n_positions: 'max_position_embeddings',
+  n_embd: 'hidden_size',
+  n_layer: 'num_hidden_layers',
+  n_head: 'num_attention_heads',
+};
 
 /** Fields with the only values that this engine computes; an absent field has Transformers' default, which is the first. */
 const REQUIRED_VALUES: Record<string, unknown[]> = {

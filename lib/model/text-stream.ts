@@ -3,8 +3,11 @@ import type { TokenizerModel } from '../tokenizer/types.js';
 /** How many ids of the prompt the decoder sees, so that joining marks (SentencePiece's space) come out right. */
 const CONTEXT_IDS = 8;
 
-/** Stands where bytes do not make a character, or do not make one yet. */
-const REPLACEMENT = '\uFFFD';
+/**
+ * What may still become a character: bytes that make none yet are U+FFFD, one for each or one for all of them, and all but
+ * the last byte of the longest character are three.
+ */
+const UNFINISHED = /\uFFFD{1,3}$/;
 
 /** Turns ids into text as they come, holding back what may still change. */
 export class TextStream {
@@ -22,30 +25,37 @@ export class TextStream {
 
   /** The text that this id completes; empty while a character is incomplete. */
   push(id: number): string {
-    const before = this.ids.length;
     this.ids.push(id);
     const text = this.decode();
-    if (text.endsWith(REPLACEMENT)) return '';
-    const piece = text.slice(this.known.length);
-    if (before >= 2 * CONTEXT_IDS) {
-      this.ids = this.ids.slice(-CONTEXT_IDS);
-      this.known = this.decode();
-    } else {
-      this.known = text;
-    }
+    const whole = finished(text);
+    const piece = whole.slice(this.known.length);
+    if (piece !== '') this.known = whole;
+    if (this.ids.length > 2 * CONTEXT_IDS) this.forget(text.length - whole.length);
     return piece;
   }
 
   /** What was held back and is text after all; a character that stayed incomplete is left out. */
   end(): string {
-    return this.decode()
-      .slice(this.known.length)
-      .replace(/\uFFFD+$/, '');
+    return finished(this.decode()).slice(this.known.length);
+  }
+
+  /** Leaves the older ids out, unless one of them is needed for the `held` characters at the end. */
+  private forget(held: number): void {
+    const ids = this.ids;
+    this.ids = ids.slice(-CONTEXT_IDS);
+    const text = this.decode();
+    const known = finished(text);
+    if (text.length - known.length === held) this.known = known;
+    else this.ids = ids;
   }
 
   private decode(): string {
     return this.ids.length === 0 ? '' : this.tokenizer.decode(this.ids, { skipSpecialTokens: true });
   }
+}
+
+function finished(text: string): string {
+  return text.replace(UNFINISHED, '');
 }
 
 /** Finds stop strings in a stream of pieces, also across pieces. */

@@ -10,11 +10,17 @@ export interface PageToken {
   next: [id: number, text: string, probability: number][];
 }
 
+/**
+ * How a page has a weight of 1. It has the square roots of weights: the thousand small ones of a head that looks everywhere
+ * are as exact in it as one large.
+ */
+export const LARGEST_WEIGHT = 2 ** 16 - 1;
+
 /** What one head attends to. */
 export interface PageHead {
   layer: number;
   head: number;
-  /** The lower triangle row by row, 255 for a weight of 1, as base64. */
+  /** The lower triangle row by row, as base64 of little-endian 16-bit numbers; see {@link LARGEST_WEIGHT}. */
   weights: string;
 }
 

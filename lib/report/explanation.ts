@@ -1,6 +1,6 @@
 import type { Explanation, HeadAttention } from '../model/explain.js';
 import { checkArgument, OptionReader } from '../validate.js';
-import type { ExplanationData, PageHead } from './explanation-data.js';
+import { type ExplanationData, LARGEST_WEIGHT, type PageHead } from './explanation-data.js';
 import { escapeHtml, htmlPage } from './html-page.js';
 
 /** How an explanation is shown. */
@@ -59,8 +59,12 @@ function pageData({ tokens, loss, guessLoss, attention }: Explanation, model: st
 }
 
 function pageHead({ layer, head, weights }: HeadAttention): PageHead {
-  const bytes = Uint8Array.from(weights, (weight) => Math.round(weight * 255));
-  return { layer, head, weights: Buffer.from(bytes.buffer).toString('base64') };
+  const bytes = Buffer.alloc(2 * weights.length);
+  for (const [index, weight] of weights.entries()) {
+    // Rounding may leave a weight a little above 1.
+    bytes.writeUInt16LE(Math.round(LARGEST_WEIGHT * Math.sqrt(Math.min(1, weight))), 2 * index);
+  }
+  return { layer, head, weights: bytes.toString('base64') };
 }
 
 function rounded<T extends number | null>(value: T): T {

@@ -107,11 +107,36 @@ async function* chunksOf(path: string): AsyncGenerator<Buffer, void, void> {
   }
 }
 
-/** What curves are drawn of: a line without it is damaged. */
-const NUMBERS: Readonly<Record<string, readonly string[]>> = {
-  step: ['loss', 'learningRate', 'gradNorm', 'tokensPerSecond', 'tokens', 'dataWaitShare', 'stepSeconds'],
+/** What is read of an event without another look, by its type; `device.name` is the name in the device. */
+interface Fields {
+  numbers?: readonly string[];
+  /** Numbers, or null where there is none. */
+  optional?: readonly string[];
+  texts?: readonly string[];
+  objects?: readonly string[];
+}
+
+/** What pages, the progress line and a resumed run read: a line without it is damaged. */
+const FIELDS: Readonly<Record<string, Fields>> = {
+  start: {
+    numbers: [
+      ...['time', 'parameters', 'batchSize', 'blockSize', 'gradAccum', 'tokensPerStep'],
+      ...['parameters', 'activations', 'total', 'free'].map((name) => `memory.${name}`),
+    ],
+    optional: ['stepsPerEpoch', 'totalSteps', 'peakFlops'],
+    texts: ['out', 'precision', 'device.device', 'device.name'],
+    objects: ['configuration'],
+  },
+  step: {
+    numbers: ['loss', 'learningRate', 'gradNorm', 'tokensPerSecond', 'tokens', 'dataWaitShare', 'stepSeconds'],
+  },
   // A loss beyond all numbers is null in JSON, and true.
-  eval: ['seconds'],
+  eval: { numbers: ['seconds'] },
+  sample: { texts: ['prompt', 'text'] },
+  checkpoint: { numbers: ['bytes', 'seconds'], texts: ['path'] },
+  control: { texts: ['action'] },
+  warning: { texts: ['message'] },
+  end: { numbers: ['tokens', 'seconds'], optional: ['loss', 'evalLoss'], texts: ['reason'] },
 };
 
 /** The event of a line, or undefined when it is none: a file may have been cut, mended by hand, or mixed up with another. */
@@ -124,6 +149,19 @@ export function parseEvent(line: string): TrainEvent | undefined {
   }
   const { type, step } = value ?? {};
   if (typeof type !== 'string' || !Number.isSafeInteger(step)) return undefined;
-  const numbers = Object.hasOwn(NUMBERS, type) ? NUMBERS[type] : undefined;
-  return numbers?.some((name) => typeof value?.[name] !== 'number') ? undefined : (value as unknown as TrainEvent);
+  const { numbers, optional, texts, objects }: Fields = Object.hasOwn(FIELDS, type) ? (FIELDS[type] as Fields) : {};
+  const each = (names: readonly string[] = [], holds: (field: unknown) => boolean) =>
+    names.every((name) => holds(fieldOf(value, name)));
+  const isWhole =
+    each(numbers, (field) => typeof field === 'number') &&
+    each(optional, (field) => field === undefined || field === null || typeof field === 'number') &&
+    each(texts, (field) => typeof field === 'string') &&
+    each(objects, (field) => typeof field === 'object' && field !== null) &&
+    (value?.action !== 'learningRate' || typeof value.learningRate === 'number');
+  return isWhole ? (value as unknown as TrainEvent) : undefined;
+}
+
+/** @param path names with points between them. */
+function fieldOf(value: unknown, path: string): unknown {
+  return path.split('.').reduce<unknown>((part, name) => (part as { [name: string]: unknown } | null)?.[name], value);
 }

@@ -104,7 +104,7 @@ function timeShares(run: RunRecord): string {
 }
 
 /** A model may write any character; those that steer a terminal are shown as pictures (Unicode, Control Pictures). */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replaceAll(/(?![\n\t])\p{Cc}/gu, (character) => {
     const code = character.charCodeAt(0);
     return code < 0x20 ? String.fromCharCode(0x2400 + code) : code === 0x7f ? '\u2421' : '\ufffd';

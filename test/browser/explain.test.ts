@@ -181,6 +181,21 @@ t.test('in Chromium', { skip }, async (t) => {
     t.same(complaints, []);
     await page.close();
   });
+
+  t.test('a head that looks at all of a long text alike', async (t) => {
+    const length = 600;
+    const weights = Float32Array.from({ length: (length * (length + 1)) / 2 }, (_, index) => {
+      return 1 / (Math.floor((Math.sqrt(8 * index + 1) - 1) / 2) + 1);
+    });
+    const long = explanationOf(Array.from({ length }, (_, index) => ` word${index}`));
+    const { page } = await open({ ...long, attention: [{ layer: 0, head: 0, weights }] });
+    const looks = page.locator('.bars.look li');
+    t.match(await looks.first().textContent(), '0.2 %');
+    t.equal(await looks.count(), 8);
+    const bar = (label: HTMLElement) => Number(label.style.getPropertyValue('--weight'));
+    t.ok((await page.locator('.token').nth(300).evaluate(bar)) > 0.99, 'as much as at any other');
+    await page.close();
+  });
 });
 
 /** Contrast of text and background of elements on a card by WCAG 2, from pixels that the browser makes of the colours. */

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';
 import { GPT2, Tokenizer } from '../../dist/index.js';
@@ -118,6 +118,25 @@ t.test('what cannot be is said before anything is read', async (t) => {
   mkdirSync(join(cwd, 'run'));
   writeFileSync(join(cwd, 'run/run.json'), '{}');
   const before = readFileSync(join(cwd, 'model/model.safetensors'));
+  symlinkSync('model', join(cwd, 'link'));
+  symlinkSync('c.bin', join(cwd, 'link.bin'));
+  const llmc = readFileSync(join(cwd, 'c.bin'));
+  for (const [name, file] of [
+    ['step-1', 'trainer_state.json'],
+    ['step-2', 'SHA256SUMS'],
+  ] as const) {
+    mkdirSync(join(cwd, name));
+    writeFileSync(join(cwd, name, file), '');
+    const outcome = await run('--model', 'model', '--format', 'safetensors', '--out', name);
+    t.match(outcome, { code: 2, stderr: `--out ${name} is a checkpoint, whose weights would be replaced` });
+  }
+  const [linked, through, file] = await Promise.all([
+    run('--model', 'model', '--format', 'safetensors', '--dtype', 'bf16', '--out', 'link'),
+    run('--model', 'link', '--format', 'safetensors', '--dtype', 'bf16', '--out', 'model'),
+    run('--model', 'c.bin', '--format', 'llm.c', '--dtype', 'bf16', '--out', 'link.bin'),
+  ]);
+  for (const outcome of [linked, through, file]) t.match(outcome, { code: 2, stderr: /is the model itself/ });
+  t.ok(readFileSync(join(cwd, 'c.bin')).equals(llmc));
   const [missing, types, size, pickle, over, itself, nowhere] = await Promise.all([
     run('--model', 'model', '--format', 'onnx'),
     run('--model', 'model', '--format', 'llm.c', '--dtype', 'q8_0', '--max-shard-size', '1GB', '--out', 'x'),

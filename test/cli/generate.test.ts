@@ -1,6 +1,7 @@
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { generate } from '../../dist/cli/generate.js';
 import { Tokenizer, trainTokenizer } from '../../dist/index.js';
 import { vulnerable } from '../model/vulnerable.js';
 import { kotodama, TOKENIZER } from './program.js';
@@ -128,4 +129,33 @@ t.test('Ctrl-C ends a text', async (t) => {
     if (whole.length >= written) break;
   }
   t.equal(outcome.stdout, `${whole.slice(0, written)}\n`, 'and its line');
+});
+
+t.test('on a terminal control characters are pictures', async (t) => {
+  const prompt = 'a\u001b]0;title\u0007\tb\n';
+  const words = ['--model', join(cwd, 'model'), '--device', 'cpu', '--threads', '1', '--max-new-tokens', '200'];
+  /** What is written to a terminal, or to something else. */
+  const written = async (isTTY: boolean, ...more: string[]) => {
+    const { stdout } = process;
+    const before = { write: stdout.write, isTTY: stdout.isTTY };
+    let all = '';
+    const write = (text: string) => {
+      all += text;
+      return true;
+    };
+    Object.assign(stdout, { write, isTTY });
+    try {
+      await generate.run([...words, '--prompt', prompt, ...more]);
+    } finally {
+      Object.assign(stdout, before);
+    }
+    return all;
+  };
+  const plain = await written(false, '--num-samples', '2');
+  t.ok(plain.startsWith(prompt));
+  const shown = await written(true, '--num-samples', '2');
+  t.ok(shown.startsWith('a␛]0;title␇\tb\n'));
+  t.notMatch(shown, /(?![\n\t])\p{Cc}/u);
+  t.equal(shown.length, plain.length);
+  t.equal(await written(true, '--json'), await written(false, '--json'));
 });

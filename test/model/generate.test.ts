@@ -186,8 +186,14 @@ t.test('text comes in whole characters and equals the decoded ids', async (t) =>
   const pieces = await collect(model.generate('a魂', options));
   const ids = await collect(model.generateIds(tokenizer.encode('a魂'), { ...options, tokenizer: undefined } as object));
   t.ok(pieces.length > 10, `${pieces.length} pieces`);
-  t.notOk(pieces.some((piece) => piece.endsWith('\uFFFD')));
-  t.equal(pieces.join(''), tokenizer.decode(ids).replace(/\uFFFD+$/, ''));
+  const whole = tokenizer.decode(ids);
+  let end = 0;
+  for (const piece of pieces) {
+    end += piece.length;
+    // No byte of a character is that far before its end.
+    if (piece.endsWith('\uFFFD')) t.match(whole.slice(end), /^\uFFFD{2}/);
+  }
+  t.equal(pieces.join(''), whole.replace(/\uFFFD{1,3}$/, ''));
 });
 
 t.test('stop strings', async (t) => {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { runInNewContext } from 'node:vm';
 import t from 'tap';
 import { GPT2, KotodamaError, listDevices, Tokenizer } from '../../dist/index.js';
 
@@ -379,4 +380,24 @@ t.test('a plan that no machine can hold is an error with numbers', async (t) => 
   t.match(error, { code: 'ERR_MEMORY', message: /GiB.*[GM]iB are free/s });
   t.equal((await model.evaluate(INPUT)).tokens, 3, 'the model still works');
   await model.dispose();
+});
+
+t.test('typed arrays of another realm are as good, and a name may be anything', async (t) => {
+  const model = await GPT2.create(TINY, { device: 'cpu', threads: 1 });
+  t.teardown(() => model.dispose());
+  const elsewhere = <T>(code: string): T => runInNewContext(code) as T;
+  const shape = [1, 4] as [number, number];
+  const inputIds = { data: elsewhere<Int32Array>('Int32Array.of(1, 2, 3, 4)'), shape };
+  const labels = { data: elsewhere<Int32Array>('Int32Array.of(2, 3, 4, -100)'), shape };
+  t.same(await model.evaluate({ inputIds, labels }), await model.evaluate(INPUT));
+  const name = 'transformer.ln_f.bias';
+  const values = elsewhere<Float32Array>(`new Float32Array(${TINY.nEmbd}).fill(0.5)`);
+  await model.writeTensor(name, values);
+  t.same([...(await model.readTensor(name))], [...values]);
+  const refused = { code: 'ERR_OPTIONS', message: /no tensor 'Symbol\(x\)'/ };
+  const symbol = Symbol('x') as never;
+  await t.rejects(model.readTensor(symbol), refused);
+  await t.rejects(model.readGradient(symbol), refused);
+  await t.rejects(model.readOptimizerState(symbol), refused);
+  await t.rejects(model.writeTensor(symbol, values), refused);
 });

@@ -66,6 +66,15 @@ t.test('names every problem in one error', async (t) => {
   t.throws(() => resolveConfig([] as never), { code: 'ERR_OPTIONS', message: /an object/ });
 });
 
+t.test('a width beyond all limits is named itself', async (t) => {
+  const sizes = { vocabSize: 10, nHead: 1, nEmbd: 2 ** 31 - 1 };
+  t.throws(() => resolveConfig(sizes), {
+    code: 'ERR_OPTIONS',
+    message: /nEmbd: expected an integer from 1 to 536870911/,
+  });
+  t.equal(resolveConfig({ ...sizes, nEmbd: 2 ** 29 - 1 }).nInner, 2 ** 31 - 4);
+});
+
 t.test('goes to config.json and back', async (t) => {
   const configs = [
     { vocabSize: 50257 },
@@ -83,6 +92,16 @@ t.test("reads Transformers' own file", async (t) => {
   const config = configFromHuggingFace(JSON.parse(await readFile(path, 'utf8')), path);
   t.match(config, { vocabSize: 61, nPositions: 24, nEmbd: 12, nLayer: 2, nHead: 3, nInner: 20 });
   t.match(config, { embdPdrop: 0.1, attnPdrop: 0.2, residPdrop: 0.05, bosTokenId: 1, eosTokenId: 2, padTokenId: 0 });
+});
+
+t.test('names that Transformers has for the same count more than those of GPT-2', async (t) => {
+  const json = { model_type: 'gpt2', n_positions: 64, n_ctx: 64, n_embd: 48, n_layer: 2, n_head: 4 };
+  const aliases = { max_position_embeddings: 32, hidden_size: 96, num_hidden_layers: 3, num_attention_heads: 8 };
+  const found = { nPositions: 32, nEmbd: 96, nLayer: 3, nHead: 8 };
+  t.match(configFromHuggingFace({ ...json, ...aliases }, 'config.json'), found);
+  t.match(configFromHuggingFace({ model_type: 'gpt2', ...aliases }, 'config.json'), found);
+  t.match(configFromHuggingFace({ ...json, num_attention_heads: 2 }, 'config.json'), { nHead: 2, nEmbd: 48 });
+  t.match(configFromHuggingFace({ ...json, num_attention_heads: null }, 'config.json'), { nHead: 4 });
 });
 
 t.test("an absent field has Transformers' default", async (t) => {

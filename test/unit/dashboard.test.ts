@@ -1,14 +1,17 @@
-import { appendFileSync, mkdirSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { open, stat } from 'node:fs/promises';
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
 import { connect } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { dashboard as dashboardCommand } from '../../dist/cli/dashboard.js';
 import { isOwnHost, isOwnOrigin } from '../../dist/report/dashboard/address.js';
 import { LiveRun } from '../../dist/report/dashboard/live-run.js';
 import { RunTail } from '../../dist/report/dashboard/run-tail.js';
 import { Dashboard, type DashboardOptions } from '../../dist/report/dashboard/server.js';
 import { watchRuns } from '../../dist/report/dashboard/watch.js';
+import { findRuns } from '../../dist/report/find-runs.js';
 import type { LiveMessage } from '../../dist/report/page-data.js';
 import type { ControlCommand } from '../../dist/train/control.js';
 import { TrainerControl } from '../../dist/train/control.js';
@@ -324,6 +327,112 @@ t.test('a file that another process writes: whole lines, a resumption, damage', 
     t.same(run.record.history.columns.step, [1, 2], 'and what is behind it');
     t.match(run.whole(), { name: 'a' }, 'a page can be told of it');
   }
+});
+
+t.test('a file that has not changed is not read again', async (t) => {
+  let opened = 0;
+  const counted: typeof open = (...given) => {
+    opened++;
+    return open(...given);
+  };
+  const mocked = await t.mockImport<typeof import('../../dist/report/dashboard/run-tail.js')>(
+    '../../dist/report/dashboard/run-tail.js',
+    { 'node:fs/promises': { open: counted, stat } },
+  );
+  const folder = t.testdir({ 'metrics.jsonl': line(startEvent()) + line(stepEvent(1)) });
+  const run = new LiveRun('a', 'a');
+  const tail = new mocked.RunTail(folder, run);
+  for (let look = 0; look < 3; look++) await tail.poll();
+  t.equal(opened, 1);
+  appendFileSync(join(folder, 'metrics.jsonl'), line(stepEvent(2)));
+  await tail.poll();
+  t.equal(opened, 2);
+  t.equal(run.record.now.last?.step, 2);
+});
+
+t.test('a run that cannot be read stops no other, and is tried again', async (t) => {
+  const text = line(startEvent()) + line(stepEvent(1));
+  const folder = t.testdir({ a: { 'metrics.jsonl': text }, b: { 'metrics.jsonl': text } });
+  const { dashboard } = await serve(t);
+  const stop = new AbortController();
+  const told: [string, unknown][] = [];
+  const watching = watchRuns(dashboard, [folder], stop.signal, (path, error) => told.push([path, error]));
+  /** Waits until a page would show these steps. */
+  const shown = async (a: number, b: number) => {
+    for (;;) {
+      const { text } = await ask(`${dashboard.url}metrics`);
+      const step = (name: string) => new RegExp(`^kotodama_step.*/${name}"} (\\d+)$`, 'm').exec(text)?.[1];
+      if (step('a') === String(a) && step('b') === String(b)) return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  };
+  await shown(1, 1);
+  const path = join(folder, 'a', 'metrics.jsonl');
+  rmSync(path);
+  mkdirSync(path);
+  appendFileSync(join(folder, 'b', 'metrics.jsonl'), line(stepEvent(2)));
+  await shown(1, 2);
+  appendFileSync(join(folder, 'b', 'metrics.jsonl'), line(stepEvent(3)));
+  await shown(1, 3);
+  t.match(told, [[join(folder, 'a'), { code: 'EISDIR' }]], 'once');
+  rmSync(path, { recursive: true });
+  writeFileSync(path, text + line(stepEvent(2)));
+  await shown(2, 3);
+  stop.abort();
+  await watching;
+});
+
+t.test('kotodama dashboard leaves no server behind when it fails', async (t) => {
+  const write = process.stdout.write;
+  t.teardown(() => {
+    process.stdout.write = write;
+  });
+  let url = '';
+  process.stdout.write = ((text: string, ...more: never[]) => {
+    if (!text.startsWith('http')) return write.call(process.stdout, text, ...more);
+    url = text.trim();
+    throw new Error('no more room');
+  }) as typeof write;
+  await t.rejects(dashboardCommand.run([t.testdir(), '--port', '0']), { message: 'no more room' });
+  await t.rejects(ask(url), { code: 'ECONNREFUSED' });
+});
+
+t.test('runs behind symbolic links are found, each once', async (t) => {
+  const run = () => ({ 'metrics.jsonl': line(startEvent()) });
+  const folder = t.testdir({ elsewhere: { c: run() }, runs: { a: run(), deep: { b: run() }, 'file.txt': '' } });
+  const runs = join(folder, 'runs');
+  symlinkSync(join(folder, 'elsewhere'), join(runs, 'linked'));
+  symlinkSync('a', join(runs, 'Another-name'));
+  symlinkSync('..', join(runs, 'deep', 'loop'));
+  symlinkSync('file.txt', join(runs, 'file'));
+  symlinkSync('nowhere', join(runs, 'broken'));
+  t.same(
+    await findRuns([runs]),
+    ['a', 'deep/b', 'linked/c'].map((name) => join(runs, name)),
+  );
+  const both = [join(runs, 'Another-name'), join(runs, 'a')];
+  t.same(await findRuns(both), both.slice(0, 1), 'the one that was given first');
+});
+
+t.test('connections that say nothing are limited in number', async (t) => {
+  const { dashboard } = await serve(t);
+  const { hostname: host, port } = new URL(dashboard.url);
+  const sockets = Array.from({ length: 120 }, () => connect(Number(port), host));
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  let closed = 0;
+  await new Promise<void>((resolve) => {
+    for (const socket of sockets) {
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        if (++closed === 20) resolve();
+      });
+    }
+  });
+  for (const socket of sockets) socket.destroy();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.match(await ask(dashboard.url), { status: 200 });
 });
 
 t.test('a folder of runs is watched, also for runs that begin later', async (t) => {

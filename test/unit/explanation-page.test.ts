@@ -5,6 +5,17 @@ import { explanationOf, HOSTILE } from './helpers/explanation.js';
 
 const page = explanationPage(explanationOf(['All', ' human', HOSTILE, '']), { model: `runs/<b>"a"` });
 
+/** What a page was made with. */
+function dataOf(html: string) {
+  return JSON.parse(/<script type="application\/json" id="data">([\s\S]*?)<\/script>/.exec(html)?.[1] ?? '');
+}
+
+/** The weights of the second head. */
+function weightsOf(data: { heads: { weights: string }[] }): number[] {
+  const bytes = Buffer.from(data.heads[1]!.weights, 'base64');
+  return Array.from({ length: bytes.length / 2 }, (_, index) => (bytes.readUInt16LE(2 * index) / 65535) ** 2);
+}
+
 t.test('what a text says stays text', async (t) => {
   t.equal(page.match(/<script/g)?.length, 2, 'the data and our own script');
   t.notMatch(page, '<img');
@@ -24,7 +35,7 @@ t.test('the policy allows the script and the style of the page and nothing else'
 });
 
 t.test('the data in the page', async (t) => {
-  const data = JSON.parse(/<script type="application\/json" id="data">([\s\S]*?)<\/script>/.exec(page)?.[1] ?? '');
+  const data = dataOf(page);
   t.match(data, {
     model: `runs/<b>"a"`,
     loss: 2,
@@ -36,7 +47,29 @@ t.test('the data in the page', async (t) => {
   t.equal(data.tokens[2].text, HOSTILE);
   t.equal(data.tokens[1].probability, Number(Math.exp(-1).toPrecision(5)));
   t.same(data.tokens[0].next[1], [7, ' other 0', 0.25]);
-  t.same([...Buffer.from(data.heads[1].weights, 'base64')], [255, 204, 51, 204, 0, 51, 204, 0, 0, 51]);
+  const expected = [1, 0.8, 0.2, 0.8, 0, 0.2, 0.8, 0, 0, 0.2];
+  t.same(
+    weightsOf(data).map((weight) => Number(weight.toFixed(4))),
+    expected,
+  );
+});
+
+t.test('weights of a head that looks everywhere stay, and one above 1 is 1', async (t) => {
+  const length = 1024;
+  const diffuse = Float32Array.from({ length: (length * (length + 1)) / 2 }, (_, index) => {
+    const row = Math.floor((Math.sqrt(8 * index + 1) - 1) / 2);
+    return row === 0 ? 1.00098 : 1 / (row + 1);
+  });
+  const texts = Array.from({ length }, () => 'a');
+  const attention = [0, 1].map((head) => ({ layer: 0, head, weights: diffuse }));
+  const weights = weightsOf(dataOf(explanationPage({ ...explanationOf(texts), attention })));
+  t.equal(weights.length, diffuse.length);
+  t.equal(weights[0], 1);
+  for (const row of [1, 299, 599, 1023]) {
+    const first = (row * (row + 1)) / 2;
+    const sum = weights.slice(first, first + row + 1).reduce((sum, weight) => sum + weight, 0);
+    t.ok(Math.abs(sum - 1) < 1e-3, `row ${row} sums to ${sum}`);
+  }
 });
 
 t.test('without a name, and without attention', async (t) => {

@@ -69,6 +69,16 @@ t.test('a line that is no event is left out, and told; the others stay, after a 
     { ...stepEvent(3), loss: null },
     { ...evalEvent(3, 4), seconds: '4' },
     { ...startEvent(0), step: 'x' },
+    { type: 'start', step: 0 },
+    { ...startEvent(0), configuration: null },
+    { ...startEvent(0), device: { device: 'cpu' } },
+    { ...startEvent(0), memory: null },
+    { ...startEvent(0), totalSteps: 'many' },
+    { type: 'sample', step: 3 },
+    { ...checkpointEvent(3), bytes: null },
+    { type: 'control', step: 3, action: 'learningRate' },
+    { type: 'warning', step: 3 },
+    { type: 'end', step: 3 },
   ];
   for (const line of ['{"type":"st', '', ...foreign, ...damaged.map((event) => JSON.stringify(event))]) {
     const lines = [...whole, old].map((event) => JSON.stringify(event));

@@ -1,4 +1,4 @@
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseEvent } from '../metrics.js';
 import type { LiveRun } from './live-run.js';
@@ -12,23 +12,38 @@ export class RunTail {
   private position = 0;
   /** The beginning of a line whose end is not there yet. */
   private rest = Buffer.alloc(0);
+  /** The file as the last look found it. */
+  private seen = { size: -1, mtimeMs: -1 };
 
   constructor(
     private readonly folder: string,
     private readonly run: LiveRun,
   ) {}
 
-  /** Reads what is new. A run that was resumed has cut what it repeats: it is read again from the start. */
+  /**
+   * Reads what is new. A run that was resumed has cut what it repeats: it is read again from the start.
+   *
+   * @throws what the file cannot be read for; one that is not there is none yet. May be called again.
+   */
   async poll(): Promise<void> {
-    const file = await open(join(this.folder, 'metrics.jsonl'), 'r').catch(() => undefined);
-    if (file === undefined) return;
+    const path = join(this.folder, 'metrics.jsonl');
+    const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return undefined;
+      throw error;
+    });
+    if (found === undefined) return;
+    const { size, mtimeMs } = found;
+    // Most runs of a folder are over.
+    if (size === this.seen.size && mtimeMs === this.seen.mtimeMs) return;
+    const file = await open(path, 'r');
     try {
-      const { size, mtimeMs } = await file.stat();
       if (size < this.position) this.restart();
-      if (await this.read(file, mtimeMs)) return;
-      // In the middle of a line that was not there before: the past has changed. Or a line is damaged, and left out.
-      this.restart();
-      await this.read(file, mtimeMs, true);
+      if (!(await this.read(file, mtimeMs))) {
+        // In the middle of a line that was not there before: the past has changed. Or a line is damaged, and left out.
+        this.restart();
+        await this.read(file, mtimeMs, true);
+      }
+      this.seen = { size, mtimeMs };
     } finally {
       await file.close();
     }
@@ -44,9 +59,11 @@ export class RunTail {
   private async read(file: FileHandle, writtenAt: number, leaveOut = false): Promise<boolean> {
     const buffer = Buffer.alloc(CHUNK);
     for (;;) {
-      const { bytesRead } = await file.read(buffer, 0, CHUNK, this.position);
+      const from = this.position;
+      const { bytesRead } = await file.read(buffer, 0, CHUNK, from);
       if (bytesRead === 0) return true;
-      this.position += bytesRead;
+      // Where an error lets only a part be taken in, the next look begins anew.
+      this.position = Number.POSITIVE_INFINITY;
       let text = Buffer.concat([this.rest, buffer.subarray(0, bytesRead)]);
       for (let end = text.indexOf(NEWLINE); end >= 0; end = text.indexOf(NEWLINE)) {
         const event = parseEvent(text.toString('utf8', 0, end));
@@ -55,6 +72,7 @@ export class RunTail {
         text = text.subarray(end + 1);
       }
       this.rest = text;
+      this.position = from + bytesRead;
     }
   }
 }

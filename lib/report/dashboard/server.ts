@@ -27,6 +27,9 @@ const ALIVE_EVERY = 15_000;
 /** Bytes of a command: a long prompt, escaped. */
 const MAX_COMMAND = 200_000;
 
+/** Connections at once: whoever reaches the port could otherwise take all files that the training process may open. */
+const MAX_CONNECTIONS = 100;
+
 /** A page, and whether it is behind: one that reads slowly gets everything anew instead of an ever longer queue. */
 interface Page {
   response: ServerResponse;
@@ -53,6 +56,9 @@ export class Dashboard {
     const { host = '127.0.0.1' } = options;
     const shown = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host;
     this.url = `http://${shown}:${port}/${token}/`;
+    server.maxConnections = MAX_CONNECTIONS;
+    // A connection that cannot be taken is its client's loss; without a listener it would end the training.
+    server.on('error', () => {});
     server.on('request', (request, response) => this.answer(request, response));
     this.timers = [
       setInterval(() => this.push(), PUSH_EVERY).unref(),

@@ -7,9 +7,19 @@ import type { Dashboard } from './server.js';
 const POLL_EVERY = 500;
 const SEARCH_EVERY = 6;
 
-/** Shows the runs below some folders, also those that begin later, until `signal` aborts. */
-export async function watchRuns(dashboard: Dashboard, paths: readonly string[], signal: AbortSignal): Promise<void> {
+/**
+ * Shows the runs below some folders, also those that begin later, until `signal` aborts.
+ *
+ * @param onUnreadable called when a run can no longer be read; the others are watched on, and it is tried again.
+ */
+export async function watchRuns(
+  dashboard: Dashboard,
+  paths: readonly string[],
+  signal: AbortSignal,
+  onUnreadable: (folder: string, error: unknown) => void = () => {},
+): Promise<void> {
   const tails = new Map<string, RunTail>();
+  const unreadable = new Set<string>();
   for (let round = 0; !signal.aborted; round++) {
     if (round % SEARCH_EVERY === 0) {
       for (const folder of await findRuns(paths)) {
@@ -19,7 +29,15 @@ export async function watchRuns(dashboard: Dashboard, paths: readonly string[], 
         dashboard.add(run);
       }
     }
-    for (const tail of tails.values()) await tail.poll();
+    for (const [folder, tail] of tails) {
+      try {
+        await tail.poll();
+        unreadable.delete(folder);
+      } catch (error) {
+        if (!unreadable.has(folder)) onUnreadable(folder, error);
+        unreadable.add(folder);
+      }
+    }
     await pause(signal);
   }
 }
