@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { checkBatch } from '../data/collate.js';
 import type { Batch } from '../data/types.js';
 import { KotodamaError, placed } from '../errors.js';
@@ -40,21 +41,36 @@ export class Evaluations {
 
   /**
    * Looks at the data. Where there will be `several` evaluations, at its first batch too: what is wrong with it shows before
-   * the run begins. It is read twice, to find data that can be read only once.
+   * the run begins. It is read twice, to find data that can be read only once, and data that is shuffled.
    *
+   * @returns what the person should know, if anything.
    * @throws KotodamaError what reading throws, and `ERR_OPTIONS` when the batch does not fit the model.
    */
-  async prepare(signal: AbortSignal | undefined, several: boolean): Promise<void> {
+  async prepare(signal: AbortSignal | undefined, several: boolean): Promise<string | undefined> {
     const { valid } = this;
-    if (valid === undefined) return;
+    if (valid === undefined) return undefined;
+    const firsts: Batch[] = [];
     await ofValidation(async () => {
       this.measured = { data: (await valid.identity?.()) ?? null, batches: this.batches };
       for (let pass = 0; several && pass < 2 && signal?.aborted !== true; pass++) {
         const batch = await unlessAborted(firstOf(valid), signal);
         if (batch === undefined) throw noBatch(pass > 0);
-        if (batch !== GAVE_UP) checkIds(batch, this.model.config);
+        if (batch === GAVE_UP) return;
+        checkIds(batch, this.model.config);
+        firsts.push(batch);
       }
     });
+    const [first, second] = firsts;
+    if (first === undefined || second === undefined || this.measuresAll || isSame(first, second)) return undefined;
+    return (
+      'the validation data comes in another order each time: unless evalBatches takes in all of it, evaluations measure ' +
+      'different batches, and the best loss and patience mean little; do not shuffle it'
+    );
+  }
+
+  /** Whether evaluations are known to leave nothing out, so that the order plays no part. */
+  private get measuresAll(): boolean {
+    return this.batches === 0 || this.batches >= (this.valid?.batchesPerEpoch ?? Number.POSITIVE_INFINITY);
   }
 
   /** The part of a checkpoint's state that tells of evaluations. */
@@ -117,6 +133,10 @@ async function firstOf(batches: AsyncIterable<Batch>): Promise<Batch | undefined
     return batch;
   }
   return undefined;
+}
+
+function isSame(a: Batch, b: Batch): boolean {
+  return isDeepStrictEqual([a.inputIds, a.labels], [b.inputIds, b.labels]);
 }
 
 function noBatch(again: boolean): KotodamaError {

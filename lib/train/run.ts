@@ -247,8 +247,8 @@ export class Run {
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);
     const place = JSON.stringify(train.state());
-    await this.evaluations.prepare(this.how.signal, this.options.evalEvery > 0);
-    // Where the validation data is the training data, or rests on it, it went on.
+    const restless = await this.evaluations.prepare(this.how.signal, this.options.evalEvery > 0);
+    // Where both loaders rest on one dataset, it went on.
     if (JSON.stringify(train.state()) !== place) train.restore(JSON.parse(place));
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
@@ -285,7 +285,7 @@ export class Run {
     yield start;
     for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
     const problem = this.course.problem();
-    if (problem !== undefined) yield this.warning('ERR_OPTIONS', problem);
+    for (const message of [problem, restless]) if (message !== undefined) yield this.warning('ERR_OPTIONS', message);
   }
 
   /** Finds how many batches an epoch has, where that costs nothing or the schedule needs it. Null when the run is aborted. */
