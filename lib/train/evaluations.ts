@@ -3,11 +3,13 @@ import { checkBatch } from '../data/collate.js';
 import type { Batch } from '../data/types.js';
 import { KotodamaError, placed } from '../errors.js';
 import { addLosses } from '../evaluation/evaluate.js';
+import { leaves } from '../json.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { checkBatch as checkIds } from '../model/tokens.js';
 import { checkpointOf, type TrainerState } from './checkpoint.js';
 import { secondsSince } from './clock.js';
 import type { EvalEvent } from './events.js';
+import { differences } from './identity.js';
 import type { TrainerOptions } from './trainer-options.js';
 import { GAVE_UP, unlessAborted } from './waiting.js';
 
@@ -84,7 +86,7 @@ export class Evaluations {
   restore(state: TrainerState, out: string): string[] {
     const { evaluation, best, measured: before = null, formerBests = [] } = state;
     this.formerBests = formerBests;
-    const same = before === null || JSON.stringify(before) === JSON.stringify(this.measured);
+    const same = before === null || differences(leaves(before), leaves(this.measured)).length === 0;
     if (this.valid !== undefined && (same || evaluation === null)) {
       this.last = evaluation;
       this.best = best;
