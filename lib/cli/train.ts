@@ -1,5 +1,5 @@
 import type { Json } from '../data/types.js';
-import { KotodamaError } from '../errors.js';
+import { hinted, KotodamaError } from '../errors.js';
 import type { ModelOptions, Precision } from '../model/build.js';
 import { checkHeads, type GPT2Config } from '../model/config.js';
 import { GPT2 } from '../model/gpt2.js';
@@ -102,6 +102,9 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
     }
     const end = await runTrainer(await makeTrainer(options, model, tokenizer, bad), options);
     return { out: options.out, json: options.json, end };
+  } catch (error) {
+    const goesOn = error instanceof KotodamaError && error.hint?.includes('--resume') === true;
+    throw goesOn && options.train.includes('-') ? hinted(error, 'pipe the same data in again, from its beginning') : error;
   } finally {
     // Nobody reads on, and the process would wait for its end.
     if (options.train.includes('-')) process.stdin.destroy();

@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { isBadRecord } from '../data/sources/bad-records.js';
 import { publicNames } from '../data/sources/public-name.js';
 import type { Json } from '../data/types.js';
 import { hinted, KotodamaError } from '../errors.js';
@@ -145,7 +146,11 @@ export class Run {
       if (second instanceof KotodamaError) yield this.warning(second.code, second.message);
       throw error;
     }
-    throw known ? hinted(error, `step ${this.step} is saved, and --resume (API: resume: true) goes on from it`) : error;
+    // Data is known by its content, so that a file that was mended is not the one that the run began with.
+    const wayOn = isBadRecord(error as object)
+      ? ': --resume --skip-bad (API: resume: true, skipBad: true) goes on without it; with a mended file it is another run'
+      : ', and --resume (API: resume: true) goes on from it';
+    throw known ? hinted(error, `step ${this.step} is saved${wayOn}`) : error;
   }
 
   /** Ends the data's workers and a save that is under way; leaves no half-accumulated gradient and nothing frozen. */
