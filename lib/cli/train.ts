@@ -104,7 +104,9 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
     return { out: options.out, json: options.json, end };
   } catch (error) {
     const goesOn = error instanceof KotodamaError && error.hint?.includes('--resume') === true;
-    throw goesOn && options.train.includes('-') ? hinted(error, 'pipe the same data in again, from its beginning') : error;
+    throw goesOn && options.train.includes('-')
+      ? hinted(error, 'pipe the same data in again, from its beginning')
+      : error;
   } finally {
     // Nobody reads on, and the process would wait for its end.
     if (options.train.includes('-')) process.stdin.destroy();

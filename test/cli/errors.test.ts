@@ -104,12 +104,18 @@ t.test('data that ends a run: what is saved can be continued, and how', async (t
   const onStart = (child: ChildProcess) => child.stdin?.end(text);
   const piped = await kotodama(tinyTraining('runs/piped', { ...flags, train: '-' }), { cwd, onStart });
   t.equal(piped.code, 1);
-  t.match(piped.stderr, /hint: .*step \d+ is saved, .* goes on from it; pipe the same data in again, from its beginning$/m);
+  t.match(
+    piped.stderr,
+    /hint: .*step \d+ is saved, .* goes on from it; pipe the same data in again, from its beginning$/m,
+  );
 
   writeFileSync(join(cwd, 'bad.txt'), Buffer.concat([text, Buffer.from([0xff, 0x0a]), text]));
   const bad = await kotodama(tinyTraining('runs/bad', { ...flags, train: 'bad.txt', 'max-steps': 40 }), { cwd });
   t.equal(bad.code, 1);
-  t.match(bad.stderr, /hint: convert .*is saved: --resume --skip-bad .* goes on without it; with a mended .* another run$/m);
+  t.match(
+    bad.stderr,
+    /hint: convert .*is saved: --resume --skip-bad .* goes on without it; with a mended .* another run$/m,
+  );
   const on = await kotodama(['train', '--resume', '--skip-bad', '--out', 'runs/bad'], { cwd });
   t.equal(on.code, 0, on.stderr);
 });

@@ -296,7 +296,17 @@ t.test('other texts in memory make another run; what older releases saved does n
     code: 'ERR_CHECKPOINT',
     message: /is another one:\n {2}data\.of\.sha256: [0-9a-f]{64} in the run, [0-9a-f]{64} now\n/,
   });
-  t.same(warned(await start(3, loader([...list]), loader(() => list))), [], 'nobody knows what a function gives');
+  t.same(
+    warned(
+      await start(
+        3,
+        loader([...list]),
+        loader(() => list),
+      ),
+    ),
+    [],
+    'nobody knows what a function gives',
+  );
   t.same(warned(await start(4, loader(list), loader(list.slice(1)))), [], 'nor what it gave');
   t.match(warned(await start(5, loader(list), loader(list))), [/^validation data or --eval-batches/]);
 

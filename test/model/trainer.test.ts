@@ -71,12 +71,21 @@ t.test('a run in events', async (t) => {
 t.test('validation data in another order each time is told, unless evaluations take in all of it', async (t) => {
   const folder = t.testdir();
   const warned = async (name: string, options: Partial<TrainerOptions>) => {
-    const seen = await events({ model: await model(t), out: join(folder, name), maxSteps: 1, evalEvery: 1, ...options });
+    const seen = await events({
+      model: await model(t),
+      out: join(folder, name),
+      maxSteps: 1,
+      evalEvery: 1,
+      ...options,
+    });
     return seen.flatMap((event) => (event.type === 'warning' ? [`${event.code} ${event.message}`] : []));
   };
   const told = await warned('shuffled', { valid: new TinyLoader(3), evalBatches: 2 });
   t.equal(told.length, 1);
-  t.match(told[0], /^ERR_OPTIONS the validation data comes in another order each time: unless evalBatches .*shuffle it$/);
+  t.match(
+    told[0],
+    /^ERR_OPTIONS the validation data comes in another order each time: unless evalBatches .*shuffle it$/,
+  );
   t.same(await warned('all', { valid: new TinyLoader(3), evalBatches: 0 }), []);
   const known = Object.assign(new TinyLoader(3), { batchesPerEpoch: 3 });
   t.same(await warned('known', { valid: known, evalBatches: 3 }), []);

@@ -26,7 +26,9 @@ export function reject(where: string, { what, ...details }: Problem, onBad: OnBa
     ...details,
     ...(hint !== undefined && { hint }),
   });
-  if (onBad !== undefined) return onBad(problem);
-  ofRecords.add(problem);
-  throw problem;
+  if (onBad === undefined) {
+    ofRecords.add(problem);
+    throw problem;
+  }
+  onBad(problem);
 }
