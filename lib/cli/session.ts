@@ -13,6 +13,7 @@ import type { EndEvent, TrainEvent } from '../train/events.js';
 import { METRICS_FILE } from '../train/run-folder.js';
 import type { Trainer } from '../train/trainer.js';
 import { catchInterrupt, isReaderGone } from './interrupt.js';
+import { shellWord } from './shell.js';
 
 /** How a person watches a run. */
 export interface SessionOptions {
@@ -83,7 +84,7 @@ async function whereElse(out: string, { step, best }: EndEvent, { tensorboard }:
   const bestModel = best === null || best.step === step ? undefined : await bestCheckpoint(out, best.step);
   const lines = [
     bestModel === undefined ? '' : `the best model: ${bestModel}`,
-    tensorboard ? `TensorBoard: tensorboard --logdir ${join(out, TENSORBOARD_FOLDER)}` : '',
+    tensorboard ? `TensorBoard: tensorboard --logdir ${shellWord(join(out, TENSORBOARD_FOLDER))}` : '',
   ];
   return lines.map((line) => (line === '' ? '' : `${line}\n`)).join('');
 }

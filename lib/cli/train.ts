@@ -37,6 +37,7 @@ import {
   TRAIN_OPTIONS,
 } from './options.js';
 import { runTrainer } from './session.js';
+import { shellWord } from './shell.js';
 
 /** The options of `kotodama train`, checked. */
 interface TrainArguments {
@@ -86,7 +87,8 @@ export const train: Command = {
   async run(words) {
     const { out, json, end } = await runTrain(words);
     const unfinished = end.reason === 'aborted' || end.reason === 'maxTime';
-    const next = unfinished ? `train --resume --out ${out}` : `generate --model ${out} --prompt "..."`;
+    const folder = shellWord(out);
+    const next = unfinished ? `train --resume --out ${folder}` : `generate --model ${folder} --prompt "..."`;
     if (!json) process.stderr.write(`next: kotodama ${next}\n`);
     return end.reason === 'aborted' ? EXIT_INTERRUPTED : 0;
   },
