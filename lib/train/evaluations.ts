@@ -6,12 +6,12 @@ import { addLosses } from '../evaluation/evaluate.js';
 import { leaves } from '../json.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { checkBatch as checkIds } from '../model/tokens.js';
+import { GAVE_UP, unlessAborted } from '../waiting.js';
 import { checkpointOf, type TrainerState } from './checkpoint.js';
 import { secondsSince } from './clock.js';
 import type { EvalEvent } from './events.js';
 import { differences } from './identity.js';
 import type { TrainerOptions } from './trainer-options.js';
-import { GAVE_UP, unlessAborted } from './waiting.js';
 
 /** How one evaluation is watched. */
 export interface MeasureOptions {

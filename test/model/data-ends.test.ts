@@ -175,6 +175,26 @@ t.test('validation data that goes bad: the evaluation is due when the run goes o
   t.same(types(second.seen).slice(0, 2), ['start 4', 'eval 4']);
 });
 
+t.test('aborted while no validation data comes: the evaluation is due when the run goes on', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const controller = new AbortController();
+  let passes = 0;
+  const silence = () => {
+    setTimeout(() => controller.abort(), 5);
+    return new Promise<void>(() => {});
+  };
+  // Two looks before the run.
+  const valid = new Troubled(1, () => (++passes > 2 ? silence() : undefined));
+  const options = { out, maxSteps: 6, evalEvery: 2 };
+  const { seen } = await run(t, { ...options, valid }, controller.signal);
+  t.same(
+    types(seen).filter((text) => !text.startsWith('warning')),
+    ['start 0', 'step 1', 'step 2', 'checkpoint 2', 'end 2'],
+  );
+  const second = await run(t, { ...options, valid: new TinyLoader(3, { sameEachEpoch: true }), resume: true });
+  t.same(types(second.seen).slice(0, 2), ['start 2', 'eval 2']);
+});
+
 t.test('what is wrong with the validation data is told before the run begins', async (t) => {
   const folder = t.testdir();
   const texts = (list: Iterable<string> | (() => Iterable<string>), blockSize = 8) =>
