@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { checkBatch } from '../data/collate.js';
-import type { Batch } from '../data/types.js';
+import type { Batch, Json } from '../data/types.js';
 import { KotodamaError, placed } from '../errors.js';
 import { addLosses } from '../evaluation/evaluate.js';
 import { leaves } from '../json.js';
@@ -42,8 +42,9 @@ export class Evaluations {
   ) {}
 
   /**
-   * Looks at the data. Where there will be `several` evaluations, at its first batch too: what is wrong with it shows before
-   * the run begins. It is read twice, to find data that can be read only once, and data that is shuffled.
+   * Looks at the data, and at its first batch: what is wrong with it shows before the run begins. Where there will be
+   * `several` evaluations it is read twice, to find data that can be read only once, and data that is shuffled. Where there
+   * will be one, data that may not come a second time is left for that.
    *
    * @returns what the person should know, if anything.
    * @throws KotodamaError what reading throws, and `ERR_OPTIONS` when the batch does not fit the model.
@@ -54,7 +55,8 @@ export class Evaluations {
     const firsts: Batch[] = [];
     await ofValidation(async () => {
       this.measured = { data: (await valid.identity?.()) ?? null, batches: this.batches };
-      for (let pass = 0; several && pass < 2 && signal?.aborted !== true; pass++) {
+      const passes = several ? 2 : isMarked(this.measured.data) ? 1 : 0;
+      for (let pass = 0; pass < passes && signal?.aborted !== true; pass++) {
         const batch = await unlessAborted(firstOf(valid), signal);
         if (batch === undefined) throw noBatch(pass > 0);
         if (batch === GAVE_UP) return;
@@ -135,6 +137,12 @@ async function firstOf(batches: AsyncIterable<Batch>): Promise<Batch | undefined
     return batch;
   }
   return undefined;
+}
+
+/** Whether data is known by its content, as files and arrays are: that can be read again. */
+function isMarked(data: Json): boolean {
+  const names = [...leaves(data).keys()];
+  return names.some((name) => /(^|\.)sha256$/.test(name)) && !names.some((name) => /(^|\.)unmarked\./.test(name));
 }
 
 function isSame(a: Batch, b: Batch): boolean {

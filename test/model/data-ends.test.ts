@@ -216,6 +216,14 @@ t.test('what is wrong with the validation data is told before the run begins', a
     t.match(error, { message });
     t.notOk(existsSync(join(out, 'run.json')));
   }
+  // The only evaluation is after the last step: what can be read again is looked at before, and nothing else is.
+  const late = await run(t, { out: join(folder, 'late'), valid: texts(['abc']), evalEvery: 0 });
+  t.match(late, { seen: [], error: { message: cases['too short'][1] } });
+  for (const [name, list] of Object.entries({ texts: ['a'.repeat(20)], once: once(), function: once })) {
+    const { seen, error } = await run(t, { out: join(folder, `last ${name}`), valid: texts(list), evalEvery: 0 });
+    t.equal(error, undefined, name);
+    t.ok(types(seen).includes('eval 6'), name);
+  }
   const generator = (new TinyLoader(2) as AsyncIterable<Batch>)[Symbol.asyncIterator]() as AsyncGenerator<Batch>;
   const { error } = await run(t, { out: join(folder, 'generator'), valid: generator }).catch((error) => ({ error }));
   t.match(error, { code: 'ERR_OPTIONS', message: /valid: expected batches that can be read for each .* a generator/ });
