@@ -4,7 +4,8 @@
 //
 // A request is made every METRICS_EVERY milliseconds (5000), with all events since the one before:
 // { "events": [{ "type": "step", ... }, ...] }. METRICS_KEY, when set, is sent as a bearer token. Training waits for none of
-// it; a request that fails becomes a warning of the run, and its events are sent again with the next ones.
+// it; a request that fails, or has no answer after 5 seconds, becomes a warning of the run, and its events are sent again with
+// the next ones.
 
 const { METRICS_URL: url, METRICS_KEY: key, METRICS_EVERY: every = '5000' } = process.env;
 if (!url) throw new Error('set METRICS_URL');
@@ -27,7 +28,8 @@ async function send() {
   waiting = [];
   try {
     const headers = { 'content-type': 'application/json', ...(key && { authorization: `Bearer ${key}` }) };
-    const response = await fetch(url, { method: 'POST', headers, body: JSON.stringify({ events }) });
+    const body = JSON.stringify({ events });
+    const response = await fetch(url, { method: 'POST', headers, body, signal: AbortSignal.timeout(5000) });
     if (!response.ok) throw new Error(`${url} answered ${response.status}`);
   } catch (error) {
     waiting = [...events, ...waiting];

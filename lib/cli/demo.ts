@@ -9,6 +9,7 @@ import { PACKAGE_ROOT } from '../version.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { inManyOrders, readDemoTexts } from './demo-text.js';
 import { DEMO_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
+import { shellWord } from './shell.js';
 import { runTrain } from './train.js';
 
 interface DemoArguments {
@@ -60,21 +61,24 @@ export const demo: Command = {
       ...(options.device !== 'auto' && { device: options.device }),
       ...(options.threads !== undefined && { threads: options.threads }),
     });
-    say(`\nThe training is this command (Ctrl-C saves and stops):\n  ${wrapped(['kotodama train', ...flags])}\n`);
+    say(
+      `\nThe training is this command (Ctrl-C saves and stops):\n  ${wrapped(['kotodama train', ...flags.map(shellWord)])}\n`,
+    );
     const { end } = await runTrain(flags);
     if (end.reason === 'aborted') {
-      say(`\nTo go on: npx kotodama train --resume --out ${out}`);
+      say(`\nTo go on: npx kotodama train --resume --out ${shellWord(out)}`);
       return EXIT_INTERRUPTED;
     }
     say('\nNow the same beginnings go on like this:');
     await showSamples(await GPT2.fromPretrained(out, engine(options)), tokenizerFolder);
+    const folder = shellWord(out);
     say(`
 ${LESSON}
 
 What next:
-  npx kotodama generate --model ${out} --prompt "${PROMPTS[0]}"
-  npx kotodama explain --model ${out} --text "${PROMPTS[0]} peace."    (what it expects, what its heads look at)
-  npx kotodama evaluate --model ${out} --data ${files.valid}
+  npx kotodama generate --model ${folder} --prompt "${PROMPTS[0]}"
+  npx kotodama explain --model ${folder} --text "${PROMPTS[0]} peace."    (what it expects, what its heads look at)
+  npx kotodama evaluate --model ${folder} --data ${shellWord(files.valid)}
   npx kotodama train --train YOUR.txt --tokenizer DIR --out runs/mine    (kotodama train --help)`);
     return 0;
   },

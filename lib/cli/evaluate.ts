@@ -44,17 +44,23 @@ export const evaluate: Command = {
     reader.finish('The options of kotodama evaluate are not valid');
 
     const { model, tokenizer } = await loadModel(options);
-    const interrupt = catchInterrupt(() => {});
+    const line = new LiveLine(process.stderr);
+    const interrupt = catchInterrupt(() => {
+      line.clear();
+      process.stderr.write('finishing what is being measured; once more stops at once\n');
+    });
     try {
       const result =
         options.multipleChoice === undefined
-          ? await measureText(model, tokenizer, options, interrupt.signal)
+          ? await measureText(model, tokenizer, options, { line, signal: interrupt.signal })
           : await measureChoices(model, tokenizer, options.multipleChoice, options, interrupt.signal);
       if (result === undefined) return EXIT_INTERRUPTED;
       process.stdout.write(options.json ? `${JSON.stringify(result.values)}\n` : `${result.lines.join('\n')}\n`);
       return 0;
     } finally {
       interrupt[Symbol.dispose]();
+      // Nobody reads on, and the process would wait for its end.
+      if ([...(options.data ?? []), options.multipleChoice].includes('-')) process.stdin.destroy();
       await model.dispose();
     }
   },
@@ -84,7 +90,7 @@ async function measureText(
   model: GPT2,
   tokenizer: Tokenizer,
   options: EvaluateArguments,
-  signal: AbortSignal,
+  { line, signal }: { line: LiveLine; signal: AbortSignal },
 ): Promise<Measurement> {
   const { batchSize, limit } = options;
   const { blockSize, stride } = sizesFor(model, options);
@@ -94,7 +100,6 @@ async function measureText(
   const batches = stride === undefined ? loader : slidingWindows(loader, { windowSize: blockSize, stride, batchSize });
   // The text says how long it is when all of it was measured; else the tokens do.
   const measured = texts === undefined || limit !== undefined ? new TokenBytes(tokenizer) : undefined;
-  const line = new LiveLine(process.stderr);
   let done = 0;
   try {
     const onBatch = (batch: Batch) => {

@@ -10,6 +10,7 @@ import { holdsRun } from '../train/run-folder.js';
 import { showDownloads } from './download.js';
 import { showLoading } from './loading.js';
 import { checkTokenizerOf } from './own-tokenizer.js';
+import { shellWord } from './shell.js';
 
 /** What the commands that use a trained model are told about it. */
 export interface LoadArguments {
@@ -43,7 +44,7 @@ export function checkSaved(model: string): void {
     return;
   }
   throw new KotodamaError('ERR_CHECKPOINT', `The run in ${model} has no checkpoint yet`, {
-    hint: `wait for its first one (--save-every), or continue it: kotodama train --resume --out ${model}`,
+    hint: `wait for its first one (--save-every), or continue it: kotodama train --resume --out ${shellWord(model)}`,
   });
 }
 

@@ -411,25 +411,30 @@ export function requireOptions(reader: OptionReader, table: OptionTable, names: 
   }
 }
 
-/** Notes texts that are missing, or no files. */
-export function requireFiles(reader: OptionReader, name: string, paths: readonly string[]): void {
+/**
+ * Notes texts that are missing, or no files.
+ *
+ * @param source where the names are from, if the person did not give them now
+ */
+export function requireFiles(reader: OptionReader, name: string, paths: readonly string[], source?: string): void {
+  const found = (path: string) => (source === undefined ? path : `${path}, ${source}`);
   for (const path of paths) {
     if (path === '-' || /^https?:/i.test(path)) continue;
     if (isPattern(path)) {
-      requireMatch(reader, name, path);
+      requireMatch(reader, name, path, found(path));
       continue;
     }
-    const found = lookAt(reader, name, path);
+    const stats = lookAt(reader, name, path);
     // The whole path, however long: its end is what tells files apart.
-    if (found === 'nothing') reader.problems.add(flagOf(name), 'a file that exists', path);
-    else if (found?.isDirectory())
+    if (stats === 'nothing') reader.problems.add(flagOf(name), 'a file that exists', found(path));
+    else if (stats?.isDirectory())
       reader.problems.add(flagOf(name), 'a file', `${path}, a folder`, `try '${path}/*.txt'`);
   }
 }
 
-function requireMatch(reader: OptionReader, name: string, pattern: string): void {
+function requireMatch(reader: OptionReader, name: string, pattern: string, found: string): void {
   try {
-    if (filesMatching(pattern).length === 0) reader.problems.add(flagOf(name), 'a pattern that matches files', pattern);
+    if (filesMatching(pattern).length === 0) reader.problems.add(flagOf(name), 'a pattern that matches files', found);
   } catch (error) {
     if (!(error instanceof KotodamaError && error.code === 'ERR_IO')) throw error;
     reader.problems.add(flagOf(name), 'a pattern of files that can be read', `${pattern}, ${reasonOf(error.cause)}`);

@@ -13,6 +13,7 @@ import type { EndEvent, TrainEvent } from '../train/events.js';
 import { METRICS_FILE } from '../train/run-folder.js';
 import type { Trainer } from '../train/trainer.js';
 import { catchInterrupt, isReaderGone } from './interrupt.js';
+import { shellWord } from './shell.js';
 
 /** How a person watches a run. */
 export interface SessionOptions {
@@ -31,7 +32,7 @@ export interface SessionOptions {
  * save.
  */
 export async function runTrainer(trainer: Trainer, options: SessionOptions): Promise<EndEvent> {
-  const onEvent = options.onEvent === undefined ? undefined : await loadHook(options.onEvent);
+  const hook = options.onEvent === undefined ? undefined : await Hook.load(options.onEvent);
   const progress = new Progress(process.stderr);
   const control = new TrainerControl();
   const dashboard = await openDashboard(trainer, control, options);
@@ -53,7 +54,8 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
       ...{ signal: interrupt.signal, control },
       onProgress: (far) => (options.json ? undefined : progress.activity(far)),
     });
-    for await (const event of recorded(run, trainer.out, { tensorboard: options.tensorboard === true, onEvent })) {
+    const how = { tensorboard: options.tensorboard === true, onEvent: hook?.onEvent, signal: interrupt.signal };
+    for await (const event of recorded(run, trainer.out, how)) {
       if (event.type === 'start') {
         // A resumed run goes on with its past.
         for await (const old of readMetrics(join(trainer.out, METRICS_FILE))) {
@@ -72,6 +74,7 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions): Pro
     interrupt[Symbol.dispose]();
     process.stdout.off('error', onLostOutput);
     await dashboard?.server.close();
+    if (hook?.isWaiting) exitSoon();
   }
   return end as EndEvent;
 }
@@ -81,7 +84,7 @@ async function whereElse(out: string, { step, best }: EndEvent, { tensorboard }:
   const bestModel = best === null || best.step === step ? undefined : await bestCheckpoint(out, best.step);
   const lines = [
     bestModel === undefined ? '' : `the best model: ${bestModel}`,
-    tensorboard ? `TensorBoard: tensorboard --logdir ${join(out, TENSORBOARD_FOLDER)}` : '',
+    tensorboard ? `TensorBoard: tensorboard --logdir ${shellWord(join(out, TENSORBOARD_FOLDER))}` : '',
   ];
   return lines.map((line) => (line === '' ? '' : `${line}\n`)).join('');
 }
@@ -101,17 +104,48 @@ async function openDashboard(
   return { server, run };
 }
 
-/** @throws KotodamaError `ERR_OPTIONS` when the module cannot be used. */
-async function loadHook(path: string): Promise<(event: TrainEvent) => unknown> {
-  let hook: unknown;
-  try {
-    hook = ((await import(pathToFileURL(resolve(path)).href)) as { default?: unknown }).default;
-  } catch (cause) {
-    throw new KotodamaError('ERR_OPTIONS', `--on-event ${path} could not be loaded (${messageOf(cause)})`, { cause });
+/** Ends the process once it has its exit code, whatever a hook still waits for. */
+function exitSoon(): void {
+  setInterval(() => {
+    if (process.exitCode !== undefined) process.exit();
+  }, 100).unref();
+}
+
+/** The function of `--on-event`. */
+class Hook {
+  private waiting = 0;
+
+  private constructor(private readonly take: (event: TrainEvent) => unknown) {}
+
+  /** @throws KotodamaError `ERR_OPTIONS` when the module cannot be used. */
+  static async load(path: string): Promise<Hook> {
+    let take: unknown;
+    try {
+      take = ((await import(pathToFileURL(resolve(path)).href)) as { default?: unknown }).default;
+    } catch (cause) {
+      throw new KotodamaError('ERR_OPTIONS', `--on-event ${path} could not be loaded (${messageOf(cause)})`, { cause });
+    }
+    if (typeof take === 'function') return new Hook(take as (event: TrainEvent) => unknown);
+    throw new KotodamaError('ERR_OPTIONS', `--on-event ${path}`, {
+      expected: 'a module whose default export is a function',
+      received: typeof take,
+    });
   }
-  if (typeof hook === 'function') return hook as (event: TrainEvent) => unknown;
-  throw new KotodamaError('ERR_OPTIONS', `--on-event ${path}`, {
-    expected: 'a module whose default export is a function',
-    received: typeof hook,
-  });
+
+  /** Whether a promise of it is open. */
+  get isWaiting(): boolean {
+    return this.waiting > 0;
+  }
+
+  readonly onEvent = (event: TrainEvent): unknown => {
+    const result = this.take(event);
+    if (result instanceof Promise) {
+      this.waiting++;
+      const settled = () => {
+        this.waiting--;
+      };
+      result.then(settled, settled);
+    }
+    return result;
+  };
 }

@@ -14,6 +14,7 @@ import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { catchInterrupt } from './interrupt.js';
 import { flagOf, lookAt, parseFlags, requireFiles, requireOptions } from './options.js';
+import { shellWord } from './shell.js';
 
 /** `kotodama train-tokenizer` */
 const TRAIN_TOKENIZER_OPTIONS = {
@@ -152,7 +153,7 @@ function summary(
       : []),
     `text        ${bytes(read.bytes)}, ${count(read.distinctWords)} different words, ${duration(seconds)}`,
     `written to  ${join(out, Object.keys(files).at(-1) as string)}`,
-    `next: kotodama train --tokenizer ${out} --train FILE... --out runs/a`,
+    `next: kotodama train --tokenizer ${shellWord(out)} --train FILE... --out runs/a`,
     '',
   ].join('\n');
 }

@@ -1,11 +1,14 @@
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import type { Json } from '../data/types.js';
-import { KotodamaError } from '../errors.js';
+import { hinted, KotodamaError } from '../errors.js';
 import type { ModelOptions, Precision } from '../model/build.js';
 import { checkHeads, type GPT2Config } from '../model/config.js';
 import { GPT2 } from '../model/gpt2.js';
 import { isFile } from '../model/model-file.js';
 import type { OptionTable } from '../option-table.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
+import { holdsTokenizer } from '../tokenizer/tokenizer-files.js';
 import { checkpointConfig } from '../train/checkpoint.js';
 import type { EndEvent } from '../train/events.js';
 import {
@@ -16,7 +19,7 @@ import {
   type TrainingOptions,
   warmupOf,
 } from '../train/options.js';
-import { checkHoldsRun, checkReplacesNothing, checkRunFolder, readRunFile } from '../train/run-folder.js';
+import { checkHoldsRun, checkReplacesNothing, checkRunFolder, RUN_FILE, readRunFile } from '../train/run-folder.js';
 import { needsTotalSteps } from '../train/schedule.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
@@ -37,12 +40,15 @@ import {
   TRAIN_OPTIONS,
 } from './options.js';
 import { runTrainer } from './session.js';
+import { shellWord } from './shell.js';
 
 /** The options of `kotodama train`, checked. */
 interface TrainArguments {
   train: string[];
   valid?: string[];
   tokenizer: string;
+  /** Where it is loaded from now. */
+  tokenizerFrom: string;
   out: string;
   config?: string;
   resume: boolean;
@@ -84,7 +90,8 @@ export const train: Command = {
   async run(words) {
     const { out, json, end } = await runTrain(words);
     const unfinished = end.reason === 'aborted' || end.reason === 'maxTime';
-    const next = unfinished ? `train --resume --out ${out}` : `generate --model ${out} --prompt "..."`;
+    const folder = shellWord(out);
+    const next = unfinished ? `train --resume --out ${folder}` : `generate --model ${folder} --prompt "..."`;
     if (!json) process.stderr.write(`next: kotodama ${next}\n`);
     return end.reason === 'aborted' ? EXIT_INTERRUPTED : 0;
   },
@@ -96,7 +103,7 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
   // Downloads and a large model take minutes: what is wrong with the folder is told before.
   await checkRunFolder(options.out, options.resume);
   if (options.initFrom !== undefined && !options.resume) checkSaved(options.initFrom);
-  const tokenizer = await Tokenizer.fromPretrained(options.tokenizer, showDownloads());
+  const tokenizer = await Tokenizer.fromPretrained(options.tokenizerFrom, showDownloads());
   if (!options.resume) await checkReplacesNothing(options.out, tokenizer);
   const model = await makeModel(options, tokenizer);
   const bad = new BadRecords();
@@ -106,6 +113,11 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
     }
     const end = await runTrainer(await makeTrainer(options, model, tokenizer, bad), options);
     return { out: options.out, json: options.json, end };
+  } catch (error) {
+    const goesOn = error instanceof KotodamaError && error.hint?.includes('--resume') === true;
+    throw goesOn && options.train.includes('-')
+      ? hinted(error, 'pipe the same data in again, from its beginning')
+      : error;
   } finally {
     // Nobody reads on, and the process would wait for its end.
     if (options.train.includes('-')) process.stdin.destroy();
@@ -122,7 +134,7 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   const given = { ...file, ...flags };
   const before = given.resume === true && typeof given.out === 'string' ? await optionsBefore(given.out) : {};
   forgetUselessPatience(before, given);
-  checkUnchanged(given, before, table);
+  await checkUnchanged(given, before, table);
   const values: RawOptions = { ...lengthLeft(before, given), ...given };
   // A file of llm.c's holds no tokenizer.
   if (typeof values.initFrom === 'string' && !(await isFile(values.initFrom))) values.tokenizer ??= values.initFrom;
@@ -132,8 +144,10 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   const reader = new OptionReader(values, (name) => (fromFile(name) ? `'${name}' in ${flags.config}` : flagOf(name)));
   const read = readOptions(reader, table, 'train') as unknown as TrainArguments & ReadTrainingOptions;
   requireOptions(reader, table, ['train', 'tokenizer', 'out']);
-  requireFiles(reader, 'train', read.train ?? []);
-  requireFiles(reader, 'valid', read.valid ?? []);
+  for (const name of ['train', 'valid'] as const) {
+    const recorded = given[name] === undefined && before[name] !== undefined;
+    requireFiles(reader, name, read[name] ?? [], recorded ? `as recorded in ${join(read.out, RUN_FILE)}` : undefined);
+  }
   // What an older run recorded is no mistake of today.
   refuseReading(reader, given, [...(read.train ?? []), ...(read.valid ?? [])]);
   for (const name of ['nLayer', 'nHead', 'nEmbd'] as const) {
@@ -159,7 +173,8 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   }
   checkStandardInput(reader, read, needsCounting(training));
   reader.finish('The options of kotodama train are not valid');
-  return { ...read, training };
+  const tokenizerFrom = given.tokenizer === undefined ? await tokenizerBefore(read, before) : read.tokenizer;
+  return { ...read, training, tokenizerFrom };
 }
 
 /** The standard input can be read once: for one epoch whose length is not asked for first. */
@@ -200,18 +215,44 @@ function forgetUselessPatience(before: RawOptions, given: RawOptions): void {
   if (useless(before) && useless({ ...before, ...given })) delete before.patience;
 }
 
-function checkUnchanged(given: RawOptions, before: RawOptions, table: OptionTable): void {
-  const changed = Object.keys(given).filter(
-    (name) =>
-      table[name]?.fixed === true &&
-      Object.keys(before).length > 0 &&
-      JSON.stringify(given[name]) !== JSON.stringify(before[name]),
-  );
-  if (changed.length === 0) return;
-  const lines = changed.map((name) => `  ${flagOf(name)}: ${show(before[name])} in the run, ${show(given[name])} now`);
+/**
+ * Where the tokenizer of a run is that was begun with `before`. A folder that is gone, or that only another working directory
+ * has, is replaced by the copy that the run keeps; the trainer checks that it is the same tokenizer.
+ */
+async function tokenizerBefore({ tokenizer, out }: TrainArguments, before: RawOptions): Promise<string> {
+  if (before.tokenizer === undefined || existsSync(tokenizer)) return tokenizer;
+  return (await holdsTokenizer(out)) ? out : tokenizer;
+}
+
+/** @throws KotodamaError `ERR_CHECKPOINT` that lists the options with another value than the run was begun with */
+async function checkUnchanged(given: RawOptions, before: RawOptions, table: OptionTable): Promise<void> {
+  if (Object.keys(before).length === 0) return;
+  const lines: string[] = [];
+  for (const [name, value] of Object.entries(given)) {
+    if (table[name]?.fixed !== true) continue;
+    const begun = before[name] ?? (await valueBefore(name, given.out as string, before, table));
+    if (comparable(name, value) === comparable(name, begun)) continue;
+    lines.push(`  ${flagOf(name)}: ${show(begun)} in the run, ${show(value)} now`);
+  }
+  if (lines.length === 0) return;
   throw new KotodamaError('ERR_CHECKPOINT', `The run in ${given.out} was begun differently:\n${lines.join('\n')}`, {
     hint: 'leave these options out to continue it, or begin another run with another --out',
   });
+}
+
+/** What an option came to that the run was begun without; undefined where nobody knows. */
+async function valueBefore(name: string, out: string, { initFrom }: RawOptions, table: OptionTable): Promise<unknown> {
+  if (name === 'textField') return 'text';
+  if (name !== 'dropout') return table[name]?.default;
+  if (initFrom === undefined) return 0;
+  // The model that it began with had its own.
+  const { embdPdrop, attnPdrop, residPdrop } = (await checkpointConfig(out)) ?? {};
+  return embdPdrop === attnPdrop && attnPdrop === residPdrop ? embdPdrop : undefined;
+}
+
+/** One text for values that mean the same: a path may be spelled in several ways. */
+function comparable(name: string, value: unknown): string | undefined {
+  return JSON.stringify(name === 'initFrom' && typeof value === 'string' ? resolve(value) : value);
 }
 
 function show(value: unknown): string {
@@ -264,7 +305,10 @@ async function makeTrainer(
 }
 
 /** What belongs to one start, not to the run. */
-const OF_ONE_START = ['training', 'resume', 'config', 'json', 'dashboard', 'dashboardHost', 'onEvent'];
+const OF_ONE_START = [
+  ...['training', 'tokenizerFrom', 'resume', 'config'],
+  ...['json', 'dashboard', 'dashboardHost', 'onEvent'],
+];
 
 /** The options as a later `--resume` reads them back, with the model's sizes spelled out. */
 function recordOf(options: TrainArguments, { nLayer, nHead, nEmbd }: Readonly<GPT2Config>): { [key: string]: Json } {

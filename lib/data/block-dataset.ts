@@ -135,6 +135,9 @@ export class BlockDataset implements EncodedSource {
   /**
    * Texts from an iterable or async iterable, or from a function that returns one: a generator or a stream can be read
    * only once (a second pass over it is `ERR_DATA`), a function for every pass.
+   *
+   * A run is not resumed with an array of other texts. Where a function, a generator or a stream gives them, a resumed run
+   * cannot tell whether these are the same texts: give the same ones in the same order.
    */
   static fromTexts(texts: Texts | (() => Texts), options: BlockDatasetOptions): BlockDataset {
     return new BlockDataset(options, (onBad) => new IterableSource(texts, onBad));

@@ -2,6 +2,7 @@ import type { Batch } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { isIterable, OptionReader } from '../validate.js';
+import { untilAborted } from '../waiting.js';
 
 /** What an evaluation adds up. */
 export interface Evaluation {
@@ -19,7 +20,7 @@ export interface Evaluation {
 export interface EvaluateOptions {
   /** Batches to read. Default: all of them. */
   limit?: number | undefined;
-  /** Ends it after the batch at hand. */
+  /** Ends it after the batch at hand, or while it has waited for one for a second. */
   signal?: AbortSignal | undefined;
   /** Hears of each batch once it is measured. */
   onBatch?: ((batch: Batch) => void) | undefined;
@@ -85,14 +86,14 @@ export async function addLosses(
 ): Promise<Evaluation> {
   const total = { lossSum: 0, tokens: 0, whole: true };
   let count = 0;
-  for await (const batch of batches) {
+  for await (const batch of untilAborted(batches, signal)) {
     const { lossSum, tokens } = await model.evaluate(batch);
     total.lossSum += lossSum;
     total.tokens += tokens;
     onBatch(batch, lossSum);
-    if (signal?.aborted === true) return { loss: total.lossSum / total.tokens, ...total, whole: false };
-    if (++count >= limit) break;
+    if (signal?.aborted === true || ++count >= limit) break;
   }
+  if (signal?.aborted === true) return { loss: total.lossSum / total.tokens, ...total, whole: false };
   if (total.tokens === 0) {
     throw new KotodamaError('ERR_DATA', 'The evaluation data holds no token to predict', {
       expected: 'at least two tokens of text',

@@ -3,6 +3,7 @@ import { KotodamaError } from '../errors.js';
 import type { GPT2 } from '../model/gpt2.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { isIterable, OptionReader } from '../validate.js';
+import { untilAborted } from '../waiting.js';
 import { checkFinite, checkModel, readLimit } from './evaluate.js';
 import { checkQuestion, type Question } from './questions.js';
 
@@ -21,7 +22,7 @@ export interface MultipleChoiceResult {
 export interface MultipleChoiceOptions {
   /** Questions to read. Default: all of them. */
   limit?: number | undefined;
-  /** Ends it after the question at hand. */
+  /** Ends it after the question at hand, or while it has waited for one for a second. The accuracy of no question is NaN. */
   signal?: AbortSignal | undefined;
 }
 
@@ -55,18 +56,17 @@ export async function multipleChoice(
   let count = 0;
   let right = 0;
   let rightNorm = 0;
-  let whole = true;
-  for await (const question of questions) {
+  for await (const question of untilAborted(questions, signal)) {
     checkQuestion(question, `Question ${count + 1}`);
     const likelihoods = await scoreChoices(model, tokenizer, question);
     const norms = likelihoods.map((sum, index) => sum / lengthOf(question.choices[index] as string));
     count++;
     if (largest(likelihoods) === question.answer) right++;
     if (largest(norms) === question.answer) rightNorm++;
-    whole = signal?.aborted !== true;
-    if (!whole || count >= limit) break;
+    if (signal?.aborted === true || count >= limit) break;
   }
-  if (count === 0) throw new KotodamaError('ERR_DATA', 'There is no question', { hint: 'give at least one' });
+  const whole = signal?.aborted !== true;
+  if (count === 0 && whole) throw new KotodamaError('ERR_DATA', 'There is no question', { hint: 'give at least one' });
   return { accuracy: right / count, accuracyNorm: rightNorm / count, questions: count, whole };
 }
 

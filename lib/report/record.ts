@@ -17,9 +17,17 @@ export const TENSORBOARD_FOLDER = 'tensorboard';
 export interface RecordOptions {
   /** Writes event files for TensorBoard into the folder `tensorboard` of the run [false]. */
   tensorboard?: boolean | undefined;
-  /** Called with each event; nobody waits for its promise, and an error of it becomes a warning of the run. */
+  /**
+   * Called with each event. Training waits for none of its promises; the end of the run does, for at most 10 seconds. An error,
+   * or a promise that is open then, becomes a warning of the run.
+   */
   onEvent?: ((event: TrainEvent) => unknown) | undefined;
+  /** Ends the wait for promises of `onEvent` when it aborts then. */
+  signal?: AbortSignal | undefined;
 }
+
+/** Milliseconds that the end of a run waits for a hook. */
+const HOOK_PATIENCE = 10_000;
 
 /** Something that takes a run's events. */
 interface Sink {
@@ -107,7 +115,7 @@ async function openSinks(
   record: RunRecord,
   { step, resumedFrom }: StartEvent,
   out: string,
-  { tensorboard, onEvent }: RecordOptions,
+  { tensorboard, onEvent, signal }: RecordOptions,
 ): Promise<void> {
   const path = join(out, 'metrics.jsonl');
   sinks.push(await MetricsLog.open(path, step, resumedFrom === null ? [] : await doneAnew(resumedFrom)));
@@ -119,7 +127,7 @@ async function openSinks(
         : undefined,
   });
   if (tensorboard) sinks.push(await TensorBoardLog.open(join(out, TENSORBOARD_FOLDER), step));
-  if (onEvent !== undefined) sinks.push(new Hook(onEvent));
+  if (onEvent !== undefined) sinks.push(new Hook(onEvent, signal));
 }
 
 /** A function of the caller's that takes events. */
@@ -127,7 +135,10 @@ class Hook implements Sink {
   private readonly running = new Set<Promise<unknown>>();
   private refused: unknown;
 
-  constructor(private readonly onEvent: (event: TrainEvent) => unknown) {}
+  constructor(
+    private readonly onEvent: (event: TrainEvent) => unknown,
+    private readonly signal: AbortSignal | undefined,
+  ) {}
 
   write(event: TrainEvent): void {
     const result = this.onEvent(event);
@@ -136,8 +147,23 @@ class Hook implements Sink {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.running);
+    await this.settle();
     this.check();
+    if (this.running.size > 0) throw new Error('onEvent has not finished');
+  }
+
+  /** Waits for what is running, but not for ever. */
+  private settle(): Promise<void> {
+    return new Promise((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        this.signal?.removeEventListener('abort', end);
+        resolve();
+      };
+      const timer = setTimeout(end, HOOK_PATIENCE);
+      this.signal?.addEventListener('abort', end);
+      Promise.all(this.running).then(end);
+    });
   }
 
   private check(): void {

@@ -4,8 +4,8 @@ import type { Batch, BlockOrigin, Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { copyOf } from '../json.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
+import { GAVE_UP, unlessAborted } from '../waiting.js';
 import { secondsSince } from './clock.js';
-import { GAVE_UP, unlessAborted } from './waiting.js';
 
 /** A restartable stream of batches, such as a `DataLoader`: each `for await` is one epoch. */
 export interface BatchSource extends AsyncIterable<Batch> {

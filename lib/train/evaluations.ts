@@ -1,14 +1,17 @@
+import { isDeepStrictEqual } from 'node:util';
 import { checkBatch } from '../data/collate.js';
-import type { Batch } from '../data/types.js';
+import type { Batch, Json } from '../data/types.js';
 import { KotodamaError, placed } from '../errors.js';
 import { addLosses } from '../evaluation/evaluate.js';
+import { leaves } from '../json.js';
 import type { GPT2 } from '../model/gpt2.js';
 import { checkBatch as checkIds } from '../model/tokens.js';
+import { GAVE_UP, unlessAborted } from '../waiting.js';
 import { checkpointOf, type TrainerState } from './checkpoint.js';
 import { secondsSince } from './clock.js';
 import type { EvalEvent } from './events.js';
+import { differences } from './identity.js';
 import type { TrainerOptions } from './trainer-options.js';
-import { GAVE_UP, unlessAborted } from './waiting.js';
 
 /** How one evaluation is watched. */
 export interface MeasureOptions {
@@ -39,22 +42,39 @@ export class Evaluations {
   ) {}
 
   /**
-   * Looks at the data. Where there will be `several` evaluations, at its first batch too: what is wrong with it shows before
-   * the run begins. It is read twice, to find data that can be read only once.
+   * Looks at the data, and at its first batch: what is wrong with it shows before the run begins. Where there will be
+   * `several` evaluations it is read twice, to find data that can be read only once, and data that is shuffled. Where there
+   * will be one, data that may not come a second time is left for that.
    *
+   * @returns what the person should know, if anything.
    * @throws KotodamaError what reading throws, and `ERR_OPTIONS` when the batch does not fit the model.
    */
-  async prepare(signal: AbortSignal | undefined, several: boolean): Promise<void> {
+  async prepare(signal: AbortSignal | undefined, several: boolean): Promise<string | undefined> {
     const { valid } = this;
-    if (valid === undefined) return;
+    if (valid === undefined) return undefined;
+    const firsts: Batch[] = [];
     await ofValidation(async () => {
       this.measured = { data: (await valid.identity?.()) ?? null, batches: this.batches };
-      for (let pass = 0; several && pass < 2 && signal?.aborted !== true; pass++) {
+      const passes = several ? 2 : isMarked(this.measured.data) ? 1 : 0;
+      for (let pass = 0; pass < passes && signal?.aborted !== true; pass++) {
         const batch = await unlessAborted(firstOf(valid), signal);
         if (batch === undefined) throw noBatch(pass > 0);
-        if (batch !== GAVE_UP) checkIds(batch, this.model.config);
+        if (batch === GAVE_UP) return;
+        checkIds(batch, this.model.config);
+        firsts.push(batch);
       }
     });
+    const [first, second] = firsts;
+    if (first === undefined || second === undefined || this.measuresAll || isSame(first, second)) return undefined;
+    return (
+      'the validation data comes in another order each time: unless evalBatches takes in all of it, evaluations measure ' +
+      'different batches, and the best loss and patience mean little; do not shuffle it'
+    );
+  }
+
+  /** Whether evaluations are known to leave nothing out, so that the order plays no part. */
+  private get measuresAll(): boolean {
+    return this.batches === 0 || this.batches >= (this.valid?.batchesPerEpoch ?? Number.POSITIVE_INFINITY);
   }
 
   /** The part of a checkpoint's state that tells of evaluations. */
@@ -68,7 +88,7 @@ export class Evaluations {
   restore(state: TrainerState, out: string): string[] {
     const { evaluation, best, measured: before = null, formerBests = [] } = state;
     this.formerBests = formerBests;
-    const same = before === null || JSON.stringify(before) === JSON.stringify(this.measured);
+    const same = before === null || differences(leaves(before), leaves(this.measured)).length === 0;
     if (this.valid !== undefined && (same || evaluation === null)) {
       this.last = evaluation;
       this.best = best;
@@ -114,6 +134,16 @@ async function firstOf(batches: AsyncIterable<Batch>): Promise<Batch | undefined
     return batch;
   }
   return undefined;
+}
+
+/** Whether data is known by its content, as files and arrays are: that can be read again. */
+function isMarked(data: Json): boolean {
+  const names = [...leaves(data).keys()];
+  return names.some((name) => /(^|\.)sha256$/.test(name)) && !names.some((name) => /(^|\.)unmarked\./.test(name));
+}
+
+function isSame(a: Batch, b: Batch): boolean {
+  return isDeepStrictEqual([a.inputIds, a.labels], [b.inputIds, b.labels]);
 }
 
 function noBatch(again: boolean): KotodamaError {

@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { isBadRecord } from '../data/sources/bad-records.js';
 import { publicNames } from '../data/sources/public-name.js';
 import type { Json } from '../data/types.js';
 import { hinted, KotodamaError } from '../errors.js';
@@ -145,7 +146,11 @@ export class Run {
       if (second instanceof KotodamaError) yield this.warning(second.code, second.message);
       throw error;
     }
-    throw known ? hinted(error, `step ${this.step} is saved, and --resume (API: resume: true) goes on from it`) : error;
+    // Data is known by its content, so that a file that was mended is not the one that the run began with.
+    const wayOn = isBadRecord(error as object)
+      ? ': --resume --skip-bad (API: resume: true, skipBad: true) goes on without it; with a mended file it is another run'
+      : ', and --resume (API: resume: true) goes on from it';
+    throw known ? hinted(error, `step ${this.step} is saved${wayOn}`) : error;
   }
 
   /** Ends the data's workers and a save that is under way; leaves no half-accumulated gradient and nothing frozen. */
@@ -247,8 +252,8 @@ export class Run {
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);
     const place = JSON.stringify(train.state());
-    await this.evaluations.prepare(this.how.signal, this.options.evalEvery > 0);
-    // Where the validation data is the training data, or rests on it, it went on.
+    const restless = await this.evaluations.prepare(this.how.signal, this.options.evalEvery > 0);
+    // Where both loaders rest on one dataset, it went on.
     if (JSON.stringify(train.state()) !== place) train.restore(JSON.parse(place));
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
@@ -285,7 +290,7 @@ export class Run {
     yield start;
     for (const message of warnings) yield this.warning('ERR_CHECKPOINT', message);
     const problem = this.course.problem();
-    if (problem !== undefined) yield this.warning('ERR_OPTIONS', problem);
+    for (const message of [problem, restless]) if (message !== undefined) yield this.warning('ERR_OPTIONS', message);
     if (isOver || this.step >= this.lastStep) yield this.warning('ERR_OPTIONS', overText(this.step, 'maxSteps'));
     else if (this.ending === 'patience') yield this.warning('ERR_OPTIONS', overText(this.step, 'patience'));
   }

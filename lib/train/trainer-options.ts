@@ -25,8 +25,13 @@ export interface TrainerOptions extends Optional<Omit<TrainingOptions, 'maxTime'
    * on with its next epoch, in another order.
    */
   train: BatchSource;
-  /** Validation batches, the same ones each time; without them there are no evaluations. */
-  valid?: (AsyncIterable<Batch> & Pick<BatchSource, 'identity' | 'tokenizer' | 'tokenizerFingerprint'>) | undefined;
+  /**
+   * Validation batches, the same ones each time, from a loader of their own; without them there are no evaluations. Where
+   * they are shuffled and `evalBatches` leaves some out, the run warns.
+   */
+  valid?:
+    | (AsyncIterable<Batch> & Pick<BatchSource, 'batchesPerEpoch' | 'identity' | 'tokenizer' | 'tokenizerFingerprint'>)
+    | undefined;
   /** The run's folder. */
   out: string;
   /** Continue the run that `out` holds. Default false. */

@@ -143,6 +143,10 @@ function checkBatches(reader: OptionReader): void {
   const isOther = typeof train === 'object' && train !== null && !isPromise(train);
   if (isOther && !(isRestartable(train) && hasBatches(train))) {
     reader.problem('train', PARTS.train, train, hint);
+  } else if (isOther && valid === train) {
+    // Its state is that of the pass begun last: saved after an evaluation, it would not say where training stands.
+    reader.problems.add('valid', 'a loader of its own', 'that of train');
+    return;
   }
   if (valid === undefined) return;
   // To measure on, any batches will do.

@@ -140,6 +140,29 @@ t.test('the standard input, whose length nobody knows', async (t) => {
   }
 });
 
+t.test('data that ends a run: what is saved can be continued, and how', async (t) => {
+  const cwd = workplace(t);
+  const text = readFileSync(join(cwd, 'train.txt'));
+  const flags = { 'max-steps': 500, 'shuffle-buffer': 0, 'num-workers': 0, 'warmup-steps': 1, schedule: 'constant' };
+  const onStart = (child: ChildProcess) => child.stdin?.end(text);
+  const piped = await kotodama(tinyTraining('runs/piped', { ...flags, train: '-' }), { cwd, onStart });
+  t.equal(piped.code, 1);
+  t.match(
+    piped.stderr,
+    /hint: .*step \d+ is saved, .* goes on from it; pipe the same data in again, from its beginning$/m,
+  );
+
+  writeFileSync(join(cwd, 'bad.txt'), Buffer.concat([text, Buffer.from([0xff, 0x0a]), text]));
+  const bad = await kotodama(tinyTraining('runs/bad', { ...flags, train: 'bad.txt', 'max-steps': 40 }), { cwd });
+  t.equal(bad.code, 1);
+  t.match(
+    bad.stderr,
+    /hint: convert .*is saved: --resume --skip-bad .* goes on without it; with a mended .* another run$/m,
+  );
+  const on = await kotodama(['train', '--resume', '--skip-bad', '--out', 'runs/bad'], { cwd });
+  t.equal(on.code, 0, on.stderr);
+});
+
 t.test('a loss that stops being a number: the lines are named, and what was saved can be continued', async (t) => {
   const cwd = workplace(t);
   const flags = { 'save-every': 1, 'max-steps': 50, 'warmup-steps': 0, schedule: 'constant', 'shuffle-buffer': 0 };

@@ -75,6 +75,38 @@ t.test('the first batches, and token files, say how long their tokens are as tex
   t.equal(JSON.parse(tokens.stdout).bytes, bytes);
 });
 
+t.test('Ctrl-C while the standard input is silent', async (t) => {
+  const text = readFileSync(join(cwd, 'valid.txt'), 'utf8').repeat(1000);
+  const words = [
+    'evaluate',
+    '--model',
+    'model',
+    '--device',
+    'cpu',
+    '--threads',
+    '1',
+    '--skip-bad',
+    '--data',
+    '-',
+    '--batch-size',
+    '64',
+  ];
+  let sent = false;
+  const ended = await kotodama(words, {
+    cwd,
+    // It stays open. The bad line, in the first of some pieces of 128 KiB, tells that it is being read.
+    onStart: (child) => child.stdin?.write(Buffer.concat([Buffer.from([0xff, 0x0a]), Buffer.from(text)])),
+    onError: (stderr, child) => {
+      if (sent || !stderr.includes('left out: ')) return;
+      sent = true;
+      // Should it measure still, it has to do the same.
+      setTimeout(() => child.kill('SIGINT'), 1000);
+    },
+  });
+  t.match(ended, { code: 130, signal: null, stdout: '' }, ended.stderr);
+  t.match(ended.stderr, /^finishing what is being measured; once more stops at once$/m);
+});
+
 t.test('questions', async (t) => {
   const questions = [
     { context: 'Everyone has', choices: [' the right', ' a cat'], answer: 0 },

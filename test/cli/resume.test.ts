@@ -33,6 +33,11 @@ t.test('the last words know the whole run, and where everything is', async (t) =
   t.match(again.stderr, '\nthe best model: runs/a/checkpoints/best\n');
   t.match(again.stderr, '\nTensorBoard: tensorboard --logdir runs/a/tensorboard\n');
   t.ok(existsSync(join(cwd, 'runs/a/tensorboard')));
+  // What is said can be copied into a shell.
+  renameSync(join(cwd, 'runs/a'), join(cwd, "runs/it's 日本"));
+  const moved = await kotodama(['train', '--resume', '--out', "runs/it's 日本", '--tensorboard'], { cwd });
+  t.match(moved.stderr, "\nTensorBoard: tensorboard --logdir 'runs/it'\\''s 日本/tensorboard'\n");
+  t.match(moved.stderr, "\nnext: kotodama generate --model 'runs/it'\\''s 日本' --prompt");
 });
 
 function evaluations(cwd: string): number[] {
@@ -79,7 +84,10 @@ t.test('a run goes on where its text has moved to, and not with another text', a
   writeFileSync(join(cwd, 'other.txt'), 'another text\n'.repeat(100));
   const resume = (...more: string[]) =>
     kotodama(['train', '--json', '--resume', '--out', 'runs/a', '--max-steps', '4', ...more], { cwd });
-  t.match(await resume(), { code: 2, stderr: /--train: expected a file that exists, received train\.txt/ });
+  t.match(await resume(), {
+    code: 2,
+    stderr: /--train: expected a file that exists, received train\.txt, as recorded in runs\/a\/run\.json$/m,
+  });
   t.match(await resume('--train', 'other.txt'), {
     code: 1,
     stderr: /^error ERR_CHECKPOINT: The run in runs\/a is another/,
@@ -87,6 +95,35 @@ t.test('a run goes on where its text has moved to, and not with another text', a
   t.match(await resume('--train', 'moved/train.txt'), { code: 0 });
   t.match(await resume('--max-steps', '6'), { code: 0 }, 'the new place is remembered');
 });
+
+t.test(
+  'a run goes on without the folder that its tokenizer came from, and with options that say what it is',
+  async (t) => {
+    const cwd = workplace(t);
+    const run = (...words: string[]) => kotodama(['train', '--json', '--max-steps', '4', ...words], { cwd });
+    await kotodama(tinyTraining('runs/base', { 'max-steps': 2 }), { cwd });
+    await run('--train', 'train.txt', '--init-from', 'runs/base', '--out', 'tuned', '--max-steps', '2');
+    renameSync(join(cwd, 'runs/base'), join(cwd, 'runs/moved'));
+    const resume = (...words: string[]) => run('--resume', '--out', 'tuned', ...words);
+    t.match(await resume('--tokenizer', 'base'), { code: 1, stderr: /^error ERR_TOKENIZER/ }, 'as it was asked for');
+    t.match(await resume(), { code: 0 });
+    t.match(JSON.parse(readFileSync(join(cwd, 'tuned/run.json'), 'utf8')).options, { tokenizer: 'runs/base' });
+
+    const same = ['--init-from', './runs/../runs/base', '--dropout', '0', '--text-field', 'text'];
+    t.match(await resume(...same, '--max-steps', '6'), { code: 0 });
+    t.match(await resume('--init-from', 'runs/moved', '--dropout', '0.1', '--text-field', 'body'), {
+      code: 1,
+      stderr: new RegExp(
+        [
+          'begun differently:',
+          '--init-from: "./runs/../runs/base" in the run, "runs/moved" now',
+          '--dropout: 0 in the run, 0.1 now',
+          '--text-field: "text" in the run, "body" now',
+        ].join('\n *'),
+      ),
+    });
+  },
+);
 
 t.test('a run that was killed before its first checkpoint begins again', async (t) => {
   const cwd = workplace(t);

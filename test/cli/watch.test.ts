@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import type { LiveMessage } from '../../dist/report/page-data.js';
 import type { ControlEvent, StepEvent, TrainEvent } from '../../dist/train/events.js';
-import { kotodama, parseEvents, readEvents, tinyTraining, workplace } from './program.js';
+import { kotodama, parseEvents, type RunOptions, readEvents, tinyTraining, workplace } from './program.js';
 
 const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
 
@@ -197,6 +197,24 @@ t.test('--on-event: the example posts everything, in order, also what was refuse
     events.filter(({ type }) => type !== 'warning'),
   );
   t.same([...keys], ['Bearer secret']);
+});
+
+t.test('a hook that never finishes keeps no run from its end', async (t) => {
+  const cwd = workplace(t);
+  writeFileSync(join(cwd, 'silent.mjs'), 'export default () => new Promise(() => {});');
+  writeFileSync(join(cwd, 'open.mjs'), 'setInterval(() => {}, 1000); export default () => new Promise(() => {});');
+  const options: [string, RunOptions][] = [
+    ['silent.mjs', { cwd }],
+    // Once: what was written before comes again with what follows.
+    ['open.mjs', { cwd, onOutput: (stdout, child) => /"type":"end"[^\n]*\n$/.test(stdout) && child.kill('SIGINT') }],
+  ];
+  for (const [file, how] of options) {
+    const began = performance.now();
+    const run = await kotodama([...tinyTraining(`runs/${file}`, { 'max-steps': 2 }), '--on-event', file], how);
+    t.match(run, { code: 0, signal: null }, run.stderr);
+    t.match(parseEvents(run.stdout).at(-1), { type: 'warning', message: /\(onEvent has not finished\)$/ });
+    if (file === 'silent.mjs') t.ok(performance.now() - began > 9900, 'it is given some time');
+  }
 });
 
 t.test('a hook that cannot be used is told before the run begins', async (t) => {

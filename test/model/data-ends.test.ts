@@ -171,8 +171,28 @@ t.test('validation data that goes bad: the evaluation is due when the run goes o
   const { seen, error } = await run(t, { ...options, valid });
   t.equal(types(seen).at(-1), 'checkpoint 4');
   t.match(error, { code: 'ERR_DATA', message: /^validation: train\.txt line 9/, hint: /step 4 is saved/ });
-  const second = await run(t, { ...options, valid: new TinyLoader(3), resume: true });
+  const second = await run(t, { ...options, valid: new TinyLoader(3, { sameEachEpoch: true }), resume: true });
   t.same(types(second.seen).slice(0, 2), ['start 4', 'eval 4']);
+});
+
+t.test('aborted while no validation data comes: the evaluation is due when the run goes on', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const controller = new AbortController();
+  let passes = 0;
+  const silence = () => {
+    setTimeout(() => controller.abort(), 5);
+    return new Promise<void>(() => {});
+  };
+  // Two looks before the run.
+  const valid = new Troubled(1, () => (++passes > 2 ? silence() : undefined));
+  const options = { out, maxSteps: 6, evalEvery: 2 };
+  const { seen } = await run(t, { ...options, valid }, controller.signal);
+  t.same(
+    types(seen).filter((text) => !text.startsWith('warning')),
+    ['start 0', 'step 1', 'step 2', 'checkpoint 2', 'end 2'],
+  );
+  const second = await run(t, { ...options, valid: new TinyLoader(3, { sameEachEpoch: true }), resume: true });
+  t.same(types(second.seen).slice(0, 2), ['start 2', 'eval 2']);
 });
 
 t.test('what is wrong with the validation data is told before the run begins', async (t) => {
@@ -195,6 +215,14 @@ t.test('what is wrong with the validation data is told before the run begins', a
     t.same(seen, [], name);
     t.match(error, { message });
     t.notOk(existsSync(join(out, 'run.json')));
+  }
+  // The only evaluation is after the last step: what can be read again is looked at before, and nothing else is.
+  const late = await run(t, { out: join(folder, 'late'), valid: texts(['abc']), evalEvery: 0 });
+  t.match(late, { seen: [], error: { message: cases['too short'][1] } });
+  for (const [name, list] of Object.entries({ texts: ['a'.repeat(20)], once: once(), function: once })) {
+    const { seen, error } = await run(t, { out: join(folder, `last ${name}`), valid: texts(list), evalEvery: 0 });
+    t.equal(error, undefined, name);
+    t.ok(types(seen).includes('eval 6'), name);
   }
   const generator = (new TinyLoader(2) as AsyncIterable<Batch>)[Symbol.asyncIterator]() as AsyncGenerator<Batch>;
   const { error } = await run(t, { out: join(folder, 'generator'), valid: generator }).catch((error) => ({ error }));

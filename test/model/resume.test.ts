@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { setTimeout as passed } from 'node:timers/promises';
 import t from 'tap';
 import { writeChecksums } from '../../dist/checksums.js';
+import { BlockDataset, DataLoader } from '../../dist/data/index.js';
 import type { ModelOptions } from '../../dist/model/build.js';
 import type { GPT2 } from '../../dist/model/gpt2.js';
 import { listCheckpoints, type TrainerState } from '../../dist/train/checkpoint.js';
@@ -280,6 +281,45 @@ t.test('another model, tokenizer or batch is another run: the differences are li
   });
   const again = await run(t, { out, maxSteps: 4, resume: true });
   t.match(again.at(-1), { type: 'end', step: 4 });
+});
+
+t.test('other texts in memory make another run; what older releases saved does not say which they were', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const list = ['abcdefghijklmnopqrstuvwxyz', 'zyxwvutsrqponmlkjihgfedcba'];
+  const loader = (texts: Parameters<typeof BlockDataset.fromTexts>[0]) =>
+    new DataLoader(BlockDataset.fromTexts(texts, { tokenizer: letters(), blockSize: 8 }), { batchSize: 2 });
+  const start = (maxSteps: number, train: DataLoader, valid: DataLoader) =>
+    run(t, { out, maxSteps, train, valid, evalEvery: 2, patience: 9, ...(maxSteps > 2 && { resume: true }) });
+  const warned = (seen: TrainEvent[]) => seen.flatMap((event) => (event.type === 'warning' ? event.message : []));
+  await start(2, loader(list), loader(list));
+  await t.rejects(start(3, loader([...list].reverse()), loader(list)), {
+    code: 'ERR_CHECKPOINT',
+    message: /is another one:\n {2}data\.of\.sha256: [0-9a-f]{64} in the run, [0-9a-f]{64} now\n/,
+  });
+  t.same(
+    warned(
+      await start(
+        3,
+        loader([...list]),
+        loader(() => list),
+      ),
+    ),
+    [],
+    'nobody knows what a function gives',
+  );
+  t.same(warned(await start(4, loader(list), loader(list.slice(1)))), [], 'nor what it gave');
+  t.match(warned(await start(5, loader(list), loader(list))), [/^validation data or --eval-batches/]);
+
+  const checkpoint = join(out, 'checkpoints/step-00000005');
+  const state: TrainerState = JSON.parse(readFileSync(join(checkpoint, 'trainer_state.json'), 'utf8'));
+  for (const data of [state.identity.data, state.measured?.data] as { of: { [key: string]: unknown } }[]) {
+    t.match(data.of, { count: 2, sha256: String });
+    delete data.of.count;
+    delete data.of.sha256;
+  }
+  writeFileSync(join(checkpoint, 'trainer_state.json'), JSON.stringify(state));
+  await writeChecksums(checkpoint);
+  t.same(warned(await start(6, loader(list), loader(list))), []);
 });
 
 t.test('other frozen tensors make another run', async (t) => {

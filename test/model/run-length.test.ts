@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { writeChecksums } from '../../dist/checksums.js';
+import { BlockDataset, BufferedShuffleDataset, DataLoader } from '../../dist/data/index.js';
 import type { Batch } from '../../dist/data/types.js';
 import type { StartEvent, StepEvent, TrainEvent, WarningEvent } from '../../dist/train/events.js';
 import { Trainer, type TrainerOptions } from '../../dist/train/trainer.js';
@@ -91,14 +92,26 @@ t.test('an epoch is counted no further than maxSteps reaches', async (t) => {
   t.ok(read <= 6 + 12 + 1, `${read} batches were read`);
 });
 
-t.test('validation on the training data moves nothing', async (t) => {
+t.test('validation on the training data moves nothing, by a loader of its own', async (t) => {
   const folder = t.testdir();
   const losses = (seen: TrainEvent[]) =>
     seen.filter((event): event is StepEvent => event.type === 'step').map(({ loss }) => loss);
-  const options = { maxSteps: 5, evalEvery: 100 };
-  const alone = losses(await run(t, { out: join(folder, 'a'), ...options, train: new TinyLoader(6) }));
-  const both = new TinyLoader(6);
-  t.same(losses(await run(t, { out: join(folder, 'b'), ...options, train: both, valid: both })), alone);
+  const options = { maxSteps: 5, evalEvery: 100, evalBatches: 0 };
+  const dataset = () => {
+    const texts = Array.from({ length: 12 }, (_, index) => 'abcdefghijklmnop'.slice(index));
+    const blocks = BlockDataset.fromTexts(texts, { tokenizer: letters(), blockSize: 8 });
+    return new BufferedShuffleDataset(blocks, { bufferSize: 4 });
+  };
+  const loader = (of = dataset()) => new DataLoader(of, { batchSize: 2 });
+  const alone = losses(await run(t, { out: join(folder, 'a'), ...options, train: loader() }));
+  const both = dataset();
+  const parts = { train: loader(both), valid: loader(both) };
+  t.same(losses(await run(t, { out: join(folder, 'b'), ...options, ...parts })), alone);
+  const one = loader();
+  await t.rejects(run(t, { out: join(folder, 'c'), ...options, train: one, valid: one }), {
+    code: 'ERR_OPTIONS',
+    message: /: valid: expected a loader of its own, received that of train$/,
+  });
 });
 
 t.test('an epoch whose length is known is told without being asked for', async (t) => {

@@ -35,7 +35,7 @@ async function model(t: { teardown(work: () => unknown): void }, options = {}): 
 
 t.test('a run in events', async (t) => {
   const out = join(t.testdir(), 'run');
-  const valid = new TinyLoader(3);
+  const valid = new TinyLoader(3, { sameEachEpoch: true });
   const options = {
     evalEvery: 2,
     sampleEvery: 3,
@@ -66,6 +66,31 @@ t.test('a run in events', async (t) => {
   const names = ['checkpoints', 'config.json', 'model.safetensors', 'run.json'];
   t.same(readdirSync(out).sort(), names);
   t.equal(valid.open, 0);
+});
+
+t.test('validation data in another order each time is told, unless evaluations take in all of it', async (t) => {
+  const folder = t.testdir();
+  const warned = async (name: string, options: Partial<TrainerOptions>) => {
+    const seen = await events({
+      model: await model(t),
+      out: join(folder, name),
+      maxSteps: 1,
+      evalEvery: 1,
+      ...options,
+    });
+    return seen.flatMap((event) => (event.type === 'warning' ? [`${event.code} ${event.message}`] : []));
+  };
+  const told = await warned('shuffled', { valid: new TinyLoader(3), evalBatches: 2 });
+  t.equal(told.length, 1);
+  t.match(
+    told[0],
+    /^ERR_OPTIONS the validation data comes in another order each time: unless evalBatches .*shuffle it$/,
+  );
+  t.same(await warned('all', { valid: new TinyLoader(3), evalBatches: 0 }), []);
+  const known = Object.assign(new TinyLoader(3), { batchesPerEpoch: 3 });
+  t.same(await warned('known', { valid: known, evalBatches: 3 }), []);
+  t.same(await warned('once', { valid: new TinyLoader(3), evalBatches: 2, evalEvery: 0 }), []);
+  t.same(await warned('in order', { valid: new TinyLoader(3, { sameEachEpoch: true }), evalBatches: 2 }), []);
 });
 
 t.test('the newest weights are those of the model after its last step', async (t) => {

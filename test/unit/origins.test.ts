@@ -176,9 +176,20 @@ t.test('the identity of data follows its content, not its folder', async (t) => 
   );
   writeFileSync(join(folder, 'b', 'x.txt'), '1 2 3 5');
   t.notSame(await identity('b'), found);
-  t.same(await BlockDataset.fromTexts(['1'], { tokenizer: NUMBERS, blockSize: 2 }).identity(), {
-    ...{ source: 'texts', blockSize: 2, eos: 'none', dropLast: true },
+  const ofTexts = (texts: Parameters<typeof BlockDataset.fromTexts>[0]) =>
+    BlockDataset.fromTexts(texts, { tokenizer: NUMBERS, blockSize: 2 }).identity();
+  const plain = { source: 'texts', blockSize: 2, eos: 'none', dropLast: true };
+  t.same(await ofTexts(['1']), {
+    ...plain,
+    count: 1,
+    sha256: createHash('sha256').update('1 1').digest('hex'),
   });
+  for (const other of [['2'], ['1', ''], ['', '1'], [1 as unknown as string]]) {
+    t.notSame(await ofTexts(other), await ofTexts(['1']), JSON.stringify(other));
+  }
+  t.notSame(await ofTexts(['1', '23']), await ofTexts(['12', '3']), 'texts end elsewhere');
+  t.same(await ofTexts(() => ['1']), plain, 'nobody knows what a function will give');
+  t.same(await ofTexts(new Set(['1'])), plain);
   t.match(await BlockDataset.fromFile('https://localhost/z.txt', { tokenizer: NUMBERS, blockSize: 2 }).identity(), {
     unmarked: ['z.txt'],
   });

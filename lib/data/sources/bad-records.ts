@@ -9,6 +9,14 @@ export interface Problem extends ErrorDetails {
 /** Hears of each bad record that is left out; undefined makes a bad record end the pass. */
 export type OnBadRecord = ((problem: KotodamaError) => void) | undefined;
 
+/** Errors that are about one record. */
+const ofRecords = new WeakSet<object>();
+
+/** Whether an error is a bad record that ended a pass, and would not have with `skipBad`. */
+export function isBadRecord(error: object): boolean {
+  return ofRecords.has(error);
+}
+
 /** Ends the pass with a bad record, or reports it. */
 export function reject(where: string, { what, ...details }: Problem, onBad: OnBadRecord): void {
   const hint =
@@ -18,6 +26,9 @@ export function reject(where: string, { what, ...details }: Problem, onBad: OnBa
     ...details,
     ...(hint !== undefined && { hint }),
   });
-  if (onBad === undefined) throw problem;
+  if (onBad === undefined) {
+    ofRecords.add(problem);
+    throw problem;
+  }
   onBad(problem);
 }

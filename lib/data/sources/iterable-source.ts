@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { KotodamaError } from '../../errors.js';
 import { describe } from '../../validate.js';
 import type { BlockOrigin, Json } from '../types.js';
@@ -44,7 +46,7 @@ export class IterableSource implements TextSource {
   }
 
   async identity(): Promise<{ [key: string]: Json }> {
-    return { source: this.kind };
+    return { source: this.kind, ...(Array.isArray(this.texts) && (await markTexts(this.texts))) };
   }
 
   private async *readTexts(from: number): AsyncGenerator<PlacedText[], void> {
@@ -89,6 +91,25 @@ export class IterableSource implements TextSource {
     }
     return texts;
   }
+}
+
+/** UTF-16 units that are hashed at once: some milliseconds in which the event loop waits. */
+const HASHED_AT_ONCE = 2 ** 20;
+
+/** How many texts there are, and the SHA-256 of all of them with their lengths. */
+async function markTexts(texts: readonly unknown[]): Promise<{ count: number; sha256: string }> {
+  const hash = createHash('sha256');
+  let units = 0;
+  for (const text of texts) {
+    // What is no string is left out when it is read, or ends the run.
+    if (typeof text === 'string') hash.update(`${text.length} `).update(text);
+    else hash.update('none ');
+    units += typeof text === 'string' ? text.length + 64 : 64;
+    if (units < HASHED_AT_ONCE) continue;
+    units = 0;
+    await nextTurn();
+  }
+  return { count: texts.length, sha256: hash.digest('hex') };
 }
 
 function isIterable(value: unknown): value is Texts {
