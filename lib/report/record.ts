@@ -86,8 +86,9 @@ export async function* recorded(
 
 function checkArguments(events: unknown, out: unknown, options: RecordOptions): void {
   const reader = new OptionReader(options);
-  reader.onlyKnown(['tensorboard', 'onEvent']);
+  reader.onlyKnown(['tensorboard', 'onEvent', 'signal']);
   reader.boolean('tensorboard', false);
+  reader.signal('signal');
   const { onEvent } = reader.values;
   if (onEvent !== undefined && typeof onEvent !== 'function') reader.problem('onEvent', 'a function', onEvent);
   const hint = 'write recorded(trainer.run(), trainer.out)';
