@@ -106,6 +106,33 @@ t.test('an added token that the vocabulary has keeps the id that it has there', 
   }
 });
 
+t.test('a model without its type, as in older files, is what its tables are', async (t) => {
+  const { type: _, ...model } = BPE.model;
+  const older = {
+    dropout: null,
+    unk_token: null,
+    continuing_subword_prefix: '',
+    end_of_word_suffix: '',
+    fuse_unk: false,
+  };
+  const [plain, untyped] = [Tokenizer.fromJson(BPE), Tokenizer.fromJson({ ...BPE, model: { ...older, ...model } })];
+  t.same(untyped.encode('the cat 猫<|endoftext|>'), plain.encode('the cat 猫<|endoftext|>'));
+  t.equal(untyped.vocabulary.method?.kind, 'byte-level-bpe');
+  t.same(untyped.vocabulary, plain.vocabulary);
+  const pieces = {
+    unk_id: 0,
+    vocab: [
+      ['<unk>', 0],
+      ['a', -1],
+      ['aa', -1],
+    ],
+  };
+  t.same(
+    Tokenizer.fromJson({ model: pieces }).encode('aaab'),
+    Tokenizer.fromJson({ model: { type: 'Unigram', ...pieces } }).encode('aaab'),
+  );
+});
+
 t.test('small letters of BERT: tokenizer_config.json wins', async (t) => {
   const vocab = { '[UNK]': 0, A: 1, a: 2, É: 3 };
   const model = {
