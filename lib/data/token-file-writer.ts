@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { type FileHandle, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { ioError, makeFolder, writeAtomically, writeTextFile } from '../files.js';
 import { publicName } from './sources/public-name.js';
@@ -52,6 +52,7 @@ export async function writeTokenFiles(
   } catch (cause) {
     throw ioError(cause, `The folder of ${output} cannot be made`);
   }
+  checkOutput(output, options.shardTokens !== undefined);
   const pieces = new Pieces(ids);
   try {
     do written.push(await writeFile(pieces, options, written));
@@ -65,7 +66,11 @@ export async function writeTokenFiles(
   }
 }
 
-/** @throws KotodamaError `ERR_OPTIONS` when a name does not end in `.bin`, `ERR_IO` when such a file is there already. */
+/**
+ * @param sharded whether several files are to be written; then none of any number may be there, which would be taken for one
+ *   of them, or stand in the way after hours of work
+ * @throws KotodamaError `ERR_OPTIONS` when a name does not end in `.bin`, `ERR_IO` when such a file is there already.
+ */
 export function checkOutput(output: string, sharded: boolean): void {
   if (!isTokenFile(output)) {
     throw new KotodamaError('ERR_OPTIONS', 'This is no name for a token file', {
@@ -73,9 +78,23 @@ export function checkOutput(output: string, sharded: boolean): void {
       received: output,
     });
   }
-  const path = shardPath(output, sharded, 0);
-  if (!existsSync(path)) return;
+  const path = sharded ? existingShard(output) : output;
+  if (path === undefined || !existsSync(path)) return;
   throw new KotodamaError('ERR_IO', `${path} is there already`, { hint: 'remove it, or choose another name' });
+}
+
+/** The first one there, whatever wrote it. */
+function existingShard(output: string): string | undefined {
+  const folder = dirname(output);
+  const name = basename(output, '.bin');
+  const isShard = (found: string) => found.startsWith(`${name}_`) && /^_\d{6,}\.bin$/.test(found.slice(name.length));
+  try {
+    const found = readdirSync(folder).filter(isShard).sort()[0];
+    return found === undefined ? undefined : join(folder, found);
+  } catch {
+    // It is made, or complained about, where the files are written.
+    return undefined;
+  }
 }
 
 function shardPath(output: string, sharded: boolean, index: number): string {

@@ -243,6 +243,13 @@ t.test('nothing is overwritten, and a folder that cannot be made is named', asyn
   t.same(readLlmc(output), [1, 2]);
   t.throws(() => checkOutput(output, false), { code: 'ERR_IO' });
   checkOutput(output, true);
+  checkOutput(join(base, 'no-folder', 'a.bin'), true);
+  writeFileSync(output.replace('.bin', '_000002.bin.json'), '');
+  writeFileSync(output.replace('.bin', '_b.bin'), '');
+  checkOutput(output, true);
+  const later = output.replace('.bin', '_000002.bin');
+  writeFileSync(later, '');
+  t.throws(() => checkOutput(output, true), { code: 'ERR_IO', message: `${later} is there already` });
   t.throws(() => checkOutput(join(base, 'a.txt'), false), { code: 'ERR_OPTIONS', message: /ends in \.bin/ });
 
   writeFileSync(join(base, 'file'), '');
