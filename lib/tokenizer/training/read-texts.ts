@@ -36,7 +36,8 @@ export async function readTexts(
   const source = texts === undefined ? new FileSource(paths, { textField, onBad }) : new IterableSource(texts, onBad);
   await turns.next();
   const progress = () => ({ phase: 'count', bytes: visitor.bytes, distinctWords: visitor.words.size }) as const;
-  const chunks = source.read({ file: 0, offset: 0 });
+  const closing = new AbortController();
+  const chunks = source.read({ file: 0, offset: 0 }, closing.signal);
   let waiting = false;
   try {
     for (;;) {
@@ -48,6 +49,7 @@ export async function readTexts(
       await turns.next(progress);
     }
   } finally {
+    closing.abort();
     const closed = chunks.return();
     // A source that still waits for text closes when it comes.
     if (waiting) closed.catch(() => {});
