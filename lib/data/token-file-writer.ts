@@ -115,7 +115,8 @@ async function writeFile(pieces: Pieces, options: TokenFileOptions, before: read
     });
   } catch (error) {
     await removeFile(path).catch(() => {});
-    throw error;
+    // What the ids failed with says nothing about the file.
+    throw pieces.failure === undefined ? error : pieces.failure.cause;
   }
   const { dtype, tokens } = notes!;
   return { path, dtype, tokens, notes };
@@ -205,6 +206,8 @@ function tooMany(): KotodamaError {
 class Pieces {
   /** Whether the pieces say where documents begin. */
   tellDocuments = false;
+  /** What the ids failed with. */
+  failure: { cause: unknown } | undefined;
   /** Where documents begin among all ids, of those that were not taken yet. */
   private documents: number[] = [];
   private readonly iterator: AsyncIterator<Int32Array | TokenPiece>;
@@ -219,7 +222,10 @@ class Pieces {
   /** Whether there is anything to take. */
   async more(): Promise<boolean> {
     while (this.piece.length === 0) {
-      const next = await this.iterator.next();
+      const next = await this.iterator.next().catch((cause: unknown) => {
+        this.failure = { cause };
+        throw cause;
+      });
       if (next.done === true) return false;
       if (next.value instanceof Int32Array) this.piece = next.value;
       else {

@@ -198,7 +198,7 @@ t.test('what fails leaves nothing behind', async (t) => {
     throw new RangeError('the source broke');
   }
   const options = { output, tokenizer: MARK, sources: [] };
-  await t.rejects(writeTokenFiles(failing(), { ...options, shardTokens: 2 }), { message: /the source broke/ });
+  await t.rejects(writeTokenFiles(failing(), { ...options, shardTokens: 2 }), { message: /^the source broke/ });
   await t.rejects(writeTokenFiles(failing(), options), { message: /the source broke/ });
   await t.rejects(writeTokenFiles(pieces([], []), options), { code: 'ERR_DATA', message: /no tokens/ });
   for (const bad of [1000, -1, 70_000]) {
