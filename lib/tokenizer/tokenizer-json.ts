@@ -51,11 +51,13 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
     this.plain = isPlainByteLevel(described, added);
     this.fast = this.plain ? byteLevelEncoder(model, added) : undefined;
     try {
-      // Who encodes without the library spares it the merges, of which it makes large tables.
-      const its = this.fast === undefined ? model : { ...model, merges: [] };
-      this.library = openLibrary({ ...json, model: its, added_tokens: added });
+      // Who decodes needs no merges, of which the library makes large tables.
+      const its = Array.isArray(model.merges) ? { ...model, merges: [] } : model;
+      this.library = openLibrary({ ...json, model: its }, added);
+      const unknown = unknownToken(model);
+      const unkId = unknown === undefined ? undefined : this.library.token_to_id(unknown);
       this.slow =
-        this.fast === undefined ? new TextEncoder(described, added, unknownToken(model), this.library) : undefined;
+        this.fast === undefined ? new TextEncoder(described, added, unkId, openLibrary({ model })) : undefined;
       this.vocabSize = largest(this.library.get_vocab().values()) + 1;
     } catch (cause) {
       throw new KotodamaError('ERR_TOKENIZER', `tokenizer.json cannot be used (${messageOf(cause)})`, { cause });
