@@ -15,7 +15,6 @@ export class TextEncoder {
   private readonly pieces: LongPieces | undefined;
   private readonly library: Library;
   private readonly unkId: number | undefined;
-  private readonly isUnigram: boolean;
   private readonly bytes: boolean;
 
   /**
@@ -39,7 +38,6 @@ export class TextEncoder {
     );
     this.unkId = unkId;
     const isUnigram = Array.isArray(model.vocab);
-    this.isUnigram = isUnigram;
     this.bytes = isUnigram && model.byte_fallback === true;
     const isJoining = isUnigram || (Array.isArray(model.merges) && !model.end_of_word_suffix);
     if (isJoining) this.pieces = new LongPieces({ [Symbol.iterator]: () => library.get_vocab().keys() });
@@ -72,7 +70,7 @@ export class TextEncoder {
   private tokensOf(part: string): Iterable<string> {
     const { model } = this.library;
     // Called as a whole, a Unigram model passes all tokens as arguments to one call, of which there are at most some 100,000.
-    return this.isUnigram ? this.fused(model.tokenize!(part)) : model([part]);
+    return model.tokenize === undefined ? model([part]) : this.fused(model.tokenize(part));
   }
 
   /** Tokens with unknown ones side by side as one, as the library fuses them. */
