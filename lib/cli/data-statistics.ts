@@ -2,6 +2,7 @@ import { type BlockDataset, tooShort } from '../data/block-dataset.js';
 import { BufferedShuffleDataset } from '../data/buffered-shuffle.js';
 import type { Block, BlockSource } from '../data/types.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
+import type { Vocabulary } from '../tokenizer/vocabulary.js';
 
 /** How many texts have a length from `from` to `to` tokens. */
 export interface LengthBin {
@@ -19,7 +20,7 @@ export interface DataStatistics {
   bytes: number;
   /** Ends of texts among them, where --eos puts them. */
   tokens: number;
-  /** null for a tokenizer without an unknown token. */
+  /** null for a tokenizer without an unknown token: it has none, or spells any text. */
   unknownTokens: number | null;
   vocabSize: number;
   /** Ids that occur. */
@@ -55,7 +56,8 @@ export async function measureTexts(
   const counter = new TextCounter(tokenizer);
   const dataset = open(counter);
   const { blockSize } = dataset;
-  const { vocabSize, unkTokenId } = tokenizer;
+  const { vocabSize } = tokenizer;
+  const unkTokenId = unknownId(tokenizer);
   const used = new Uint8Array(vocabSize);
   /** Ids of the first blocks. */
   const first: number[] = [];
@@ -89,6 +91,16 @@ export async function measureTexts(
     ...{ meanText, longestText, lengths: counter.lengths(), blocks, firstBlocks },
     leftoverTokens: complete ? tokens - blocks * blockSize : null,
   };
+}
+
+/**
+ * The id that stands for text alone that no token spells. A byte-level BPE spells any text, and names the end of a text its
+ * unknown token, as GPT-2's does.
+ */
+function unknownId(tokenizer: TokenizerModel & { vocabulary?: Vocabulary }): number | undefined {
+  const { unkTokenId, eosTokenId } = tokenizer;
+  const isAnother = unkTokenId === eosTokenId || tokenizer.vocabulary?.method?.kind === 'byte-level-bpe';
+  return isAnother ? undefined : unkTokenId;
 }
 
 /** A tokenizer that measures the texts that it encodes. */

@@ -42,7 +42,7 @@ const DASHBOARD_HOST = {
 } as const satisfies OptionTable;
 
 /** How texts are read from files. */
-const READING = {
+export const READING = {
   textField: {
     kind: 'string',
     placeholder: 'NAME',
@@ -233,7 +233,7 @@ export const INSPECT_DATA_OPTIONS = {
   ...READING,
   tokenizer: TOKENIZER_FOLDER,
   blockSize: { kind: 'integer', range: size, default: 1024, help: 'tokens per block' },
-  shuffleBuffer: TRAIN_OPTIONS.shuffleBuffer,
+  shuffleBuffer: { ...TRAIN_OPTIONS.shuffleBuffer, help: 'blocks shuffled among each other; 0: in order' },
   seed: { ...seed, help: 'seeds the shuffling' },
   limit: { kind: 'integer', range: { min: 0 }, placeholder: 'MB', default: 10, help: 'text to measure; 0: all' },
   json: { kind: 'boolean', default: false, help: 'one JSON object on stdout' },

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import type { KotodamaError } from '../errors.js';
 import type { OptionTable } from '../option-table.js';
 import { bytes, count, duration } from '../report/format.js';
 import { type TokenizerProgress, type TrainedTokenizer, trainTokenizer } from '../tokenizer/training/index.js';
@@ -12,8 +13,9 @@ import {
 } from '../tokenizer/training/options.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
+import { BadRecords } from './data.js';
 import { catchInterrupt } from './interrupt.js';
-import { flagOf, lookAt, parseFlags, requireFiles, requireOptions } from './options.js';
+import { flagOf, lookAt, parseFlags, READING, requireFiles, requireOptions } from './options.js';
 import { shellWord } from './shell.js';
 
 /** `kotodama train-tokenizer` */
@@ -25,12 +27,14 @@ const TRAIN_TOKENIZER_OPTIONS = {
   },
   out: { kind: 'string', placeholder: 'DIR', help: "the tokenizer's folder" },
   ...TOKENIZER_OPTIONS,
+  skipBad: READING.skipBad,
 } as const satisfies OptionTable;
 
 interface TrainTokenizerArguments {
   input: string[];
   out: string;
   textField: string | undefined;
+  skipBad: boolean;
   settings: BpeSettings | UnigramSettings;
 }
 
@@ -46,15 +50,21 @@ export const trainTokenizerCommand: Command = {
     'kotodama train-tokenizer --input data/train.txt --vocab-size 32000 --type unigram --out tokenizer',
   ],
   async run(words) {
-    const { input, out, textField, settings } = readArguments(words);
+    const { input, out, textField, skipBad, settings } = readArguments(words);
     const progress = new ProgressLine();
+    const bad = new BadRecords();
     const interrupt = catchInterrupt(() => {});
     try {
       const { signal } = interrupt;
       const onProgress = (event: TokenizerProgress) => progress.show(event);
-      const text = { files: input, ...(textField !== undefined && { textField }) };
+      const note = (problem: KotodamaError) => {
+        progress.end();
+        bad.note(problem);
+      };
+      const text = { files: input, skipBad: skipBad && note, ...(textField !== undefined && { textField }) };
       const trained = await trainTokenizer({ ...settings, ...text, signal, onProgress });
       progress.end();
+      bad.end();
       await trained.save(out);
       process.stderr.write(summary(trained, settings, progress, out));
       return 0;
@@ -78,8 +88,9 @@ function readArguments(words: readonly string[]): TrainTokenizerArguments {
   checkFolder(reader, out);
   const settings = readTokenizerOptions(reader);
   const textField = reader.string('textField', undefined);
+  const skipBad = reader.boolean('skipBad', false);
   reader.finish('The options of kotodama train-tokenizer are not valid');
-  return { input, out, textField, settings };
+  return { input, out, textField, skipBad, settings };
 }
 
 /** Better now than after minutes of work; and a model may depend on the tokenizer that would be replaced. */

@@ -156,8 +156,9 @@ export class BlockDataset implements EncodedSource {
     this.pass = pass;
     this.skipped = 0;
     this.textBytes = 0;
-    const blocks = this.cut(start, pass, encoder ?? new InlineEncoder(this.tokenizer));
-    return { blocks, snapshot: () => this.stateAt(pass.next) };
+    const closing = new AbortController();
+    const blocks = this.cut(start, pass, encoder ?? new InlineEncoder(this.tokenizer), closing.signal);
+    return { blocks, snapshot: () => this.stateAt(pass.next), close: () => closing.abort() };
   }
 
   /**
@@ -178,7 +179,8 @@ export class BlockDataset implements EncodedSource {
     const abort = new Abort(signal, () => void pool?.close());
     this.skipped = 0;
     this.textBytes = 0;
-    const parts = this.parts(FIRST_ID, pool ?? new InlineEncoder(this.tokenizer));
+    const closing = new AbortController();
+    const parts = this.parts(FIRST_ID, pool ?? new InlineEncoder(this.tokenizer), closing.signal);
     let file = -1;
     try {
       for (;;) {
@@ -189,6 +191,7 @@ export class BlockDataset implements EncodedSource {
       }
     } finally {
       abort.release();
+      closing.abort();
       // Not awaited: a source that waits for something may never return.
       parts.return().catch(() => {});
       await pool?.close();
@@ -231,10 +234,15 @@ export class BlockDataset implements EncodedSource {
   }
 
   /** One pass from `start`; `pass.next` always names the block after the last one yielded. */
-  private async *cut(start: IdPosition, pass: { next: IdPosition }, encoder: Encoder): AsyncGenerator<Block, void> {
+  private async *cut(
+    start: IdPosition,
+    pass: { next: IdPosition },
+    encoder: Encoder,
+    closed: AbortSignal,
+  ): AsyncGenerator<Block, void> {
     let yielded = 0;
     const ids = new IdQueue(start);
-    for await (const _ of this.fill(ids, start, encoder)) {
+    for await (const _ of this.fill(ids, start, encoder, closed)) {
       while (ids.length > this.blockSize) {
         const block = this.wholeBlock(ids);
         pass.next = ids.position();
@@ -255,9 +263,14 @@ export class BlockDataset implements EncodedSource {
   }
 
   /** Puts the ids of the texts into the queue, a chunk at a time. */
-  private async *fill(ids: IdQueue, start: IdPosition, encoder: Encoder): AsyncGenerator<void, void> {
+  private async *fill(
+    ids: IdQueue,
+    start: IdPosition,
+    encoder: Encoder,
+    closed: AbortSignal,
+  ): AsyncGenerator<void, void> {
     let skip = start.skip;
-    for await (const part of this.parts(start, encoder)) {
+    for await (const part of this.parts(start, encoder, closed)) {
       ids.push(part);
       const first = part.lengths[0];
       if (first !== undefined) {
@@ -272,9 +285,9 @@ export class BlockDataset implements EncodedSource {
     if (skip > 0) throw badState(`a text with at least ${skip} ids at offset ${start.offset}`, 'the end of the text');
   }
 
-  private async *parts(start: IdPosition, encoder: Encoder): AsyncGenerator<TokenPart, void> {
+  private async *parts(start: IdPosition, encoder: Encoder, closed: AbortSignal): AsyncGenerator<TokenPart, void> {
     const { tokenizer, eos, onBad } = this;
-    for await (const part of tokenStream(this.source, start, encoder, { tokenizer, eos, onBad })) {
+    for await (const part of tokenStream(this.source, start, encoder, { tokenizer, eos, onBad, closed })) {
       this.textBytes += part.textBytes;
       yield part;
     }

@@ -83,7 +83,11 @@ export class BufferedShuffleDataset implements EncodedSource {
     this.start = undefined;
     this.epoch = start.epoch + 1;
     this.pass = pass;
-    return { blocks: this.mix(start, pass, source), snapshot: () => stateOf(pass.now()) };
+    return {
+      blocks: this.mix(start, pass, source),
+      snapshot: () => stateOf(pass.now()),
+      close: () => source?.close?.(),
+    };
   }
 
   state(): Json {

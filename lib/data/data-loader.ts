@@ -109,7 +109,14 @@ export class DataLoader implements AsyncIterable<Batch> {
     const pass = beginPass(this.dataset, pool, rows);
     const position = { next: pass.snapshot() };
     this.position = position;
-    return this.run(pass, position, pool);
+    const batches = this.run(pass, position, pool);
+    const end = batches.return.bind(batches);
+    // It comes after the batch that is being waited for, which may never come.
+    batches.return = (value) => {
+      pass.close?.();
+      return end(value);
+    };
+    return batches;
   }
 
   /** Batches of a whole epoch, where that is known without reading it. */
@@ -177,6 +184,7 @@ export class DataLoader implements AsyncIterable<Batch> {
       if (this.position === position) this.position = undefined;
     } finally {
       abort.release();
+      pass.close?.();
       // Not awaited: a source that waits for something may never return.
       batches.return().catch(() => {});
       await pool?.close();

@@ -26,6 +26,11 @@ export interface Pass<Blocks = AsyncGenerator<Block, void>> {
    * nothing here, which `state()` of the source cannot say.
    */
   snapshot(): () => Json;
+  /**
+   * Lets go of what the pass waits for, a server or the standard input: `return` of the blocks alone comes only after the
+   * block that is being waited for. That one fails then.
+   */
+  close?: () => void;
 }
 
 /** A {@link BlockSource} of this package: its tokenization can be done elsewhere, and its state costs nothing until read. */

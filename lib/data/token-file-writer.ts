@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { type FileHandle, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { ioError, makeFolder, writeAtomically, writeTextFile } from '../files.js';
 import { OptionReader } from '../validate.js';
@@ -54,6 +54,7 @@ export async function writeTokenFiles(
   } catch (cause) {
     throw ioError(cause, `The folder of ${output} cannot be made`);
   }
+  checkOutput(output, options.shardTokens !== undefined);
   const pieces = new Pieces(ids);
   try {
     do written.push(await writeFile(pieces, options, written));
@@ -89,7 +90,11 @@ function checkOptions(ids: AsyncIterable<unknown>, options: TokenFileOptions): v
   reader.finish('Token files cannot be written with these options');
 }
 
-/** @throws KotodamaError `ERR_OPTIONS` when a name does not end in `.bin`, `ERR_IO` when such a file is there already. */
+/**
+ * @param sharded whether several files are to be written; then none of any number may be there, which would be taken for one
+ *   of them, or stand in the way after hours of work
+ * @throws KotodamaError `ERR_OPTIONS` when a name does not end in `.bin`, `ERR_IO` when such a file is there already.
+ */
 export function checkOutput(output: string, sharded: boolean): void {
   if (!isTokenFile(output)) {
     throw new KotodamaError('ERR_OPTIONS', 'This is no name for a token file', {
@@ -97,9 +102,23 @@ export function checkOutput(output: string, sharded: boolean): void {
       received: output,
     });
   }
-  const path = shardPath(output, sharded, 0);
-  if (!existsSync(path)) return;
+  const path = sharded ? existingShard(output) : output;
+  if (path === undefined || !existsSync(path)) return;
   throw new KotodamaError('ERR_IO', `${path} is there already`, { hint: 'remove it, or choose another name' });
+}
+
+/** The first one there, whatever wrote it. */
+function existingShard(output: string): string | undefined {
+  const folder = dirname(output);
+  const name = basename(output, '.bin');
+  const isShard = (found: string) => found.startsWith(`${name}_`) && /^_\d{6,}\.bin$/.test(found.slice(name.length));
+  try {
+    const found = readdirSync(folder).filter(isShard).sort()[0];
+    return found === undefined ? undefined : join(folder, found);
+  } catch {
+    // It is made, or complained about, where the files are written.
+    return undefined;
+  }
 }
 
 function shardPath(output: string, sharded: boolean, index: number): string {
@@ -120,7 +139,8 @@ async function writeFile(pieces: Pieces, options: TokenFileOptions, before: read
     });
   } catch (error) {
     await removeFile(path).catch(() => {});
-    throw error;
+    // What the ids failed with says nothing about the file.
+    throw pieces.failure === undefined ? error : pieces.failure.cause;
   }
   const { dtype, tokens } = notes!;
   return { path, dtype, tokens, notes };
@@ -210,6 +230,8 @@ function tooMany(): KotodamaError {
 class Pieces {
   /** Whether the pieces say where documents begin. */
   tellDocuments = false;
+  /** What the ids failed with. */
+  failure: { cause: unknown } | undefined;
   /** Where documents begin among all ids, of those that were not taken yet. */
   private documents: number[] = [];
   private readonly iterator: AsyncIterator<Int32Array | TokenPiece>;
@@ -224,7 +246,10 @@ class Pieces {
   /** Whether there is anything to take. */
   async more(): Promise<boolean> {
     while (this.piece.length === 0) {
-      const next = await this.iterator.next();
+      const next = await this.iterator.next().catch((cause: unknown) => {
+        this.failure = { cause };
+        throw cause;
+      });
       if (next.done === true) return false;
       if (next.value instanceof Int32Array) this.piece = next.value;
       else {

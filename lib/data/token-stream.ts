@@ -31,6 +31,8 @@ export interface TokenStreamOptions {
   eos: EndOfText;
   /** Hears of bad records, which are then left out. */
   onBad: OnBadRecord;
+  /** See {@link TextSource.read}. */
+  closed?: AbortSignal;
 }
 
 /**
@@ -54,14 +56,14 @@ async function* encodeAll(
   source: TextSource,
   from: TextPosition,
   encoder: Encoder,
-  { tokenizer, eos, onBad }: TokenStreamOptions,
+  { tokenizer, eos, onBad, closed }: TokenStreamOptions,
 ): AsyncGenerator<TokenPart, void> {
   const rulesOf = (chunk: TextChunk): EncodingRules => {
     const each = eos === 'line' || (eos === 'document' && areDocuments(chunk));
     return { eos: each ? tokenizer.eosTokenId : undefined, skipBad: onBad !== undefined };
   };
   const work = async (chunk: TextChunk) => ({ chunk, encoded: await encoder.encode(chunk, rulesOf(chunk)) });
-  for await (const { chunk, encoded } of readAhead(source.read(from), encoder.ahead, work)) {
+  for await (const { chunk, encoded } of readAhead(source.read(from, closed), encoder.ahead, work)) {
     const { ids, lengths, textBytes } = encoded;
     const offsets = encoded.offsets ?? (chunk as TextChunk & { kind: 'texts' }).offsets;
     const { file, end } = chunk;

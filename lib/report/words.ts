@@ -79,7 +79,9 @@ export function summary(event: EndEvent, run: RunRecord): string[] {
   }
   if (run.seconds > 0) lines.push(`time: ${timeShares(run)}`);
   if (start !== null) {
-    lines.push(`the run is in ${start.out}: the model, metrics.jsonl, and report.html with its curves`);
+    // A run that was stopped before its first step has none.
+    const model = event.checkpoint === null ? 'no model yet' : 'the model';
+    lines.push(`the run is in ${start.out}: ${model}, metrics.jsonl, and report.html with its curves`);
     if (event.checkpoint !== null) lines.push(`newest checkpoint: ${event.checkpoint}`);
   }
   return lines;

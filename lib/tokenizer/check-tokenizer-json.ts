@@ -34,9 +34,10 @@ const MOST_IDS = 2 ** 22;
 /**
  * Checks the tables that code is about to trust: ids, pieces, merges.
  *
+ * @returns the same, with the type of its model where the tables tell it and it is not there, as in older files
  * @throws KotodamaError `ERR_TOKENIZER`
  */
-export function checkTokenizerJson(json: JsonObject): asserts json is CheckedTokenizerJson {
+export function checkTokenizerJson(json: JsonObject): CheckedTokenizerJson {
   const model = asObject(json.model);
   if (model === undefined) {
     const keys = Object.keys(json).slice(0, 8);
@@ -54,6 +55,14 @@ export function checkTokenizerJson(json: JsonObject): asserts json is CheckedTok
   }
   checkVocabulary(model);
   checkMerges(model.merges);
+  const type = model.type ?? typeOf(model);
+  return { ...json, model: { ...model, ...(type !== undefined && { type }) }, added_tokens: added };
+}
+
+/** As Python's tokenizers find it out. */
+function typeOf({ vocab, merges }: JsonObject): string | undefined {
+  if (Array.isArray(vocab)) return 'Unigram';
+  return merges === undefined ? undefined : 'BPE';
 }
 
 const ID = `a whole number below ${MOST_IDS}`;

@@ -68,9 +68,10 @@ export async function holdsTokenizer(folder: string): Promise<boolean> {
 /** The files of a repository that {@link findTokenizerFiles} would use. */
 export function chooseTokenizerFiles(names: readonly string[]): string[] {
   const model = modelAmong([...names].sort()) ?? JSON_NAME;
-  const rest = [CONFIG_NAME, SPECIAL_TOKENS_NAME];
-  // A tokenizer.json says itself what it is; for a SentencePiece model that may stand in these.
-  if (model !== JSON_NAME) rest.push(ADDED_TOKENS_NAME, MODEL_CONFIG_NAME);
+  // config.json may tell of which kind the tokenizer is, where tokenizer_config.json does not.
+  const rest = [CONFIG_NAME, SPECIAL_TOKENS_NAME, MODEL_CONFIG_NAME];
+  // A tokenizer.json holds its added tokens itself.
+  if (model !== JSON_NAME) rest.push(ADDED_TOKENS_NAME);
   return [model, ...rest.filter((name) => names.includes(name))];
 }
 

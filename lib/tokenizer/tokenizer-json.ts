@@ -35,12 +35,14 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
   private readonly plain: boolean;
 
   /**
-   * @param json content of tokenizer.json; dropout, truncation, padding and what the post-processor adds are left out
+   * @param content of tokenizer.json; dropout, truncation, padding and what the post-processor adds are left out
    * @param config content of tokenizer_config.json; names special tokens, of which one that tokenizer.json lacks is left out
+   * @param isGpt2 whether it is GPT-2's own, so that a begin or an end of text that `config` does not name is
+   *   `<|endoftext|>`. Default: if the model is of that kind
    * @throws KotodamaError `ERR_TOKENIZER` when there is no model, or something before it is of an unknown kind
    */
-  constructor(json: JsonObject, config: JsonObject = {}) {
-    checkTokenizerJson(json);
+  constructor(content: JsonObject, config: JsonObject = {}, isGpt2?: boolean) {
+    const json = checkTokenizerJson(content);
     const { model } = json;
     const added = addedTokens(json);
     const described = { ...json, ...partsAsIn(config, json) };
@@ -49,19 +51,24 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
     this.plain = isPlainByteLevel(described, added);
     this.fast = this.plain ? byteLevelEncoder(model, added) : undefined;
     try {
-      // Who encodes without the library spares it the merges, of which it makes large tables.
-      const its = this.fast === undefined ? model : { ...model, merges: [] };
-      this.library = openLibrary({ ...json, model: its, added_tokens: added });
+      // Who decodes needs no merges, of which the library makes large tables.
+      const its = Array.isArray(model.merges) ? { ...model, merges: [] } : model;
+      this.library = openLibrary({ ...json, model: its }, added);
+      const unknown = unknownToken(model);
+      const unkId = unknown === undefined ? undefined : this.library.token_to_id(unknown);
       this.slow =
-        this.fast === undefined ? new TextEncoder(described, added, unknownToken(model), this.library) : undefined;
+        this.fast === undefined ? new TextEncoder(described, added, unkId, openLibrary({ model })) : undefined;
       this.vocabSize = largest(this.library.get_vocab().values()) + 1;
     } catch (cause) {
       throw new KotodamaError('ERR_TOKENIZER', `tokenizer.json cannot be used (${messageOf(cause)})`, { cause });
     }
     if (this.vocabSize === 0) throw new KotodamaError('ERR_TOKENIZER', 'tokenizer.json has an empty vocabulary');
     const idOf = (token: string | undefined) => (token === undefined ? undefined : this.library.token_to_id(token));
-    this.bosTokenId = idOf(specialToken(config, 'bos_token'));
-    this.eosTokenId = idOf(specialToken(config, 'eos_token'));
+    // GPT-2's tokenizer_config.json on the Hub names none: Transformers' class knows them. Where it names null, there is none.
+    const usual = (isGpt2 ?? this.plain) ? '<|endoftext|>' : undefined;
+    const named = (key: string) => (config[key] === undefined ? usual : specialToken(config, key));
+    this.bosTokenId = idOf(named('bos_token'));
+    this.eosTokenId = idOf(named('eos_token'));
     this.padTokenId = idOf(specialToken(config, 'pad_token'));
     this.unkTokenId = idOf(specialToken(config, 'unk_token') ?? unknownToken(model));
   }

@@ -35,6 +35,9 @@ export interface TokenizerSource {
 /** The one class of Transformers that takes a `spiece.model` as it is, whatever its name says. */
 const PLAIN_SENTENCEPIECE = 'BertGenerationTokenizer';
 
+/** GPT-2's classes of Transformers. */
+const GPT2_CLASSES: readonly unknown[] = ['GPT2Tokenizer', 'GPT2TokenizerFast'];
+
 /** Where a tokenizer came from. */
 interface TokenizerOrigin {
   contents?: ReadonlyMap<string, Uint8Array>;
@@ -84,6 +87,7 @@ export class Tokenizer implements OpenTokenizer {
    * Loads a tokenizer from a folder, or from the Hub by its name, `owner/name` or `owner/name@revision`: tokenizer.json,
    * or a SentencePiece `.model`; tokenizer_config.json and special_tokens_map.json name the special tokens. With
    * a tokenizer.json, a special token that only tokenizer_config.json names is left out: the model has no row for it.
+   * As in Transformers, what they do not name is `<|endoftext|>` for the begin and the end of a text with GPT-2's own kind.
    *
    * Ids are those of Python's tokenizers, but for characters of rare scripts that its tables, older than Unicode 13, do not
    * know: some accents and punctuation among them, and letters newer than Node's own tables or than Python's.
@@ -100,9 +104,10 @@ export class Tokenizer implements OpenTokenizer {
       if (path !== undefined) Object.assign(config, await readJsonObject(path));
     }
     const files = [found.model, found.config, found.specialTokens].filter((path) => path !== undefined);
-    const model = await loadModel(found, config);
+    const beside = await modelConfigOf(found);
+    const className = classNameOf(found, config, beside);
+    const model = await loadModel(found, config, isGpt2(className, beside));
     const contents = await readContents(files);
-    const className = await classNameOf(found, config);
     return new Tokenizer(model, { contents, fingerprint: fingerprintOf(contents), className, dir: resolve(dir) });
   }
 
@@ -118,7 +123,7 @@ export class Tokenizer implements OpenTokenizer {
     const fingerprint = createHash('sha256')
       .update(JSON.stringify([json, config]))
       .digest('hex');
-    return new Tokenizer(new JsonTokenizer(json, config), { fingerprint });
+    return new Tokenizer(new JsonTokenizer(json, config, isGpt2(config?.tokenizer_class, undefined)), { fingerprint });
   }
 
   /**
@@ -217,20 +222,35 @@ function checkIds(ids: ArrayLike<number>): void {
   throw new KotodamaError('ERR_OPTIONS', 'the ids to decode', { expected: 'an array', received: describe(ids), hint });
 }
 
-/** See {@link Tokenizer.className}. */
-async function classNameOf({ model, modelConfig }: TokenizerFiles, config: JsonObject): Promise<string | undefined> {
+/** The config.json of the model beside a tokenizer; undefined without one. */
+async function modelConfigOf({ modelConfig }: TokenizerFiles): Promise<JsonObject | undefined> {
   // That file is the model's: what is wrong with it is complained about where the model is loaded.
-  const beside = modelConfig === undefined ? {} : await readJsonObject(modelConfig).catch((): JsonObject => ({}));
-  const named = [config, beside].map(({ tokenizer_class: name }) => name).find((name) => typeof name === 'string');
+  return modelConfig === undefined ? undefined : readJsonObject(modelConfig).catch((): JsonObject => ({}));
+}
+
+/** See {@link Tokenizer.className}. */
+function classNameOf(
+  { model }: TokenizerFiles,
+  config: JsonObject,
+  beside: JsonObject | undefined,
+): string | undefined {
+  const named = [config, beside].map((found) => found?.tokenizer_class).find((name) => typeof name === 'string');
   return named ?? (basename(model) === 'spiece.model' ? PLAIN_SENTENCEPIECE : undefined);
+}
+
+/** Whether a tokenizer is GPT-2's own, by its class or else by the model beside it; undefined where neither tells. */
+function isGpt2(className: unknown, beside: JsonObject | undefined): boolean | undefined {
+  if (typeof className === 'string') return GPT2_CLASSES.includes(className);
+  return beside === undefined ? undefined : beside.model_type === 'gpt2';
 }
 
 async function loadModel(
   { model: path, kind, addedTokens }: TokenizerFiles,
   config: JsonObject,
+  isGpt2: boolean | undefined,
 ): Promise<OpenTokenizer & Utf8TokenizerModel> {
   try {
-    if (kind === 'json') return new JsonTokenizer(await readJsonObject(path), config);
+    if (kind === 'json') return new JsonTokenizer(await readJsonObject(path), config, isGpt2);
     const tokenizer = await loadSentencePiece(path, { specialTokens: specialTokensOf(config) });
     refuseAddedTokens(tokenizer, config, addedTokens === undefined ? {} : await readJsonObject(addedTokens));
     return tokenizer;

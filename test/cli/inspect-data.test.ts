@@ -43,6 +43,7 @@ t.test('what the command shows, against the tokenizer itself', async (t) => {
     blocks,
     leftoverTokens: ids.length - 64 * blocks,
     firstBlocks: [0, 1, 2].map((index) => tokenizer.decode(ids.slice(64 * index, 64 * index + 64))),
+    unknownTokens: null,
     shuffle: { bufferSize: 100, blocks },
   });
   for (const { from, to, texts } of result.lengths) {
@@ -158,6 +159,13 @@ t.test('ends of texts count, as they do in a token file', async (t) => {
     t.match(found, { texts: 8, bytes: 16, tokens: ids.length, usedIds: new Set(ids).size, blocks }, eos);
     t.match(found, { unknownTokens: 2, meanText: 1.5, longestText: 3, leftoverTokens: ids.length - 3 * blocks }, eos);
     t.equal(found.firstBlocks.join(''), tokenizer.decode(ids.slice(0, 3 * blocks)), eos);
+    const same = { ...tokenizer, eosTokenId: 0 };
+    const ended = await measureTexts(
+      (counting) => BlockDataset.fromFile(path, { ...sizes, tokenizer: counting, eos }),
+      same,
+      { limit: 0, shown: 0 },
+    );
+    t.equal(ended.unknownTokens, null, 'an end of text is no unknown token');
   }
 });
 

@@ -235,6 +235,25 @@ t.test('Ctrl-C keeps no file', async (t) => {
   t.same(readdirSync(cwd).sort(), ['long.txt', 'train.txt', 'valid.txt']);
 });
 
+t.test('Ctrl-C while it waits for text', async (t) => {
+  const cwd = workplace(t);
+  const base = await serve(t, (_, response) => {
+    response.write('human beings are born free\n');
+    child.kill('SIGINT');
+  });
+  const main = join(TOKENIZER, '../../dist/cli/main.js');
+  const start = (source: string, stderr: 'ignore' | 'pipe') =>
+    spawn(process.execPath, [main, ...tokenize([source], 'a.bin')], { cwd, stdio: ['pipe', 'ignore', stderr] });
+  let child = start(`${base}/a.txt`, 'ignore');
+  t.same(await once(child, 'exit'), [130, null], 'a server');
+  child = start('-', 'pipe');
+  // It stays open.
+  child.stdin?.write('human beings are born free\n'.repeat(200_000));
+  child.stdin?.on('drain', () => setTimeout(() => child.kill('SIGINT'), 300));
+  t.same(await once(child, 'exit'), [130, null], 'the standard input');
+  t.same(readdirSync(cwd).sort(), ['train.txt', 'valid.txt']);
+});
+
 t.test(
   'texts from a URL: its secrets are in no notes, event or report; only run.json has them, for --resume',
   async (t) => {

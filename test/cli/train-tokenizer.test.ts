@@ -96,6 +96,18 @@ t.test('says what is wrong, before it does anything', async (t) => {
   t.notOk(existsSync(join(cwd, 'b')));
 });
 
+t.test('bad records are left out where that is asked for', async (t) => {
+  const cwd = workplace(t);
+  writeFileSync(join(cwd, 'bad.jsonl'), '{"text":"low lower lowest"}\nnot JSON\n{"text":"low lower lowest"}\n');
+  const words = ['train-tokenizer', '--input', 'bad.jsonl', '--vocab-size', '260', '--out', 'tokenizer'];
+  const refused = await kotodama(words, { cwd });
+  t.equal(refused.code, 1);
+  t.match(refused.stderr, /bad\.jsonl, line 2, .*--skip-bad/s);
+  const { code, stderr } = await kotodama([...words, '--skip-bad'], { cwd });
+  t.equal(code, 0, stderr);
+  t.match(stderr, /^left out: bad\.jsonl, line 2, .*^bad records left out: 1$/ms);
+});
+
 t.test('Ctrl-C while it waits for text', async (t) => {
   const cwd = workplace(t);
   const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -16,6 +17,7 @@ import {
   stackBlocks,
 } from '../../dist/data/index.js';
 import { Tokenizer } from '../../dist/tokenizer/index.js';
+import { trainTokenizer } from '../../dist/tokenizer/training/index.js';
 import {
   collect,
   countingSource,
@@ -25,6 +27,7 @@ import {
   TOKENIZER_FOLDER,
   temporaryFile,
 } from './helpers/blocks.js';
+import { serve } from './helpers/serve.js';
 import { temporaryFolder } from './helpers/temporary-folder.js';
 
 const tokenizer = await Tokenizer.fromPretrained(TOKENIZER_FOLDER);
@@ -352,6 +355,56 @@ t.test('the process ends by itself, also when a pass is just forgotten', async (
     { encoding: 'utf8', env: { ...process.env, NODE_OPTIONS: '' } },
   );
   t.same({ stdout, stderr, status, signal }, { stdout: 'done', stderr: '', status: 0, signal: null });
+});
+
+t.test('what ends while a server is silent lets go of it', async (t) => {
+  const connections = new Set<Socket>();
+  const base = await serve(t, ({ socket, url }, response) => {
+    connections.add(socket);
+    socket.on('close', () => connections.delete(socket));
+    // One sends its lines and no end, the other one not even its head.
+    if (url === '/a.txt') response.write('1\n2\n3\n');
+  });
+  const closed = async () => {
+    for (let i = 0; connections.size > 0 && i < 200; i++) await sleep(10);
+    return connections.size === 0;
+  };
+  const opened = async () => {
+    while (connections.size === 0) await sleep(10);
+  };
+  for (const path of ['/a.txt', '/b.txt']) {
+    const dataset = BlockDataset.fromFile(`${base}${path}`, { tokenizer: NUMBERS, blockSize: 2 });
+    for (const numWorkers of [0, 1]) {
+      const controller = new AbortController();
+      const { signal } = controller;
+      const shuffled = new BufferedShuffleDataset(dataset);
+      const aborted = collect(new DataLoader(shuffled, { batchSize: 2, numWorkers, signal }));
+      await opened();
+      controller.abort();
+      await t.rejects(aborted, { code: 'ERR_ABORTED' });
+      t.ok(await closed(), `${path}: the signal of a loader`);
+    }
+    const batches = new DataLoader(dataset, { batchSize: 2 })[Symbol.asyncIterator]();
+    const waiting = batches.next();
+    await opened();
+    const ended = batches.return(undefined);
+    await t.rejects(waiting, { code: 'ERR_IO' });
+    t.same(await ended, { done: true, value: undefined });
+    t.ok(await closed(), `${path}: return`);
+
+    const controller = new AbortController();
+    const ids = dataset.tokens({ signal: controller.signal }).next();
+    await opened();
+    controller.abort();
+    await t.rejects(ids, { code: 'ERR_ABORTED' });
+    t.ok(await closed(), `${path}: the signal of tokens()`);
+  }
+  const controller = new AbortController();
+  const training = trainTokenizer({ files: `${base}/a.txt`, vocabSize: 300, signal: controller.signal });
+  await opened();
+  controller.abort();
+  await t.rejects(training, { code: 'ERR_ABORTED' });
+  t.ok(await closed(), 'a tokenizer');
 });
 
 t.test('options and states that cannot be used', async (t) => {

@@ -54,13 +54,14 @@ t.test('a tokenizer from the hub: only what is needed, in the layout of the shar
   const folder = join(cacheDir, 'models--someone--some-model');
   t.equal(tokenizer.source?.dir, join(folder, 'snapshots', MAIN));
   t.equal(readFileSync(join(folder, 'refs/main'), 'utf8'), MAIN);
-  t.same(readdirSync(join(folder, 'snapshots', MAIN)), ['tokenizer.json', 'tokenizer_config.json']);
+  t.same(readdirSync(join(folder, 'snapshots', MAIN)), ['config.json', 'tokenizer.json', 'tokenizer_config.json']);
   const etag = etagOf(model, 'tokenizer.json');
   t.equal(readlinkSync(join(folder, 'snapshots', MAIN, 'tokenizer.json')), `../../blobs/${etag}`);
-  t.same(readdirSync(join(folder, 'blobs')).sort(), [etag, etagOf(model, 'tokenizer_config.json')].sort());
+  const others = ['config.json', 'tokenizer_config.json'].map((name) => etagOf(model, name));
+  t.same(readdirSync(join(folder, 'blobs')).sort(), [etag, ...others].sort());
 
   const before = resolved(hub).length;
-  t.equal(before, 2);
+  t.equal(before, 3);
   await Tokenizer.fromPretrained('someone/some-model');
   t.equal(resolved(hub).length, before, 'nothing is fetched twice');
 });
@@ -245,7 +246,7 @@ t.test('offline, and when the hub is away', async (t) => {
   const offline = () => folderOf('someone/some-model', weights, { offline: true });
   await t.rejects(offline(), { code: 'ERR_HUB', message: /offline it must be in .*hub: .*'main', received nothing/ });
   await Tokenizer.fromPretrained('someone/some-model');
-  await t.rejects(offline(), { code: 'ERR_HUB', message: /received it without config.json, model.safetensors/ });
+  await t.rejects(offline(), { code: 'ERR_HUB', message: /received it without model.safetensors/ });
   const folder = await folderOf('someone/some-model', weights);
   hub.asked.length = 0;
   t.equal(await offline(), folder);

@@ -207,7 +207,11 @@ t.test('the summary says how it ended and where everything is', async (t) => {
   t.match(text(), 'stopped at step 200 after 6m 40s, 1.2M tokens, loss 3.2100, validation loss 3.5000');
   t.match(text(), 'the best validation loss was 3.4000, at step 1');
   t.match(text(), 'time: evaluation 50%, forward and backward 25%, optimizer 13%, waiting for data 13%');
-  t.match(text(), /the run is in runs\/a: .*report\.html/);
+  t.match(text(), /the run is in runs\/a: the model, .*report\.html/);
+  const early = screen({});
+  early.progress.show(start);
+  early.progress.show({ ...end, reason: 'aborted', step: 0, checkpoint: null });
+  t.match(early.text(), /the run is in runs\/a: no model yet, metrics\.jsonl, and report\.html/);
   t.match(text(), 'newest checkpoint: runs/a/checkpoints/step-200');
 });
 

@@ -198,7 +198,7 @@ t.test('what fails leaves nothing behind', async (t) => {
     throw new RangeError('the source broke');
   }
   const options = { output, tokenizer: MARK, sources: [] };
-  await t.rejects(writeTokenFiles(failing(), { ...options, shardTokens: 2 }), { message: /the source broke/ });
+  await t.rejects(writeTokenFiles(failing(), { ...options, shardTokens: 2 }), { message: /^the source broke/ });
   await t.rejects(writeTokenFiles(failing(), options), { message: /the source broke/ });
   await t.rejects(writeTokenFiles(pieces([], []), options), { code: 'ERR_DATA', message: /no tokens/ });
   for (const bad of [1000, -1, 70_000]) {
@@ -243,6 +243,13 @@ t.test('nothing is overwritten, and a folder that cannot be made is named', asyn
   t.same(readLlmc(output), [1, 2]);
   t.throws(() => checkOutput(output, false), { code: 'ERR_IO' });
   checkOutput(output, true);
+  checkOutput(join(base, 'no-folder', 'a.bin'), true);
+  writeFileSync(output.replace('.bin', '_000002.bin.json'), '');
+  writeFileSync(output.replace('.bin', '_b.bin'), '');
+  checkOutput(output, true);
+  const later = output.replace('.bin', '_000002.bin');
+  writeFileSync(later, '');
+  t.throws(() => checkOutput(output, true), { code: 'ERR_IO', message: `${later} is there already` });
   t.throws(() => checkOutput(join(base, 'a.txt'), false), { code: 'ERR_OPTIONS', message: /ends in \.bin/ });
 
   writeFileSync(join(base, 'file'), '');

@@ -101,6 +101,10 @@ for (const [name, whole] of Object.entries({ 'byte-level BPE': SMALL, unigram: U
   });
 }
 
+t.test('a list for the vocabulary of a BPE model', async (t) => {
+  t.ok(survives({ ...SMALL, model: { ...(SMALL.model as object), vocab: [] } }));
+});
+
 t.test('a tokenizer.json with damaged bytes is refused or works somehow', async (t) => {
   const whole = Buffer.from(JSON.stringify(SMALL));
   const folder = t.testdir();

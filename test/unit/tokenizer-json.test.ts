@@ -16,6 +16,7 @@ interface Parts {
   longTexts: [text: string, count: number][];
   normalizers: { json: JsonObject; results: string[] }[];
   preTokenizers: { json: JsonObject; results: string[][] }[];
+  decoders: { json: JsonObject; tokens: string[][]; results: string[] }[];
   tokenizers: { name: string; json: JsonObject; ids: number[][]; long: string[] }[];
 }
 
@@ -75,6 +76,46 @@ t.test('pre-tokenizers', async (t) => {
   }
 });
 
+t.test('decoders', async (t) => {
+  for (const { json, tokens, results } of PARTS.decoders) {
+    const decoded = tokens.map((list) => {
+      const pieces = [...new Set(list)];
+      const model = { type: 'WordLevel', vocab: Object.fromEntries(pieces.map((piece, id) => [piece, id])) };
+      return Tokenizer.fromJson({ model, decoder: json }).decode(list.map((piece) => pieces.indexOf(piece)));
+    });
+    t.same(decoded, results, JSON.stringify(json));
+  }
+});
+
+t.test('an added token of characters of bytes is no bytes', async (t) => {
+  const model = { type: 'WordLevel', vocab: { ç: 0, ĮĞ: 1, '«': 2 } };
+  const added_tokens = [{ id: 3, content: 'é', special: false }];
+  const tokenizer = Tokenizer.fromJson({ model, added_tokens, decoder: { type: 'ByteLevel' } });
+  t.equal(tokenizer.decode([3]), 'é');
+});
+
+t.test('the model makes no added tokens', async (t) => {
+  const model = { type: 'WordLevel', vocab: { '[UNK]': 0, a: 1 }, unk_token: '[UNK]' };
+  const added_tokens = [{ id: 3, content: 'ADD', special: true, normalized: false }];
+  const tokenizer = Tokenizer.fromJson({
+    ...{ model, added_tokens, normalizer: { type: 'NFKC' }, pre_tokenizer: { type: 'WhitespaceSplit' } },
+  });
+  t.same(tokenizer.encode('ＡＤＤ a ADD'), [0, 1, 3], "as Python's tokenizers");
+  t.equal(tokenizer.decode([0, 1, 3]), '[UNK] a ADD');
+  t.equal(tokenizer.vocabulary.tokens[3], 'ADD');
+});
+
+t.test('a Unigram model: a long run of characters that it lacks', async (t) => {
+  const tokenizer = Tokenizer.fromJson(
+    unigramJson([
+      ['▁', -2],
+      ['a', -1],
+    ]),
+  );
+  const few = tokenizer.encode('a猫猫a');
+  t.same(tokenizer.encode(`a${'猫'.repeat(130_000)}a`), few);
+});
+
 for (const { name, json, ids, long } of PARTS.tokenizers) {
   t.test(`ids: ${name}`, async (t) => {
     const tokenizer = Tokenizer.fromJson({ ...json, model: json.model ?? BPE.model });
@@ -104,6 +145,33 @@ t.test('an added token that the vocabulary has keeps the id that it has there', 
     const tokenizer = Tokenizer.fromJson({ ...json, added_tokens: [{ id: 2048, content: 'on' }] });
     t.same([tokenizer.vocabSize, tokenizer.encode('on')], [2048, [BPE.model.vocab.on]]);
   }
+});
+
+t.test('a model without its type, as in older files, is what its tables are', async (t) => {
+  const { type: _, ...model } = BPE.model as typeof BPE.model & { type?: unknown };
+  const older = {
+    dropout: null,
+    unk_token: null,
+    continuing_subword_prefix: '',
+    end_of_word_suffix: '',
+    fuse_unk: false,
+  };
+  const [plain, untyped] = [Tokenizer.fromJson(BPE), Tokenizer.fromJson({ ...BPE, model: { ...older, ...model } })];
+  t.same(untyped.encode('the cat 猫<|endoftext|>'), plain.encode('the cat 猫<|endoftext|>'));
+  t.equal(untyped.vocabulary.method?.kind, 'byte-level-bpe');
+  t.same(untyped.vocabulary, plain.vocabulary);
+  const pieces = {
+    unk_id: 0,
+    vocab: [
+      ['<unk>', 0],
+      ['a', -1],
+      ['aa', -1],
+    ],
+  };
+  t.same(
+    Tokenizer.fromJson({ model: pieces }).encode('aaab'),
+    Tokenizer.fromJson({ model: { type: 'Unigram', ...pieces } }).encode('aaab'),
+  );
 });
 
 t.test('small letters of BERT: tokenizer_config.json wins', async (t) => {

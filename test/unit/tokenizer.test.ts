@@ -1,4 +1,4 @@
-import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
@@ -249,11 +249,27 @@ t.test('files that cannot be used', async (t) => {
     /tokenizer_config\.json cannot be read/,
   );
   await reject(folderOf({ 'spiece.model': 'not a model' }), /SentencePiece|spiece/);
-  const folder = folderOf({});
-  cpSync(TOKENIZER_FOLDER, folder, { recursive: true });
-  rmSync(join(folder, 'tokenizer_config.json'));
-  const bare = await Tokenizer.fromPretrained(folder);
-  t.equal(bare.eosTokenId, undefined, 'without tokenizer_config.json there are no special ids');
+});
+
+t.test("the end of text of GPT-2's own kind, as Transformers' class has it", async (t) => {
+  const special = async (files: { [name: string]: unknown }) => {
+    const { bosTokenId, eosTokenId } = await Tokenizer.fromPretrained(folderOf({ 'tokenizer.json': BPE, ...files }));
+    return [bosTokenId, eosTokenId];
+  };
+  const gpt2 = { model_max_length: 1024 };
+  t.same(await special({}), [0, 0]);
+  t.same(await special({ 'tokenizer_config.json': gpt2, 'config.json': { model_type: 'gpt2' } }), [0, 0], 'on the Hub');
+  t.same(await special({ 'tokenizer_config.json': { tokenizer_class: 'GPT2TokenizerFast' } }), [0, 0]);
+  t.same(await special({ 'tokenizer_config.json': { ...gpt2, eos_token: 'a' } }), [0, BPE.model.vocab.a]);
+  const none = [undefined, undefined];
+  t.same(await special({ 'tokenizer_config.json': { bos_token: null, eos_token: null } }), none);
+  t.same(await special({ 'tokenizer_config.json': { tokenizer_class: 'PreTrainedTokenizerFast' } }), none);
+  t.same(await special({ 'tokenizer_config.json': gpt2, 'config.json': { model_type: 'opt' } }), none);
+  t.same(await special({ 'tokenizer.json': { ...BPE, normalizer: { type: 'NFC' } } }), none, 'not plain');
+  const words = { model: { type: 'WordLevel', vocab: { a: 0 }, unk_token: 'a' } };
+  t.same(await special({ 'tokenizer.json': words, 'config.json': { model_type: 'gpt2' } }), none, 'without the token');
+  t.equal(Tokenizer.fromJson(BPE).eosTokenId, 0);
+  t.equal(Tokenizer.fromJson(BPE, { tokenizer_class: 'PreTrainedTokenizerFast' }).eosTokenId, undefined);
 });
 
 t.test('errors name the file and keep what they know', async (t) => {

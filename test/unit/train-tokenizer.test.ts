@@ -299,6 +299,19 @@ t.test('texts that cannot be used', async (t) => {
   await rejects({ files: file('lines.txt', '\n\n\r\n') }, 'ERR_DATA', /only empty texts in .*lines\.txt/);
   await rejects({ files: file('bad.txt', Uint8Array.of(0x61, 0xff)) }, 'ERR_DATA', /UTF-8/);
   await rejects({ files: join(folder, 'gone.txt') }, 'ERR_IO', /gone\.txt/);
+  const bad = [
+    file('bad.jsonl', '{"text":"low lower"}\n{"text":1}\nnot JSON\n{"text":"lowest"}\n'),
+    file('bad-and-good.txt', Buffer.from('6c6f770aff0a6c6f770a', 'hex')),
+  ];
+  await rejects({ files: bad }, 'ERR_DATA', /bad\.jsonl, line 2/);
+  const problems: string[] = [];
+  const skipBad = ({ message }: Error) => problems.push(message);
+  const rest = await trainTokenizer({ files: bad, vocabSize: 300, skipBad });
+  t.match(problems, [/bad\.jsonl, line 2/, /bad\.jsonl, line 3/, /bad-and-good\.txt, line 2/]);
+  const good = ['low lower', 'lowest', 'low', 'low'];
+  t.same(rest.files, (await trainTokenizer({ texts: good, vocabSize: 300 })).files);
+  t.same((await trainTokenizer({ files: bad, vocabSize: 300, skipBad: true })).files, rest.files);
+  await rejects({ files: bad, skipBad: 1 as never }, 'ERR_OPTIONS', /skipBad: expected true, false or a function/);
   const broken = (function* () {
     yield 'a';
     throw new Error('broken source');

@@ -34,13 +34,13 @@ export class FileSource implements TextSource {
     );
   }
 
-  async *read(from: TextPosition): AsyncGenerator<TextChunk, void> {
+  async *read(from: TextPosition, closed?: AbortSignal): AsyncGenerator<TextChunk, void> {
     if (from.file >= this.inputs.length) throw changed(`There is no file number ${from.file + 1}`);
     for (const [file, input] of this.inputs.entries()) {
       if (file < from.file) continue;
       const offset = file === from.file ? from.offset : 0;
       if (input instanceof ParquetInput) yield* inChunks(file, input.read(offset));
-      else for await (const lines of input.read(offset)) yield { ...lines, file };
+      else for await (const lines of input.read(offset, closed)) yield { ...lines, file };
     }
   }
 

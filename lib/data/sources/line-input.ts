@@ -25,9 +25,13 @@ export class LineInput {
     this.field = field;
   }
 
-  /** The lines from an offset on, some at a time. Those before a failure come first. */
-  async *read(from: number): AsyncGenerator<Omit<LinesChunk, 'file'>, void> {
-    const { bytes, linesBefore } = await this.openAt(from);
+  /**
+   * The lines from an offset on, some at a time. Those before a failure come first.
+   *
+   * @param closed see `TextSource.read`
+   */
+  async *read(from: number, closed?: AbortSignal): AsyncGenerator<Omit<LinesChunk, 'file'>, void> {
+    const { bytes, linesBefore } = await this.openAt(from, closed);
     const { name, format } = this.place;
     const counter = new LineCounter(name, linesBefore, () => this.countLines(from));
     const common = {
@@ -40,12 +44,15 @@ export class LineInput {
   }
 
   /** The bytes from the line at `from` on, and the number of lines before it where that is known. */
-  private async openAt(from: number): Promise<{ bytes: Bytes; linesBefore: number | undefined }> {
+  private async openAt(
+    from: number,
+    closed: AbortSignal | undefined,
+  ): Promise<{ bytes: Bytes; linesBefore: number | undefined }> {
     const { kind, path, name, compression } = this.place;
     // A file that is not compressed can be entered anywhere; the byte before shows whether a line begins there.
     const seek = kind === 'file' && from > 0 && compressionOf(await headOf(path), compression, name) === undefined;
     const start = seek ? from - 1 : 0;
-    const raw = seek ? readFileBytes(path, start) : await this.openUnpacked();
+    const raw = seek ? readFileBytes(path, start) : await this.openUnpacked(closed);
     const { atLineStart, lines, rest } = await skipBytes(raw, from - start);
     if (!atLineStart) {
       await raw.return();
@@ -54,12 +61,12 @@ export class LineInput {
     return { bytes: rest, linesBefore: seek ? undefined : lines };
   }
 
-  private async openUnpacked(): Promise<Bytes> {
+  private async openUnpacked(closed: AbortSignal | undefined): Promise<Bytes> {
     const { name, compression: promised } = this.place;
     let unpackedOnTheWay = false;
     const raw = this.openRaw(() => {
       unpackedOnTheWay = true;
-    });
+    }, closed);
     /** What was begun last; it closes what is under it. */
     let open = raw;
     try {
@@ -79,17 +86,17 @@ export class LineInput {
   }
 
   /** @param onUnpacked called before the first bytes of what the server packed for the way */
-  private openRaw(onUnpacked: () => void): Bytes {
+  private openRaw(onUnpacked: () => void, closed: AbortSignal | undefined): Bytes {
     const { kind, path } = this.place;
     if (kind === 'file') return readFileBytes(path, 0);
-    if (kind === 'url') return readUrlBytes(path, onUnpacked);
+    if (kind === 'url') return readUrlBytes(path, onUnpacked, closed);
     if (this.begun) {
       throw new KotodamaError('ERR_DATA', 'The standard input can be read only once, and was', {
         hint: 'save it to a file and give that, or train for one epoch',
       });
     }
     this.begun = true;
-    return readStandardInput();
+    return readStandardInput(closed);
   }
 
   /** Lines are counted in files that are not compressed; elsewhere, and far into a huge one, the byte must do. */
@@ -119,8 +126,15 @@ export class LineInput {
 
 type Bytes = AsyncGenerator<Uint8Array, void>;
 
-async function* readStandardInput(): Bytes {
-  for await (const piece of process.stdin) yield piece as Buffer;
+async function* readStandardInput(closed: AbortSignal | undefined): Bytes {
+  const close = () => process.stdin.destroy();
+  closed?.throwIfAborted();
+  closed?.addEventListener('abort', close, { once: true });
+  try {
+    for await (const piece of process.stdin) yield piece as Buffer;
+  } finally {
+    closed?.removeEventListener('abort', close);
+  }
 }
 
 async function headOf(path: string): Promise<Uint8Array> {

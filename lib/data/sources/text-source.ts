@@ -44,8 +44,12 @@ export function areDocuments(chunk: TextChunk): boolean {
 /** Texts in a fixed order. */
 export interface TextSource {
   readonly kind: 'files' | 'texts';
-  /** The texts from a position on. When the source fails, what came before the failure comes first. */
-  read(from: TextPosition): AsyncGenerator<TextChunk, void, undefined>;
+  /**
+   * The texts from a position on. When the source fails, what came before the failure comes first.
+   *
+   * @param closed when it aborts, the source waits no longer for a server or the standard input, and fails
+   */
+  read(from: TextPosition, closed?: AbortSignal): AsyncGenerator<TextChunk, void, undefined>;
   /** Names a file in a saved state, so that a state that meets other files is noticed. */
   mark(file: number): string;
   /** Says in words where some texts are, from the first one to the last. */

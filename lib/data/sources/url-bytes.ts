@@ -39,11 +39,16 @@ const PACKINGS = new Map<string, Compression | null>([
  * way is unpacked. `fetch` would do all that too, but takes packed data that is cut off for whole.
  *
  * @param onUnpacked called before the first bytes if they were packed for the way
+ * @param closed ends the connection when it aborts; the reading fails
  * @throws KotodamaError `ERR_IO` when the server cannot be reached, refuses or breaks off, `ERR_DATA` for damaged packed data
  */
-export async function* readUrlBytes(url: string, onUnpacked: () => void): AsyncGenerator<Uint8Array, void> {
+export async function* readUrlBytes(
+  url: string,
+  onUnpacked: () => void,
+  closed?: AbortSignal,
+): AsyncGenerator<Uint8Array, void> {
   const name = publicName(url);
-  const response = await open(new URL(url)).catch((cause: unknown) => {
+  const response = await open(new URL(url), closed).catch((cause: unknown) => {
     throw new KotodamaError('ERR_IO', `${name} cannot be reached (${reasonOf(cause)})`, {
       hint: 'check the address and the network, or download it and give the file',
       cause,
@@ -70,10 +75,10 @@ export async function* readUrlBytes(url: string, onUnpacked: () => void): AsyncG
 }
 
 /** What answers at last, after all redirections. */
-async function open(begin: URL): Promise<IncomingMessage> {
+async function open(begin: URL, closed: AbortSignal | undefined): Promise<IncomingMessage> {
   let url = begin;
   for (let count = 0; count <= MOST_REDIRECTIONS; count++) {
-    const response = await request(url);
+    const response = await request(url, closed);
     const { location } = response.headers;
     if (location === undefined || !REDIRECTIONS.includes(response.statusCode as number)) return response;
     response.destroy();
@@ -89,10 +94,10 @@ async function open(begin: URL): Promise<IncomingMessage> {
   throw new Error(`there are more than ${MOST_REDIRECTIONS} redirections`);
 }
 
-async function request(url: URL): Promise<IncomingMessage> {
+async function request(url: URL, closed: AbortSignal | undefined): Promise<IncomingMessage> {
   const get = url.protocol === 'https:' ? getHttps : getHttp;
   // A login in the URL becomes the header `authorization`.
-  const sent = get(url, { headers: HEADERS });
+  const sent = get(url, { headers: HEADERS, ...(closed !== undefined && { signal: closed }) });
   const connected = new Promise<void>((resolve, reject) => {
     sent.on('error', reject).on('socket', (socket) => {
       // One that is used again is connected already.

@@ -18,15 +18,11 @@ export class TextEncoder {
   private readonly bytes: boolean;
 
   /**
-   * @param unkToken what stands for text that the vocabulary lacks
+   * @param unkId what stands for text that the vocabulary lacks
+   * @param library without the added tokens
    * @throws Error for a part that is not known
    */
-  constructor(
-    json: CheckedTokenizerJson,
-    added: readonly AddedToken[],
-    unkToken: string | undefined,
-    library: Library,
-  ) {
+  constructor(json: CheckedTokenizerJson, added: readonly AddedToken[], unkId: number | undefined, library: Library) {
     const { model } = json;
     if (model.continuing_subword_prefix && Array.isArray(model.merges)) {
       throw new Error('a BPE model with continuing_subword_prefix is not supported');
@@ -40,7 +36,7 @@ export class TextEncoder {
     this.second = new AddedSplitter(
       added.filter(isNormalized).map((token) => [this.normalize(token.content), token] as const),
     );
-    this.unkId = unkToken === undefined ? undefined : library.token_to_id(unkToken);
+    this.unkId = unkId;
     const isUnigram = Array.isArray(model.vocab);
     this.bytes = isUnigram && model.byte_fallback === true;
     const isJoining = isUnigram || (Array.isArray(model.merges) && !model.end_of_word_suffix);
@@ -66,9 +62,31 @@ export class TextEncoder {
       for (const piece of this.preTokenize({ text: section.text, isFirst: isFirst && section.start === 0 })) {
         if (piece.text === '') continue;
         const parts = this.pieces?.cut(piece.text) ?? [piece.text];
-        for (const part of parts) for (const token of this.library.model([part])) this.addToken(token, ids);
+        for (const part of parts) for (const token of this.tokensOf(part)) this.addToken(token, ids);
       }
     }
+  }
+
+  private tokensOf(part: string): Iterable<string> {
+    const { model } = this.library;
+    // Called as a whole, a Unigram model passes all tokens as arguments to one call, of which there are at most some 100,000.
+    return model.tokenize === undefined ? model([part]) : this.fused(model.tokenize(part));
+  }
+
+  /** Tokens with unknown ones side by side as one, as the library fuses them. */
+  private *fused(tokens: readonly string[]): Generator<string, void> {
+    const isUnknown = (token: string) => (this.library.token_to_id(token) ?? this.unkId) === this.unkId;
+    let unknown: string | undefined;
+    for (const token of tokens) {
+      if (!isUnknown(token)) {
+        if (unknown !== undefined) yield unknown;
+        unknown = undefined;
+        yield token;
+      } else if (unknown === undefined) unknown = token;
+      // The unknown token itself takes in what follows.
+      else if (this.library.token_to_id(unknown) === undefined) unknown += token;
+    }
+    if (unknown !== undefined) yield unknown;
   }
 
   private addToken(token: string, ids: (number | undefined)[]): void {

@@ -1,4 +1,5 @@
 import type { Texts } from '../../data/sources/iterable-source.js';
+import type { KotodamaError } from '../../errors.js';
 import { type OptionTable, readOption } from '../../option-table.js';
 import { describe, OptionReader } from '../../validate.js';
 import { CHARACTER_OF_BYTE } from '../byte-level/byte-alphabet.js';
@@ -18,6 +19,11 @@ export interface TrainTokenizerOptions {
   files?: string | readonly string[] | undefined;
   /** Field or column of `files` that holds the text, where there are fields. Default `text`. */
   textField?: string | undefined;
+  /**
+   * Leaves bad records out instead of ending the training: lines that are not UTF-8 or not JSON, records without text. A
+   * function hears of each one. Default false.
+   */
+  skipBad?: boolean | ((problem: KotodamaError) => void) | undefined;
   /** Texts from memory or anything that can be iterated; this or `files`. Read once. */
   texts?: Texts | undefined;
   /**
@@ -183,7 +189,7 @@ function checkUnigram(reader: OptionReader, { specialTokens, vocabSize, byteFall
  * @throws KotodamaError `ERR_OPTIONS` that lists every problem
  */
 export function checkTokenizerOptions(options: TrainTokenizerOptions): BpeSettings | UnigramSettings {
-  const { files, texts, onProgress, signal, ...rest } = options ?? {};
+  const { files, texts, skipBad = false, onProgress, signal, ...rest } = options ?? {};
   const reader = new OptionReader(rest);
   reader.onlyKnown(Object.keys(TOKENIZER_OPTIONS));
   if ((files === undefined) === (texts === undefined)) {
@@ -192,6 +198,9 @@ export function checkTokenizerOptions(options: TrainTokenizerOptions): BpeSettin
   if (texts !== undefined && reader.has('textField'))
     reader.problem('textField', 'nothing without files', rest.textField);
   if (Array.isArray(files) && files.length === 0) reader.problem('files', 'at least one file', files);
+  if (typeof skipBad !== 'boolean' && typeof skipBad !== 'function') {
+    reader.problem('skipBad', 'true, false or a function', skipBad);
+  }
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     reader.problem('onProgress', 'a function', onProgress);
   }

@@ -1,3 +1,4 @@
+import type { OnBadRecord } from '../../data/sources/bad-records.js';
 import { FileSource } from '../../data/sources/file-source.js';
 import { IterableSource } from '../../data/sources/iterable-source.js';
 import { publicName } from '../../data/sources/public-name.js';
@@ -20,15 +21,23 @@ export interface WordVisitor extends TextVisitor {
  * @throws KotodamaError `ERR_DATA` when there is no word in them; what reading and counting throw
  */
 export async function readTexts(
-  { files = [], texts, textField }: Pick<TrainTokenizerOptions, 'files' | 'texts' | 'textField'>,
+  {
+    files = [],
+    texts,
+    textField,
+    skipBad = false,
+  }: Pick<TrainTokenizerOptions, 'files' | 'texts' | 'textField' | 'skipBad'>,
   visitor: WordVisitor,
   turns: Turns,
 ): Promise<void> {
   const paths = typeof files === 'string' ? [files] : files;
-  const source = texts === undefined ? new FileSource(paths, { textField }) : new IterableSource(texts);
+  const note = typeof skipBad === 'function' ? skipBad : () => {};
+  const onBad: OnBadRecord = skipBad === false ? undefined : note;
+  const source = texts === undefined ? new FileSource(paths, { textField, onBad }) : new IterableSource(texts, onBad);
   await turns.next();
   const progress = () => ({ phase: 'count', bytes: visitor.bytes, distinctWords: visitor.words.size }) as const;
-  const chunks = source.read({ file: 0, offset: 0 });
+  const closing = new AbortController();
+  const chunks = source.read({ file: 0, offset: 0 }, closing.signal);
   let waiting = false;
   try {
     for (;;) {
@@ -36,10 +45,11 @@ export async function readTexts(
       const { done, value } = await turns.wait(chunks.next());
       waiting = false;
       if (done === true) break;
-      await reportProblems(value, visitTexts(contentOf(value), visitor, false), undefined);
+      await reportProblems(value, visitTexts(contentOf(value), visitor, onBad !== undefined), onBad);
       await turns.next(progress);
     }
   } finally {
+    closing.abort();
     const closed = chunks.return();
     // A source that still waits for text closes when it comes.
     if (waiting) closed.catch(() => {});
