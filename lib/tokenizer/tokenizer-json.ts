@@ -15,6 +15,9 @@ import type { OpenTokenizer, Utf8TokenizerModel } from './types.js';
 import { Utf8Scratch } from './utf8-scratch.js';
 import type { ByteLevelBpe, TokenKind, Vocabulary } from './vocabulary.js';
 
+/** What GPT-2's own tokenizer begins and ends a text with. */
+const GPT2_END = '<|endoftext|>';
+
 const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /** A tokenizer described by tokenizer.json and tokenizer_config.json. */
@@ -38,7 +41,7 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
    * @param content of tokenizer.json; dropout, truncation, padding and what the post-processor adds are left out
    * @param config content of tokenizer_config.json; names special tokens, of which one that tokenizer.json lacks is left out
    * @param isGpt2 whether it is GPT-2's own, so that a begin or an end of text that `config` does not name is
-   *   `<|endoftext|>`. Default: if the model is of that kind
+   *   `<|endoftext|>`. Default: if it is of that kind, with this token added
    * @throws KotodamaError `ERR_TOKENIZER` when there is no model, or something before it is of an unknown kind
    */
   constructor(content: JsonObject, config: JsonObject = {}, isGpt2?: boolean) {
@@ -65,7 +68,8 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
     if (this.vocabSize === 0) throw new KotodamaError('ERR_TOKENIZER', 'tokenizer.json has an empty vocabulary');
     const idOf = (token: string | undefined) => (token === undefined ? undefined : this.library.token_to_id(token));
     // GPT-2's tokenizer_config.json on the Hub names none: Transformers' class knows them. Where it names null, there is none.
-    const usual = (isGpt2 ?? this.plain) ? '<|endoftext|>' : undefined;
+    const isOfItsKind = () => this.plain && added.some(({ content }) => content === GPT2_END);
+    const usual = (isGpt2 ?? isOfItsKind()) ? GPT2_END : undefined;
     const named = (key: string) => (config[key] === undefined ? usual : specialToken(config, key));
     this.bosTokenId = idOf(named('bos_token'));
     this.eosTokenId = idOf(named('eos_token'));
