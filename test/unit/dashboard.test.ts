@@ -1,5 +1,5 @@
 import { appendFileSync, mkdirSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
+import * as files from 'node:fs/promises';
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
 import { connect } from 'node:net';
 import { hostname } from 'node:os';
@@ -331,13 +331,13 @@ t.test('a file that another process writes: whole lines, a resumption, damage', 
 
 t.test('a file that has not changed is not read again', async (t) => {
   let opened = 0;
-  const counted: typeof open = (...given) => {
+  const counted: typeof files.open = (...given) => {
     opened++;
-    return open(...given);
+    return files.open(...given);
   };
   const mocked = await t.mockImport<typeof import('../../dist/report/dashboard/run-tail.js')>(
     '../../dist/report/dashboard/run-tail.js',
-    { 'node:fs/promises': { open: counted, stat } },
+    { 'node:fs/promises': { ...files, open: counted } },
   );
   const folder = t.testdir({ 'metrics.jsonl': line(startEvent()) + line(stepEvent(1)) });
   const run = new LiveRun('a', 'a');
