@@ -121,9 +121,13 @@ export const TRAIN_OPTIONS = {
   json: { kind: 'boolean', default: false, help: 'events as JSON lines on stdout' },
 } as const satisfies OptionTable;
 
+const RUNS = {
+  runs: { kind: 'strings', placeholder: 'DIR...', help: 'runs, or folders of runs; --runs itself may be left out' },
+} as const satisfies OptionTable;
+
 /** `kotodama dashboard` */
 export const DASHBOARD_OPTIONS = {
-  runs: { kind: 'strings', placeholder: 'DIR...', help: 'runs, or folders of runs; --runs itself may be left out' },
+  ...RUNS,
   port: {
     ...{ kind: 'integer', range: { min: 0, max: 65535 }, derived: `${DASHBOARD_PORT}, or a free one` },
     help: 'where the page is served',
@@ -133,7 +137,7 @@ export const DASHBOARD_OPTIONS = {
 
 /** `kotodama report` */
 export const REPORT_OPTIONS = {
-  runs: { kind: 'strings', placeholder: 'DIR...', help: 'runs, or folders of runs; --runs itself may be left out' },
+  ...RUNS,
   out: { kind: 'string', placeholder: 'FILE', default: 'report.html', help: 'page to write' },
 } as const satisfies OptionTable;
 

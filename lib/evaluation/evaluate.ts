@@ -84,7 +84,7 @@ export async function addLosses(
     onBatch,
   }: Omit<EvaluateOptions, 'onBatch'> & { onBatch: (batch: Batch, lossSum: number) => void },
 ): Promise<Evaluation> {
-  const total = { lossSum: 0, tokens: 0, whole: true };
+  const total = { lossSum: 0, tokens: 0 };
   let count = 0;
   for await (const batch of untilAborted(batches, signal)) {
     const { lossSum, tokens } = await model.evaluate(batch);
@@ -93,13 +93,13 @@ export async function addLosses(
     onBatch(batch, lossSum);
     if (signal?.aborted === true || ++count >= limit) break;
   }
-  if (signal?.aborted === true) return { loss: total.lossSum / total.tokens, ...total, whole: false };
-  if (total.tokens === 0) {
+  const whole = signal?.aborted !== true;
+  if (total.tokens === 0 && whole) {
     throw new KotodamaError('ERR_DATA', 'The evaluation data holds no token to predict', {
       expected: 'at least two tokens of text',
       received: 'none',
       hint: 'give more text',
     });
   }
-  return { loss: total.lossSum / total.tokens, ...total };
+  return { loss: total.lossSum / total.tokens, ...total, whole };
 }

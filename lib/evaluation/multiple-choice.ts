@@ -37,7 +37,8 @@ const ROUND = 32;
  * A context that is too long for the model loses its beginning.
  *
  * @throws KotodamaError `ERR_DATA` when there is no question, one with less than two choices or without an answer among
- *   them, a choice that no token tells apart from its context, or one that is longer than the model's; `ERR_NON_FINITE` when a likelihood is no finite number
+ *   them, a choice that no token tells apart from its context, or one that is longer than the model's; `ERR_NON_FINITE` when
+ *   a likelihood is no finite number
  */
 export async function multipleChoice(
   model: GPT2,

@@ -1,5 +1,6 @@
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { METRICS_FILE } from '../train/run-folder.js';
 
 /** Folders below a given one that are looked into. */
 const DEPTH = 3;
@@ -28,7 +29,7 @@ export async function findRuns(paths: readonly string[]): Promise<string[]> {
 }
 
 async function search(path: string, depth: number, links: number): Promise<Way[]> {
-  const isRun = await stat(join(path, 'metrics.jsonl')).then(
+  const isRun = await stat(join(path, METRICS_FILE)).then(
     (found) => found.isFile(),
     () => false,
   );

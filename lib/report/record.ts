@@ -3,7 +3,7 @@ import { messageOf } from '../errors.js';
 import { writeTextFile } from '../files.js';
 import { doneAnew } from '../train/checkpoint.js';
 import type { StartEvent, TrainEvent } from '../train/events.js';
-import { REPORT_FILE } from '../train/run-folder.js';
+import { METRICS_FILE, REPORT_FILE } from '../train/run-folder.js';
 import { isIterable, OptionReader } from '../validate.js';
 import { MetricsLog, readMetrics } from './metrics.js';
 import { reportPage } from './report.js';
@@ -118,7 +118,7 @@ async function openSinks(
   out: string,
   { tensorboard, onEvent, signal }: RecordOptions,
 ): Promise<void> {
-  const path = join(out, 'metrics.jsonl');
+  const path = join(out, METRICS_FILE);
   sinks.push(await MetricsLog.open(path, step, resumedFrom === null ? [] : await doneAnew(resumedFrom)));
   for await (const old of readMetrics(path)) record.add(old);
   sinks.push({

@@ -1,5 +1,6 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { METRICS_FILE } from '../../train/run-folder.js';
 import { parseEvent } from '../metrics.js';
 import type { LiveRun } from './live-run.js';
 
@@ -26,7 +27,7 @@ export class RunTail {
    * @throws what the file cannot be read for; one that is not there is none yet. May be called again.
    */
   async poll(): Promise<void> {
-    const path = join(this.folder, 'metrics.jsonl');
+    const path = join(this.folder, METRICS_FILE);
     const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return undefined;
       throw error;

@@ -39,43 +39,41 @@ function metaspace({ replacement = '▁', add_prefix_space: prefix, prepend_sche
 
 /** Bytes side by side that are not UTF-8 altogether become U+FFFD, each of them. */
 function byteFallback(tokens: readonly string[]): string[] {
-  const texts: string[] = [];
-  let bytes: number[] = [];
-  const flush = () => {
-    if (bytes.length === 0) return;
-    const run = Uint8Array.from(bytes);
-    texts.push(isUtf8(run) ? UTF8.decode(run) : '\ufffd'.repeat(run.length));
-    bytes = [];
-  };
-  for (const token of tokens) {
+  const bytesOf = (token: string) => {
     const digits = /^<0x([0-9a-f]{2})>$/i.exec(token)?.[1];
-    if (digits !== undefined) bytes.push(Number.parseInt(digits, 16));
-    else {
-      flush();
-      texts.push(token);
-    }
-  }
-  flush();
-  return texts;
+    return digits === undefined ? undefined : [Number.parseInt(digits, 16)];
+  };
+  return decodeRuns(tokens, bytesOf, (run) => (isUtf8(run) ? UTF8.decode(run) : '\ufffd'.repeat(run.length)));
 }
 
 /** A token with a character that stands for no byte is the text that it is. */
 function byteLevel(tokens: readonly string[], added: ReadonlySet<string>): string[] {
+  const bytesOf = (token: string) => {
+    if (added.has(token)) return undefined;
+    const bytes = Array.from(token, (character) => BYTE_OF_CHARACTER.get(character));
+    return bytes.includes(undefined) ? Buffer.from(token) : (bytes as number[]);
+  };
+  return decodeRuns(tokens, bytesOf, (run) => UTF8.decode(run));
+}
+
+/** Decodes the bytes of tokens side by side together; a token without any is a text. */
+function decodeRuns(
+  tokens: readonly string[],
+  bytesOf: (token: string) => Iterable<number> | undefined,
+  decode: (run: Uint8Array) => string,
+): string[] {
   const texts: string[] = [];
-  let bytes: number[] = [];
+  let run: number[] = [];
   const flush = () => {
-    if (bytes.length > 0) texts.push(UTF8.decode(Uint8Array.from(bytes)));
-    bytes = [];
+    if (run.length > 0) texts.push(decode(Uint8Array.from(run)));
+    run = [];
   };
   for (const token of tokens) {
-    if (added.has(token)) {
+    const bytes = bytesOf(token);
+    if (bytes === undefined) {
       flush();
       texts.push(token);
-      continue;
-    }
-    const found = Array.from(token, (character) => BYTE_OF_CHARACTER.get(character));
-    const its = found.includes(undefined) ? Buffer.from(token) : (found as number[]);
-    for (const byte of its) bytes.push(byte);
+    } else for (const byte of bytes) run.push(byte);
   }
   flush();
   return texts;
