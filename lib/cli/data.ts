@@ -22,7 +22,8 @@ export interface DataOptions {
   numWorkers: number;
   prefetchFactor: number;
   textField?: string;
-  eos: 'none' | 'line' | 'document';
+  promptField?: string;
+  eos?: 'none' | 'line' | 'document';
   skipBad: boolean;
   /** Hears of bad records when they are left out. */
   bad: BadRecords;
@@ -82,13 +83,16 @@ export function textBlocks(
     tokenizer,
     blockSize,
     textField,
+    promptField,
     eos,
     skipBad,
     bad,
-  }: Pick<DataOptions, 'blockSize' | 'textField' | 'eos' | 'skipBad' | 'bad'> & { tokenizer: TokenizerModel },
+  }: Pick<DataOptions, 'blockSize' | 'textField' | 'promptField' | 'eos' | 'skipBad' | 'bad'> & {
+    tokenizer: TokenizerModel;
+  },
   { dropLast }: { dropLast: boolean },
 ): BlockDataset {
-  const reading = { eos, skipBad: skipBad && bad.note, ...(textField !== undefined && { textField }) };
+  const reading = { textField, promptField, eos, skipBad: skipBad && bad.note };
   return BlockDataset.fromFile(files, { tokenizer, blockSize, dropLast, ...reading });
 }
 
@@ -116,12 +120,15 @@ export function areTokenFiles(files: readonly string[]): boolean {
  */
 export function refuseReading(
   reader: OptionReader,
-  { textField, eos = 'none', skipBad = false }: { textField?: unknown; eos?: unknown; skipBad?: unknown },
+  options: { textField?: unknown; promptField?: unknown; eos?: unknown; skipBad?: unknown },
   files: readonly string[],
 ): void {
   if (files.length === 0 || !named(files).every(isTokenFile)) return;
   const refuse = (name: string, value: unknown) =>
     reader.problem(name, 'nothing with token files alone', value, 'give it to kotodama tokenize, which makes them');
+  const { textField, promptField, eos = 'none', skipBad = false } = options;
+  if (promptField !== undefined)
+    reader.problem('promptField', 'nothing with token files', promptField, 'give the records');
   if (textField !== undefined) refuse('textField', textField);
   if (eos === 'line' || eos === 'document') refuse('eos', eos);
   if (skipBad !== false) refuse('skipBad', skipBad);

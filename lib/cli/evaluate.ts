@@ -22,7 +22,8 @@ interface EvaluateArguments extends LoadArguments {
   batchSize: number;
   limit?: number;
   textField?: string;
-  eos: 'none' | 'line' | 'document';
+  promptField?: string;
+  eos?: 'none' | 'line' | 'document';
   skipBad: boolean;
   json: boolean;
 }
@@ -73,6 +74,14 @@ function checkSource(reader: OptionReader, { data, multipleChoice }: EvaluateArg
   }
   requireFiles(reader, 'data', data ?? []);
   refuseReading(reader, reader.values, data ?? []);
+  if (reader.has('promptField') && reader.has('stride')) {
+    reader.problem(
+      'stride',
+      'nothing with --prompt-field',
+      reader.values.stride,
+      'records stay whole, and overlap nothing',
+    );
+  }
   if (multipleChoice === undefined) return;
   requireFiles(reader, 'multipleChoice', [multipleChoice]);
   for (const name of OF_TEXTS) {
@@ -81,7 +90,7 @@ function checkSource(reader: OptionReader, { data, multipleChoice }: EvaluateArg
 }
 
 /** Options that say how texts are read and cut. */
-const OF_TEXTS = ['textField', 'eos', 'skipBad', 'blockSize', 'stride', 'batchSize'];
+const OF_TEXTS = ['textField', 'promptField', 'eos', 'skipBad', 'blockSize', 'stride', 'batchSize'];
 
 /** A measurement for programs and for people; nothing when it was interrupted. */
 type Measurement = { values: object; lines: string[] } | undefined;
@@ -99,7 +108,10 @@ async function measureText(
   const { loader, texts } = await validLoader(options.data ?? [], data);
   const batches = stride === undefined ? loader : slidingWindows(loader, { windowSize: blockSize, stride, batchSize });
   // The text says how long it is when all of it was measured; else the tokens do.
-  const measured = texts === undefined || limit !== undefined ? new TokenBytes(tokenizer) : undefined;
+  const measured =
+    texts === undefined || limit !== undefined
+      ? new TokenBytes(tokenizer, options.promptField !== undefined)
+      : undefined;
   let done = 0;
   try {
     const onBatch = (batch: Batch) => {
@@ -150,11 +162,15 @@ class TokenBytes {
   private known = 0;
   private empty = true;
 
-  constructor(private readonly tokenizer: Tokenizer) {}
+  /** @param prompted whether texts begin with prompts, which do not count */
+  constructor(
+    private readonly tokenizer: Tokenizer,
+    private readonly prompted: boolean,
+  ) {}
 
   readonly add = ({ inputIds, labels }: Batch): void => {
     // No label stands for the very first id, though the text holds it.
-    if (this.empty) this.ids.push(...inputIds.data.subarray(0, 1));
+    if (this.empty && !this.prompted) this.ids.push(...inputIds.data.subarray(0, 1));
     this.empty = false;
     for (const id of labels.data) if (id !== IGNORED_LABEL) this.ids.push(id);
     let end = this.ids.length;

@@ -41,6 +41,13 @@ const DASHBOARD_HOST = {
   },
 } as const satisfies OptionTable;
 
+const EOS = {
+  kind: 'choice',
+  choices: ['none', 'line', 'document'],
+  fixed: true,
+  help: 'end-of-text token after each line, record or text file',
+} as const;
+
 /** How texts are read from files. */
 export const READING = {
   textField: {
@@ -50,21 +57,29 @@ export const READING = {
     fixed: true,
     help: 'field of JSON lines, column of Parquet, that holds the text',
   },
-  eos: {
-    kind: 'choice',
-    choices: ['none', 'line', 'document'],
-    default: 'none',
-    fixed: true,
-    help: 'puts the end-of-text token after each line, or after each record or text file',
-  },
+  eos: { ...EOS, default: 'none' },
   skipBad: { kind: 'boolean', default: false, help: 'leave out lines that are not UTF-8, not JSON or without text' },
+} as const satisfies OptionTable;
+
+/** How texts are read from files where some may be prompts. */
+const READING_PROMPTS = {
+  textField: READING.textField,
+  promptField: {
+    kind: 'string',
+    placeholder: 'NAME',
+    derived: 'none',
+    fixed: true,
+    help: 'field or column of prompts, read before the text and not learned',
+  },
+  eos: { ...EOS, derived: 'none, with prompts document' },
+  skipBad: READING.skipBad,
 } as const satisfies OptionTable;
 
 /** `kotodama train`: flag, API option and key of a configuration file in one. */
 export const TRAIN_OPTIONS = {
   train: { ...TEXT_FILES, help: "texts to learn: .txt, .jsonl, .parquet, .gz, .zst, '*.txt', URLs, -" },
   valid: { ...TEXT_FILES, help: 'texts to measure the model on' },
-  ...READING,
+  ...READING_PROMPTS,
   tokenizer: { ...TOKENIZER_FOLDER, derived: 'that of --init-from' },
   out: { kind: 'string', placeholder: 'DIR', help: "the run's folder" },
   config: { kind: 'string', placeholder: 'FILE', help: 'options as JSON, such as {"nLayer": 6}; flags win' },
@@ -174,7 +189,7 @@ export const GENERATE_OPTIONS = {
 export const EVALUATE_OPTIONS = {
   model: MODEL_FOLDER,
   data: { ...TEXT_FILES, help: 'texts to measure the model on, as --train of kotodama train' },
-  ...READING,
+  ...READING_PROMPTS,
   multipleChoice: {
     kind: 'string',
     placeholder: 'FILE',

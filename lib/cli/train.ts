@@ -61,6 +61,7 @@ interface TrainArguments {
   batchSize: number;
   shuffleBuffer: number;
   textField?: string;
+  promptField?: string;
   eos: 'none' | 'line' | 'document';
   skipBad: boolean;
   numWorkers: number;
@@ -143,6 +144,7 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   const fromFile = (name: string) => !Object.hasOwn(table, name) && Object.hasOwn(file, name) && !(name in flags);
   const reader = new OptionReader(values, (name) => (fromFile(name) ? `'${name}' in ${flags.config}` : flagOf(name)));
   const read = readOptions(reader, table, 'train') as unknown as TrainArguments & ReadTrainingOptions;
+  read.eos ??= endOfText(read);
   requireOptions(reader, table, ['train', 'tokenizer', 'out']);
   for (const name of ['train', 'valid'] as const) {
     const recorded = given[name] === undefined && before[name] !== undefined;
@@ -241,13 +243,19 @@ async function checkUnchanged(given: RawOptions, before: RawOptions, table: Opti
 }
 
 /** What an option came to that the run was begun without; undefined where nobody knows. */
-async function valueBefore(name: string, out: string, { initFrom }: RawOptions, table: OptionTable): Promise<unknown> {
+async function valueBefore(name: string, out: string, before: RawOptions, table: OptionTable): Promise<unknown> {
   if (name === 'textField') return 'text';
+  if (name === 'eos') return endOfText(before);
   if (name !== 'dropout') return table[name]?.default;
-  if (initFrom === undefined) return 0;
+  if (before.initFrom === undefined) return 0;
   // The model that it began with had its own.
   const { embdPdrop, attnPdrop, residPdrop } = (await checkpointConfig(out)) ?? {};
   return embdPdrop === attnPdrop && attnPdrop === residPdrop ? embdPdrop : undefined;
+}
+
+/** Where texts end that are read without --eos. */
+function endOfText({ promptField }: { promptField?: unknown }): 'none' | 'document' {
+  return promptField === undefined ? 'none' : 'document';
 }
 
 /** One text for values that mean the same: a path may be spelled in several ways. */

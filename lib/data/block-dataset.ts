@@ -27,12 +27,16 @@ export interface BlockDatasetOptions {
   tokenizer: TokenizerModel;
   /** T, the length of a block. */
   blockSize: number;
-  /** Whether ids that fill no whole block at the end are dropped (default) or padded, with labels of -100. */
+  /**
+   * Whether ids that fill no whole block at the end are dropped (default) or padded, with labels of -100. With a
+   * `promptField` nothing is dropped.
+   */
   dropLast?: boolean | undefined;
   /**
-   * Where the tokenizer's end-of-text id goes: nowhere (default), after each text, or after each document. A record of
-   * JSON lines or Parquet is a document, and so is each text of `fromTexts`; a file of plain lines is one altogether. A
-   * line's end is not part of its text: where no id is put, texts are joined with nothing between them.
+   * Where the tokenizer's end-of-text id goes: nowhere (default), after each text, or after each document (default with a
+   * `promptField`). A record of JSON lines or Parquet is a document, and so is each text of `fromTexts`; a file of plain
+   * lines is one altogether. A line's end is not part of its text: where no id is put, texts are joined with nothing between
+   * them.
    */
   eos?: 'none' | 'line' | 'document' | undefined;
   /**
@@ -46,13 +50,20 @@ export interface BlockDatasetOptions {
 export interface FileDatasetOptions extends BlockDatasetOptions {
   /** Field of JSON lines or column of Parquet files that holds the text. Default `text`. */
   textField?: string | undefined;
+  /**
+   * Field or column that holds a prompt, which comes before the text and is read but not learned: its labels are -100, so
+   * that a model learns to answer and not to ask. Records then stay whole: a block holds as many as fit, and is padded. One
+   * that is too long for a block is a bad record. Nothing is put between prompt and text, and each is encoded by itself, as
+   * `generate` encodes its prompt. Default none.
+   */
+  promptField?: string | undefined;
 }
 
 /**
  * Cuts text into blocks of T ids. The texts are encoded one by one and their ids joined; block k has the T ids from kT
  * on as inputs and the T ids from kT + 1 on as labels. Each `for await` is a new pass from the beginning. The LF or CRLF
  * that ends a line is not part of its text: without `eos` there is nothing between two texts, and a model learns neither to
- * break a line nor to end a text.
+ * break a line nor to end a text. With a `promptField` blocks are made otherwise, see there.
  *
  *     const dataset = BlockDataset.fromFile('train.txt', { tokenizer, blockSize: 1024 });
  *     for await (const { inputIds, labels } of dataset) ...
@@ -66,6 +77,8 @@ export class BlockDataset implements EncodedSource {
   /** Bytes of text, in UTF-8, that the last pass has read so far. */
   textBytes = 0;
   readonly tokenizer: TokenizerModel;
+  /** Field of what is read and not learned, if any: then blocks hold whole records. */
+  readonly promptField: string | undefined;
   private readonly source: TextSource;
   private readonly dropLast: boolean;
   private readonly eos: EndOfText;
@@ -89,7 +102,8 @@ export class BlockDataset implements EncodedSource {
     }
     this.blockSize = reader.integer('blockSize', { min: 1 });
     this.dropLast = reader.boolean('dropLast', true);
-    this.eos = reader.choice('eos', ['none', 'line', 'document'], 'none');
+    this.promptField = known.includes('promptField') ? reader.string('promptField', undefined) : undefined;
+    this.eos = reader.choice('eos', ['none', 'line', 'document'], this.promptField === undefined ? 'none' : 'document');
     if (this.eos !== 'none' && tokenizer?.eosTokenId === undefined) {
       reader.problem('eos', "'none', since the tokenizer has no end-of-text id", this.eos);
     }
@@ -128,8 +142,9 @@ export class BlockDataset implements EncodedSource {
     if (!Array.isArray(names) || names.length === 0 || !names.every((name) => typeof name === 'string')) {
       throw new KotodamaError('ERR_OPTIONS', 'There is no file to read', { expected: 'a path, or a list of paths' });
     }
-    const open = (onBad: OnBadRecord) => new FileSource([...names], { textField: options.textField, onBad });
-    return new BlockDataset(options, open, ['textField']);
+    const { textField, promptField } = options ?? {};
+    const open = (onBad: OnBadRecord) => new FileSource([...names], { textField, promptField, onBad });
+    return new BlockDataset(options, open, ['textField', 'promptField']);
   }
 
   /**
@@ -166,6 +181,7 @@ export class BlockDataset implements EncodedSource {
    *
    * @param options.numWorkers threads that tokenize, as in DataLoaderOptions. Default 0
    * @param options.signal ends the pass with `ERR_ABORTED`
+   * @throws KotodamaError `ERR_OPTIONS` with a `promptField`, since ids alone do not say what is a prompt
    */
   async *tokens(
     options: { numWorkers?: number | undefined; signal?: AbortSignal | undefined } = {},
@@ -174,6 +190,9 @@ export class BlockDataset implements EncodedSource {
     reader.onlyKnown(['numWorkers', 'signal']);
     const numWorkers = reader.integer('numWorkers', MOST_WORKERS, 0);
     const signal = reader.signal('signal');
+    if (this.promptField !== undefined) {
+      reader.problem('promptField', 'none: ids alone do not say which of them are prompts', this.promptField);
+    }
     reader.finish('These options cannot be used to tokenize');
     const pool = workerPool(this.tokenizer, numWorkers);
     const abort = new Abort(signal, () => void pool?.close());
@@ -212,8 +231,9 @@ export class BlockDataset implements EncodedSource {
   }
 
   async identity(): Promise<Json> {
-    const { blockSize, eos, dropLast } = this;
-    return { ...(await this.source.identity()), blockSize, eos, dropLast };
+    const { blockSize, eos, dropLast, promptField } = this;
+    const prompts = promptField !== undefined && { promptField };
+    return { ...(await this.source.identity()), blockSize, eos, dropLast, ...prompts };
   }
 
   restore(state: Json): void {
@@ -242,23 +262,24 @@ export class BlockDataset implements EncodedSource {
   ): AsyncGenerator<Block, void> {
     let yielded = 0;
     const ids = new IdQueue(start);
+    const cutOff = this.promptField === undefined ? () => this.cutIds(ids) : () => this.cutRecords(ids);
     for await (const _ of this.fill(ids, start, encoder, closed)) {
-      while (ids.length > this.blockSize) {
-        const block = this.wholeBlock(ids);
+      for (let block = cutOff(); block !== undefined; block = cutOff()) {
         pass.next = ids.position();
         yielded++;
         yield block;
       }
     }
     const rest = ids.length;
+    const dropLast = this.dropLast && this.promptField === undefined;
     // A single id has no successor, so nothing could be learned from it.
-    if (!this.dropLast && rest > 1) {
-      const block = this.paddedBlock(ids);
+    if (!dropLast && rest > 1) {
+      const block = this.paddedBlock(ids, rest);
       pass.next = ids.position();
       yielded++;
       yield block;
     }
-    if (yielded === 0 && start === FIRST_ID) throw tooShort(rest, this.blockSize, this.dropLast);
+    if (yielded === 0 && start === FIRST_ID) throw tooShort(rest, this.blockSize, dropLast);
     pass.next = FIRST_ID;
   }
 
@@ -287,13 +308,16 @@ export class BlockDataset implements EncodedSource {
 
   private async *parts(start: IdPosition, encoder: Encoder, closed: AbortSignal): AsyncGenerator<TokenPart, void> {
     const { tokenizer, eos, onBad } = this;
-    for await (const part of tokenStream(this.source, start, encoder, { tokenizer, eos, onBad, closed })) {
+    const options = { tokenizer, eos, longest: this.blockSize + 1, onBad, closed };
+    for await (const part of tokenStream(this.source, start, encoder, options)) {
       this.textBytes += part.textBytes;
       yield part;
     }
   }
 
-  private wholeBlock(ids: IdQueue): Block {
+  /** The next block, unless there are too few ids. */
+  private cutIds(ids: IdQueue): Block | undefined {
+    if (ids.length <= this.blockSize) return undefined;
     // One piece of memory for both halves the work of the garbage collector; they do not share any of it.
     const size = this.blockSize;
     const both = new Int32Array(2 * size + 1);
@@ -308,18 +332,26 @@ export class BlockDataset implements EncodedSource {
     };
   }
 
-  private paddedBlock(ids: IdQueue): Block {
-    const count = ids.length;
+  /** A block of the next records, unless another one might fit. */
+  private cutRecords(ids: IdQueue): Block | undefined {
+    const count = ids.countWhole(this.blockSize + 1);
+    return count < ids.length ? this.paddedBlock(ids, count) : undefined;
+  }
+
+  /** A block of the next `count` ids, at most T + 1; they are gone afterwards. */
+  private paddedBlock(ids: IdQueue, count: number): Block {
     const inputIds = new Int32Array(this.blockSize).fill(this.tokenizer.padTokenId ?? 0);
     const labels = new Int32Array(this.blockSize).fill(IGNORED_LABEL);
-    const rest = new Int32Array(count);
+    const taken = new Int32Array(count);
     const first = ids.position();
-    ids.peek(rest);
+    ids.peek(taken);
     ids.drop(count - 1);
     const origin = between(first, ids.position());
     ids.drop(1);
-    inputIds.set(rest);
-    labels.set(rest.subarray(1));
+    for (const [index, id] of taken.entries()) {
+      if (index < this.blockSize) inputIds[index] = id < 0 ? ~id : id;
+      if (index > 0 && id >= 0) labels[index - 1] = id;
+    }
     return { inputIds, labels, origin };
   }
 }

@@ -4,6 +4,7 @@ import { IdBuffer } from '../tokenizer/id-buffer.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { encodersOf, type TextEncoders, takesUtf8 } from '../tokenizer/utf8-model.js';
 import { describe } from '../validate.js';
+import type { Problem } from './sources/bad-records.js';
 import { type ChunkContent, contentOf, type LinesRead, type TextVisitor, visitTexts } from './sources/read-chunk.js';
 import type { TextChunk } from './sources/text-source.js';
 
@@ -13,12 +14,15 @@ export interface EncodingRules {
   eos: number | undefined;
   /** Whether lines that hold no text are left out; otherwise encoding ends before the first one. */
   skipBad: boolean;
+  /** Ids that a text with its prompt and its end may have at most: more are a bad record. */
+  longest: number;
 }
 
 /** The ids of the texts of a chunk, one text after the other. */
 export interface EncodedChunk extends LinesRead {
+  /** ~id, which is negative, stands for an id of a prompt. */
   ids: Int32Array;
-  /** Number of ids of each text. */
+  /** Number of ids of each text, its prompt included. */
   lengths: Int32Array;
   /** Offset of each text of lines; undefined for other texts, whose offsets are known. */
   offsets: Float64Array | undefined;
@@ -59,7 +63,7 @@ export class ChunkEncoder {
     this.encoders = encoders;
   }
 
-  encode(chunk: ChunkContent, { eos, skipBad }: EncodingRules): EncodedChunk {
+  encode(chunk: ChunkContent, { eos, skipBad, longest }: EncodingRules): EncodedChunk {
     const { ids, encoders } = this;
     const lengths: number[] = [];
     const offsets: number[] = [];
@@ -82,6 +86,20 @@ export class ChunkEncoder {
         textBytes += Buffer.byteLength(text);
         note(offset);
       },
+      pair(prompt, text, offset) {
+        encoders.text(prompt, ids);
+        ids.complement(count);
+        const ofPrompt = ids.count - count;
+        encoders.text(text, ids);
+        const length = ids.count - count + (eos === undefined ? 0 : 1);
+        if (length > longest) {
+          ids.truncate(count);
+          return tooLong(length, ofPrompt, longest);
+        }
+        textBytes += Buffer.byteLength(text);
+        note(offset);
+        return undefined;
+      },
     };
     try {
       const read = visitTexts(chunk, visitor, skipBad);
@@ -98,6 +116,15 @@ export class ChunkEncoder {
       throw error;
     }
   }
+}
+
+/** The problem of a record that fits into no block. */
+function tooLong(length: number, ofPrompt: number, longest: number): Problem {
+  return {
+    what: 'does not fit into a block',
+    expected: `at most ${longest} tokens, for blocks of ${longest - 1} (--block-size)`,
+    received: `${length}, of which ${ofPrompt} are the prompt's`,
+  };
 }
 
 /** The tokenizer, but what its `encode` gives is looked at: an array of integers would keep anything else as 0. */

@@ -74,6 +74,21 @@ export class IdQueue {
     return { file: part.file, offset: part.offsets[text] as number, skip: this.skip };
   }
 
+  /** Ids of the first texts that have at most `most` ids together. The first id has to be a text's first. */
+  countWhole(most: number): number {
+    let count = 0;
+    let text = this.text;
+    for (const { lengths } of this.parts) {
+      for (; text < lengths.length; text++) {
+        const more = count + (lengths[text] as number);
+        if (more > most) return count;
+        count = more;
+      }
+      text = 0;
+    }
+    return count;
+  }
+
   /** Moves over `count` ids, within one part. */
   private walk(lengths: Int32Array, count: number): void {
     this.skip += count;

@@ -1,9 +1,15 @@
 import type { TokenizerModel } from '../tokenizer/types.js';
-import type { Encoder, EncodingRules } from './encoder.js';
+import type { EncodedChunk, Encoder, EncodingRules } from './encoder.js';
 import { readAhead } from './read-ahead.js';
 import type { OnBadRecord } from './sources/bad-records.js';
 import { reportProblems } from './sources/read-chunk.js';
-import { areDocuments, type TextChunk, type TextPosition, type TextSource } from './sources/text-source.js';
+import {
+  areDocuments,
+  type TextChunk,
+  type TextPosition,
+  type TextSource,
+  type TextsChunk,
+} from './sources/text-source.js';
 
 /** Where the end-of-text id goes: nowhere, after each text, or after each document. */
 export type EndOfText = 'none' | 'line' | 'document';
@@ -11,7 +17,7 @@ export type EndOfText = 'none' | 'line' | 'document';
 /** The ids of some texts that follow each other in one file. */
 export interface TokenPart {
   file: number;
-  /** Of all texts, one after the other. */
+  /** Of all texts, one after the other; ~id, which is negative, stands for an id of a prompt. */
   ids: Int32Array;
   /** Number of ids of each text, what follows it included. */
   lengths: Int32Array;
@@ -29,6 +35,8 @@ export interface TokenPart {
 export interface TokenStreamOptions {
   tokenizer: TokenizerModel;
   eos: EndOfText;
+  /** Ids that a text with its prompt may have at most. */
+  longest: number;
   /** Hears of bad records, which are then left out. */
   onBad: OnBadRecord;
   /** See {@link TextSource.read}. */
@@ -56,20 +64,27 @@ async function* encodeAll(
   source: TextSource,
   from: TextPosition,
   encoder: Encoder,
-  { tokenizer, eos, onBad, closed }: TokenStreamOptions,
+  { tokenizer, eos, longest, onBad, closed }: TokenStreamOptions,
 ): AsyncGenerator<TokenPart, void> {
   const rulesOf = (chunk: TextChunk): EncodingRules => {
     const each = eos === 'line' || (eos === 'document' && areDocuments(chunk));
-    return { eos: each ? tokenizer.eosTokenId : undefined, skipBad: onBad !== undefined };
+    return { eos: each ? tokenizer.eosTokenId : undefined, skipBad: onBad !== undefined, longest };
   };
   const work = async (chunk: TextChunk) => ({ chunk, encoded: await encoder.encode(chunk, rulesOf(chunk)) });
   for await (const { chunk, encoded } of readAhead(source.read(from, closed), encoder.ahead, work)) {
     const { ids, lengths, textBytes } = encoded;
-    const offsets = encoded.offsets ?? (chunk as TextChunk & { kind: 'texts' }).offsets;
+    const offsets = encoded.offsets ?? offsetsOf(chunk as TextsChunk, encoded);
     const { file, end } = chunk;
     yield { file, ids, lengths, offsets, end, textBytes, documents: areDocuments(chunk) };
     await reportProblems(chunk, encoded, onBad);
   }
+}
+
+/** Offsets of the texts that were encoded. */
+function offsetsOf({ offsets }: TextsChunk, { problems }: EncodedChunk): readonly number[] {
+  if (problems.length === 0) return offsets;
+  const leftOut = new Set(problems.map(({ line }) => line));
+  return offsets.filter((_, index) => !leftOut.has(index));
 }
 
 /** Puts the end-of-text id after the last text of each file that is one document. */

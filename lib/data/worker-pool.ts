@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { type ErrorCode, KotodamaError, messageOf } from '../errors.js';
 import { Tokenizer, type TokenizerSource, type UnigramEncoderParts } from '../tokenizer/index.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
-import type { EncodedChunk, Encoder, EncodingRules } from './encoder.js';
+import { type EncodedChunk, type Encoder, type EncodingRules, InlineEncoder } from './encoder.js';
 import { type ChunkContent, contentOf } from './sources/read-chunk.js';
 import type { TextChunk } from './sources/text-source.js';
 
@@ -11,6 +11,9 @@ export const MOST_WORKERS = { min: 0, max: 1024 };
 
 /** Chunks that are read for each thread. */
 const CHUNKS_AHEAD = 4;
+
+/** Chunks of a pass that are encoded before threads are worth their start, which takes some tenths of a second. */
+const CHUNKS_HERE = 2;
 
 /** What a worker makes its encoder of: parts that are ready, which takes it a tenth of the time, or the tokenizer's files. */
 export type WorkerSource = { parts: UnigramEncoderParts } | { files: TokenizerSource };
@@ -26,7 +29,7 @@ export type WorkerAnswer = { id: number; encoded: EncodedChunk } | { id: number;
 /** Threads for a tokenizer that can be made again in them; undefined for others, and for no threads. */
 export function workerPool(tokenizer: TokenizerModel | undefined, size: number): WorkerPool | undefined {
   const source = tokenizer instanceof Tokenizer ? sourceOf(tokenizer) : undefined;
-  return source === undefined || size === 0 ? undefined : new WorkerPool(source, size);
+  return source === undefined || size === 0 ? undefined : new WorkerPool(tokenizer as Tokenizer, source, size);
 }
 
 function sourceOf({ encoderParts: parts, source: files }: Tokenizer): WorkerSource | undefined {
@@ -40,18 +43,22 @@ interface Waiting {
 }
 
 /**
- * Encodes in worker threads. They start with the first chunk, end with `close`, and keep the process alive only while
- * there is an answer to wait for. Bytes go to them and ids come back by transfer: neither is copied.
+ * Encodes in worker threads. They start with the third chunk, so that a short text that is read again and again needs none;
+ * end with `close`; and keep the process alive only while there is an answer to wait for. Bytes go to them and ids come back
+ * by transfer: neither is copied.
  */
 export class WorkerPool implements Encoder {
   readonly ahead: number;
   private readonly source: WorkerSource;
   private readonly size: number;
+  private readonly here: InlineEncoder;
+  private begun = 0;
   private threads: Thread[] | undefined;
   private closed = false;
 
   /** @param size number of threads */
-  constructor(source: WorkerSource, size: number) {
+  constructor(tokenizer: Tokenizer, source: WorkerSource, size: number) {
+    this.here = new InlineEncoder(tokenizer);
     this.source = source;
     this.size = size;
     // One chunk at work and some that wait: ids are taken in order, and a thread whose turn is later must not idle until then.
@@ -60,6 +67,7 @@ export class WorkerPool implements Encoder {
 
   async encode(chunk: TextChunk, rules: EncodingRules): Promise<EncodedChunk> {
     if (this.closed) throw ended('was closed');
+    if (this.begun++ < CHUNKS_HERE) return this.here.encode(chunk, rules);
     this.threads ??= Array.from({ length: this.size }, () => new Thread(this.source));
     return this.threads.reduce((a, b) => (b.load < a.load ? b : a)).encode(contentOf(chunk), rules);
   }

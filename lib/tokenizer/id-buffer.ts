@@ -30,6 +30,16 @@ export class IdBuffer {
     this.count = count + to - from;
   }
 
+  /** Forgets the ids from `count` on. */
+  truncate(count: number): void {
+    this.count = count;
+  }
+
+  /** Puts ~id, which is negative, in the place of each id from `from` on. */
+  complement(from: number): void {
+    for (let i = from; i < this.count; i++) this.ids[i] = ~this.ids[i]!;
+  }
+
   /** The ids so far, in memory of their own; the buffer is empty afterwards. */
   take(): Int32Array {
     const result = this.ids.slice(0, this.count);

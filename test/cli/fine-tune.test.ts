@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { GPT2, Tokenizer } from '../../dist/index.js';
@@ -109,4 +109,51 @@ t.test('a pickle is refused with what to run instead', async (t) => {
   cpSync(join(cwd, 'base.bin'), join(cwd, 'pickled/pytorch_model.bin'));
   const outcome = await tune('n', '--init-from', 'pickled');
   t.match(outcome.stderr, /^error ERR_MODEL_FILE: pickled\/pytorch_model.bin is a Python pickle.*\n.*save_pretrained/);
+});
+
+t.test('answers to prompts: learned, measured, and gone on with as they began', async (t) => {
+  const pairs = Array.from({ length: 60 }, (_, i) => ({ q: `${i % 10}?`, a: `${i % 10}!` }));
+  writeFileSync(join(cwd, 'pairs.jsonl'), pairs.map((pair) => `${JSON.stringify(pair)}\n`).join(''));
+  const fields = ['--prompt-field', 'q', '--text-field', 'a'];
+  const words = ['--tokenizer', TOKENIZER, '--train', 'pairs.jsonl', '--valid', 'pairs.jsonl', ...fields];
+  const sizes = ['--n-layer', '1', '--n-head', '2', '--n-embd', '32', '--block-size', '16', '--device', 'cpu'];
+  const learn = (out: string, ...more: string[]) =>
+    run('train', '--json', ...words, ...sizes, ...STEADY, '--lr', '0.01', '--eval-every', '100', '--out', out, ...more);
+  const [whole, begun] = await Promise.all([
+    learn('answers', '--max-steps', '300'),
+    learn('answers-part', '--max-steps', '7', '--save-every', '7'),
+  ]);
+  t.equal(whole.code, 0, whole.stderr);
+  t.equal(begun.code, 0, begun.stderr);
+  const resumed = await run('train', '--json', '--resume', '--out', 'answers-part', '--max-steps', '300');
+  t.equal(resumed.code, 0, resumed.stderr);
+  const losses = (out: string) =>
+    readEvents(join(cwd, out)).flatMap((event) => (event.type === 'step' ? event.loss : []));
+  t.same(losses('answers-part'), losses('answers'), 'bit for bit');
+
+  const measured = await run('evaluate', '--model', 'answers', '--data', 'pairs.jsonl', ...fields, '--json');
+  t.equal(measured.code, 0, measured.stderr);
+  // What was learned is certain once the question is read; the questions themselves could not be foreseen.
+  t.match(JSON.parse(measured.stdout), { tokens: 180, bytes: 120, loss: Number });
+  t.ok(JSON.parse(measured.stdout).loss < 0.1, measured.stdout);
+  const limited = await run(
+    'evaluate',
+    '--model',
+    'answers',
+    '--data',
+    'pairs.jsonl',
+    ...fields,
+    '--json',
+    '--limit',
+    '999',
+  );
+  t.equal(limited.stdout, measured.stdout, 'bytes counted from the tokens');
+  const answer = await run('generate', '--model', 'answers', '--prompt', '7?', '--temperature', '0');
+  t.equal(answer.stdout, '7?7!\n');
+
+  const stride = await run('evaluate', '--model', 'answers', '--data', 'pairs.jsonl', ...fields, '--stride', '4');
+  t.equal(stride.code, 2);
+  t.match(stride.stderr, /--stride: expected nothing with --prompt-field, received 4/);
+  const other = await run('train', '--resume', '--out', 'answers', '--max-steps', '301', '--eos', 'none');
+  t.match(other.stderr, /--eos: "document" in the run, "none" now/);
 });

@@ -1,3 +1,4 @@
+import { KotodamaError } from '../../errors.js';
 import { markFiles } from '../content-mark.js';
 import type { BlockOrigin, Json } from '../types.js';
 import type { OnBadRecord } from './bad-records.js';
@@ -11,6 +12,8 @@ import { inChunks, type TextChunk, type TextPosition, type TextSource } from './
 export interface FileOptions {
   /** Field or column that holds the text, where there are fields. Default `text`. */
   textField?: string | undefined;
+  /** Field or column that holds what comes before each text. Default none. */
+  promptField?: string | undefined;
   /** Hears of bad rows of Parquet files, which are then left out. Bad lines are for whoever reads the chunks. */
   onBad?: OnBadRecord;
 }
@@ -25,12 +28,14 @@ export class FileSource implements TextSource {
   private readonly inputs: readonly (LineInput | ParquetInput)[];
 
   /** @throws KotodamaError `ERR_IO`, `ERR_DATA` or `ERR_OPTIONS` for names that cannot be read, as `placesOf` says */
-  constructor(names: readonly string[], { textField, onBad }: FileOptions = {}) {
-    this.places = placesOf(names, textField !== undefined);
+  constructor(names: readonly string[], { textField, promptField, onBad }: FileOptions = {}) {
+    this.places = placesOf(names, (textField ?? promptField) !== undefined);
+    if (promptField !== undefined) refuseLines(this.places);
+    const columns = { text: textField ?? 'text', prompt: promptField };
     this.inputs = this.places.map((place) =>
       place.format === 'parquet'
-        ? new ParquetInput(place.path, textField ?? 'text', onBad)
-        : new LineInput(place, textField ?? 'text'),
+        ? new ParquetInput(place.path, columns, onBad)
+        : new LineInput(place, columns.text, promptField),
     );
   }
 
@@ -39,7 +44,7 @@ export class FileSource implements TextSource {
     for (const [file, input] of this.inputs.entries()) {
       if (file < from.file) continue;
       const offset = file === from.file ? from.offset : 0;
-      if (input instanceof ParquetInput) yield* inChunks(file, input.read(offset));
+      if (input instanceof ParquetInput) yield* inChunks(file, input.read(offset), (row) => input.nameOf(row));
       else for await (const lines of input.read(offset, closed)) yield { ...lines, file };
     }
   }
@@ -74,4 +79,14 @@ export class FileSource implements TextSource {
     if (place === undefined || input === undefined) throw changed(`There is no file number ${file + 1}`);
     return { name: place.name, ...(await input.locate(offset)) };
   }
+}
+
+/** Lines of text have no fields. */
+function refuseLines(places: readonly Place[]): void {
+  const lines = places.find(({ format }) => format === 'text');
+  if (lines === undefined) return;
+  throw new KotodamaError('ERR_OPTIONS', `${lines.name} holds lines of text, and no prompts`, {
+    expected: 'JSON lines or Parquet where a prompt field is named',
+    hint: 'a record is a line such as {"prompt": "...", "text": "..."} in a file FILE.jsonl',
+  });
 }

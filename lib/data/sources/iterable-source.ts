@@ -34,7 +34,7 @@ export class IterableSource implements TextSource {
   }
 
   async *read(from: TextPosition): AsyncGenerator<TextChunk, void> {
-    yield* inChunks(0, this.readTexts(from.offset));
+    yield* inChunks(0, this.readTexts(from.offset), nameOfText);
   }
 
   mark(): string {
@@ -56,7 +56,7 @@ export class IterableSource implements TextSource {
       this.gaveTexts = true;
       if (typeof text !== 'string') {
         reject(
-          `Text ${index}`,
+          nameOfText(index),
           { what: 'is not a string', expected: 'a string', received: describe(text) },
           this.onBad,
         );
@@ -110,6 +110,10 @@ async function markTexts(texts: readonly unknown[]): Promise<{ count: number; sh
     await nextTurn();
   }
   return { count: texts.length, sha256: hash.digest('hex') };
+}
+
+function nameOfText(index: number): string {
+  return `Text ${index}`;
 }
 
 function isIterable(value: unknown): value is Texts {

@@ -16,13 +16,15 @@ const MOST_COUNTED = 16 * 2 ** 30;
 export class LineInput {
   private readonly place: Place;
   private readonly field: string;
+  private readonly promptField: string | undefined;
   private begun = false;
   /** Where lines were counted last. */
   private counted = { offset: 0, lines: 0 };
 
-  constructor(place: Place, field: string) {
+  constructor(place: Place, field: string, promptField?: string) {
     this.place = place;
     this.field = field;
+    this.promptField = promptField;
   }
 
   /**
@@ -38,6 +40,7 @@ export class LineInput {
       kind: 'lines',
       format: format === 'jsonl' ? 'jsonl' : 'text',
       field: this.field,
+      promptField: this.promptField,
       counter,
     } as const;
     for await (const lines of chunkLines(bytes, from)) yield { ...common, ...lines };

@@ -1,14 +1,14 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, KotodamaError, messageOf } from '../../errors.js';
-import { type OnBadRecord, reject } from './bad-records.js';
-import type { ParquetRows } from './parquet-texts.js';
+import { type OnBadRecord, type Problem, reject } from './bad-records.js';
+import type { ParquetColumns, ParquetRows } from './parquet-texts.js';
 import type { PlacedText } from './text-source.js';
 
 /** What a Parquet worker is to read. */
 export interface ParquetRequest {
   path: string;
-  column: string;
+  columns: ParquetColumns;
   /** Index of the first row. */
   from: number;
 }
@@ -20,23 +20,23 @@ export type ParquetAnswer = ParquetRows | { done: true } | { failure: string; co
 const HEAP = 3072;
 
 /**
- * The texts in a column of a Parquet file; offsets count rows. A thread decodes the row groups: one takes long, and a
+ * The texts in a column of a Parquet file, and the prompts in another one; offsets count rows. A thread decodes the row groups: one takes long, and a
  * hostile one ends the thread rather than the process.
  */
 export class ParquetInput {
   private readonly path: string;
-  private readonly column: string;
+  private readonly columns: ParquetColumns;
   private readonly onBad: OnBadRecord;
 
-  constructor(path: string, column: string, onBad: OnBadRecord) {
+  constructor(path: string, columns: ParquetColumns, onBad: OnBadRecord) {
     this.path = path;
-    this.column = column;
+    this.columns = columns;
     this.onBad = onBad;
   }
 
   /** The texts from a row on, some at a time. Those before a failure come first. */
   async *read(from: number): AsyncGenerator<readonly PlacedText[], void> {
-    const request: ParquetRequest = { path: this.path, column: this.column, from };
+    const request: ParquetRequest = { path: this.path, columns: this.columns, from };
     const worker = new Worker(new URL('./parquet-worker.js', import.meta.url), {
       workerData: request,
       execArgv: [],
@@ -68,17 +68,22 @@ export class ParquetInput {
     }
   }
 
-  private *place({ row, texts }: ParquetRows): Generator<readonly PlacedText[], void> {
+  nameOf(row: number): string {
+    return `${this.path}, row ${row + 1},`;
+  }
+
+  private *place({ row, texts, prompts }: ParquetRows): Generator<readonly PlacedText[], void> {
     let placed: PlacedText[] = [];
     for (const [index, text] of texts.entries()) {
       const offset = row + index;
-      if (typeof text === 'string') {
-        placed.push({ text, offset, end: offset + 1 });
+      const prompt = prompts?.[index];
+      if (typeof text === 'string' && typeof prompt !== 'object') {
+        placed.push({ text, prompt, offset, end: offset + 1 });
         continue;
       }
       if (this.onBad === undefined && placed.length > 0) yield placed;
       if (this.onBad === undefined) placed = [];
-      reject(`${this.path}, row ${offset + 1},`, text, this.onBad);
+      reject(this.nameOf(offset), (typeof prompt === 'object' ? prompt : text) as Problem, this.onBad);
     }
     if (placed.length > 0) yield placed;
   }

@@ -17,13 +17,25 @@ import type { Problem } from './bad-records.js';
 import { changed } from './changed.js';
 import { checkText } from './records.js';
 
+/** The columns that are read. */
+export interface ParquetColumns {
+  text: string;
+  /** What comes before each text, where that is asked for. */
+  prompt?: string | undefined;
+}
+
 /** Some rows that follow each other. */
 export interface ParquetRows {
   /** The first one's index in the file. */
   row: number;
   /** Of each row its text, or what is wrong with it. */
-  texts: (string | Problem)[];
+  texts: Cell[];
+  /** The same of its prompt, where those are read. */
+  prompts: Cell[] | undefined;
 }
+
+/** A text, or what is wrong with it. */
+type Cell = string | Problem;
 
 /** Bytes of a row group's column, packed and unpacked: what is held at once. */
 const MAX_COLUMN = 2 ** 30;
@@ -35,16 +47,16 @@ const BATCH = 65_536;
 const NOT_UTF8 = Symbol('not UTF-8');
 
 /**
- * The texts in a column of a Parquet file. Memory is that of the column in one row group. Sizes are checked before
- * anything is unpacked, since the decoder trusts them.
+ * The texts in a column of a Parquet file, and the prompts in another one. Memory is that of the columns in one row group.
+ * Sizes are checked before anything is unpacked, since the decoder trusts them.
  */
 export class ParquetTexts {
   private readonly path: string;
-  private readonly column: string;
+  private readonly columns: ParquetColumns;
 
-  constructor(path: string, column: string) {
+  constructor(path: string, columns: ParquetColumns) {
     this.path = path;
-    this.column = column;
+    this.columns = columns;
   }
 
   /** @param from index of the first row */
@@ -53,11 +65,17 @@ export class ParquetTexts {
     try {
       const { size } = await handle.stat();
       const metadata = await parquetMetadataAsync({ byteLength: size, slice: (a, b = size) => slice(handle, a, b) });
-      this.checkColumn(metadata);
+      const { text, prompt } = this.columns;
+      checkColumn(metadata, text, '--text-field');
+      if (prompt !== undefined) checkColumn(metadata, prompt, '--prompt-field');
       let start = 0;
       for (const group of metadata.row_groups) {
         const end = start + rowsOf(group, size);
-        if (end > from) yield* inBatches(await this.readGroup(handle, group, metadata, start), start, from);
+        if (end > from) {
+          const read = (column: string) => readGroup(handle, group, { metadata, column, start });
+          const texts = await read(text);
+          yield* inBatches({ row: start, texts, prompts: prompt === undefined ? undefined : await read(prompt) }, from);
+        }
         start = end;
       }
       if (from > start) throw changed(`${this.path} has only ${start} rows, not the ${from} before the place`);
@@ -65,67 +83,69 @@ export class ParquetTexts {
       await handle.close();
     }
   }
+}
 
-  private checkColumn(metadata: FileMetaData): void {
-    const columns = parquetSchema(metadata).children;
-    const found = columns.find(({ element }) => element.name === this.column);
-    const names = columns.map(({ element }) => describe(element.name));
-    if (found === undefined) {
-      throw new Error(`it has no column '${this.column}', but ${alternatives(names)}: name it with --text-field`);
-    }
-    const { type, repetition_type: repetition, logical_type: logical, converted_type: converted } = found.element;
-    const text = type === 'BYTE_ARRAY' && (logical?.type ?? 'STRING') === 'STRING' && (converted ?? 'UTF8') === 'UTF8';
-    if (found.children.length > 0 || repetition === 'REPEATED' || !text) {
-      throw new Error(`its column '${this.column}' holds no strings, but ${logical?.type ?? type ?? 'a nested type'}`);
-    }
+/** @param flag the option that names the column */
+function checkColumn(metadata: FileMetaData, column: string, flag: string): void {
+  const columns = parquetSchema(metadata).children;
+  const found = columns.find(({ element }) => element.name === column);
+  const names = columns.map(({ element }) => describe(element.name));
+  if (found === undefined) {
+    throw new Error(`it has no column '${column}', but ${alternatives(names)}: name it with ${flag}`);
   }
-
-  private async readGroup(
-    handle: FileHandle,
-    group: RowGroup,
-    metadata: FileMetaData,
-    start: number,
-  ): Promise<(string | Problem)[]> {
-    const rows = Number(group.num_rows);
-    const packed = await readChunk(handle, group, this.column);
-    checkPages(packed.bytes, rows);
-    const texts: (string | Problem)[] = [];
-    await parquetRead({
-      file: { byteLength: packed.end, slice: (a, b = packed.end) => packed.slice(a, b) },
-      metadata: { ...metadata, row_groups: [group], num_rows: group.num_rows },
-      columns: [this.column],
-      compressors: COMPRESSORS,
-      parsers: { stringFromBytes: (bytes: Uint8Array) => (isUtf8(bytes) ? decode(bytes) : NOT_UTF8) },
-      onChunk: ({ columnData }: ColumnData) => {
-        for (const value of columnData) texts.push(textOf(value, this.column));
-      },
-    });
-    if (texts.length !== rows) throw new Error(`its rows from ${start} on are ${texts.length} instead of ${rows}`);
-    return texts;
+  const { type, repetition_type: repetition, logical_type: logical, converted_type: converted } = found.element;
+  const text = type === 'BYTE_ARRAY' && (logical?.type ?? 'STRING') === 'STRING' && (converted ?? 'UTF8') === 'UTF8';
+  if (found.children.length > 0 || repetition === 'REPEATED' || !text) {
+    throw new Error(`its column '${column}' holds no strings, but ${logical?.type ?? type ?? 'a nested type'}`);
   }
 }
 
-function* inBatches(texts: readonly (string | Problem)[], start: number, from: number): Generator<ParquetRows> {
-  let row = Math.max(from, start);
-  while (row - start < texts.length) {
-    const batch: ParquetRows = { row, texts: [] };
-    for (let size = 0; size < BATCH && row - start < texts.length; row++) {
-      const text = texts[row - start] as string | Problem;
-      batch.texts.push(text);
-      size += typeof text === 'string' ? text.length + 16 : 256;
-    }
-    yield batch;
+async function readGroup(
+  handle: FileHandle,
+  group: RowGroup,
+  { metadata, column, start }: { metadata: FileMetaData; column: string; start: number },
+): Promise<Cell[]> {
+  const rows = Number(group.num_rows);
+  const packed = await readChunk(handle, group, column);
+  checkPages(packed.bytes, rows);
+  const texts: Cell[] = [];
+  await parquetRead({
+    file: { byteLength: packed.end, slice: (a, b = packed.end) => packed.slice(a, b) },
+    metadata: { ...metadata, row_groups: [group], num_rows: group.num_rows },
+    columns: [column],
+    compressors: COMPRESSORS,
+    parsers: { stringFromBytes: (bytes: Uint8Array) => (isUtf8(bytes) ? decode(bytes) : NOT_UTF8) },
+    onChunk: ({ columnData }: ColumnData) => {
+      for (const value of columnData) texts.push(textOf(value, column));
+    },
+  });
+  if (texts.length !== rows) throw new Error(`its rows from ${start} on are ${texts.length} instead of ${rows}`);
+  return texts;
+}
+
+function* inBatches({ row: start, texts, prompts }: ParquetRows, from: number): Generator<ParquetRows> {
+  for (let row = Math.max(from, start); row - start < texts.length; ) {
+    const begin = row - start;
+    let end = begin;
+    for (let size = 0; size < BATCH && end < texts.length; end++) size += sizeOf(texts[end]) + sizeOf(prompts?.[end]);
+    yield { row, texts: texts.slice(begin, end), prompts: prompts?.slice(begin, end) };
+    row = start + end;
   }
+}
+
+function sizeOf(cell: Cell | undefined): number {
+  if (cell === undefined) return 0;
+  return typeof cell === 'string' ? cell.length + 16 : 256;
 }
 
 function decode(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
 }
 
-function textOf(value: unknown, column: string): string | Problem {
+function textOf(value: unknown, column: string): Cell {
   if (value === NOT_UTF8) return { what: `is not UTF-8 in '${column}'`, expected: 'UTF-8 text' };
   if (value === null) return { what: `has no text in '${column}'`, expected: 'a string', received: 'null' };
-  return checkText(value, column, () => []);
+  return checkText(value, column, { fields: () => [], flag: '--text-field' });
 }
 
 async function slice(handle: FileHandle, from: number, to: number): Promise<ArrayBuffer> {

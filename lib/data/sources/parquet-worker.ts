@@ -4,8 +4,8 @@ import { KotodamaError, messageOf } from '../../errors.js';
 import type { ParquetAnswer, ParquetRequest } from './parquet-input.js';
 import { ParquetTexts } from './parquet-texts.js';
 
-const { path, column, from } = workerData as ParquetRequest;
-const texts = new ParquetTexts(path, column);
+const { path, columns, from } = workerData as ParquetRequest;
+const texts = new ParquetTexts(path, columns);
 const batches = texts.read(from);
 
 parentPort?.on('message', async () => {

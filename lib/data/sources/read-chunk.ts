@@ -2,25 +2,27 @@ import { isUtf8 } from 'node:buffer';
 import { type OnBadRecord, type Problem, reject } from './bad-records.js';
 import type { LineBytes } from './lines.js';
 import { jsonReader, type ReadLine, readTextLine, tooLongProblem } from './records.js';
-import type { LinesChunk, TextChunk } from './text-source.js';
+import type { LinesChunk, TextChunk, TextsChunk } from './text-source.js';
 
 const NEWLINE = 0x0a;
 
 /** What reading a chunk needs to know; survives `structuredClone`. */
 export type ChunkContent =
-  | ({ kind: 'lines' } & LineBytes & Pick<LinesChunk, 'format' | 'field'>)
-  | { kind: 'texts'; texts: string[] };
+  | ({ kind: 'lines' } & LineBytes & Pick<LinesChunk, 'format' | 'field' | 'promptField'>)
+  | ({ kind: 'texts' } & Pick<TextsChunk, 'texts' | 'prompts'>);
 
 /** Takes the texts of a chunk one by one. */
 export interface TextVisitor {
   /** @param offset where the text begins in its file */
   utf8(bytes: Uint8Array, start: number, end: number, offset: number): void;
   text(text: string, offset: number): void;
+  /** A text with the prompt before it, where the source was asked for those. Gives what is wrong with them. */
+  pair?(prompt: string, text: string, offset: number): Problem | undefined;
 }
 
-/** A line that holds no text although it should. */
+/** A line that holds no text although it should, or one that nothing can be done with. */
 export interface LineProblem {
-  /** Index among the lines of its chunk. */
+  /** Index among the lines, or texts, of its chunk. */
   line: number;
   problem: Problem;
 }
@@ -33,9 +35,9 @@ export interface LinesRead {
 
 /** The part of a chunk that a reader in any thread needs. */
 export function contentOf(chunk: TextChunk): ChunkContent {
-  if (chunk.kind === 'texts') return { kind: 'texts', texts: chunk.texts };
-  const { bytes, offset, end, tooLong, format, field } = chunk;
-  return { kind: 'lines', bytes, offset, end, tooLong, format, field };
+  if (chunk.kind === 'texts') return { kind: 'texts', texts: chunk.texts, prompts: chunk.prompts };
+  const { bytes, offset, end, tooLong, format, field, promptField } = chunk;
+  return { kind: 'lines', bytes, offset, end, tooLong, format, field, promptField };
 }
 
 /**
@@ -45,8 +47,18 @@ export function contentOf(chunk: TextChunk): ChunkContent {
  */
 export function visitTexts(chunk: ChunkContent, visitor: TextVisitor, skipBad: boolean): LinesRead {
   if (chunk.kind === 'lines') return visitLines(chunk, visitor, skipBad);
-  for (const [index, text] of chunk.texts.entries()) visitor.text(text, index);
-  return { lines: 0, problems: [] };
+  const problems: LineProblem[] = [];
+  for (const [index, text] of chunk.texts.entries()) {
+    const prompt = chunk.prompts?.[index];
+    if (prompt === undefined) visitor.text(text, index);
+    else {
+      const problem = visitor.pair?.(prompt, text, index);
+      if (problem === undefined) continue;
+      problems.push({ line: index, problem });
+      if (!skipBad) break;
+    }
+  }
+  return { lines: 0, problems };
 }
 
 /** The texts of a chunk as strings; those before the first bad line if there is one. */
@@ -62,13 +74,13 @@ export function textsIn(chunk: ChunkContent): LinesRead & { texts: string[] } {
 }
 
 function visitLines(
-  { bytes: data, offset, tooLong, format, field }: ChunkContent & { kind: 'lines' },
+  { bytes: data, offset, tooLong, format, field, promptField }: ChunkContent & { kind: 'lines' },
   visitor: TextVisitor,
   skipBad: boolean,
 ): LinesRead {
   if (tooLong) return { lines: 1, problems: [{ line: 0, problem: tooLongProblem(format, offset, data) }] };
   const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-  const readLine: ReadLine = format === 'jsonl' ? jsonReader(field) : readTextLine;
+  const readLine: ReadLine = format === 'jsonl' ? jsonReader(field, promptField) : readTextLine;
   const wellFormed = isUtf8(bytes);
   const problems: LineProblem[] = [];
   let line = 0;
@@ -87,7 +99,10 @@ function visitLines(
 
 /** Ends the pass with the first bad line of a chunk, or reports them all. */
 export async function reportProblems(chunk: TextChunk, read: LinesRead, onBad: OnBadRecord): Promise<void> {
-  if (chunk.kind === 'texts') return;
+  if (chunk.kind === 'texts') {
+    for (const { line, problem } of read.problems) reject(chunk.nameOf(chunk.offsets[line] as number), problem, onBad);
+    return;
+  }
   for (const { line, problem } of read.problems) reject(await chunk.counter.nameOf(line), problem, onBad);
   chunk.counter.advance(read.lines);
 }

@@ -56,10 +56,10 @@ export function readTextLine(line: Line, visitor: TextVisitor): Problem | undefi
 }
 
 /**
- * A line is a JSON object (RFC 8259) with the text as a string in one of its fields. Lines of nothing but white space are
- * passed over, and so is a byte order mark at the beginning.
+ * A line is a JSON object (RFC 8259) with the text as a string in one of its fields, and in another one the prompt before it
+ * where that is named. Lines of nothing but white space are passed over, and so is a byte order mark at the beginning.
  */
-export function jsonReader(field: string): ReadLine {
+export function jsonReader(field: string, promptField?: string): ReadLine {
   return (line, visitor) => {
     const problem = malformed(line);
     if (problem !== undefined) return problem;
@@ -79,16 +79,31 @@ export function jsonReader(field: string): ReadLine {
     if (typeof record !== 'object' || record === null || Array.isArray(record)) {
       return { what: 'is not a record', expected: 'a JSON object', received: describe(record) };
     }
-    const value = Object.hasOwn(record, field) ? (record as { [key: string]: unknown })[field] : undefined;
-    const text = checkText(value, field, () => Object.keys(record));
+    const fields = () => Object.keys(record);
+    const read = (name: string, flag: TextFlag) =>
+      checkText(Object.hasOwn(record, name) ? (record as { [key: string]: unknown })[name] : undefined, name, {
+        fields,
+        flag,
+      });
+    const prompt = promptField === undefined ? undefined : read(promptField, '--prompt-field');
+    if (typeof prompt === 'object') return prompt;
+    const text = read(field, '--text-field');
     if (typeof text !== 'string') return text;
+    if (prompt !== undefined) return visitor.pair?.(prompt, text, offset);
     visitor.text(text, offset);
     return undefined;
   };
 }
 
+/** The option that names a field. */
+type TextFlag = '--text-field' | '--prompt-field';
+
 /** A text from a record's field, or what is wrong with it. */
-export function checkText(value: unknown, field: string, fields: () => string[]): string | Problem {
+export function checkText(
+  value: unknown,
+  field: string,
+  { fields, flag }: { fields: () => string[]; flag: TextFlag },
+): string | Problem {
   if (value === undefined) {
     const found = fields()
       .slice(0, 8)
@@ -96,7 +111,7 @@ export function checkText(value: unknown, field: string, fields: () => string[])
     return {
       what: `has no field '${field}'`,
       received: found.length === 0 ? 'no fields' : found.join(', '),
-      hint: 'name the field that holds the text with --text-field',
+      hint: `name the field that holds the ${flag === '--text-field' ? 'text' : 'prompt'} with ${flag}`,
     };
   }
   if (typeof value !== 'string')

@@ -18,6 +18,8 @@ export interface LinesChunk extends LineBytes {
   format: 'text' | 'jsonl';
   /** Field of the records that holds the text. */
   field: string;
+  /** Field of the records that holds the prompt before the text, where there is one. */
+  promptField: string | undefined;
   /** Knows the numbers of the lines; whoever has read them tells it. */
   counter: LineCounter;
 }
@@ -27,6 +29,10 @@ export interface TextsChunk {
   kind: 'texts';
   file: number;
   texts: string[];
+  /** The prompt before each text, where there are prompts. */
+  prompts: string[] | undefined;
+  /** Names a text in messages by its offset. */
+  nameOf(offset: number): string;
   /** Offset of each text. */
   offsets: number[];
   /** Offset of what follows the last one. */
@@ -67,15 +73,22 @@ const TEXT_OVERHEAD = 16;
 /** A text with its place, as a source reads it. */
 export interface PlacedText {
   text: string;
+  /** What comes before it, where prompts were asked for. */
+  prompt?: string | undefined;
   offset: number;
   /** Offset of what follows. */
   end: number;
 }
 
-/** Gathers the texts of one file into chunks. */
+/**
+ * Gathers the texts of one file into chunks.
+ *
+ * @param nameOf names a text in messages by its offset
+ */
 export async function* inChunks(
   file: number,
   batches: AsyncIterable<readonly PlacedText[]>,
+  nameOf: (offset: number) => string,
 ): AsyncGenerator<TextsChunk, void> {
   let chunk: TextsChunk | undefined;
   let size = 0;
@@ -88,12 +101,14 @@ export async function* inChunks(
         failure = { cause };
       });
       if (next === undefined || next.done === true) break;
-      for (const { text, offset, end } of next.value) {
-        chunk ??= { kind: 'texts', file, texts: [], offsets: [], end };
+      for (const { text, prompt, offset, end } of next.value) {
+        const prompts = prompt === undefined ? undefined : [];
+        chunk ??= { kind: 'texts', file, texts: [], prompts, nameOf, offsets: [], end };
         chunk.texts.push(text);
+        if (prompt !== undefined) chunk.prompts?.push(prompt);
         chunk.offsets.push(offset);
         chunk.end = end;
-        size += text.length + TEXT_OVERHEAD;
+        size += text.length + (prompt?.length ?? 0) + TEXT_OVERHEAD;
         if (size >= CHUNK_SIZE) {
           yield chunk;
           chunk = undefined;
