@@ -1,6 +1,7 @@
 import { BlockDataset } from '../data/block-dataset.js';
 import { BufferedShuffleDataset } from '../data/buffered-shuffle.js';
 import { DataLoader } from '../data/data-loader.js';
+import type { Encoding } from '../data/sources/encoding.js';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { publicName } from '../data/sources/public-name.js';
 import { TokenDataset } from '../data/token-dataset.js';
@@ -14,17 +15,23 @@ import type { OptionReader } from '../validate.js';
 /** Bad records to show one by one. */
 const SHOWN = 5;
 
+/** How texts are read from files. */
+export interface Reading {
+  textField?: string;
+  promptField?: string;
+  encoding: Encoding;
+  keepLinebreaks: boolean;
+  eos?: 'none' | 'line' | 'document';
+  skipBad: boolean;
+}
+
 /** How texts become batches. */
-export interface DataOptions {
+export interface DataOptions extends Reading {
   tokenizer: Tokenizer;
   blockSize: number;
   batchSize: number;
   numWorkers: number;
   prefetchFactor: number;
-  textField?: string;
-  promptField?: string;
-  eos?: 'none' | 'line' | 'document';
-  skipBad: boolean;
   /** Hears of bad records when they are left out. */
   bad: BadRecords;
 }
@@ -79,20 +86,11 @@ export async function validLoader(
 /** Blocks of texts, read as the options say. */
 export function textBlocks(
   files: readonly string[],
-  {
-    tokenizer,
-    blockSize,
-    textField,
-    promptField,
-    eos,
-    skipBad,
-    bad,
-  }: Pick<DataOptions, 'blockSize' | 'textField' | 'promptField' | 'eos' | 'skipBad' | 'bad'> & {
-    tokenizer: TokenizerModel;
-  },
+  options: Pick<DataOptions, 'blockSize' | 'bad' | keyof Reading> & { tokenizer: TokenizerModel },
   { dropLast }: { dropLast: boolean },
 ): BlockDataset {
-  const reading = { textField, promptField, eos, skipBad: skipBad && bad.note };
+  const { tokenizer, blockSize, textField, promptField, encoding, keepLinebreaks, eos, bad } = options;
+  const reading = { textField, promptField, encoding, keepLinebreaks, eos, skipBad: options.skipBad && bad.note };
   return BlockDataset.fromFile(files, { tokenizer, blockSize, dropLast, ...reading });
 }
 
@@ -120,19 +118,28 @@ export function areTokenFiles(files: readonly string[]): boolean {
  */
 export function refuseReading(
   reader: OptionReader,
-  options: { textField?: unknown; promptField?: unknown; eos?: unknown; skipBad?: unknown },
+  options: { readonly [name: string]: unknown },
   files: readonly string[],
 ): void {
   if (files.length === 0 || !named(files).every(isTokenFile)) return;
-  const refuse = (name: string, value: unknown) =>
+  if (options.promptField !== undefined) {
+    reader.problem('promptField', 'nothing with token files', options.promptField, 'give the records themselves');
+  }
+  for (const [name, usual] of Object.entries(USUAL_READING)) {
+    const value = options[name];
+    if (value === undefined || value === usual) continue;
     reader.problem(name, 'nothing with token files alone', value, 'give it to kotodama tokenize, which makes them');
-  const { textField, promptField, eos = 'none', skipBad = false } = options;
-  if (promptField !== undefined)
-    reader.problem('promptField', 'nothing with token files', promptField, 'give the records');
-  if (textField !== undefined) refuse('textField', textField);
-  if (eos === 'line' || eos === 'document') refuse('eos', eos);
-  if (skipBad !== false) refuse('skipBad', skipBad);
+  }
 }
+
+/** What texts are read with unless somebody asks for something else. */
+const USUAL_READING = {
+  textField: undefined,
+  encoding: 'utf-8',
+  keepLinebreaks: false,
+  eos: 'none',
+  skipBad: false,
+};
 
 /** Paths with patterns such as `data/*.bin` replaced by what they match, where that is anything. */
 function expanded(files: readonly string[]): string[] {

@@ -9,22 +9,18 @@ import { LiveLine } from '../report/live-line.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
-import { BadRecords, refuseReading, validLoader } from './data.js';
+import { BadRecords, type Reading, refuseReading, validLoader } from './data.js';
 import { catchInterrupt } from './interrupt.js';
 import { type LoadArguments, loadModel } from './load.js';
 import { EVALUATE_OPTIONS, flagOf, parseFlags, readOptions, requireFiles, requireOptions } from './options.js';
 
-interface EvaluateArguments extends LoadArguments {
+interface EvaluateArguments extends LoadArguments, Reading {
   data?: string[];
   multipleChoice?: string;
   blockSize?: number;
   stride?: number;
   batchSize: number;
   limit?: number;
-  textField?: string;
-  promptField?: string;
-  eos?: 'none' | 'line' | 'document';
-  skipBad: boolean;
   json: boolean;
 }
 
@@ -90,7 +86,17 @@ function checkSource(reader: OptionReader, { data, multipleChoice }: EvaluateArg
 }
 
 /** Options that say how texts are read and cut. */
-const OF_TEXTS = ['textField', 'promptField', 'eos', 'skipBad', 'blockSize', 'stride', 'batchSize'];
+const OF_TEXTS = [
+  'textField',
+  'promptField',
+  'encoding',
+  'keepLinebreaks',
+  'eos',
+  'skipBad',
+  'blockSize',
+  'stride',
+  'batchSize',
+];
 
 /** A measurement for programs and for people; nothing when it was interrupted. */
 type Measurement = { values: object; lines: string[] } | undefined;

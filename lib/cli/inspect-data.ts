@@ -3,17 +3,14 @@ import { LiveLine } from '../report/live-line.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
-import { areTokenFiles, BadRecords, textBlocks } from './data.js';
+import { areTokenFiles, BadRecords, type Reading, textBlocks } from './data.js';
 import { type DataStatistics, measureShuffle, measureTexts, type ShuffleStatistics } from './data-statistics.js';
 import { showDownloads } from './download.js';
 import { flagOf, INSPECT_DATA_OPTIONS, parseFlags, readOptions, requireFiles, requireOptions } from './options.js';
 import { bars, printable, shades, shorten } from './text-picture.js';
 
-interface InspectDataArguments {
+interface InspectDataArguments extends Reading {
   train: string[];
-  textField?: string;
-  eos: 'none' | 'line' | 'document';
-  skipBad: boolean;
   tokenizer: string;
   blockSize: number;
   shuffleBuffer: number;

@@ -1,4 +1,5 @@
 import { readFileSync, type Stats, statSync } from 'node:fs';
+import { ENCODINGS } from '../data/sources/encoding.js';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { reasonOf } from '../files.js';
@@ -41,6 +42,22 @@ const DASHBOARD_HOST = {
   },
 } as const satisfies OptionTable;
 
+const LINES = {
+  encoding: {
+    kind: 'choice',
+    choices: ENCODINGS,
+    default: 'utf-8',
+    fixed: true,
+    help: 'what text and JSON files are in',
+  },
+  keepLinebreaks: {
+    kind: 'boolean',
+    default: false,
+    fixed: true,
+    help: 'lines of text keep their ends, so that the model learns to break lines',
+  },
+} as const satisfies OptionTable;
+
 const EOS = {
   kind: 'choice',
   choices: ['none', 'line', 'document'],
@@ -57,8 +74,13 @@ export const READING = {
     fixed: true,
     help: 'field of JSON lines, column of Parquet, that holds the text',
   },
+  ...LINES,
   eos: { ...EOS, default: 'none' },
-  skipBad: { kind: 'boolean', default: false, help: 'leave out lines that are not UTF-8, not JSON or without text' },
+  skipBad: {
+    kind: 'boolean',
+    default: false,
+    help: 'leave out lines that are not in the encoding, not JSON or without text',
+  },
 } as const satisfies OptionTable;
 
 /** How texts are read from files where some may be prompts. */
@@ -71,6 +93,7 @@ const READING_PROMPTS = {
     fixed: true,
     help: 'field or column of prompts, read before the text and not learned',
   },
+  ...LINES,
   eos: { ...EOS, derived: 'none, with prompts document' },
   skipBad: READING.skipBad,
 } as const satisfies OptionTable;
@@ -200,7 +223,7 @@ export const EVALUATE_OPTIONS = {
     kind: 'integer',
     range: size,
     derived: 'no overlap',
-    help: 'tokens from one block to the next where they overlap: a better estimate, slower',
+    help: 'tokens from one block to the next: more exact, slower',
   },
   batchSize: { kind: 'integer', range: size, default: 3, help: 'blocks per batch' },
   limit: { kind: 'integer', range: size, derived: 'all', help: 'measure the first batches, or questions, alone' },

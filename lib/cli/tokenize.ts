@@ -5,19 +5,16 @@ import type { ProgressStream } from '../report/live-line.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
-import { BadRecords, textBlocks } from './data.js';
+import { BadRecords, type Reading, textBlocks } from './data.js';
 import { showDownloads } from './download.js';
 import { catchInterrupt } from './interrupt.js';
 import { flagOf, parseFlags, readOptions, requireFiles, requireOptions, TOKENIZE_OPTIONS } from './options.js';
 
-interface TokenizeArguments {
+interface TokenizeArguments extends Reading {
   tokenizer: string;
   input: string[];
   output: string;
   shardTokens?: number;
-  textField?: string;
-  eos: 'none' | 'line' | 'document';
-  skipBad: boolean;
   numWorkers?: number;
 }
 

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { ENCODINGS, type Encoding } from '../data/sources/encoding.js';
 import type { KotodamaError } from '../errors.js';
 import type { OptionTable } from '../option-table.js';
 import { bytes, count, duration } from '../report/format.js';
@@ -34,6 +35,8 @@ interface TrainTokenizerArguments {
   input: string[];
   out: string;
   textField: string | undefined;
+  encoding: Encoding;
+  keepLinebreaks: boolean;
   skipBad: boolean;
   settings: BpeSettings | UnigramSettings;
 }
@@ -50,7 +53,7 @@ export const trainTokenizerCommand: Command = {
     'kotodama train-tokenizer --input data/train.txt --vocab-size 32000 --type unigram --out tokenizer',
   ],
   async run(words) {
-    const { input, out, textField, skipBad, settings } = readArguments(words);
+    const { input, out, textField, encoding, keepLinebreaks, skipBad, settings } = readArguments(words);
     const progress = new ProgressLine();
     const bad = new BadRecords();
     const interrupt = catchInterrupt(() => {});
@@ -61,7 +64,7 @@ export const trainTokenizerCommand: Command = {
         progress.end();
         bad.note(problem);
       };
-      const text = { files: input, skipBad: skipBad && note, ...(textField !== undefined && { textField }) };
+      const text = { files: input, skipBad: skipBad && note, textField, encoding, keepLinebreaks };
       const trained = await trainTokenizer({ ...settings, ...text, signal, onProgress });
       progress.end();
       bad.end();
@@ -88,9 +91,11 @@ function readArguments(words: readonly string[]): TrainTokenizerArguments {
   checkFolder(reader, out);
   const settings = readTokenizerOptions(reader);
   const textField = reader.string('textField', undefined);
+  const encoding = reader.choice('encoding', ENCODINGS, 'utf-8');
+  const keepLinebreaks = reader.boolean('keepLinebreaks', false);
   const skipBad = reader.boolean('skipBad', false);
   reader.finish('The options of kotodama train-tokenizer are not valid');
-  return { input, out, textField, skipBad, settings };
+  return { input, out, textField, encoding, keepLinebreaks, skipBad, settings };
 }
 
 /** Better now than after minutes of work; and a model may depend on the tokenizer that would be replaced. */

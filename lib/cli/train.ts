@@ -24,7 +24,7 @@ import { needsTotalSteps } from '../train/schedule.js';
 import { Trainer } from '../train/trainer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
-import { areTokenFiles, BadRecords, refuseReading, trainLoader, validLoader } from './data.js';
+import { areTokenFiles, BadRecords, type Reading, refuseReading, trainLoader, validLoader } from './data.js';
 import { showDownloads } from './download.js';
 import { loadForTuning } from './fine-tune.js';
 import { checkSaved } from './load.js';
@@ -43,7 +43,7 @@ import { runTrainer } from './session.js';
 import { shellWord } from './shell.js';
 
 /** The options of `kotodama train`, checked. */
-interface TrainArguments {
+interface TrainArguments extends Reading {
   train: string[];
   valid?: string[];
   tokenizer: string;
@@ -60,10 +60,6 @@ interface TrainArguments {
   dropout?: number;
   batchSize: number;
   shuffleBuffer: number;
-  textField?: string;
-  promptField?: string;
-  eos: 'none' | 'line' | 'document';
-  skipBad: boolean;
   numWorkers: number;
   prefetchFactor: number;
   precision: Precision;

@@ -6,6 +6,7 @@ import type { EncodedSource, Pass } from './encoded-source.js';
 import { type Encoder, InlineEncoder } from './encoder.js';
 import { type IdPosition, IdQueue } from './id-queue.js';
 import type { OnBadRecord } from './sources/bad-records.js';
+import { ENCODINGS, type Encoding } from './sources/encoding.js';
 import { FileSource } from './sources/file-source.js';
 import { IterableSource, type Texts } from './sources/iterable-source.js';
 import type { TextSource } from './sources/text-source.js';
@@ -57,7 +58,16 @@ export interface FileDatasetOptions extends BlockDatasetOptions {
    * `generate` encodes its prompt. Default none.
    */
   promptField?: string | undefined;
+  /**
+   * What the files are in, but Parquet ones. Default `utf-8`. Of a file in another encoding every pass, and a run that goes
+   * on, reads again up to its place.
+   */
+  encoding?: Encoding | undefined;
+  /** Whether a line of plain text keeps its end, as `\n`, so that a model learns to break lines. Default false. */
+  keepLinebreaks?: boolean | undefined;
 }
+
+const FILE_OPTIONS = ['textField', 'promptField', 'encoding', 'keepLinebreaks'] as const;
 
 /**
  * Cuts text into blocks of T ids. The texts are encoded one by one and their ids joined; block k has the T ids from kT
@@ -68,7 +78,7 @@ export interface FileDatasetOptions extends BlockDatasetOptions {
  *     const dataset = BlockDataset.fromFile('train.txt', { tokenizer, blockSize: 1024 });
  *     for await (const { inputIds, labels } of dataset) ...
  *
- * A pass fails with `ERR_DATA` when the text is too short for one block, or is not valid UTF-8 (file and byte are named).
+ * A pass fails with `ERR_DATA` when the text is too short for one block, or is not valid in its encoding (the place is named).
  */
 export class BlockDataset implements EncodedSource {
   readonly blockSize: number;
@@ -81,6 +91,8 @@ export class BlockDataset implements EncodedSource {
   readonly promptField: string | undefined;
   private readonly source: TextSource;
   private readonly dropLast: boolean;
+  private readonly encoding: Encoding = 'utf-8';
+  private readonly keepLinebreaks: boolean = false;
   private readonly eos: EndOfText;
   private readonly onBad: OnBadRecord;
   /** Where the next pass begins. */
@@ -88,7 +100,11 @@ export class BlockDataset implements EncodedSource {
   /** The pass that was begun last, or the one that will be next. Passes that were left do not write here. */
   private pass: { next: IdPosition } = { next: this.start };
 
-  private constructor(options: BlockDatasetOptions, open: (onBad: OnBadRecord) => TextSource, known: string[] = []) {
+  private constructor(
+    options: BlockDatasetOptions,
+    open: (onBad: OnBadRecord) => TextSource,
+    known: readonly string[] = [],
+  ) {
     if (typeof open !== 'function') {
       throw new KotodamaError('ERR_OPTIONS', 'a BlockDataset is not made with new', {
         hint: 'BlockDataset.fromFile(path, options) makes one, and BlockDataset.fromTexts(texts, options)',
@@ -110,7 +126,11 @@ export class BlockDataset implements EncodedSource {
     if (typeof skipBad !== 'boolean' && typeof skipBad !== 'function') {
       reader.problem('skipBad', 'true, false or a function', skipBad);
     }
-    if (known.includes('textField')) reader.string('textField', undefined);
+    if (known.includes('textField')) {
+      reader.string('textField', undefined);
+      this.encoding = reader.choice('encoding', ENCODINGS, 'utf-8');
+      this.keepLinebreaks = reader.boolean('keepLinebreaks', false);
+    }
     reader.finish('These options cannot make a BlockDataset');
     this.tokenizer = tokenizer;
     this.onBad =
@@ -126,12 +146,12 @@ export class BlockDataset implements EncodedSource {
   /**
    * The texts of one or more sources, in order, streamed:
    *
-   * - `.txt`: each line of UTF-8 is a text; so is each line of any file whose name says nothing else
+   * - `.txt`: each line is a text; so is each line of any file whose name says nothing else
    * - `.jsonl`, `.ndjson`, `.json`: in each line a JSON object with the text in `textField`
    * - `.gz` and `.zst` of these; `.parquet`, with the text in the column `textField`
    * - patterns such as `data/*.txt`, in the order of the sorted paths; http(s) URLs; `-`, the standard input, once
    *
-   * A saved state continues in plain files at its byte and in Parquet at its row group; what is compressed, from a URL or
+   * A saved state continues in plain files of UTF-8 at its byte and in Parquet at its row group; what is compressed, in another encoding, from a URL or
    * the standard input is read again up to its place.
    *
    * @throws KotodamaError `ERR_IO`, `ERR_DATA` or `ERR_OPTIONS` when a file is missing, not a file, or empty, when a
@@ -142,9 +162,10 @@ export class BlockDataset implements EncodedSource {
     if (!Array.isArray(names) || names.length === 0 || !names.every((name) => typeof name === 'string')) {
       throw new KotodamaError('ERR_OPTIONS', 'There is no file to read', { expected: 'a path, or a list of paths' });
     }
-    const { textField, promptField } = options ?? {};
-    const open = (onBad: OnBadRecord) => new FileSource([...names], { textField, promptField, onBad });
-    return new BlockDataset(options, open, ['textField', 'promptField']);
+    const { textField, promptField, encoding, keepLinebreaks } = options ?? {};
+    const open = (onBad: OnBadRecord) =>
+      new FileSource([...names], { textField, promptField, encoding, keepLinebreaks, onBad });
+    return new BlockDataset(options, open, FILE_OPTIONS);
   }
 
   /**
@@ -231,9 +252,14 @@ export class BlockDataset implements EncodedSource {
   }
 
   async identity(): Promise<Json> {
-    const { blockSize, eos, dropLast, promptField } = this;
-    const prompts = promptField !== undefined && { promptField };
-    return { ...(await this.source.identity()), blockSize, eos, dropLast, ...prompts };
+    const { blockSize, eos, dropLast, promptField, encoding, keepLinebreaks } = this;
+    // Runs of older releases know none of these.
+    const rest = {
+      ...(promptField !== undefined && { promptField }),
+      ...(encoding !== 'utf-8' && { encoding }),
+      ...(keepLinebreaks && { keepLinebreaks }),
+    };
+    return { ...(await this.source.identity()), blockSize, eos, dropLast, ...rest };
   }
 
   restore(state: Json): void {

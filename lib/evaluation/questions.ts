@@ -29,7 +29,7 @@ export async function* readQuestions(path: string): AsyncGenerator<Question, voi
   checkPath('the file of questions', path);
   let line = 0;
   for (const place of placesOf([path], false)) {
-    for await (const lines of new LineInput({ ...place, format: 'text' }, '').read(0)) {
+    for await (const lines of new LineInput({ ...place, format: 'text' }).read(0)) {
       const chunk = { ...lines, file: 0 };
       const read = textsIn(contentOf(chunk));
       for (const text of read.texts) {

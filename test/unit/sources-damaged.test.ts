@@ -148,7 +148,7 @@ t.test('names that promise what the file does not hold', async (t) => {
     ['a.parquet', 'PAR1', /cannot be read as Parquet/],
     ['a.parquet', 'PAR1 nothing here PAR1', /cannot be read as Parquet/],
     ['a.jsonl', 'text\n', /line 1, is not JSON/],
-    ['a.txt', Uint8Array.from([0xff, 0xfe, 0x61, 0]), /iconv -f UTF-16/],
+    ['a.txt', Uint8Array.from([0xff, 0xfe, 0x61, 0]), /--encoding utf-16le/],
     ['t.txt', Uint8Array.from([0x88, 0xd8, 0x34, 1, 1, 0, 0, 0]), /this is a token file/],
     ['u.txt', Uint8Array.from([0xa1, 0xd9, 0x34, 1, 7, 0, 0, 0]), /this is a token file/],
   ];

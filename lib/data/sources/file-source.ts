@@ -3,6 +3,7 @@ import { markFiles } from '../content-mark.js';
 import type { BlockOrigin, Json } from '../types.js';
 import type { OnBadRecord } from './bad-records.js';
 import { changed } from './changed.js';
+import type { Encoding } from './encoding.js';
 import { LineInput } from './line-input.js';
 import { type Place, placesOf } from './names.js';
 import { ParquetInput } from './parquet-input.js';
@@ -14,6 +15,10 @@ export interface FileOptions {
   textField?: string | undefined;
   /** Field or column that holds what comes before each text. Default none. */
   promptField?: string | undefined;
+  /** What files are in, but Parquet ones. Default `utf-8`. */
+  encoding?: Encoding | undefined;
+  /** Whether the end of a line of text is part of it, as `\n`. Default false. */
+  keepLinebreaks?: boolean | undefined;
   /** Hears of bad rows of Parquet files, which are then left out. Bad lines are for whoever reads the chunks. */
   onBad?: OnBadRecord;
 }
@@ -28,14 +33,16 @@ export class FileSource implements TextSource {
   private readonly inputs: readonly (LineInput | ParquetInput)[];
 
   /** @throws KotodamaError `ERR_IO`, `ERR_DATA` or `ERR_OPTIONS` for names that cannot be read, as `placesOf` says */
-  constructor(names: readonly string[], { textField, promptField, onBad }: FileOptions = {}) {
+  constructor(names: readonly string[], options: FileOptions = {}) {
+    const { textField, promptField, encoding, keepLinebreaks, onBad } = options;
     this.places = placesOf(names, (textField ?? promptField) !== undefined);
     if (promptField !== undefined) refuseLines(this.places);
-    const columns = { text: textField ?? 'text', prompt: promptField };
+    const field = textField ?? 'text';
+    const format = { field, promptField, encoding, keepLinebreaks };
     this.inputs = this.places.map((place) =>
       place.format === 'parquet'
-        ? new ParquetInput(place.path, columns, onBad)
-        : new LineInput(place, columns.text, promptField),
+        ? new ParquetInput(place.path, { text: field, prompt: promptField }, onBad)
+        : new LineInput(place, format),
     );
   }
 

@@ -2,29 +2,33 @@ import { KotodamaError } from '../../errors.js';
 import { HEAD_BYTES, refuseArchive } from './archives.js';
 import { changed } from './changed.js';
 import { compressionOf, MAGIC_BYTES, unpack } from './compression.js';
+import { decoded } from './encoding.js';
 import { readFileBytes } from './file-bytes.js';
 import { LineCounter } from './line-counter.js';
 import { chunkLines, countLines, followedBy, skipBytes } from './lines.js';
 import type { Place } from './names.js';
-import type { LinesChunk } from './text-source.js';
+import type { LineFormat, LinesChunk } from './text-source.js';
 import { readUrlBytes } from './url-bytes.js';
 
 /** Bytes in which lines are counted to tell where a text is: some ten seconds. */
 const MOST_COUNTED = 16 * 2 ** 30;
 
-/** The lines of a file, a URL or the standard input, compressed or not. Offsets count bytes when unpacked. */
+/** The lines of a file, a URL or the standard input, compressed or not. Offsets count bytes of UTF-8. */
 export class LineInput {
   private readonly place: Place;
-  private readonly field: string;
-  private readonly promptField: string | undefined;
+  private readonly lineFormat: LineFormat;
   private begun = false;
   /** Where lines were counted last. */
   private counted = { offset: 0, lines: 0 };
 
-  constructor(place: Place, field: string, promptField?: string) {
+  constructor(
+    place: Place,
+    options: { [Name in keyof Omit<LineFormat, 'format'>]?: LineFormat[Name] | undefined } = {},
+  ) {
     this.place = place;
-    this.field = field;
-    this.promptField = promptField;
+    const { field = 'text', promptField, encoding = 'utf-8', keepLinebreaks = false } = options;
+    const format = place.format === 'jsonl' ? 'jsonl' : 'text';
+    this.lineFormat = { format, field, promptField, encoding, keepLinebreaks };
   }
 
   /**
@@ -34,15 +38,8 @@ export class LineInput {
    */
   async *read(from: number, closed?: AbortSignal): AsyncGenerator<Omit<LinesChunk, 'file'>, void> {
     const { bytes, linesBefore } = await this.openAt(from, closed);
-    const { name, format } = this.place;
-    const counter = new LineCounter(name, linesBefore, () => this.countLines(from));
-    const common = {
-      kind: 'lines',
-      format: format === 'jsonl' ? 'jsonl' : 'text',
-      field: this.field,
-      promptField: this.promptField,
-      counter,
-    } as const;
+    const counter = new LineCounter(this.place.name, linesBefore, () => this.countLines(from));
+    const common = { kind: 'lines', lineFormat: this.lineFormat, counter } as const;
     for await (const lines of chunkLines(bytes, from)) yield { ...common, ...lines };
   }
 
@@ -51,9 +48,9 @@ export class LineInput {
     from: number,
     closed: AbortSignal | undefined,
   ): Promise<{ bytes: Bytes; linesBefore: number | undefined }> {
-    const { kind, path, name, compression } = this.place;
-    // A file that is not compressed can be entered anywhere; the byte before shows whether a line begins there.
-    const seek = kind === 'file' && from > 0 && compressionOf(await headOf(path), compression, name) === undefined;
+    const { kind, path, name } = this.place;
+    // A file that is neither compressed nor decoded can be entered anywhere; the byte before shows whether a line begins there.
+    const seek = kind === 'file' && from > 0 && (await this.isPlain());
     const start = seek ? from - 1 : 0;
     const raw = seek ? readFileBytes(path, start) : await this.openUnpacked(closed);
     const { atLineStart, lines, rest } = await skipBytes(raw, from - start);
@@ -62,6 +59,12 @@ export class LineInput {
       throw changed(`In ${name} no line begins at byte ${from}`);
     }
     return { bytes: rest, linesBefore: seek ? undefined : lines };
+  }
+
+  /** Whether the bytes of the file are those of the text. */
+  private async isPlain(): Promise<boolean> {
+    const { path, name, compression } = this.place;
+    return this.lineFormat.encoding === 'utf-8' && compressionOf(await headOf(path), compression, name) === undefined;
   }
 
   private async openUnpacked(closed: AbortSignal | undefined): Promise<Bytes> {
@@ -81,7 +84,8 @@ export class LineInput {
         content = await peek(open);
       }
       refuseArchive(content.head, name);
-      return content.bytes;
+      const { encoding } = this.lineFormat;
+      return encoding === 'utf-8' ? content.bytes : decoded(content.bytes, encoding, name);
     } catch (error) {
       await open.return();
       throw error;
@@ -104,8 +108,7 @@ export class LineInput {
 
   /** Lines are counted in files that are not compressed; elsewhere, and far into a huge one, the byte must do. */
   async locate(offset: number): Promise<{ unit: string; number: number }> {
-    const { kind, path, name, compression } = this.place;
-    const plain = kind === 'file' && compressionOf(await headOf(path), compression, name) === undefined;
+    const plain = this.place.kind === 'file' && (await this.isPlain());
     if (!plain || offset > MOST_COUNTED) return { unit: 'byte', number: offset };
     return { unit: 'line', number: (await this.countLines(offset)) + 1 };
   }

@@ -1,14 +1,14 @@
 import { isUtf8 } from 'node:buffer';
 import { type OnBadRecord, type Problem, reject } from './bad-records.js';
 import type { LineBytes } from './lines.js';
-import { jsonReader, type ReadLine, readTextLine, tooLongProblem } from './records.js';
+import { jsonReader, textReader, tooLongProblem } from './records.js';
 import type { LinesChunk, TextChunk, TextsChunk } from './text-source.js';
 
 const NEWLINE = 0x0a;
 
 /** What reading a chunk needs to know; survives `structuredClone`. */
 export type ChunkContent =
-  | ({ kind: 'lines' } & LineBytes & Pick<LinesChunk, 'format' | 'field' | 'promptField'>)
+  | ({ kind: 'lines' } & LineBytes & Pick<LinesChunk, 'lineFormat'>)
   | ({ kind: 'texts' } & Pick<TextsChunk, 'texts' | 'prompts'>);
 
 /** Takes the texts of a chunk one by one. */
@@ -36,8 +36,8 @@ export interface LinesRead {
 /** The part of a chunk that a reader in any thread needs. */
 export function contentOf(chunk: TextChunk): ChunkContent {
   if (chunk.kind === 'texts') return { kind: 'texts', texts: chunk.texts, prompts: chunk.prompts };
-  const { bytes, offset, end, tooLong, format, field, promptField } = chunk;
-  return { kind: 'lines', bytes, offset, end, tooLong, format, field, promptField };
+  const { bytes, offset, end, tooLong, lineFormat } = chunk;
+  return { kind: 'lines', bytes, offset, end, tooLong, lineFormat };
 }
 
 /**
@@ -74,13 +74,13 @@ export function textsIn(chunk: ChunkContent): LinesRead & { texts: string[] } {
 }
 
 function visitLines(
-  { bytes: data, offset, tooLong, format, field, promptField }: ChunkContent & { kind: 'lines' },
+  { bytes: data, offset, tooLong, lineFormat }: ChunkContent & { kind: 'lines' },
   visitor: TextVisitor,
   skipBad: boolean,
 ): LinesRead {
-  if (tooLong) return { lines: 1, problems: [{ line: 0, problem: tooLongProblem(format, offset, data) }] };
+  if (tooLong) return { lines: 1, problems: [{ line: 0, problem: tooLongProblem(lineFormat.format, offset, data) }] };
   const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-  const readLine: ReadLine = format === 'jsonl' ? jsonReader(field, promptField) : readTextLine;
+  const readLine = lineFormat.format === 'jsonl' ? jsonReader(lineFormat) : textReader(lineFormat);
   const wellFormed = isUtf8(bytes);
   const problems: LineProblem[] = [];
   let line = 0;

@@ -3,8 +3,10 @@ import { describe } from '../../validate.js';
 import { beginsTokenFile } from '../token-file.js';
 import type { Problem } from './bad-records.js';
 import { hexadecimal } from './compression.js';
+import { type Encoding, likelyEncoding, NO_CHARACTER } from './encoding.js';
 import { MAX_LINE } from './lines.js';
 import type { TextVisitor } from './read-chunk.js';
+import type { LineFormat } from './text-source.js';
 import { firstBadByte } from './utf8.js';
 
 /** A line among others. */
@@ -39,29 +41,35 @@ const TOO_LONG: Problem = {
   hint: 'cut it into several lines; a line end is \\n or \\r\\n, not \\r alone',
 };
 
+const NEWLINE = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 const BYTE_ORDER_MARK = '\ufeff';
 
 /**
- * A line is a text, without the `\n` or `\r\n` at its end. All else is text: a byte order mark, as Python has it, and a lone
- * `\r`, at which Python would end the line.
+ * A line is a text, without the `\n` or `\r\n` at its end, or with a `\n` where line breaks are kept. All else is text: a byte
+ * order mark, as Python has it, and a lone `\r`, at which Python would end the line.
  */
-export function readTextLine(line: Line, visitor: TextVisitor): Problem | undefined {
-  const { bytes, start, end, ended, offset } = line;
-  const problem = malformed(line);
-  if (problem !== undefined) return problem;
-  const carriage = ended && end > start && bytes[end - 1] === CARRIAGE_RETURN;
-  visitor.utf8(bytes, start, carriage ? end - 1 : end, offset);
-  return undefined;
+export function textReader({ encoding, keepLinebreaks }: LineFormat): ReadLine {
+  return (line, visitor) => {
+    const { bytes, start, end, ended, offset } = line;
+    const problem = malformed(line, encoding);
+    if (problem !== undefined) return problem;
+    const carriage = ended && end > start && bytes[end - 1] === CARRIAGE_RETURN;
+    const textEnd = carriage ? end - 1 : end;
+    const kept = ended && keepLinebreaks;
+    if (kept) bytes[textEnd] = NEWLINE;
+    visitor.utf8(bytes, start, kept ? textEnd + 1 : textEnd, offset);
+    return undefined;
+  };
 }
 
 /**
  * A line is a JSON object (RFC 8259) with the text as a string in one of its fields, and in another one the prompt before it
  * where that is named. Lines of nothing but white space are passed over, and so is a byte order mark at the beginning.
  */
-export function jsonReader(field: string, promptField?: string): ReadLine {
+export function jsonReader({ field, promptField, encoding }: LineFormat): ReadLine {
   return (line, visitor) => {
-    const problem = malformed(line);
+    const problem = malformed(line, encoding);
     if (problem !== undefined) return problem;
     const { bytes, start, end, offset } = line;
     const content = bytes.toString('utf8', start, end);
@@ -139,15 +147,29 @@ function beginsArray(json: string): boolean {
   return /^\ufeff?[ \t\r]*\[/.test(json);
 }
 
-function malformed({ bytes, start, end, offset, wellFormed }: Line): Problem | undefined {
+function malformed({ bytes, start, end, offset, wellFormed }: Line, encoding: Encoding): Problem | undefined {
+  if (encoding !== 'utf-8') return undecodable(bytes.subarray(start, end), encoding);
   if (wellFormed) return undefined;
   const line = bytes.subarray(start, end);
   const bad = firstBadByte(line);
   return bad < 0 ? undefined : notUtf8(line, offset, bad);
 }
 
+/** The problem of a line that holds bytes which were no character. */
+function undecodable(line: Buffer, encoding: Encoding): Problem | undefined {
+  const at = line.indexOf(NO_CHARACTER);
+  if (at < 0) return undefined;
+  const before = line.toString('utf8', Math.max(0, at - 30), at).replace(/^\ufffd+/, '');
+  return {
+    what: `is not ${encoding} throughout`,
+    expected: `text in ${encoding}, as the encoding says`,
+    received: before === '' ? 'other bytes at its beginning' : `other bytes behind ${describe(before)}`,
+  };
+}
+
 function notUtf8(bytes: Uint8Array, offset: number, bad: number): Problem {
   const found = bytes.subarray(bad, bad + 4);
+  const likely = likelyEncoding(bytes);
   const utf16 =
     offset + bad === 0 && ((found[0] === 0xff && found[1] === 0xfe) || (found[0] === 0xfe && found[1] === 0xff));
   return {
@@ -155,9 +177,11 @@ function notUtf8(bytes: Uint8Array, offset: number, bad: number): Problem {
     expected: 'UTF-8 text',
     received: `the bytes ${hexadecimal(found)}`,
     hint: utf16
-      ? 'convert the file first: iconv -f UTF-16 -t UTF-8'
+      ? `name its encoding: --encoding utf-16${found[0] === 0xff ? 'le' : 'be'} (API: encoding)`
       : offset + bad === 0 && beginsTokenFile(found)
         ? 'this is a token file: train and evaluate take it as it is, its name ending in .bin (API: TokenDataset)'
-        : 'convert the file first, e.g. with iconv -f CP932 -t UTF-8 for an older Japanese one',
+        : likely === undefined
+          ? undefined
+          : `it may be ${likely}: --encoding ${likely} (API: encoding)`,
   };
 }

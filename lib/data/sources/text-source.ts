@@ -1,4 +1,5 @@
 import type { BlockOrigin, Json } from '../types.js';
+import type { Encoding } from './encoding.js';
 import type { LineCounter } from './line-counter.js';
 import type { LineBytes } from './lines.js';
 
@@ -10,16 +11,25 @@ export interface TextPosition {
   offset: number;
 }
 
-/** Lines as they were read; each is a text or a record that holds one. */
-export interface LinesChunk extends LineBytes {
-  kind: 'lines';
-  /** The file they are from. */
-  file: number;
+/** What lines are; survives `structuredClone`. */
+export interface LineFormat {
   format: 'text' | 'jsonl';
   /** Field of the records that holds the text. */
   field: string;
   /** Field of the records that holds the prompt before the text, where there is one. */
   promptField: string | undefined;
+  /** What their file is in. The bytes are UTF-8. */
+  encoding: Encoding;
+  /** Whether the end of a line of text is part of it. */
+  keepLinebreaks: boolean;
+}
+
+/** Lines as they were read; each is a text or a record that holds one. */
+export interface LinesChunk extends LineBytes {
+  kind: 'lines';
+  /** The file they are from. */
+  file: number;
+  lineFormat: LineFormat;
   /** Knows the numbers of the lines; whoever has read them tells it. */
   counter: LineCounter;
 }
@@ -44,7 +54,7 @@ export type TextChunk = LinesChunk | TextsChunk;
 
 /** Whether each text of a chunk is a document. Otherwise all lines of its file are one. */
 export function areDocuments(chunk: TextChunk): boolean {
-  return chunk.kind === 'texts' || chunk.format === 'jsonl';
+  return chunk.kind === 'texts' || chunk.lineFormat.format === 'jsonl';
 }
 
 /** Texts in a fixed order. */

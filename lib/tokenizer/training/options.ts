@@ -1,3 +1,4 @@
+import { ENCODINGS, type Encoding } from '../../data/sources/encoding.js';
 import type { Texts } from '../../data/sources/iterable-source.js';
 import type { KotodamaError } from '../../errors.js';
 import { type OptionTable, readOption } from '../../option-table.js';
@@ -19,8 +20,12 @@ export interface TrainTokenizerOptions {
   files?: string | readonly string[] | undefined;
   /** Field or column of `files` that holds the text, where there are fields. Default `text`. */
   textField?: string | undefined;
+  /** What `files` are in, but Parquet ones. Default `utf-8`. */
+  encoding?: Encoding | undefined;
+  /** Whether a line of plain text keeps its end, as `\n`, as in `BlockDataset.fromFile`. Default false. */
+  keepLinebreaks?: boolean | undefined;
   /**
-   * Leaves bad records out instead of ending the training: lines that are not UTF-8 or not JSON, records without text. A
+   * Leaves bad records out instead of ending the training: lines that are not in the encoding or not JSON, records without text. A
    * function hears of each one. Default false.
    */
   skipBad?: boolean | ((problem: KotodamaError) => void) | undefined;
@@ -72,6 +77,8 @@ export const TOKENIZER_OPTIONS = {
     derived: 'text',
     help: 'field or column that holds the text, in .jsonl and .parquet files',
   },
+  encoding: { kind: 'choice', choices: ENCODINGS, default: 'utf-8', help: 'what text and JSON files are in' },
+  keepLinebreaks: { kind: 'boolean', default: false, help: 'lines of text keep their ends, as in training' },
   vocabSize: { kind: 'integer', range: { min: 1, max: 1_000_000 }, help: 'ids in the vocabulary' },
   specialTokens: {
     kind: 'strings',
@@ -128,6 +135,9 @@ export interface UnigramSettings {
 /** Pieces that every unigram model begins with, in the order of their ids. */
 export const UNIGRAM_SPECIAL_TOKENS = ['<pad>', '<unk>', '<s>', '</s>'] as const;
 
+/** Options that say how files are read. */
+const OF_FILES = ['textField', 'encoding', 'keepLinebreaks'] as const;
+
 const UNIGRAM_ONLY = ['normalizer', 'characterCoverage', 'byteFallback', 'addDummyPrefix'] as const;
 
 /** Reads the options that a tokenizer depends on; problems are noted in `reader`. */
@@ -138,7 +148,7 @@ export function readTokenizerOptions(reader: OptionReader): BpeSettings | Unigra
   for (const name of type === 'bpe' ? UNIGRAM_ONLY : (['minFrequency'] as const)) {
     if (reader.has(name)) reader.problem(name, `nothing with the type ${type}`, reader.values[name]);
   }
-  read('textField');
+  for (const name of OF_FILES) read(name);
   if (type === 'unigram') {
     const settings = {
       ...{ type, vocabSize, specialTokens: readSpecialTokens(reader, []) },
@@ -195,8 +205,9 @@ export function checkTokenizerOptions(options: TrainTokenizerOptions): BpeSettin
   if ((files === undefined) === (texts === undefined)) {
     reader.problem('files, texts', 'one of the two', files === undefined ? 'neither' : 'both');
   }
-  if (texts !== undefined && reader.has('textField'))
-    reader.problem('textField', 'nothing without files', rest.textField);
+  for (const name of texts === undefined ? [] : OF_FILES) {
+    if (reader.has(name)) reader.problem(name, 'nothing without files', rest[name]);
+  }
   if (Array.isArray(files) && files.length === 0) reader.problem('files', 'at least one file', files);
   if (typeof skipBad !== 'boolean' && typeof skipBad !== 'function') {
     reader.problem('skipBad', 'true, false or a function', skipBad);

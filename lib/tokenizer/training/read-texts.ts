@@ -25,15 +25,18 @@ export async function readTexts(
     files = [],
     texts,
     textField,
+    encoding,
+    keepLinebreaks,
     skipBad = false,
-  }: Pick<TrainTokenizerOptions, 'files' | 'texts' | 'textField' | 'skipBad'>,
+  }: Pick<TrainTokenizerOptions, 'files' | 'texts' | 'textField' | 'encoding' | 'keepLinebreaks' | 'skipBad'>,
   visitor: WordVisitor,
   turns: Turns,
 ): Promise<void> {
   const paths = typeof files === 'string' ? [files] : files;
   const note = typeof skipBad === 'function' ? skipBad : () => {};
   const onBad: OnBadRecord = skipBad === false ? undefined : note;
-  const source = texts === undefined ? new FileSource(paths, { textField, onBad }) : new IterableSource(texts, onBad);
+  const reading = { textField, encoding, keepLinebreaks, onBad };
+  const source = texts === undefined ? new FileSource(paths, reading) : new IterableSource(texts, onBad);
   await turns.next();
   const progress = () => ({ phase: 'count', bytes: visitor.bytes, distinctWords: visitor.words.size }) as const;
   const closing = new AbortController();
