@@ -1,5 +1,6 @@
 import { listFiles, modelInfo } from '@huggingface/hub';
 import { KotodamaError, messageOf } from '../errors.js';
+import { proxyHint } from '../proxy.js';
 import { isCommit } from './hub-id.js';
 import type { HubSettings } from './options.js';
 
@@ -76,7 +77,7 @@ export class HubClient {
     const reason = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
     return new HubUnreachable(
       `'${this.repository}' is no folder here, and ${this.host} cannot be reached (${messageOf(reason) || messageOf(cause)})`,
-      'check the path, or the network',
+      `check the path, or the network${proxyHint(this.settings.endpoint)}`,
       cause,
     );
   }

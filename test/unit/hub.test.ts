@@ -270,6 +270,9 @@ t.test('offline, and when the hub is away', async (t) => {
     code: 'ERR_HUB',
     message: /'someone\/other' is no folder here, and 127.0.0.1:\d+ cannot be reached .*ECONNREFUSED/,
   });
+  process.env.HTTP_PROXY = 'http://127.0.0.1:1';
+  const proxied = folderOf('someone/other', weights);
+  await t.rejects(proxied, { message: /, or the network; HTTP_PROXY is used by Node .* with NODE_USE_ENV_PROXY=1$/ });
   t.ok(existsSync(cacheDir));
 });
 
