@@ -5,7 +5,7 @@ import { evaluate as measure } from '../evaluation/evaluate.js';
 import { multipleChoice } from '../evaluation/multiple-choice.js';
 import { readQuestions } from '../evaluation/questions.js';
 import type { GPT2 } from '../model/gpt2.js';
-import { count } from '../report/format.js';
+import { count, perplexity as perplexityText } from '../report/format.js';
 import { LiveLine } from '../report/live-line.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
@@ -118,7 +118,7 @@ async function measureText(
       values: { loss, perplexity, bitsPerByte, tokens, bytes },
       lines: [
         `loss          ${loss.toFixed(4)} nats per token`,
-        `perplexity    ${perplexity.toFixed(2)}`,
+        `perplexity    ${perplexityText(loss)}`,
         ...(bitsPerByte === null ? [] : [`bits per byte ${bitsPerByte.toFixed(4)} (comparable between tokenizers)`]),
         bytes === null
           ? `measured on   ${count(tokens)} tokens; their bytes of text are not known: give the text itself, without --limit`

@@ -172,6 +172,20 @@ t.test('what does not fit is named with its flag', async (t) => {
   t.match(short.stderr, /--block-size: expected an integer from 2 to 16, received 1/);
 });
 
+t.test('a perplexity that nobody can read is short', async (t) => {
+  const sure = await GPT2.fromPretrained(join(cwd, 'model'), { device: 'cpu', threads: 1 });
+  t.teardown(() => sure.dispose());
+  await sure.writeTensor('transformer.ln_f.weight', new Float32Array(16).fill(100));
+  await sure.savePretrained(join(cwd, 'sure'), { tokenizer });
+  const on = ['--model', 'sure', '--device', 'cpu', '--threads', '1'];
+  const [text, page] = await Promise.all([
+    run(...on, '--data', 'valid.txt'),
+    kotodama(['explain', ...on, '--text', 'All human beings'], { cwd }),
+  ]);
+  t.match(text.stdout, /^perplexity +\d\.\d\de\+\d+$/m);
+  t.match(page.stdout, /perplexity \d\.\d\de\+\d+\n/);
+});
+
 t.test('a model of NaN measures nothing', async (t) => {
   const broken = await GPT2.fromPretrained(join(cwd, 'model'), { device: 'cpu', threads: 1 });
   t.teardown(() => broken.dispose());
