@@ -11,8 +11,9 @@ import type { Command } from './command.js';
 import { COMPARE_OPTIONS, flagOf, parseFlags, readOptions } from './options.js';
 import { readRunEvents } from './read-run.js';
 
-/** Widest value that a table shows whole. */
+/** Widest value that a table shows whole, and how much of a wider one before it differs from the other. */
 const WIDEST = 40;
+const LEAD = 16;
 
 export const compare: Command = {
   summary: 'shows what differs between two runs, and how their losses do',
@@ -61,7 +62,7 @@ function show(comparison: Comparison, names: Pair<string>): string {
     different.length === 0
       ? `settings: all ${same} are the same`
       : `settings: ${same} are the same, ${different.length} differ\n${table(
-          different.map(({ name, a, b }) => [`  ${name}`, valueText(a), valueText(b)]),
+          different.map(({ name, a, b }) => [`  ${name}`, ...valueTexts(a, b)]),
         )}`,
     equality(commonSteps, firstDifference),
   ];
@@ -95,9 +96,18 @@ function signed(value: number): string {
   return `${value < 0 ? '' : '+'}${value.toFixed(4)}`;
 }
 
-function valueText(value: Json): string {
-  const text = value === null ? '-' : String(value);
-  return text.length > WIDEST ? `${text.slice(0, WIDEST - 3)}...` : text;
+/** Two values that differ, so that it shows where. */
+function valueTexts(...values: [Json, Json]): string[] {
+  const [a, b] = values.map((value) => (value === null ? '-' : String(value))) as [string, string];
+  let same = 0;
+  while (same < a.length && a[same] === b[same]) same++;
+  const begin = same + LEAD < WIDEST ? 0 : same - LEAD;
+  return [a, b].map((text) => (text.length > WIDEST ? excerpt(text, begin) : text));
+}
+
+function excerpt(text: string, begin: number): string {
+  const end = begin + WIDEST;
+  return `${begin === 0 ? '' : '...'}${text.slice(begin, end)}${end < text.length ? '...' : ''}`;
 }
 
 /** Columns of equal width. */

@@ -8,6 +8,7 @@ import { TokenDataset } from '../data/token-dataset.js';
 import { isTokenFile, refuseUrl } from '../data/token-file.js';
 import type { BlockSource } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
+import { printable } from '../report/words.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import type { OptionReader } from '../validate.js';
@@ -41,7 +42,7 @@ export class BadRecords {
   private count = 0;
 
   readonly note = (problem: KotodamaError): void => {
-    if (++this.count <= SHOWN) process.stderr.write(`left out: ${problem.message}\n`);
+    if (++this.count <= SHOWN) process.stderr.write(`left out: ${printable(problem.message)}\n`);
   };
 
   /** Says how many there were; a record counts each time it is read. */

@@ -1,10 +1,11 @@
 import { slidingWindows } from '../data/sliding-windows.js';
 import { type Batch, IGNORED_LABEL } from '../data/types.js';
+import { KotodamaError } from '../errors.js';
 import { evaluate as measure } from '../evaluation/evaluate.js';
 import { multipleChoice } from '../evaluation/multiple-choice.js';
 import { readQuestions } from '../evaluation/questions.js';
 import type { GPT2 } from '../model/gpt2.js';
-import { count } from '../report/format.js';
+import { count, perplexity as perplexityText } from '../report/format.js';
 import { LiveLine } from '../report/live-line.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
@@ -113,11 +114,9 @@ async function measureText(
   const data = { ...options, tokenizer, blockSize, batchSize, bad, numWorkers: 1, prefetchFactor: 10 };
   const { loader, texts } = await validLoader(options.data ?? [], data);
   const batches = stride === undefined ? loader : slidingWindows(loader, { windowSize: blockSize, stride, batchSize });
-  // The text says how long it is when all of it was measured; else the tokens do.
-  const measured =
-    texts === undefined || limit !== undefined
-      ? new TokenBytes(tokenizer, options.promptField !== undefined)
-      : undefined;
+  // The text says how long it is when all of it was measured; else the tokens do, where they give it back.
+  const decoded = (texts === undefined || limit !== undefined) && givesBack(tokenizer);
+  const measured = decoded ? new TokenBytes(tokenizer, options.promptField !== undefined) : undefined;
   let done = 0;
   try {
     const onBatch = (batch: Batch) => {
@@ -126,16 +125,19 @@ async function measureText(
     };
     const { loss, lossSum, tokens, whole } = await measure(model, batches, { limit, signal, onBatch });
     if (!whole) return undefined;
-    const bytes = measured?.count ?? (texts?.textBytes as number);
-    const bitsPerByte = bytes === 0 ? null : lossSum / Math.LN2 / bytes;
+    const all = limit === undefined || done < limit;
+    const bytes = texts !== undefined && all ? texts.textBytes : (measured?.count ?? null);
+    const bitsPerByte = bytes === null || bytes === 0 ? null : lossSum / Math.LN2 / bytes;
     const perplexity = Math.exp(loss);
     return {
       values: { loss, perplexity, bitsPerByte, tokens, bytes },
       lines: [
         `loss          ${loss.toFixed(4)} nats per token`,
-        `perplexity    ${perplexity.toFixed(2)}`,
+        `perplexity    ${perplexityText(loss)}`,
         ...(bitsPerByte === null ? [] : [`bits per byte ${bitsPerByte.toFixed(4)} (comparable between tokenizers)`]),
-        `measured on   ${count(tokens)} tokens, ${count(bytes)} bytes of text`,
+        bytes === null
+          ? `measured on   ${count(tokens)} tokens; their bytes of text are not known: give the text itself, without --limit`
+          : `measured on   ${count(tokens)} tokens, ${count(bytes)} bytes of text`,
       ],
     };
   } finally {
@@ -155,6 +157,21 @@ function sizesFor({ config: { nPositions } }: GPT2, options: EvaluateArguments) 
   const stride = reader.integer('stride', { min: 1, ...(blockSize >= 2 && { max: blockSize }) }, undefined);
   reader.finish('The model cannot be measured so');
   return { blockSize, stride };
+}
+
+/** What tokenizers may change: spaces, wide and composed letters, what is rare, and where a text begins and ends. */
+const CHANGEABLE = '  A  \uff21\u00e9 e\u0301\t\u{10ffff}\u200b\n ';
+
+/** Whether the ids of texts one after the other decode to these texts; SentencePiece's seldom do. */
+function givesBack(tokenizer: Tokenizer): boolean {
+  try {
+    const ids = tokenizer.encode(CHANGEABLE);
+    return tokenizer.decode([...ids, ...ids]) === CHANGEABLE.repeat(2);
+  } catch (error) {
+    if (!(error instanceof KotodamaError)) throw error;
+    // A tokenizer without a token for what it does not know.
+    return false;
+  }
 }
 
 /** A character has at most four bytes, so that at most three ids can wait for its end. */

@@ -2,6 +2,7 @@ import { writeTextFile } from '../files.js';
 import type { GPT2Config } from '../model/config.js';
 import type { Explanation } from '../model/explain.js';
 import { explanationPage } from '../report/explanation.js';
+import { perplexity } from '../report/format.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
 import { type LoadArguments, loadModel } from './load.js';
@@ -74,5 +75,5 @@ function plain({ attention, ...rest }: Explanation): object {
 
 function summary({ tokens, loss }: Explanation): string {
   if (loss === null) return '1 token';
-  return `${tokens.length} tokens, mean loss ${loss.toFixed(4)} nats, perplexity ${Math.exp(loss).toFixed(2)}`;
+  return `${tokens.length} tokens, mean loss ${loss.toFixed(4)} nats, perplexity ${perplexity(loss)}`;
 }

@@ -27,7 +27,7 @@ export async function loadModel(options: LoadArguments): Promise<{ model: GPT2; 
   using loading = showLoading(`loading ${options.model}`);
   const hub = { onProgress: loading.onProgress };
   const config = await readConfig(options.model, hub);
-  const tokenizer = await loadTokenizer(options);
+  const tokenizer = await loadTokenizer(options, hub);
   checkTokenizerFits(config, tokenizer);
   const model = await GPT2.fromPretrained(options.model, { device, ...(threads !== undefined && { threads }), ...hub });
   return { model, tokenizer };
@@ -52,16 +52,16 @@ export function checkSaved(model: string): void {
  * @throws KotodamaError `ERR_OPTIONS` when none is named and the model is a file of llm.c's, which holds none;
  *   `ERR_TOKENIZER` when the model comes with another one than that named
  */
-export async function loadTokenizer({
-  model,
-  tokenizer,
-}: Pick<LoadArguments, 'model' | 'tokenizer'>): Promise<Tokenizer> {
+export async function loadTokenizer(
+  { model, tokenizer }: Pick<LoadArguments, 'model' | 'tokenizer'>,
+  hub = showDownloads(),
+): Promise<Tokenizer> {
   if (tokenizer === undefined && (await isFile(model))) {
     throw new KotodamaError('ERR_OPTIONS', `${model} holds no tokenizer`, {
       hint: 'give the one that it was trained with: --tokenizer DIR',
     });
   }
-  const loaded = await Tokenizer.fromPretrained(tokenizer ?? model, showDownloads());
+  const loaded = await Tokenizer.fromPretrained(tokenizer ?? model, hub);
   if (tokenizer !== undefined && tokenizer !== model) await checkTokenizerOf(model, loaded);
   return loaded;
 }

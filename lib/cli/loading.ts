@@ -8,11 +8,10 @@ export function showLoading(
   stream: ProgressStream = process.stderr,
 ): Required<Pick<HubOptions, 'onProgress'>> & Disposable {
   const line = new LiveLine(stream);
-  const downloads = showDownloads(stream);
+  const downloads = showDownloads(line);
   line.working(what);
   return {
     onProgress(progress: DownloadProgress) {
-      line.clear();
       downloads.onProgress?.(progress);
       if (progress.loadedBytes === progress.totalBytes) line.working(what);
     },

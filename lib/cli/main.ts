@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 import { KotodamaError, messageOf } from '../errors.js';
+import { ioError } from '../files.js';
+import { printable } from '../report/words.js';
 import { nearest } from '../validate.js';
 import { packageVersion } from '../version.js';
 import { addTokensCommand } from './add-tokens.js';
@@ -83,7 +85,8 @@ function print(text: string): number {
 function printError(error: unknown): number {
   const debug = process.env.KOTODAMA_DEBUG === '1' || !(error instanceof KotodamaError);
   const text = debug && error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
-  process.stderr.write(`${error instanceof KotodamaError ? `error ${error.code}: ` : ''}${text}\n`);
+  // Names of files and of a hub's may hold anything.
+  process.stderr.write(printable(`${error instanceof KotodamaError ? `error ${error.code}: ` : ''}${text}\n`));
   if (!(error instanceof KotodamaError)) return 1;
   return error.code === 'ERR_ABORTED' ? EXIT_INTERRUPTED : error.code === 'ERR_OPTIONS' ? EXIT_USAGE : 1;
 }
@@ -93,7 +96,7 @@ if (!inTerminal) process.on('SIGHUP', () => {});
 process.stdout.on('error', (error) => {
   // Whoever listens too has something to save before the end.
   if (process.stdout.listenerCount('error') > 1) return;
-  if (!isReaderGone(error)) throw error;
+  if (!isReaderGone(error)) process.exit(printError(ioError(error, 'The standard output cannot be written')));
   // `kotodama ... | head` closes the pipe early; that is no fault.
   process.exit(0);
 });

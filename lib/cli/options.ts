@@ -339,24 +339,23 @@ function nameOf(flag: string): string {
  * are converted by the table; what does not convert stays a string, which the check then complains about. Unknown flags
  * are kept for the same reason.
  *
- * @param loose the option of kind `strings` that words before the first flag belong to, where there is one.
+ * @param loose the option of kind `strings` that words of no flag belong to, where there is one.
  * @throws KotodamaError `ERR_OPTIONS` for words that belong to no flag and flags without their value.
  */
 export function parseFlags(words: readonly string[], table: OptionTable, loose?: string): RawOptions {
   const reader = new OptionReader({}, flagOf);
   const options: RawOptions = {};
+  const add = (name: string, values: readonly string[]) => {
+    options[name] = [...((options[name] as string[] | undefined) ?? []), ...values];
+  };
   let index = 0;
-  if (loose !== undefined) {
-    const first = words.findIndex((word) => word.startsWith('--'));
-    index = first < 0 ? words.length : first;
-    if (index > 0) options[loose] = words.slice(0, index);
-  }
   while (index < words.length) {
     const word = words[index++] as string;
     if (!word.startsWith('--')) {
       const text = table.prompt === undefined ? '' : '; a text to continue follows --prompt';
       const hint = `quote values that hold spaces${text}`;
-      reader.problems.add('arguments', 'only options such as --flag value', describe(word), hint);
+      if (loose !== undefined) add(loose, [word]);
+      else reader.problems.add('arguments', 'only options such as --flag value', describe(word), hint);
       continue;
     }
     const equals = word.indexOf('=');
@@ -368,7 +367,7 @@ export function parseFlags(words: readonly string[], table: OptionTable, loose?:
       values.push(words[index++] as string);
     }
     const [value] = values;
-    if (kind === 'strings') options[name] = [...((options[name] as string[] | undefined) ?? []), ...values];
+    if (kind === 'strings') add(name, values);
     else if (kind === 'boolean') options[name] = value === undefined || toBoolean(value);
     else if (value === undefined && table[name]?.bare !== undefined) options[name] = table[name].bare;
     else if (value === undefined && kind !== undefined) {

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { checkOutput, writeTokenFiles } from '../data/token-file-writer.js';
 import { bytes, count, duration } from '../report/format.js';
-import type { ProgressStream } from '../report/live-line.js';
+import { LiveLine } from '../report/live-line.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import type { Command } from './command.js';
@@ -42,20 +42,18 @@ export const tokenize: Command = {
     const bad = new BadRecords();
     // Blocks play no part here.
     const dataset = textBlocks(input, { ...options, tokenizer, blockSize: 1, bad }, { dropLast: false });
-    using interrupt = catchInterrupt(() => process.stderr.write('stopping; no file is kept\n'));
+    const line = new LiveLine(process.stderr);
+    using interrupt = catchInterrupt(() => line.lasting('stopping; no file is kept'));
     const { signal } = interrupt;
     const begun = performance.now();
-    const report = progress(begun, process.stderr);
+    const report = progress(begun, line);
     const files = await writeTokenFiles(dataset.tokens({ numWorkers, signal }), {
       ...{ output, tokenizer, shardTokens, sources: input },
       onProgress: (tokens) => report(tokens, dataset.textBytes),
-    });
+    }).finally(() => line.clear());
     const tokens = files.reduce((sum, file) => sum + file.tokens, 0);
     const took = duration((performance.now() - begun) / 1000);
-    process.stderr.write(
-      `${process.stderr.isTTY ? '\r\x1b[2K' : ''}${tokens} tokens (${files[0]?.dtype}) of ` +
-        `${bytes(dataset.textBytes)} of text in ${took}\n`,
-    );
+    line.lasting(`${tokens} tokens (${files[0]?.dtype}) of ${bytes(dataset.textBytes)} of text in ${took}`);
     bad.end();
     process.stdout.write(files.map(({ path }) => `${path}\n`).join(''));
     return 0;
@@ -63,15 +61,16 @@ export const tokenize: Command = {
 };
 
 /** Shows now and then how far it is. */
-function progress(begun: number, stream: ProgressStream): (tokens: number, textBytes: number) => void {
-  const every = stream.isTTY === true ? REPORT_EVERY.terminal : REPORT_EVERY.elsewhere;
+function progress(begun: number, line: LiveLine): (tokens: number, textBytes: number) => void {
+  const every = line.terminal ? REPORT_EVERY.terminal : REPORT_EVERY.elsewhere;
   let last = begun;
   return (tokens, textBytes) => {
     const now = performance.now();
     if (now - last < every) return;
     last = now;
     const perSecond = tokens / ((now - begun) / 1000);
-    const line = `${count(tokens)} tokens of ${bytes(textBytes)} of text, ${count(perSecond)} tokens/s`;
-    stream.write(stream.isTTY === true ? `\r\x1b[2K${line}` : `${line}\n`);
+    const text = `${count(tokens)} tokens of ${bytes(textBytes)} of text, ${count(perSecond)} tokens/s`;
+    if (line.terminal) line.live(line.fitted(text));
+    else line.lasting(text);
   };
 }

@@ -4,6 +4,7 @@ import { ENCODINGS, type Encoding } from '../data/sources/encoding.js';
 import type { KotodamaError } from '../errors.js';
 import type { OptionTable } from '../option-table.js';
 import { bytes, count, duration } from '../report/format.js';
+import { LiveLine } from '../report/live-line.js';
 import { type TokenizerProgress, type TrainedTokenizer, trainTokenizer } from '../tokenizer/training/index.js';
 import {
   type BpeSettings,
@@ -113,10 +114,9 @@ function checkFolder(reader: OptionReader, out: string): void {
 class ProgressLine {
   /** What the last event about reading said. */
   read = { bytes: 0, distinctWords: 0 };
-  private readonly stream = process.stderr;
+  private readonly line = new LiveLine(process.stderr);
   private readonly began = performance.now();
   private shown = Number.NEGATIVE_INFINITY;
-  private live = false;
 
   get seconds(): number {
     return (performance.now() - this.began) / 1000;
@@ -125,19 +125,16 @@ class ProgressLine {
   show(event: TokenizerProgress): void {
     if (event.phase === 'count') this.read = event;
     const text = describeProgress(event);
-    if (this.stream.isTTY) {
-      this.live = true;
-      this.stream.write(`\r\x1b[2K${text.slice(0, this.stream.columns - 1)}`);
-    } else if (this.seconds - this.shown >= INTERVAL) {
+    if (this.line.terminal) this.line.live(this.line.fitted(text));
+    else if (this.seconds - this.shown >= INTERVAL) {
       this.shown = this.seconds;
-      this.stream.write(`${text}\n`);
+      this.line.lasting(text);
     }
   }
 
   /** Removes the live line, so that other text can follow. */
   end(): void {
-    if (this.live) this.stream.write('\r\x1b[2K');
-    this.live = false;
+    this.line.clear();
   }
 }
 

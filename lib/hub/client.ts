@@ -1,5 +1,6 @@
 import { listFiles, modelInfo } from '@huggingface/hub';
 import { KotodamaError, messageOf } from '../errors.js';
+import { proxyHint } from '../proxy.js';
 import { isCommit } from './hub-id.js';
 import type { HubSettings } from './options.js';
 
@@ -27,6 +28,9 @@ export class HubUnreachable extends KotodamaError {
 
 /** Milliseconds until a question about a repository counts as unanswered. */
 const PATIENCE = 30_000;
+
+/** The status of a file that has no bytes from where they are asked for, or of a mirror that gives whole files alone. */
+const NO_SUCH_PART = 416;
 
 /** Asks a hub about one repository. Everything it throws is a KotodamaError `ERR_HUB`. */
 export class HubClient {
@@ -62,11 +66,16 @@ export class HubClient {
     }
   }
 
-  /** A file's content from a byte offset on; a hub may answer with the whole file. */
+  /** A file's content from a byte offset on (status 206), or all of it, where a hub has no parts. */
   async read(commit: string, file: string, from: number): Promise<Response> {
     const url = `${this.settings.endpoint}/${this.repository}/resolve/${commit}/${encodeURIComponent(file)}`;
     // A compressed answer could not be continued at a byte of the file.
-    const headers = { 'accept-encoding': 'identity', ...(from > 0 && { range: `bytes=${from}-` }) };
+    const headers = { 'accept-encoding': 'identity' };
+    if (from > 0) {
+      const part = await this.request(url, { headers: { ...headers, range: `bytes=${from}-` } }, commit, NO_SUCH_PART);
+      if (part.status === 200 || part.headers.get('content-range')?.startsWith(`bytes ${from}-`)) return part;
+      await part.body?.cancel();
+    }
     return this.request(url, { headers }, commit);
   }
 
@@ -76,12 +85,13 @@ export class HubClient {
     const reason = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
     return new HubUnreachable(
       `'${this.repository}' is no folder here, and ${this.host} cannot be reached (${messageOf(reason) || messageOf(cause)})`,
-      'check the path, or the network',
+      `check the path, or the network${proxyHint(this.settings.endpoint)}`,
       cause,
     );
   }
 
-  private async request(url: string, init: RequestInit, revision: string): Promise<Response> {
+  /** @param accepted a status beside those of success */
+  private async request(url: string, init: RequestInit, revision: string, accepted?: number): Promise<Response> {
     const headers = new Headers(init.headers);
     const { token, endpoint } = this.settings;
     // Only the hub may see the token: a list of files may point to pages elsewhere, and fetch drops it in redirects.
@@ -94,7 +104,7 @@ export class HubClient {
     } catch (cause) {
       throw this.unreachable(cause);
     }
-    if (response.ok) return response;
+    if (response.ok || response.status === accepted) return response;
     await response.body?.cancel();
     throw this.refusal(response, revision);
   }

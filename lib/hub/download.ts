@@ -74,8 +74,7 @@ async function complete(file: HubFile, handle: FileHandle, source: DownloadSourc
 
 async function fetchRest(file: HubFile, handle: FileHandle, from: number, source: DownloadSource): Promise<void> {
   const response = await source.read(from);
-  const continued = response.status === 206 && response.headers.get('content-range')?.startsWith(`bytes ${from}-`);
-  let position = continued ? from : 0;
+  let position = response.status === 206 ? from : 0;
   const chunks = bodyOf(response)[Symbol.asyncIterator]();
   try {
     for (;;) {

@@ -54,6 +54,11 @@ export function perplexity(loss: number): string {
   return value < 1e6 ? value.toFixed(2) : value.toExponential(2);
 }
 
+/** A loss: `3.1416`, or `6.39e+72`. */
+export function lossText(value: number): string {
+  return Math.abs(value) < 1e6 ? value.toFixed(4) : value.toExponential(2);
+}
+
 /** A learning rate: `6.00e-4`. */
 export function rate(value: number): string {
   return value.toExponential(2);

@@ -12,6 +12,9 @@ export interface ProgressStream {
 const PATIENCE = 300;
 const TICK = 1000;
 
+/** What takes two columns of a terminal: letters of East Asia, and most emoji. */
+const WIDE = /[\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{scx=Hang}\uff01-\uff60\p{Emoji_Presentation}]/u;
+
 /**
  * The last line of a terminal, rewritten again and again, with lasting lines scrolling away above it. On anything else
  * than a terminal only the lasting ones are written.
@@ -32,9 +35,21 @@ export class LiveLine {
     this.colour = colour ?? (this.terminal && !process.env.NO_COLOR);
   }
 
-  /** Characters that fit; the last column stays free, since some terminals wrap after it. */
+  /** Columns to write in; the last column stays free, since some terminals wrap after it. */
   get width(): number {
     return Math.max(1, (this.stream.columns || 80) - 1);
+  }
+
+  /** As much of a text as fits. */
+  fitted(text: string): string {
+    let columns = 0;
+    let end = 0;
+    for (const character of text) {
+      columns += WIDE.test(character) ? 2 : 1;
+      if (columns > this.width) break;
+      end += character.length;
+    }
+    return text.slice(0, end);
   }
 
   /** A text in a style of ECMA-48 (SGR), where colours are wanted. */
@@ -59,7 +74,7 @@ export class LiveLine {
       const { work } = this;
       if (work === undefined) return;
       const seconds = Math.floor((performance.now() - work.begun) / 1000);
-      this.write(`${work.text}${seconds < 1 ? '' : `  ${seconds}s`}`.slice(0, this.width));
+      this.write(this.fitted(`${work.text}${seconds < 1 ? '' : `  ${seconds}s`}`));
       work.timer = setTimeout(tick, TICK).unref();
     };
     this.work = { text, begun: performance.now(), timer: setTimeout(tick, PATIENCE).unref() };

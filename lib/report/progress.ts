@@ -5,7 +5,7 @@ import { bytes, count, duration, quantity, rate } from './format.js';
 import { LiveLine, type ProgressStream } from './live-line.js';
 import { RunRecord } from './run-record.js';
 import { sparkline } from './sparkline.js';
-import { evaluationLine, header, sampleText, summary } from './words.js';
+import { evaluationLine, header, printable, sampleText, summary } from './words.js';
 
 /** How progress is shown. */
 export interface ProgressOptions {
@@ -112,7 +112,7 @@ export class Progress {
         return tint('36', `asked at step ${event.step}: ${name}${value}`);
       }
       case 'warning':
-        return tint('33', `warning: ${event.message}`);
+        return tint('33', `warning: ${printable(event.message)}`);
       case 'end':
         return summary(event, this.run).join('\n');
       case 'gradients':

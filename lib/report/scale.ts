@@ -96,7 +96,7 @@ const PREFIXES = [
 ] as const;
 
 /**
- * A number at a tick or under a pointer: `0.3`, `2e-5`, `1.5k`, `12M`.
+ * A number at a tick or under a pointer: `0.3`, `2e-5`, `1.5k`, `12M`, `3e+15`.
  *
  * @param digits significant ones at most [4, below a thousandth 3].
  */
@@ -104,7 +104,7 @@ export function shortNumber(value: number, digits?: number): string {
   // Rounded before a prefix is chosen: 999,999 is 1M, not 1000k.
   const rounded = Number(value.toPrecision(digits ?? (Math.abs(value) < 1e-3 ? 3 : 4)));
   const size = Math.abs(rounded);
-  if (size > 0 && size < 1e-3) return rounded.toExponential();
+  if ((size > 0 && size < 1e-3) || size >= 1e15) return rounded.toExponential();
   const [, unit, prefix] = PREFIXES.find(([least]) => size >= least) ?? [0, 1, ''];
   return `${Number((rounded / unit).toPrecision(15))}${prefix}`;
 }

@@ -105,7 +105,7 @@ function timeShares(run: RunRecord): string {
   return parts.map(({ name, share }) => `${name} ${share}%`).join(', ');
 }
 
-/** A model may write any character; those that steer a terminal are shown as pictures (Unicode, Control Pictures). */
+/** A model may write any character, and a file be named so; those that steer a terminal are shown as pictures (Unicode, Control Pictures). */
 export function printable(text: string): string {
   return text.replaceAll(/(?![\n\t])\p{Cc}/gu, (character) => {
     const code = character.charCodeAt(0);

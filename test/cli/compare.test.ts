@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { kotodama, tinyTraining, workplace } from './program.js';
@@ -40,6 +40,19 @@ t.test('two runs that differ in one option, and what each was made of', async (t
   t.match(resumed.stdout, /"type":"warning".*other options: lr 0.01 before, 0.005 now; minLr 0.001 before, 0.0005 now/);
   const after = JSON.parse(readFileSync(join(cwd, 'runs/a/run.json'), 'utf8'));
   t.match(after, { training: { lr: 0.005 }, starts: [{ step: 0 }, { step: 6, resumedFrom: /step-00000006/ }] });
+});
+
+t.test('long settings show where they differ', async (t) => {
+  const cwd = workplace(t);
+  const folder = `data/${'corpus-'.repeat(8)}1`;
+  mkdirSync(join(cwd, folder), { recursive: true });
+  for (const name of ['one', 'two']) {
+    const file = `${folder}/${name}.txt`;
+    cpSync(join(cwd, 'train.txt'), join(cwd, file));
+    await kotodama(tinyTraining(`runs/${name}`, { train: file, 'max-steps': 1 }), { cwd });
+  }
+  const { stdout } = await kotodama(['compare', 'runs/one', 'runs/two'], { cwd });
+  t.match(stdout, /options.train.0 +\.\.\.\S+corpus-1\/one.txt +\.\.\.\S+corpus-1\/two.txt\n/);
 });
 
 t.test('what cannot be compared', async (t) => {

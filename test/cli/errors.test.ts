@@ -1,8 +1,8 @@
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { kotodama, parseEvents, TOKENIZER, tinyTraining, workplace } from './program.js';
+import { kotodama, MAIN, parseEvents, TOKENIZER, tinyTraining, workplace } from './program.js';
 
 t.test('a pattern that cannot be looked at is one problem among others', async (t) => {
   const cwd = workplace(t);
@@ -20,6 +20,18 @@ t.test('a pattern that cannot be looked at is one problem among others', async (
     );
     t.match(stderr, '--block-size');
   }
+});
+
+t.test('a name that would steer the terminal is shown as it is', async (t) => {
+  const { stderr } = await kotodama(['\x1b]0;owned\x07'], { cwd: t.testdir() });
+  t.match(stderr, "error ERR_OPTIONS: There is no command '␛]0;owned␇'");
+});
+
+t.test('a full disk behind the standard output', { skip: !existsSync('/dev/full') }, async (t) => {
+  const program = `exec '${process.execPath}' '${MAIN}' --version > /dev/full`;
+  const { status, stderr } = spawnSync('sh', ['-c', program], { encoding: 'utf8' });
+  t.equal(status, 1);
+  t.match(stderr, /^error ERR_IO: The standard output cannot be written \(ENOSPC.*\n {2}hint: .*\n$/);
 });
 
 t.test('what is wrong is said before any work, all of it at once', async (t) => {

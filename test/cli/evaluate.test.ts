@@ -9,6 +9,7 @@ import {
   multipleChoice,
   slidingWindows,
   Tokenizer,
+  trainTokenizer,
 } from '../../dist/index.js';
 import { kotodama, TOKENIZER, workplace } from './program.js';
 
@@ -73,6 +74,31 @@ t.test('the first batches, and token files, say how long their tokens are as tex
   const first = { tokens: 48, bytes: Buffer.byteLength(tokenizer.decode(ids.slice(0, 49))) };
   t.match(JSON.parse(part.stdout), first);
   t.equal(JSON.parse(tokens.stdout).bytes, bytes);
+});
+
+t.test('a tokenizer that changes text tells no bytes of its ids', async (t) => {
+  const text = Array.from({ length: 20 }, (_, index) => `（第${index}回）「ＡＢＣ」は①番です。`);
+  writeFileSync(join(cwd, 'wide.txt'), text.join('\n'));
+  const unigram = await trainTokenizer({ files: [join(cwd, 'wide.txt')], type: 'unigram', vocabSize: 50 });
+  await unigram.save(join(cwd, 'unigram'));
+  const small = { vocabSize: unigram.vocabSize, nPositions: 16, nEmbd: 8, nHead: 1, nLayer: 1 };
+  const wide = await GPT2.create(small, { device: 'cpu', threads: 1 });
+  t.teardown(() => wide.dispose());
+  await wide.savePretrained(join(cwd, 'wide'), { tokenizer: await Tokenizer.fromPretrained(join(cwd, 'unigram')) });
+  await kotodama(['tokenize', '--tokenizer', 'unigram', '--input', 'wide.txt', '--output', 'wide.bin'], { cwd });
+  const own = (...words: string[]) => run('--model', 'wide', ...words);
+  const [whole, longer, part, tokens, shown] = await Promise.all([
+    own('--data', 'wide.txt', '--json'),
+    own('--data', 'wide.txt', '--json', '--limit', '10000'),
+    own('--data', 'wide.txt', '--json', '--limit', '1'),
+    own('--data', 'wide.bin', '--json'),
+    own('--data', 'wide.bin'),
+  ]);
+  const expected = JSON.parse(whole.stdout);
+  t.equal(expected.bytes, Buffer.byteLength(text.join('')));
+  t.same(JSON.parse(longer.stdout), expected);
+  for (const { stdout } of [part, tokens]) t.match(JSON.parse(stdout), { bytes: null, bitsPerByte: null });
+  t.match(shown.stdout, /^loss .*\nperplexity .*\nmeasured on +\d+ tokens; their bytes of text are not known: /);
 });
 
 t.test('Ctrl-C while the standard input is silent', async (t) => {
@@ -144,6 +170,20 @@ t.test('what does not fit is named with its flag', async (t) => {
     t.match(idle.stderr, `${flag}: expected nothing with --multiple-choice`);
   }
   t.match(short.stderr, /--block-size: expected an integer from 2 to 16, received 1/);
+});
+
+t.test('a perplexity that nobody can read is short', async (t) => {
+  const sure = await GPT2.fromPretrained(join(cwd, 'model'), { device: 'cpu', threads: 1 });
+  t.teardown(() => sure.dispose());
+  await sure.writeTensor('transformer.ln_f.weight', new Float32Array(16).fill(100));
+  await sure.savePretrained(join(cwd, 'sure'), { tokenizer });
+  const on = ['--model', 'sure', '--device', 'cpu', '--threads', '1'];
+  const [text, page] = await Promise.all([
+    run(...on, '--data', 'valid.txt'),
+    kotodama(['explain', ...on, '--text', 'All human beings'], { cwd }),
+  ]);
+  t.match(text.stdout, /^perplexity +\d\.\d\de\+\d+$/m);
+  t.match(page.stdout, /perplexity \d\.\d\de\+\d+\n/);
 });
 
 t.test('a model of NaN measures nothing', async (t) => {

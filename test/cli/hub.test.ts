@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { showDownloads } from '../../dist/cli/download.js';
+import { LiveLine } from '../../dist/report/live-line.js';
 import { startHub } from '../unit/helpers/hub-server.js';
 import { kotodama, TOKENIZER, tinyTraining, workplace } from './program.js';
 
@@ -57,14 +58,16 @@ t.test('names of the hub wherever a folder is taken', async (t) => {
   );
 });
 
-t.test('a download on a terminal and elsewhere', async (t) => {
+t.test('a download on a narrow terminal and elsewhere', async (t) => {
+  process.env.TERM = 'xterm';
   for (const isTTY of [true, false]) {
     let text = '';
-    const { onProgress } = showDownloads({ isTTY, write: (more) => (text += more) });
+    const line = new LiveLine({ isTTY, columns: 24, write: (more) => (text += more) });
+    const { onProgress } = showDownloads(line);
     for (const loadedBytes of [0, 1, 512, 1024, 1024]) {
-      onProgress?.({ repository: 'a/b', file: 'c', loadedBytes, totalBytes: 1024 });
+      onProgress?.({ repository: '私/モデル', file: 'c', loadedBytes, totalBytes: 1024 });
     }
-    const live = ['a/b: c, 0% of 1.0 KiB', 'a/b: c, 50% of 1.0 KiB', 'a/b: c, fetched 1.0 KiB\n'];
+    const live = ['私/モデル: c, 0% of 1.0', '私/モデル: c, 50% of 1.', '私/モデル: c, fetched 1.0 KiB\n'];
     t.equal(text, isTTY ? live.map((line) => `\r\x1b[2K${line}`).join('') : live[2]);
   }
 });

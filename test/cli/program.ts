@@ -5,7 +5,8 @@ import { fileURLToPath } from 'node:url';
 import type { StepEvent, TrainEvent } from '../../dist/train/events.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const MAIN = join(ROOT, 'dist', 'cli', 'main.js');
+/** The program. */
+export const MAIN = join(ROOT, 'dist', 'cli', 'main.js');
 
 /** The demo's tokenizer, 2048 ids. */
 export const TOKENIZER = join(ROOT, 'demo', 'tokenizer');

@@ -8,6 +8,7 @@ import {
   flagOf,
   GENERATE_OPTIONS,
   parseFlags,
+  REPORT_OPTIONS,
   readConfigFile,
   readOptions,
   requireFiles,
@@ -43,6 +44,11 @@ t.test('a flag without its value, and words without a flag', async (t) => {
     code: 'ERR_OPTIONS',
     message: /2 problems\n.*received 'train.txt'.*\n.*--lr: expected a value, received nothing/,
   });
+});
+
+t.test('words of no flag belong to one where a command says so, wherever they stand', async (t) => {
+  const words = ['runs/a', '--out', 'x.html', 'runs/b', '--runs', 'runs/c'];
+  t.same(parseFlags(words, REPORT_OPTIONS, 'runs'), { runs: ['runs/a', 'runs/b', 'runs/c'], out: 'x.html' });
 });
 
 t.test('a value that looks like a flag: the hint says how it is given', async (t) => {

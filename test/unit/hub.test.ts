@@ -201,6 +201,25 @@ t.test('a server that knows no ranges sends the whole file', async (t) => {
   t.equal(readFileSync(join(folder, 'model.safetensors')).compare(BIG), 0);
 });
 
+t.test('a server that does not go on where it is asked to', async (t) => {
+  for (const [status, head] of [
+    [416, {}],
+    [206, { 'content-range': `bytes 7-${BIG.length - 1}/${BIG.length}` }],
+  ] as const) {
+    const { hub, cacheDir } = await workplace(t);
+    const blobs = join(cacheDir, 'models--someone--some-model/blobs');
+    mkdirSync(blobs, { recursive: true });
+    writeFileSync(join(blobs, `${sha256(BIG)}.incomplete`), BIG.subarray(0, 5000));
+    hub.before = ({ headers }, response) => {
+      if (headers.range === undefined) return false;
+      response.writeHead(status, head).end(BIG.subarray(7));
+      return true;
+    };
+    const folder = await folderOf('someone/some-model', weights);
+    t.equal(readFileSync(join(folder, 'model.safetensors')).compare(BIG), 0, `${status}`);
+  }
+});
+
 t.test('damaged content is noticed and removed', async (t) => {
   const { hub, model, cacheDir } = await workplace(t);
   for (const [name, hash] of [
@@ -270,6 +289,9 @@ t.test('offline, and when the hub is away', async (t) => {
     code: 'ERR_HUB',
     message: /'someone\/other' is no folder here, and 127.0.0.1:\d+ cannot be reached .*ECONNREFUSED/,
   });
+  process.env.HTTP_PROXY = 'http://127.0.0.1:1';
+  const proxied = folderOf('someone/other', weights);
+  await t.rejects(proxied, { message: /, or the network; HTTP_PROXY is used by Node .* with NODE_USE_ENV_PROXY=1$/ });
   t.ok(existsSync(cacheDir));
 });
 

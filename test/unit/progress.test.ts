@@ -224,12 +224,12 @@ t.test('colour is for terminals whose owner did not set NO_COLOR', async (t) => 
   const warn = (isTTY: boolean) => {
     let written = '';
     const progress = new Progress({ isTTY, write: (text: string) => (written += text) });
-    progress.show({ type: 'warning', step: 1, code: 'ERR_IO', message: 'disk full' });
+    progress.show({ type: 'warning', step: 1, code: 'ERR_IO', message: 'disk \x1b[2Jfull' });
     return written;
   };
   delete process.env.NO_COLOR;
-  t.equal(warn(true), '\x1b[33mwarning: disk full\x1b[0m\n');
-  t.equal(warn(false), 'warning: disk full\n');
+  t.equal(warn(true), '\x1b[33mwarning: disk ␛[2Jfull\x1b[0m\n');
+  t.equal(warn(false), 'warning: disk ␛[2Jfull\n');
   process.env.NO_COLOR = '1';
-  t.equal(warn(true), 'warning: disk full\n');
+  t.equal(warn(true), 'warning: disk ␛[2Jfull\n');
 });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { flopsPerToken, flopsUtilization, peakFlops } from '../../dist/report/flops.js';
+import { lossText } from '../../dist/report/format.js';
 import { History, type HistoryRow } from '../../dist/report/history.js';
 import { RunRecord } from '../../dist/report/run-record.js';
 import {
@@ -230,14 +231,18 @@ t.test("scales: places and values are each other's inverse", async () => {
   );
 });
 
+t.test('losses', async (t) => {
+  t.same([3.21456, -2e5, 4.98e30].map(lossText), ['3.2146', '-200000.0000', '4.98e+30']);
+});
+
 t.test('numbers at ticks', async (t) => {
   t.same(
     [0, 0.3, 0.3000000000000004, 2e-5, 6e-4, 812, 9999, 15_000, 1_250_000, -0.25].map((value) => shortNumber(value)),
     ['0', '0.3', '0.3', '2e-5', '6e-4', '812', '9999', '15k', '1.25M', '-0.25'],
   );
   t.same(
-    [9999.6, 999_999, 999_999_999, 50_016].map((value) => shortNumber(value)),
-    ['10k', '1M', '1G', '50.02k'],
+    [9999.6, 999_999, 999_999_999, 50_016, 5e14, 5e15, -1e300].map((value) => shortNumber(value)),
+    ['10k', '1M', '1G', '50.02k', '500T', '5e+15', '-1e+300'],
   );
   const texts = (ticks: number[]) => ticks.map((tick) => shortNumber(tick, tickDigits(ticks)));
   t.same(texts([50_016, 50_017]), ['50.016k', '50.017k']);

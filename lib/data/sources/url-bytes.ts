@@ -1,6 +1,7 @@
 import { get as getHttp, type IncomingMessage } from 'node:http';
 import { get as getHttps } from 'node:https';
 import { KotodamaError, messageOf } from '../../errors.js';
+import { proxyHint } from '../../proxy.js';
 import { unpack } from './compression.js';
 import { followedBy } from './lines.js';
 import type { Compression } from './names.js';
@@ -50,7 +51,7 @@ export async function* readUrlBytes(
   const name = publicName(url);
   const response = await open(new URL(url), closed).catch((cause: unknown) => {
     throw new KotodamaError('ERR_IO', `${name} cannot be reached (${reasonOf(cause)})`, {
-      hint: 'check the address and the network, or download it and give the file',
+      hint: `check the address and the network, or download it and give the file${proxyHint(url)}`,
       cause,
     });
   });

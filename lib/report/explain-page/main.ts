@@ -35,5 +35,6 @@ function summary(): string {
 }
 
 function perplexity(value: number): string {
+  if (value >= 1e6) return value.toExponential(2);
   return value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString('en');
 }

@@ -1,5 +1,5 @@
 import { flopsUtilization } from '../flops.js';
-import { count, duration, perplexity, rate } from '../format.js';
+import { count, duration, lossText, perplexity, rate } from '../format.js';
 import type { RunRecord } from '../run-record.js';
 import { swatch } from './curve.js';
 import { h, setText } from './dom.js';
@@ -49,13 +49,17 @@ class Tiles {
     const newest = now.evaluations.at(-1);
     const utilization = start === null || last === null ? undefined : flopsUtilization(start, last.tokensPerSecond);
     this.tile('Step', last === null ? '0' : String(last.step), total === null ? '' : `of ${total}`);
-    this.tile('Loss', now.smoothedLoss?.toFixed(4) ?? '-', last === null ? '' : `last step ${last.loss.toFixed(4)}`);
+    this.tile(
+      'Loss',
+      now.smoothedLoss === null ? '-' : lossText(now.smoothedLoss),
+      last === null ? '' : `last step ${lossText(last.loss)}`,
+    );
     this.tile(
       'Validation loss',
-      newest?.loss.toFixed(4) ?? '-',
+      newest === undefined ? '-' : lossText(newest.loss),
       best === undefined || newest === undefined || best.loss === newest.loss
         ? perplexityOf(newest)
-        : `best ${best.loss.toFixed(4)} at step ${best.step}`,
+        : `best ${lossText(best.loss)} at step ${best.step}`,
     );
     this.tile(
       'Tokens per second',
@@ -132,8 +136,8 @@ class RunTable {
       const values = [
         statusOf(run, this.live).word,
         last === null ? '0' : `${last.step}${now.start?.totalSteps ? ` / ${now.start.totalSteps}` : ''}`,
-        now.smoothedLoss?.toFixed(4) ?? '-',
-        best === undefined ? '-' : best.loss.toFixed(4),
+        now.smoothedLoss === null ? '-' : lossText(now.smoothedLoss),
+        best === undefined ? '-' : lossText(best.loss),
         last === null ? '-' : count(last.tokens),
         last === null ? '-' : count(last.tokensPerSecond),
         duration(seconds),
