@@ -76,6 +76,19 @@ t.test('pre-tokenizers', async (t) => {
   }
 });
 
+t.test('a suffix of words is no reason to trim a text', async (t) => {
+  const model = {
+    type: 'BPE',
+    end_of_word_suffix: '</w>',
+    vocab: { '\n': 0, a: 1, 'a</w>': 2, '\n</w>': 3 },
+    merges: [],
+  };
+  const tokenizer = Tokenizer.fromJson({ model, decoder: { type: 'BPEDecoder', suffix: '</w>' } });
+  for (const skipSpecialTokens of [false, true]) {
+    t.equal(tokenizer.decode([0, 2, 1, 2, 3], { skipSpecialTokens }), '\na aa \n');
+  }
+});
+
 t.test('decoders', async (t) => {
   for (const { json, tokens, results } of PARTS.decoders) {
     const decoded = tokens.map((list) => {
