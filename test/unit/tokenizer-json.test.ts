@@ -118,6 +118,36 @@ t.test('the model makes no added tokens', async (t) => {
   t.equal(tokenizer.vocabulary.tokens[3], 'ADD');
 });
 
+t.test('a BPE model without an unknown token merges over characters that it lacks', async (t) => {
+  const model = { type: 'BPE', vocab: { a: 0, b: 1, ab: 2, aXb: 3 }, merges: [['a', 'b']] };
+  t.same(Tokenizer.fromJson({ model }).encode('aXb猫a'), [2, 0], "as Python's tokenizers");
+  t.same(Tokenizer.fromJson({ model: { ...model, ignore_merges: true } }).encode('aXb'), [3]);
+});
+
+t.test('white space that is an added token is taken once', async (t) => {
+  const model = { type: 'WordLevel', vocab: { '[UNK]': 0, a: 1 }, unk_token: '[UNK]' };
+  const ids = (flags: JsonObject) =>
+    Tokenizer.fromJson({ model, added_tokens: [{ id: 2, content: '\n', ...flags }] }).encode('a\n\n\na');
+  t.same(ids({ lstrip: true, rstrip: true }), [1, 2, 1], "as Python's tokenizers");
+  t.same(ids({ lstrip: true }), [1, 2, 2, 2, 1]);
+});
+
+t.test('what a pattern finds may be empty, and separates', async (t) => {
+  const cut = (behavior: string, Regex: string) =>
+    preTokenizerOf({ type: 'Split', pattern: { Regex }, behavior })({ text: 'myBigCat', isFirst: true });
+  for (const behavior of ['Contiguous', 'Isolated', 'Removed', 'MergedWithPrevious', 'MergedWithNext']) {
+    t.same(
+      cut(behavior, '(?=[A-Z])').map(({ text }) => text),
+      ['my', 'Big', 'Cat'],
+      behavior,
+    );
+  }
+  t.same(
+    cut('Contiguous', 'B*').map(({ text }) => text),
+    ['m', 'y', 'B', 'i', 'g', 'C', 'a', 't'],
+  );
+});
+
 t.test('a Unigram model: a long run of characters that it lacks', async (t) => {
   const tokenizer = Tokenizer.fromJson(
     unigramJson([
