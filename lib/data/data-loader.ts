@@ -1,8 +1,17 @@
+import { copyOf } from '../json.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
 import { OptionReader } from '../validate.js';
 import { Abort } from './abort.js';
 import { checkBatch, stackBlocks } from './collate.js';
-import { beginPass, checkSource, fingerprintOf, type Pass, tokenizerOf, upcomingOf } from './encoded-source.js';
+import {
+  beginPass,
+  checkRestorable,
+  checkSource,
+  fingerprintOf,
+  type Pass,
+  tokenizerOf,
+  upcomingOf,
+} from './encoded-source.js';
 import { readAhead } from './read-ahead.js';
 import { readState } from './state.js';
 import type { Batch, Block, BlockOrigin, BlockSource, Json } from './types.js';
@@ -77,6 +86,8 @@ export class DataLoader implements AsyncIterable<Batch> {
   private readonly signal: AbortSignal | undefined;
   /** State of the source before the next batch; of the pass that was begun last, until its end. */
   private position: { next: () => Json } | undefined;
+  /** State of the source where the next pass begins, until then: others may read the source before. */
+  private restored: Json | undefined;
 
   /** @throws KotodamaError `ERR_OPTIONS` that lists every problem. */
   constructor(dataset: BlockSource, options: DataLoaderOptions) {
@@ -103,6 +114,8 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   /** A pass over the dataset. Leaving the loop early, an error or the signal end its workers. */
   [Symbol.asyncIterator](): AsyncGenerator<Batch, void> {
+    if (this.restored !== undefined) this.dataset.restore(this.restored);
+    this.restored = undefined;
     const pool = workerPool(tokenizerOf(this.dataset), this.numWorkers);
     const from = this.rank * this.batchSize;
     const rows = { from, to: from + this.batchSize, of: this.batchSize * this.worldSize };
@@ -144,14 +157,16 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   /** What `state()` would give now, made when it is asked for. */
   snapshot(): () => Json {
-    const source = this.position?.next ?? upcomingOf(this.dataset);
+    const { position, restored } = this;
+    const source = position?.next ?? (restored === undefined ? upcomingOf(this.dataset) : () => restored);
     return () => ({ kind: 'loader', source: source() });
   }
 
   /** The next pass continues from `state`. Throws `ERR_CHECKPOINT` when the state is not from a pipeline like this one. */
   restore(state: Json): void {
     const { source = null } = readState(state, 'loader');
-    this.dataset.restore(source);
+    checkRestorable(this.dataset, source);
+    this.restored = copyOf(source);
     this.position = undefined;
   }
 

@@ -80,6 +80,18 @@ export function upcomingOf(source: BlockSource): () => Json {
   return isEncodedSource(source) ? source.upcoming() : stateOf(source);
 }
 
+/**
+ * Checks that a source can go on from `state`. Its next pass begins where it would have; one of another kind, of which nobody
+ * can say where that is, begins at `state`.
+ *
+ * @throws KotodamaError `ERR_CHECKPOINT`
+ */
+export function checkRestorable(source: BlockSource, state: Json): void {
+  const upcoming = isEncodedSource(source) ? source.upcoming()() : undefined;
+  source.restore(state);
+  if (upcoming !== undefined) source.restore(upcoming);
+}
+
 function stateOf(source: BlockSource): () => Json {
   // What a source of another kind hands out may be what it goes on with.
   const state = copyOf(source.state());

@@ -1,15 +1,18 @@
-import type { TokenizerModel } from '../tokenizer/types.js';
+import type { RunTokenizer, TokenizerModel } from '../tokenizer/types.js';
 
-/** How many ids of the prompt the decoder sees, so that joining marks (SentencePiece's space) come out right. */
+/** How many ids before the next one the decoder sees, so that joining marks (SentencePiece's space) come out right. */
 const CONTEXT_IDS = 8;
 
-/**
- * What may still become a character: bytes that make none yet are U+FFFD, one for each or one for all of them, and all but
- * the last byte of the longest character are three.
- */
-const UNFINISHED = /\uFFFD{1,3}$/;
+/** All bytes of the longest character but its last one. */
+const MOST_OPEN = 3;
 
-/** Turns ids into text as they come, holding back what may still change. */
+/** What may still become a character: bytes that make none yet are U+FFFD, one for each or one for all of them. */
+const UNFINISHED = new RegExp(`\\uFFFD{1,${MOST_OPEN}}$`);
+
+/**
+ * Turns ids into text as they come, holding back what may still change: a character that is not complete, and a run of bytes
+ * that is text only as a whole, to its end.
+ */
 export class TextStream {
   /** Ids from which the text is decoded: first those whose text is out already, then the held ones. */
   private ids: number[];
@@ -19,13 +22,15 @@ export class TextStream {
     private readonly tokenizer: TokenizerModel,
     prompt: readonly number[],
   ) {
-    this.ids = prompt.slice(-CONTEXT_IDS);
+    this.ids = this.contextOf(prompt);
     this.known = this.decode();
   }
 
-  /** The text that this id completes; empty while a character is incomplete. */
+  /** The text that this id completes; empty while a character or a run of bytes is incomplete. */
   push(id: number): string {
+    if (this.isLeftOut(id)) return '';
     this.ids.push(id);
+    if (this.isOfRun(id)) return '';
     const text = this.decode();
     const whole = finished(text);
     const piece = whole.slice(this.known.length);
@@ -36,17 +41,44 @@ export class TextStream {
 
   /** What was held back and is text after all; a character that stayed incomplete is left out. */
   end(): string {
-    return finished(this.decode()).slice(this.known.length);
+    let text = this.decode();
+    if (!this.isOfRun(this.ids.at(-1))) return finished(text).slice(this.known.length);
+    for (let open = 0; open < MOST_OPEN && text.endsWith('\uFFFD'); open++) {
+      this.ids.pop();
+      text = this.decode();
+    }
+    return text.slice(this.known.length);
   }
 
-  /** Leaves the older ids out, unless one of them is needed for the `held` characters at the end. */
+  /** The end of the prompt, with all of a run of bytes that may go on. */
+  private contextOf(prompt: readonly number[]): number[] {
+    const ids: number[] = [];
+    for (let index = prompt.length - 1; index >= 0; index--) {
+      const id = prompt[index] as number;
+      if (ids.length >= CONTEXT_IDS && !this.isOfRun(ids.at(-1))) break;
+      if (!this.isLeftOut(id)) ids.push(id);
+    }
+    return ids.reverse();
+  }
+
+  /** Leaves the older ids out, unless one of them is needed for the `held` characters at the end or for what follows. */
   private forget(held: number): void {
     const ids = this.ids;
     this.ids = ids.slice(-CONTEXT_IDS);
     const text = this.decode();
     const known = finished(text);
-    if (text.length - known.length === held) this.known = known;
+    // A text that is empty begins anew with the next id, and loses the space of its first word.
+    if (known !== '' && text.length - known.length === held) this.known = known;
     else this.ids = ids;
+  }
+
+  /** Whether an id is a special token, which is no part of the text: however many there are, the ids before them count. */
+  private isLeftOut(id: number): boolean {
+    return this.tokenizer.decode([id], { skipSpecialTokens: true }) === '' && this.tokenizer.decode([id]) !== '';
+  }
+
+  private isOfRun(id: number | undefined): boolean {
+    return id !== undefined && (this.tokenizer as Partial<RunTokenizer>).isOfRun?.(id) === true;
   }
 
   private decode(): string {

@@ -16,9 +16,16 @@ export class MetricsLog {
    * from there on are cut and no step appears twice.
    *
    * @param anew types of events of that very step that the run repeats, too; what else came after its checkpoint stays.
+   * @param skipped updates after that step that the checkpoint knows to be left out: their warnings, of the step after it,
+   *   stay. Default 0
    */
-  static async open(path: string, step: number, anew: readonly TrainEvent['type'][] = []): Promise<MetricsLog> {
-    const kept = step > 0 && existsSync(path) ? await lengthUntil(path, step, anew) : 0;
+  static async open(
+    path: string,
+    step: number,
+    anew: readonly TrainEvent['type'][] = [],
+    skipped = 0,
+  ): Promise<MetricsLog> {
+    const kept = step > 0 && existsSync(path) ? await lengthUntil(path, step, anew, skipped) : 0;
     const file = await open(path, kept > 0 ? 'r+' : 'w');
     await file.truncate(kept);
     return new MetricsLog(new AppendLog(file, kept));
@@ -66,15 +73,23 @@ export async function* readMetrics(
 
 /**
  * Bytes of the lines that a run resumed at `step` keeps: those up to the checkpoint of that step, and what was added to it
- * before that start of the run ended.
+ * before that start of the run ended. Of the warnings of updates left out after that step it keeps `skipped`.
  */
-async function lengthUntil(path: string, step: number, anew: readonly TrainEvent['type'][]): Promise<number> {
+async function lengthUntil(
+  path: string,
+  step: number,
+  anew: readonly TrainEvent['type'][],
+  skipped: number,
+): Promise<number> {
   let kept = 0;
   let saved = false;
+  let skips = 0;
   for await (const { event, end } of readLines(path)) {
     if (event === undefined) continue;
-    if (event.step > step || (event.step === step && event.type === 'end')) break;
-    if (saved && (event.type === 'start' || anew.includes(event.type))) break;
+    const isSkip = event.type === 'warning' && event.step === step + 1 && skips++ < skipped;
+    if ((event.step > step && !isSkip) || (event.step === step && event.type === 'end')) break;
+    // A skipped update that is known may have been the only thing that a start has done.
+    if (saved && skips >= skipped && (event.type === 'start' || anew.includes(event.type))) break;
     kept = end;
     saved ||= event.step === step && event.type === 'checkpoint';
   }

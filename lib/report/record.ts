@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { messageOf } from '../errors.js';
 import { writeTextFile } from '../files.js';
-import { doneAnew } from '../train/checkpoint.js';
+import { afterStep } from '../train/checkpoint.js';
 import type { StartEvent, TrainEvent } from '../train/events.js';
 import { METRICS_FILE, REPORT_FILE } from '../train/run-folder.js';
 import { isIterable, OptionReader } from '../validate.js';
@@ -119,7 +119,8 @@ async function openSinks(
   { tensorboard, onEvent, signal }: RecordOptions,
 ): Promise<void> {
   const path = join(out, METRICS_FILE);
-  sinks.push(await MetricsLog.open(path, step, resumedFrom === null ? [] : await doneAnew(resumedFrom)));
+  const { anew, skipped } = resumedFrom === null ? {} : await afterStep(resumedFrom);
+  sinks.push(await MetricsLog.open(path, step, anew, skipped));
   for await (const old of readMetrics(path)) record.add(old);
   sinks.push({
     write: ({ type }) =>

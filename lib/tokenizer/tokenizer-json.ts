@@ -9,9 +9,10 @@ import {
   type JsonObject,
 } from './check-tokenizer-json.js';
 import { IdBuffer } from './id-buffer.js';
+import { byteOf, hasByteFallback } from './json/decoders.js';
 import { type Library, openLibrary } from './json/library.js';
 import { TextEncoder } from './json/text-encoder.js';
-import type { OpenTokenizer, Utf8TokenizerModel } from './types.js';
+import type { OpenTokenizer, RunTokenizer, Utf8TokenizerModel } from './types.js';
 import { Utf8Scratch } from './utf8-scratch.js';
 import type { ByteLevelBpe, TokenKind, Vocabulary } from './vocabulary.js';
 
@@ -21,7 +22,7 @@ const GPT2_END = '<|endoftext|>';
 const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /** A tokenizer described by tokenizer.json and tokenizer_config.json. */
-export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
+export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer, RunTokenizer {
   readonly vocabSize: number;
   readonly bosTokenId: number | undefined;
   readonly eosTokenId: number | undefined;
@@ -36,6 +37,7 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
   private readonly model: JsonObject;
   private readonly added: readonly AddedToken[];
   private readonly plain: boolean;
+  private readonly hasRuns: boolean;
 
   /**
    * @param content of tokenizer.json; dropout, truncation, padding and what the post-processor adds are left out
@@ -51,6 +53,7 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
     const described = { ...json, ...partsAsIn(config, json) };
     this.model = model;
     this.added = added;
+    this.hasRuns = hasByteFallback(json.decoder);
     this.plain = isPlainByteLevel(described, added);
     this.fast = this.plain ? byteLevelEncoder(model, added) : undefined;
     try {
@@ -86,6 +89,10 @@ export class JsonTokenizer implements Utf8TokenizerModel, OpenTokenizer {
       if (id !== undefined) kinds[id] = special === true ? 'control' : 'user';
     }
     return { tokens, kinds, method: this.plain ? byteLevelBpe(this.model) : undefined };
+  }
+
+  isOfRun(id: number): boolean {
+    return this.hasRuns && byteOf(this.library.id_to_token(id) ?? '') !== undefined;
   }
 
   encode(text: string): number[] {

@@ -193,6 +193,11 @@ export class Tokenizer implements OpenTokenizer {
     return this.model instanceof SentencePieceTokenizer ? this.model.encoderParts : undefined;
   }
 
+  /** For the stream of a generated text; see RunTokenizer. @hidden */
+  isOfRun(id: number): boolean {
+    return this.model instanceof JsonTokenizer && this.model.isOfRun(id);
+  }
+
   /** For the data pipeline; see Utf8TokenizerModel. @hidden */
   encodeUtf8(bytes: Uint8Array, start: number, end: number, ids: IdBuffer): void {
     this.model.encodeUtf8(bytes, start, end, ids);

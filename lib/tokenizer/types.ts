@@ -25,6 +25,12 @@ export interface Utf8TokenizerModel extends TokenizerModel {
   encodeUtf8(bytes: Uint8Array, start: number, end: number, ids: IdBuffer): void;
 }
 
+/** A tokenizer that may decode bytes side by side only together. */
+export interface RunTokenizer extends TokenizerModel {
+  /** Whether an id is a byte whose text depends on all bytes beside it, before and behind, until another token comes. */
+  isOfRun(id: number): boolean;
+}
+
 /** A tokenizer that shows what it consists of. */
 export interface OpenTokenizer extends TokenizerModel {
   /** The tokens and how they are made. */

@@ -266,14 +266,16 @@ export async function removeLeftovers(out: string): Promise<void> {
 
 /**
  * What a run that goes on from a checkpoint does anew at its step, because the checkpoint does not know of it: an evaluation,
- * a sample. Both where that cannot be read.
+ * a sample. And how many updates after that step the checkpoint knows to be skipped, which do not come again. Both of the
+ * first and none of the latter where that cannot be read.
  */
-export async function doneAnew(path: string): Promise<TrainerState['owed']> {
+export async function afterStep(path: string): Promise<{ anew: TrainerState['owed']; skipped: number }> {
   const state = await readState(path).catch(() => undefined);
-  if (state === undefined) return ['eval', 'sample'];
-  const { step, evaluation, owed } = state;
+  if (state === undefined) return { anew: ['eval', 'sample'], skipped: 0 };
+  const { step, evaluation, owed, skipped } = state;
   const isMeasured = evaluation?.step === step;
-  return (['eval', 'sample'] as const).filter((what) => owed.includes(what) || (what === 'eval' && !isMeasured));
+  const anew = (['eval', 'sample'] as const).filter((what) => owed.includes(what) || (what === 'eval' && !isMeasured));
+  return { anew, skipped };
 }
 
 class OtherVersionError extends KotodamaError {}

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { Batch } from '../../dist/data/types.js';
 import type { GPT2 } from '../../dist/model/gpt2.js';
+import { readMetrics } from '../../dist/report/metrics.js';
+import { recorded } from '../../dist/report/record.js';
 import { newestCheckpoint } from '../../dist/train/checkpoint.js';
 import type { EvalEvent, StepEvent, TrainEvent, WarningEvent } from '../../dist/train/events.js';
 import { Trainer, type TrainerOptions } from '../../dist/train/trainer.js';
@@ -128,10 +130,10 @@ class GapLoader extends TinyLoader {
   }
 
   override async *[Symbol.asyncIterator](): AsyncGenerator<Batch> {
-    let index = 0;
     for await (const batch of super[Symbol.asyncIterator]() as AsyncGenerator<Batch>) {
       const { data, shape } = batch.labels;
-      yield this.gaps.includes(index++) ? { ...batch, labels: { data: data.map(() => -100), shape } } : batch;
+      const { next } = this.state() as { next: number };
+      yield this.gaps.includes(next - 1) ? { ...batch, labels: { data: data.map(() => -100), shape } } : batch;
     }
   }
 }
@@ -155,6 +157,31 @@ t.test('a step without any label is refused like NaN, and can be skipped', async
     [1, 2, 4, 5, 6].map((batches, index) => [index + 1, batches * 32]),
     'what was read counts, and steps are updates',
   );
+});
+
+t.test('what was skipped before an interruption stays recorded', async (t) => {
+  const folder = t.testdir();
+  const options = { nonFinite: 'skip', gradAccum: 1, epochs: 1, saveEvery: 0 } as const;
+  const messages = async (out: string, isInterrupted: boolean) => {
+    const path = join(folder, out);
+    for (let resume = false, isOver = false; !isOver; resume = true) {
+      const control = new AbortController();
+      const model = await tinyModel({ dropout: 0 });
+      const run = trainer({ model, out: path, train: new GapLoader(12, [4, 5, 8]), resume, ...options });
+      for await (const event of recorded(run.run({ signal: control.signal }), path)) {
+        if (isInterrupted && event.type === 'warning') control.abort();
+        isOver = event.type === 'end' && event.reason === 'completed';
+      }
+      await model.dispose();
+    }
+    const found: string[] = [];
+    for await (const event of readMetrics(join(path, 'metrics.jsonl')))
+      if (event.type === 'warning') found.push(event.message);
+    return found;
+  };
+  const whole = await messages('whole', false);
+  t.equal(whole.length, 3);
+  t.same(await messages('interrupted', true), whole);
 });
 
 t.test('skip: the weights and moments stay, training goes on with the next blocks', async (t) => {

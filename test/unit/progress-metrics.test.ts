@@ -50,6 +50,28 @@ t.test('what was added to the checkpoint after its line stays, unless the run do
   }
 });
 
+t.test('skipped updates that the checkpoint knows stay, over several starts; those behind it come again', async (t) => {
+  const path = join(t.testdir(), 'metrics.jsonl');
+  const skip = (message: string): TrainEvent => ({ type: 'warning', step: 3, code: 'ERR_NON_FINITE', message });
+  const saved = checkpointEvent(2);
+  const lines = [
+    stepEvent(1),
+    stepEvent(2),
+    skip('1'),
+    saved,
+    startEvent(2),
+    skip('2'),
+    saved,
+    skip('3'),
+    stepEvent(3),
+  ];
+  for (const [skipped, kept] of [2, 4, 7].entries()) {
+    writeFileSync(path, lines.map((event) => `${JSON.stringify(event)}\n`).join(''));
+    await (await MetricsLog.open(path, 2, [], skipped)).close();
+    t.same(await all(readMetrics(path)), lines.slice(0, kept), `${skipped} of them`);
+  }
+});
+
 t.test('a checkpoint whose own line was lost, and a line cut in the middle', async (t) => {
   const path = join(t.testdir(), 'metrics.jsonl');
   const whole = [startEvent(0), stepEvent(1), stepEvent(2)].map((event) => `${JSON.stringify(event)}\n`).join('');

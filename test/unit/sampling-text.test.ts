@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { StopFilter, TextStream } from '../../dist/model/text-stream.js';
+import { type JsonObject, Tokenizer, type TokenizerModel } from '../../dist/tokenizer/index.js';
 
 /** One id per byte, plus 256: a special token. */
 const bytes = {
@@ -24,7 +25,7 @@ const words = {
       .replace(/^ /, ''),
 };
 
-function pieces(tokenizer: typeof bytes, prompt: number[], ids: number[]): string[] {
+function pieces(tokenizer: TokenizerModel, prompt: number[], ids: number[]): string[] {
   const stream = new TextStream(tokenizer, prompt);
   return [...ids.map((id) => stream.push(id)), stream.end()];
 }
@@ -85,6 +86,67 @@ t.test('of any bytes no more is held than may become a character', async (t) => 
     });
     t.doesNotThrow(() => fc.assert(property));
   }
+});
+
+/** A tokenizer of these tokens, of which the first is special. */
+function decoding(decoder: JsonObject, tokens: readonly string[]): Tokenizer {
+  return Tokenizer.fromJson({
+    model: {
+      type: 'WordLevel',
+      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
+      unk_token: tokens[0],
+    },
+    added_tokens: [{ id: 0, content: tokens[0], special: true }],
+    decoder,
+  });
+}
+
+const FALLBACK = decoding(
+  {
+    type: 'Sequence',
+    decoders: [
+      { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+      { type: 'ByteFallback' },
+      { type: 'Fuse' },
+      { type: 'Strip', content: ' ', start: 1, stop: 0 },
+    ],
+  },
+  ['</s>', '▁a', 'b', '▁', '猫', '<0xE7>', '<0x8C>', '<0xAB>', '<0xF0>', '<0x0A>'],
+);
+/** Of each kind of decoder one, with tokens whose texts depend on those beside them. */
+const DECODERS: Readonly<Record<string, Tokenizer>> = {
+  'byte-level': decoding({ type: 'ByteLevel' }, ['</s>', 'Ġa', 'b', 'Ġ', 'çĮ', '«', 'ç', 'Į', 'ð', 'Ċ']),
+  'byte fallback': FALLBACK,
+  Metaspace: decoding({ type: 'Metaspace', replacement: '▁' }, ['</s>', '▁a', 'b', '▁', '▁▁', '猫']),
+  WordPiece: decoding({ type: 'WordPiece', prefix: '##', cleanup: true }, ['</s>', 'a', '##b', '.', '!', "'s", "n't"]),
+};
+
+t.test('whatever decodes them, pieces together are the text of all ids', async (t) => {
+  for (const [name, tokenizer] of Object.entries(DECODERS)) {
+    // Special tokens in long rows, too.
+    const id = fc.oneof(
+      fc.nat(tokenizer.vocabSize - 1).map((id) => [id]),
+      fc.nat(30).map((count) => Array(count).fill(0)),
+    );
+    const ids = fc.array(id, { maxLength: 60 }).map((found) => found.flat());
+    const property = fc.property(ids, ids, (prompt, more) => {
+      const before = tokenizer.decode(prompt, { skipSpecialTokens: true });
+      // Nothing stays incomplete.
+      const written = [...more, 1];
+      const whole = tokenizer.decode([...prompt, ...written], { skipSpecialTokens: true });
+      // A prompt is encoded text; bytes that follow may break one that is not.
+      fc.pre(!before.endsWith('\uFFFD') && whole.startsWith(before));
+      return pieces(tokenizer, prompt, written).join('') === whole.slice(before.length);
+    });
+    t.doesNotThrow(() => fc.assert(property, { numRuns: 300 }), name);
+  }
+});
+
+t.test('a run of bytes is shown at its end, without a character that stayed incomplete', async (t) => {
+  const [a, first, second, third, newline] = [1, 5, 6, 7, 9];
+  t.same(pieces(FALLBACK, [], [first, second, third, first, second, third, a]), ['', '', '', '', '', '', '猫猫 a', '']);
+  t.same(pieces(FALLBACK, [a], [newline, first, second, third, first]), ['', '', '', '', '', '\n猫']);
+  t.same(pieces(FALLBACK, [a, first, second, third, first, second, third], [first, second, third, a]).join(''), '猫 a');
 });
 
 t.test('a model that writes nothing but lone bytes costs no more than another', async (t) => {

@@ -87,6 +87,22 @@ t.test('a loader that has read nothing is at the beginning, wherever others stan
   }
 });
 
+t.test('a restored loader goes on from its place, whoever reads the dataset before it does', async (t) => {
+  for (const [name, make] of Object.entries(PIPELINES)) {
+    const whole = await collect((await make()).train);
+    const left = (await make()).train;
+    let taken = 0;
+    for await (const _ of left) if (++taken === 3) break;
+    const { shared, train } = await make();
+    const other = new DataLoader(shared, { batchSize: 2 });
+    const first = await collect(new DataLoader((await make()).shared, { batchSize: 2 }));
+    train.restore(left.state());
+    t.same(await collect(other), first, `${name}: the other loader begins where it would have`);
+    t.same(train.state(), left.state());
+    t.same(await collect(train), whole.slice(3), name);
+  }
+});
+
 t.test('a source of another kind may go on with the object that it handed out as its state', async (t) => {
   const source = (): BlockSource => {
     const place = { next: 0 };

@@ -76,6 +76,19 @@ t.test('pre-tokenizers', async (t) => {
   }
 });
 
+t.test('a suffix of words is no reason to trim a text', async (t) => {
+  const model = {
+    type: 'BPE',
+    end_of_word_suffix: '</w>',
+    vocab: { '\n': 0, a: 1, 'a</w>': 2, '\n</w>': 3 },
+    merges: [],
+  };
+  const tokenizer = Tokenizer.fromJson({ model, decoder: { type: 'BPEDecoder', suffix: '</w>' } });
+  for (const skipSpecialTokens of [false, true]) {
+    t.equal(tokenizer.decode([0, 2, 1, 2, 3], { skipSpecialTokens }), '\na aa \n');
+  }
+});
+
 t.test('decoders', async (t) => {
   for (const { json, tokens, results } of PARTS.decoders) {
     const decoded = tokens.map((list) => {
@@ -103,6 +116,36 @@ t.test('the model makes no added tokens', async (t) => {
   t.same(tokenizer.encode('ＡＤＤ a ADD'), [0, 1, 3], "as Python's tokenizers");
   t.equal(tokenizer.decode([0, 1, 3]), '[UNK] a ADD');
   t.equal(tokenizer.vocabulary.tokens[3], 'ADD');
+});
+
+t.test('a BPE model without an unknown token merges over characters that it lacks', async (t) => {
+  const model = { type: 'BPE', vocab: { a: 0, b: 1, ab: 2, aXb: 3 }, merges: [['a', 'b']] };
+  t.same(Tokenizer.fromJson({ model }).encode('aXb猫a'), [2, 0], "as Python's tokenizers");
+  t.same(Tokenizer.fromJson({ model: { ...model, ignore_merges: true } }).encode('aXb'), [3]);
+});
+
+t.test('white space that is an added token is taken once', async (t) => {
+  const model = { type: 'WordLevel', vocab: { '[UNK]': 0, a: 1 }, unk_token: '[UNK]' };
+  const ids = (flags: JsonObject) =>
+    Tokenizer.fromJson({ model, added_tokens: [{ id: 2, content: '\n', ...flags }] }).encode('a\n\n\na');
+  t.same(ids({ lstrip: true, rstrip: true }), [1, 2, 1], "as Python's tokenizers");
+  t.same(ids({ lstrip: true }), [1, 2, 2, 2, 1]);
+});
+
+t.test('what a pattern finds may be empty, and separates', async (t) => {
+  const cut = (behavior: string, Regex: string) =>
+    preTokenizerOf({ type: 'Split', pattern: { Regex }, behavior })({ text: 'myBigCat', isFirst: true });
+  for (const behavior of ['Contiguous', 'Isolated', 'Removed', 'MergedWithPrevious', 'MergedWithNext']) {
+    t.same(
+      cut(behavior, '(?=[A-Z])').map(({ text }) => text),
+      ['my', 'Big', 'Cat'],
+      behavior,
+    );
+  }
+  t.same(
+    cut('Contiguous', 'B*').map(({ text }) => text),
+    ['m', 'y', 'B', 'i', 'g', 'C', 'a', 't'],
+  );
 });
 
 t.test('a Unigram model: a long run of characters that it lacks', async (t) => {

@@ -27,7 +27,10 @@ export class AddedSplitter {
       if (token.single_word === true && !isWord(text, start, end)) continue;
       // White space beside the token may belong to it, unless the one before has taken it.
       if (token.lstrip === true) while (start > from && isWhite(text, start - 1)) start--;
+      if (token.lstrip === true) start = Math.max(start, from);
       if (token.rstrip === true) while (end < text.length && isWhite(text, end)) end++;
+      // It is white space itself, and taken.
+      if (start >= end) continue;
       if (start > from) sections.push({ text: text.slice(from, start), start: from });
       sections.push({ id: token.id });
       from = end;

@@ -40,10 +40,22 @@ function metaspace({ replacement = '▁', add_prefix_space: prefix, prepend_sche
 /** Bytes side by side that are not UTF-8 altogether become U+FFFD, each of them. */
 function byteFallback(tokens: readonly string[]): string[] {
   const bytesOf = (token: string) => {
-    const digits = /^<0x([0-9a-f]{2})>$/i.exec(token)?.[1];
-    return digits === undefined ? undefined : [Number.parseInt(digits, 16)];
+    const byte = byteOf(token);
+    return byte === undefined ? undefined : [byte];
   };
   return decodeRuns(tokens, bytesOf, (run) => (isUtf8(run) ? UTF8.decode(run) : '\ufffd'.repeat(run.length)));
+}
+
+/** The byte that a token is for ByteFallback. */
+export function byteOf(token: string): number | undefined {
+  const digits = /^<0x([0-9a-f]{2})>$/i.exec(token)?.[1];
+  return digits === undefined ? undefined : Number.parseInt(digits, 16);
+}
+
+/** Whether a decoder, or a part of it, is ByteFallback. */
+export function hasByteFallback(json: unknown): boolean {
+  const { type, decoders } = asObject(json) ?? {};
+  return type === 'ByteFallback' || (type === 'Sequence' && Array.isArray(decoders) && decoders.some(hasByteFallback));
 }
 
 /** A token with a character that stands for no byte is the text that it is. */

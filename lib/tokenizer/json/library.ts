@@ -19,7 +19,7 @@ export interface Library {
 
 /** What else {@link Library} has, for this file. */
 interface LibraryParts {
-  decoder: { decode_chain: Decoder } | (((tokens: string[]) => string) & { end_of_word_suffix: unknown }) | null;
+  decoder: { decode_chain: Decoder } | ((tokens: string[]) => string) | null;
 }
 
 const { Tokenizer, SplitPreTokenizer } = huggingFace as unknown as {
@@ -43,9 +43,11 @@ export function openLibrary({ model, decoder = null }: JsonObject, added: readon
   const description = asObject(decoder);
   if (description !== undefined) {
     const decode = decoderOf(description, new Set(added.map(({ content }) => content)), libraryDecoder);
-    // The library replaces the suffix in what was decoded.
-    const { end_of_word_suffix } = asObject(model) ?? {};
-    library.decoder = Object.assign((tokens: string[]) => decode(tokens).join(''), { end_of_word_suffix });
+    const { end_of_word_suffix: suffix } = asObject(model) ?? {};
+    // As the library has it, which would then trim the text.
+    const spaced = (text: string) =>
+      typeof suffix === 'string' && suffix !== '' ? text.replaceAll(suffix, ' ') : text;
+    library.decoder = (tokens) => decode(tokens).map(spaced).join('');
   }
   return library;
 }

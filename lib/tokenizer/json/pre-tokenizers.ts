@@ -82,7 +82,7 @@ function behaviorOf(value: unknown): Behavior {
 /** Cuts at what a pattern finds; inverted, at what lies between. */
 function cutter(pattern: RegExp, behavior: Behavior, invert = false): PreTokenizer {
   return ({ text, isFirst }) => {
-    const ranges = joined(rangesOf(text, pattern, invert), behavior);
+    const ranges = joined(rangesOf(text, pattern, invert), behavior).filter(({ start, end }) => end > start);
     return ranges.map(({ start, end }) => ({ text: text.slice(start, end), isFirst: isFirst && start === 0 }));
   };
 }
@@ -93,13 +93,14 @@ interface Range {
   isMatch: boolean;
 }
 
+/** What a pattern finds, and what lies between. Nothing found between two characters separates them, but not behind a match. */
 function rangesOf(text: string, pattern: RegExp, invert: boolean): Range[] {
   const ranges: Range[] = [];
   let from = 0;
   for (const { index: start, 0: found } of text.matchAll(pattern)) {
     const end = start + found.length;
     if (start > from) ranges.push({ start: from, end: start, isMatch: invert });
-    if (end > start) ranges.push({ start, end, isMatch: !invert });
+    if (end > start || start > from || start === 0) ranges.push({ start, end, isMatch: !invert });
     from = end;
   }
   if (from < text.length) ranges.push({ start: from, end: text.length, isMatch: invert });

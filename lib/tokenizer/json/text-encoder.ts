@@ -16,6 +16,10 @@ export class TextEncoder {
   private readonly library: Library;
   private readonly unkId: number | undefined;
   private readonly bytes: boolean;
+  /** Whether the model leaves characters out that it does not know, as if they were not there. */
+  private readonly drops: boolean;
+  /** Whether a piece that is a token is not looked into. */
+  private readonly takesWhole: boolean;
 
   /**
    * @param unkId what stands for text that the vocabulary lacks
@@ -38,8 +42,11 @@ export class TextEncoder {
     );
     this.unkId = unkId;
     const isUnigram = Array.isArray(model.vocab);
+    const isBpe = Array.isArray(model.merges);
     this.bytes = isUnigram && model.byte_fallback === true;
-    const isJoining = isUnigram || (Array.isArray(model.merges) && !model.end_of_word_suffix);
+    this.drops = isBpe && (model.unk_token ?? null) === null && !model.byte_fallback && !model.end_of_word_suffix;
+    this.takesWhole = model.ignore_merges === true;
+    const isJoining = isUnigram || (isBpe && !model.end_of_word_suffix);
     if (isJoining) this.pieces = new LongPieces({ [Symbol.iterator]: () => library.get_vocab().keys() });
   }
 
@@ -61,10 +68,17 @@ export class TextEncoder {
       }
       for (const piece of this.preTokenize({ text: section.text, isFirst: isFirst && section.start === 0 })) {
         if (piece.text === '') continue;
-        const parts = this.pieces?.cut(piece.text) ?? [piece.text];
+        const text = this.drops ? this.known(piece.text) : piece.text;
+        const parts = this.pieces?.cut(text) ?? [text];
         for (const part of parts) for (const token of this.tokensOf(part)) this.addToken(token, ids);
       }
     }
+  }
+
+  /** A piece without the characters that the vocabulary lacks, so that what is beside them merges. */
+  private known(piece: string): string {
+    const isToken = (text: string) => this.library.token_to_id(text) !== undefined;
+    return this.takesWhole && isToken(piece) ? piece : Array.from(piece).filter(isToken).join('');
   }
 
   private tokensOf(part: string): Iterable<string> {
