@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs';
 import { readFile, realpath, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { KotodamaError } from '../errors.js';
 import { copyIntoFolder, ioError, makeFolder, syncFolder, writeAtomically, writeJsonFile } from '../files.js';
 import { TOKENIZER_NAMES } from '../tokenizer/tokenizer-files.js';
 import type { TokenizerModel } from '../tokenizer/types.js';
@@ -13,7 +15,10 @@ import { readWeights, WEIGHT_NAMES, type WeightOptions, writeWeights } from './w
 /** A tokenizer whose files can be saved beside the model. */
 export type SavedTokenizer = TokenizerModel & {
   readonly files?: readonly string[] | undefined;
-  /** Their contents, by their paths [as they are on the disk when they are copied]. */
+  /**
+   * Their contents, by their paths [as they are on the disk when they are copied]. Without `files` those of a tokenizer that
+   * has none yet, by the names that they get.
+   */
   readonly contents?: ReadonlyMap<string, Uint8Array> | undefined;
   /** Transformers' class for it, where one is named. */
   readonly className?: string | undefined;
@@ -25,8 +30,9 @@ export const CONFIG_FILE = 'config.json';
 /** How a model is saved. */
 export interface SaveOptions extends WeightOptions {
   /**
-   * Its files are copied beside the weights, and those of another tokenizer that the folder held are removed; without it, a
-   * tokenizer that the folder holds stays.
+   * Its files are written beside the weights, and those of another tokenizer that the folder held are removed; without it, a
+   * tokenizer that the folder holds stays. One of your own that has neither `files` nor `contents` leaves none, and is
+   * refused where the folder holds another.
    */
   tokenizer?: SavedTokenizer | undefined;
 }
@@ -54,7 +60,8 @@ export interface PretrainedParts {
  * Writes such a folder: each file is replaced atomically, and the folder is made when it is missing. With a tokenizer, files
  * of another one are removed; without one, those that the folder holds stay as they are.
  *
- * @throws KotodamaError `ERR_TOKENIZER` when the tokenizer does not fit the model, `ERR_IO` when the system refuses
+ * @throws KotodamaError `ERR_TOKENIZER` when the tokenizer does not fit the model, or has no files and the folder holds those
+ *   of another; `ERR_IO` when the system refuses
  */
 export async function writePretrained(
   folder: string,
@@ -66,7 +73,10 @@ export async function writePretrained(
   await makeFolder(folder).catch((cause) => {
     throw ioError(cause, `${folder} could not be made`);
   });
-  if (tokenizer !== undefined) await writeTokenizer(folder, tokenizer);
+  if (tokenizer !== undefined) {
+    checkHoldsNoOther(folder, tokenizer);
+    await writeTokenizer(folder, tokenizer);
+  }
   await writeWeights(folder, weights, options);
   const saved = { ...config };
   saved.bosTokenId ??= tokenizer?.bosTokenId;
@@ -77,15 +87,16 @@ export async function writePretrained(
 }
 
 /** Writes a tokenizer's files; once they are there, those of another one that the folder held are removed. */
-async function writeTokenizer(folder: string, { files = [], contents }: SavedTokenizer): Promise<void> {
-  for (const path of files) {
-    const content = contents?.get(path);
+async function writeTokenizer(folder: string, tokenizer: SavedTokenizer): Promise<void> {
+  const paths = pathsOf(tokenizer);
+  for (const path of paths) {
+    const content = tokenizer.contents?.get(path);
     if (content === undefined) await copyIntoFolder(path, folder);
     else await writeAtomically(join(folder, basename(path)), (file) => file.writeFile(content));
   }
-  const own = files.map((path) => basename(path));
+  const own = paths.map((path) => basename(path));
   // Beside its very files may lie other forms of the same tokenizer.
-  if (own.length === 0 || (await isFolderOf(files, folder))) return;
+  if (own.length === 0 || (await isFolderOf(tokenizer, folder))) return;
   try {
     for (const name of TOKENIZER_NAMES) if (!own.includes(name)) await rm(join(folder, name), { force: true });
     await syncFolder(folder);
@@ -95,23 +106,42 @@ async function writeTokenizer(folder: string, { files = [], contents }: SavedTok
 }
 
 /** Names of the tokenizer's files that a folder holds with another content: saving the tokenizer there would replace them. */
-export async function differentTokenizerFiles(
-  folder: string,
-  { files = [], contents }: SavedTokenizer,
-): Promise<string[]> {
+export async function differentTokenizerFiles(folder: string, tokenizer: SavedTokenizer): Promise<string[]> {
   const names: string[] = [];
-  for (const path of files) {
+  for (const path of pathsOf(tokenizer)) {
     const there = await readFile(join(folder, basename(path))).catch((cause: NodeJS.ErrnoException) => {
       // What cannot be read cannot be the same.
       return cause.code === 'ENOENT' || cause.code === 'ENOTDIR' ? undefined : null;
     });
     if (there === undefined) continue;
-    if (there === null || !there.equals(contents?.get(path) ?? (await readFile(path)))) names.push(basename(path));
+    if (there === null || !there.equals(tokenizer.contents?.get(path) ?? (await readFile(path))))
+      names.push(basename(path));
   }
   return names;
 }
 
-async function isFolderOf(files: readonly string[], folder: string): Promise<boolean> {
+/**
+ * A tokenizer that leaves no files must not be saved beside those of another, which would be taken for it.
+ *
+ * @throws KotodamaError `ERR_TOKENIZER` that names them
+ */
+export function checkHoldsNoOther(folder: string, tokenizer: SavedTokenizer): void {
+  if (pathsOf(tokenizer).length > 0) return;
+  const names = TOKENIZER_NAMES.filter((name) => existsSync(join(folder, name)));
+  if (names.length === 0) return;
+  throw new KotodamaError('ERR_TOKENIZER', `${folder} holds the files of a tokenizer`, {
+    expected: 'none, or a tokenizer with `files` or `contents` to put in their place',
+    received: names.join(', '),
+    hint: 'choose another folder, or save the tokenizer first and give what Tokenizer.fromPretrained makes of it',
+  });
+}
+
+/** Where the files of a tokenizer lie; for those that do not lie anywhere yet, their names. */
+function pathsOf({ files = [], contents }: SavedTokenizer): readonly string[] {
+  return files.length > 0 ? files : [...(contents?.keys() ?? [])];
+}
+
+async function isFolderOf({ files = [] }: SavedTokenizer, folder: string): Promise<boolean> {
   const real = (path: string) => realpath(path).catch(() => resolve(path));
   const folders = await Promise.all(files.map((path) => real(dirname(path))));
   return folders.includes(await real(folder));
