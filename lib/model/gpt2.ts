@@ -128,7 +128,7 @@ export class GPT2 implements AsyncDisposable {
 
   /** The device that holds the model. */
   get device(): DeviceInfo {
-    return this.model.device;
+    return this.model.device();
   }
 
   /** Number of parameters; the tied head counts once. */
