@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import type { GPT2 } from '../../dist/model/gpt2.js';
+import { GPT2 } from '../../dist/model/gpt2.js';
 import { Tokenizer } from '../../dist/tokenizer/index.js';
 import { listCheckpoints, type TrainerState } from '../../dist/train/checkpoint.js';
 import { CheckpointSaver } from '../../dist/train/checkpoint-saver.js';
@@ -214,4 +214,13 @@ t.test('a tokenizer without files is not saved beside those of another', async (
   await t.rejects(model.savePretrained(out, { tokenizer: letters() }), wanted);
   await t.rejects(events(await trainer(t, { out, maxSteps: 1 })), wanted);
   t.same(readdirSync(out), ['tokenizer.json'], 'nothing is left');
+});
+
+t.test('a folder that has the name of weights stays; what a save that was cut short leaves is told', async (t) => {
+  const out = t.testdir({ 'model-00001-of-00002.safetensors': {} });
+  const model = await ownModel(t);
+  await model.savePretrained(out);
+  t.same(readdirSync(out).sort(), ['config.json', 'model-00001-of-00002.safetensors', 'model.safetensors']);
+  renameSync(join(out, 'config.json'), join(out, '.config.json.0123456789ab.tmp'));
+  await t.rejects(GPT2.fromPretrained(out), { code: 'ERR_MODEL_FILE', hint: /cut short: save the model again/ });
 });
