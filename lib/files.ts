@@ -5,22 +5,45 @@ import { getSystemErrorMap } from 'node:util';
 import { type ErrorCode, KotodamaError, messageOf } from './errors.js';
 import { parseJson } from './json.js';
 
+/** Writes a file under its name, as {@link writeAtomically} does at once and {@link StagedFiles} do later. */
+export type WriteFile = (path: string, write: (file: FileHandle) => Promise<void>) => Promise<void>;
+
 /**
  * Writes a file so that a crash at any moment leaves either the old content or the new: to a temporary name in the same
  * folder, synced, renamed, and the folder synced.
  *
- * @throws KotodamaError `ERR_IO` when the system refuses; the old file is untouched then.
+ * @throws KotodamaError `ERR_IO` when the system refuses; the old file is untouched then, unless only the folder could not be
+ *   synced.
  */
 export async function writeAtomically(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
-  await replace(path, async (temporary) => {
-    const file = await open(temporary, 'wx');
-    try {
-      await write(file);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-  });
+  await replace(path, (temporary) => writeSynced(temporary, write));
+}
+
+/** Files that get their names only when all of them are written. */
+export class StagedFiles {
+  /** Where the files lie, by the names that they get, in the order of writing. */
+  private readonly temporaries = new Map<string, string>();
+
+  /** The files that wait for their names, and where they lie until then. */
+  get waiting(): [path: string, temporary: string][] {
+    return [...this.temporaries];
+  }
+
+  /** As {@link writeAtomically}, but the file of this name stays what it is until {@link StagedFiles.place}. */
+  readonly write: WriteFile = async (path, write) => {
+    this.temporaries.set(path, await stage(path, (temporary) => writeSynced(temporary, write)));
+  };
+
+  /** Gives a file its name; to make that durable is left to the caller. */
+  async place(path: string): Promise<void> {
+    await rename(this.temporaries.get(path) as string, path);
+    this.temporaries.delete(path);
+  }
+
+  /** Removes the files that have not got their names. */
+  async discard(): Promise<void> {
+    for (const temporary of this.temporaries.values()) await rm(temporary, { force: true }).catch(() => {});
+  }
 }
 
 /**
@@ -41,14 +64,36 @@ export function isTemporaryName(name: string): boolean {
 
 /** @param make leaves the new file under the temporary name that it is given, synced. */
 async function replace(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
-  try {
+  await stage(path, async (temporary) => {
     await make(temporary);
     await rename(temporary, path);
     await syncFolder(dirname(path));
+  });
+}
+
+/**
+ * Makes what will be a file under a temporary name, which is given to `make` and back; what fails leaves none.
+ *
+ * @throws KotodamaError `ERR_IO` that names the file
+ */
+async function stage(path: string, make: (temporary: string) => Promise<void>): Promise<string> {
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  try {
+    await make(temporary);
+    return temporary;
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => {});
     throw ioError(cause, `${path} could not be written`);
+  }
+}
+
+async function writeSynced(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
+  const file = await open(path, 'wx');
+  try {
+    await write(file);
+    await file.sync();
+  } finally {
+    await file.close();
   }
 }
 

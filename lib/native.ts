@@ -115,7 +115,7 @@ export interface NativeCounters {
 
 /** One GPT-2 on one device. Calls run off the event loop, one at a time; a second one at once is `ERR_BUSY`. */
 export interface NativeModel {
-  readonly device: NativeDevice;
+  device(): NativeDevice;
   /** Name, shape and order of the parameters, Hugging Face's names and layout. */
   tensors(): { name: string; shape: number[] }[];
   plan(batchSize: number, blockSize: number): NativeMemoryPlan;
@@ -176,7 +176,7 @@ export interface NativeModel {
 
 export interface NativeDecoder {
   /** Positions held. */
-  readonly length: number;
+  length(): number;
   /** Appends n ids per sequence, (B, n) row-major; gives the logits after the last one, (B, V), written to `logits` [new]. */
   append(inputIds: Int32Array, logits?: Float32Array): Promise<Float32Array>;
   /** Forgets all positions. */

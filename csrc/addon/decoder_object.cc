@@ -21,9 +21,10 @@ Napi::Value CopyToOwner(const Napi::Object& owner, const std::vector<float>& log
 }  // namespace
 
 Napi::Function DecoderObject::Define(Napi::Env env) {
+  // Methods all, no accessors: Node-API checks the receiver's class of a method alone.
   return DefineClass(
       env, "NativeDecoder",
-      {InstanceAccessor<&DecoderObject::Length>("length"), InstanceMethod<&DecoderObject::Append>("append"),
+      {InstanceMethod<&DecoderObject::Length>("length"), InstanceMethod<&DecoderObject::Append>("append"),
        InstanceMethod<&DecoderObject::Reset>("reset"), InstanceMethod<&DecoderObject::Dispose>("dispose")});
 }
 

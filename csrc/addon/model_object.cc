@@ -78,8 +78,9 @@ Napi::Object DeviceToObject(Napi::Env env, const NamedDevice& device) {
 }
 
 Napi::Function ModelObject::Define(Napi::Env env) {
+  // Methods all, no accessors: Node-API checks the receiver's class of a method alone.
   return DefineClass(env, "NativeModel",
-                     {InstanceAccessor<&ModelObject::Device>("device"),
+                     {InstanceMethod<&ModelObject::Device>("device"),
                       InstanceMethod<&ModelObject::Tensors>("tensors"),
                       InstanceMethod<&ModelObject::Plan>("plan"),
                       InstanceMethod<&ModelObject::PeakFlops>("peakFlops"),

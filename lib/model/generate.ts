@@ -100,6 +100,11 @@ export async function* generateSamples(
 ): AsyncGenerator<SamplePiece, void, undefined> {
   const read = new OptionReader(options);
   const numSamples = read.integer('numSamples', { min: 1, max: MOST_SAMPLES });
+  const { seed } = read.values;
+  if (Number.isSafeInteger(seed) && !Number.isSafeInteger((seed as number) + (numSamples - 1))) {
+    // Beyond, sums are rounded: two texts would be the same.
+    read.problem('seed', `at most ${Number.MAX_SAFE_INTEGER - (numSamples - 1)} for ${numSamples} texts`, seed);
+  }
   yield* generatePieces(model, prompt, read, [...TEXT_NAMES, 'numSamples'], numSamples);
 }
 
@@ -164,7 +169,8 @@ function startIds(prompt: ArrayLike<number>, start: number | undefined, config: 
       hint: 'give a prompt',
     });
   }
-  checkInputIds([ids.slice(-config.nPositions)], config);
+  // The model sees the end of a long prompt, the repetition penalty all of it.
+  checkInputIds([ids], { vocabSize: config.vocabSize, nPositions: Number.POSITIVE_INFINITY });
   return ids;
 }
 

@@ -128,7 +128,7 @@ export class GPT2 implements AsyncDisposable {
 
   /** The device that holds the model. */
   get device(): DeviceInfo {
-    return this.model.device;
+    return this.model.device();
   }
 
   /** Number of parameters; the tied head counts once. */
@@ -348,7 +348,8 @@ export class GPT2 implements AsyncDisposable {
 
   /**
    * Writes config.json and model.safetensors, and the tokenizer's files when one is given: a folder that Transformers
-   * opens. Each file is replaced atomically; the folder is made when it is missing. The model is in use until all is written.
+   * opens. The folder is made when it is missing. The model is in use until all is written; what goes wrong until then leaves
+   * the model that the folder held.
    *
    * @throws KotodamaError `ERR_TOKENIZER` when the tokenizer does not fit the model, `ERR_IO` when the system refuses
    */

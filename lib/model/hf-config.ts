@@ -30,8 +30,8 @@ export function configFromHuggingFace(json: unknown, path: string): GPT2Config {
     embdPdrop: dropout('embd_pdrop'),
     attnPdrop: dropout('attn_pdrop'),
     residPdrop: dropout('resid_pdrop'),
-    bosTokenId: tokenId(fields, 'bos_token_id'),
-    eosTokenId: tokenId(fields, 'eos_token_id'),
+    bosTokenId: tokenId(fields, 'bos_token_id', 50256),
+    eosTokenId: tokenId(fields, 'eos_token_id', 50256),
     padTokenId: tokenId(fields, 'pad_token_id'),
   };
   try {
@@ -84,11 +84,11 @@ function refuseOthers(fields: Record<string, unknown>, path: string): void {
 }
 
 /**
- * Transformers writes 50256 into the config of every GPT-2 whose author named no special ids, even where the vocabulary is
- * smaller: such an id means none. Of several end ids the first counts.
+ * Transformers takes 50256 for an absent id that begins or ends a text and writes it into the config of every GPT-2 whose author
+ * named none, even where the vocabulary is smaller: such an id means none, as null does. Of several end ids the first counts.
  */
-function tokenId(fields: Record<string, unknown>, name: string): unknown {
-  const value = fields[name];
+function tokenId(fields: Record<string, unknown>, name: string, absent?: number): unknown {
+  const value = fields[name] === undefined ? absent : fields[name];
   const id = Array.isArray(value) ? value[0] : value;
   const vocabSize = typeof fields.vocab_size === 'number' ? fields.vocab_size : 50257;
   return id === null || (typeof id === 'number' && (id < 0 || id >= vocabSize)) ? undefined : id;

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { KotodamaError } from '../errors.js';
-import { ioError, readJsonFile } from '../files.js';
+import { ioError, isTemporaryName, readJsonFile } from '../files.js';
 import { type FileChoice, folderOf, type HubOptions, hubHint } from '../hub/index.js';
 import { alternatives, checkPath } from '../validate.js';
 import { type GPT2Config, parameterShapes } from './config.js';
@@ -72,6 +72,7 @@ export function checkHoldsModel(folder: string): void {
     throw ioError(cause, `${folder} could not be read`);
   }
   const models = names.map((name) => join(folder, name)).filter(holds);
+  const isCutShort = names.some((name) => name.startsWith(`.${CONFIG}.`) && isTemporaryName(name));
   const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : '';
   throw new KotodamaError('ERR_MODEL_FILE', `${folder} holds no model`, {
     expected: `${CONFIG} and ${SINGLE_FILE}`,
@@ -79,7 +80,9 @@ export function checkHoldsModel(folder: string): void {
     hint:
       models.length > 0
         ? `did you mean ${alternatives(models.slice(0, NAMED))}?`
-        : "give the folder of a run that has saved, or of a model in Hugging Face's layout",
+        : isCutShort
+          ? 'a save into it was cut short: save the model again'
+          : "give the folder of a run that has saved, or of a model in Hugging Face's layout",
   });
 }
 

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { KotodamaError, messageOf } from '../errors.js';
-import { ioError, writeAtomically } from '../files.js';
+import { ioError, type WriteFile, writeAtomically } from '../files.js';
 import { describe } from '../validate.js';
 import { decode, ENCODINGS, type FloatType } from './encoding.js';
 import { CHUNK_BYTES, elements, malformed, readFully, refusePointer, writeFully } from './file-parts.js';
@@ -112,6 +112,7 @@ export class SafetensorsFile {
  *
  * @param metadata strings to keep in the header; Transformers wants to see `format`.
  * @param type what the numbers are stored as; default float32.
+ * @param write when the file gets its name; default at once.
  * @throws KotodamaError `ERR_IO` when the system refuses, `ERR_NON_FINITE` when the type cannot hold a number.
  */
 export async function writeSafetensors(
@@ -119,6 +120,7 @@ export async function writeSafetensors(
   tensors: readonly TensorSource[],
   metadata: Record<string, string> = { format: 'pt' },
   type: FloatType = 'f32',
+  write: WriteFile = writeAtomically,
 ): Promise<void> {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let end = 0;
@@ -132,7 +134,7 @@ export async function writeSafetensors(
   prefix.writeBigUInt64LE(BigInt(prefix.length - 8));
   json.copy(prefix, 8);
 
-  await writeAtomically(path, async (file) => {
+  await write(path, async (file) => {
     let position = await writeFully(file, prefix, 0);
     for (const tensor of tensors) position = await writeTensor(path, file, tensor, type, position);
   });

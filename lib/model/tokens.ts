@@ -23,7 +23,7 @@ const TOKENS = '{ data: Int32Array, shape: [B, T] } or an array of rows';
  *
  * @throws KotodamaError `ERR_OPTIONS`
  */
-export function checkInputIds(tokens: Tokens, config: GPT2Config): TokenTensor {
+export function checkInputIds(tokens: Tokens, config: Pick<GPT2Config, 'vocabSize' | 'nPositions'>): TokenTensor {
   const tensor = toTensor('inputIds', tokens);
   const [, blockSize] = tensor.shape;
   if (blockSize > config.nPositions) {

@@ -1,6 +1,5 @@
-import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeJsonFile } from '../files.js';
+import { jsonText, type WriteFile } from '../files.js';
 import { OptionReader } from '../validate.js';
 import { FLOAT_TYPES, type FloatType } from './encoding.js';
 import { elements } from './file-parts.js';
@@ -36,36 +35,36 @@ export function readWeights(read: OptionReader): WeightOptions {
 
 /**
  * Writes weights into a folder as Transformers does: `model.safetensors`, or `model-00001-of-00003.safetensors` and so on
- * with `model.safetensors.index.json`. Weights of the other form that the folder held are removed once the new ones are
- * there.
+ * with `model.safetensors.index.json`.
+ *
+ * @param write when the files get their names
  */
 export async function writeWeights(
   folder: string,
   tensors: readonly TensorSource[],
-  { dtype = 'f32', maxShardBytes = Number.POSITIVE_INFINITY }: WeightOptions = {},
+  { dtype = 'f32', maxShardBytes = Number.POSITIVE_INFINITY }: WeightOptions,
+  write: WriteFile,
 ): Promise<void> {
   const shards = shardsOf(tensors, dtype, maxShardBytes);
   const names = shards.length === 1 ? [SINGLE_FILE] : shards.map((_, index) => shardName(index, shards.length));
   for (const [index, shard] of shards.entries()) {
-    await writeSafetensors(join(folder, names[index] as string), shard, { format: 'pt' }, dtype);
+    await writeSafetensors(join(folder, names[index] as string), shard, { format: 'pt' }, dtype, write);
   }
-  if (shards.length > 1) {
-    const sum = (numbers: number[]) => numbers.reduce((total, number) => total + number, 0);
-    const metadata = {
-      total_parameters: sum(tensors.map(({ shape }) => elements(shape))),
-      total_size: sum(tensors.map(({ shape }) => storedBytes(shape, dtype))),
-    };
-    const places = shards.flatMap((shard, index) => shard.map(({ name }) => [name, names[index]]));
-    await writeJsonFile(join(folder, INDEX_FILE), { metadata, weight_map: Object.fromEntries(places) });
-    names.push(INDEX_FILE);
-  }
-  for (const name of await readdir(folder)) {
-    if (WEIGHTS.test(name) && !names.includes(name)) await rm(join(folder, name), { force: true });
-  }
+  if (shards.length === 1) return;
+  const sum = (numbers: number[]) => numbers.reduce((total, number) => total + number, 0);
+  const metadata = {
+    total_parameters: sum(tensors.map(({ shape }) => elements(shape))),
+    total_size: sum(tensors.map(({ shape }) => storedBytes(shape, dtype))),
+  };
+  const places = shards.flatMap((shard, index) => shard.map(({ name }) => [name, names[index]]));
+  const index = jsonText({ metadata, weight_map: Object.fromEntries(places) });
+  await write(join(folder, INDEX_FILE), (file) => file.writeFile(index));
 }
 
-/** The names that this file gives. */
-const WEIGHTS = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/;
+/** Whether a name is one that {@link writeWeights} gives. */
+export function isWeightsName(name: string): boolean {
+  return /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/.test(name);
+}
 
 function shardName(index: number, count: number): string {
   const digits = (number: number) => String(number).padStart(5, '0');

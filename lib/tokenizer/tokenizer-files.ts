@@ -20,14 +20,16 @@ export interface TokenizerFiles {
   modelConfig: string | undefined;
 }
 
-const JSON_NAME = 'tokenizer.json';
-const CONFIG_NAME = 'tokenizer_config.json';
+export const JSON_NAME = 'tokenizer.json';
+export const CONFIG_NAME = 'tokenizer_config.json';
 const SPECIAL_TOKENS_NAME = 'special_tokens_map.json';
 const ADDED_TOKENS_NAME = 'added_tokens.json';
 const MODEL_CONFIG_NAME = 'config.json';
 
-/** Names under which SentencePiece models are published, the likeliest first. */
-const SENTENCEPIECE_NAMES = ['spiece.model', 'tokenizer.model', 'sentencepiece.model', 'sentencepiece.bpe.model'];
+/** The usual name of a SentencePiece model. */
+export const SENTENCEPIECE_NAME = 'spiece.model';
+/** Names under which they are published, the likeliest first. */
+const SENTENCEPIECE_NAMES = [SENTENCEPIECE_NAME, 'tokenizer.model', 'sentencepiece.model', 'sentencepiece.bpe.model'];
 
 /** Names of files that say how text is tokenized, for us or for Transformers. */
 export const TOKENIZER_NAMES: readonly string[] = [

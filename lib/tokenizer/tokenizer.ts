@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { basename, resolve } from 'node:path';
 import { KotodamaError, placed } from '../errors.js';
+import { jsonText } from '../files.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
 import { checkArgument, describe, isRecord } from '../validate.js';
 import type { JsonObject } from './check-tokenizer-json.js';
@@ -13,11 +13,14 @@ import {
 } from './sentencepiece/index.js';
 import { refuseAddedTokens } from './sentencepiece-added.js';
 import {
+  CONFIG_NAME,
   chooseTokenizerFiles,
   findTokenizerFiles,
   fingerprintOf,
+  JSON_NAME,
   readContents,
   readJsonObject,
+  SENTENCEPIECE_NAME,
   type TokenizerFiles,
 } from './tokenizer-files.js';
 import { JsonTokenizer, specialToken } from './tokenizer-json.js';
@@ -40,9 +43,9 @@ const GPT2_CLASSES: readonly unknown[] = ['GPT2Tokenizer', 'GPT2TokenizerFast'];
 
 /** Where a tokenizer came from. */
 interface TokenizerOrigin {
-  contents?: ReadonlyMap<string, Uint8Array>;
+  contents: ReadonlyMap<string, Uint8Array>;
   className?: string | undefined;
-  /** Its folder. */
+  /** Its folder; undefined for one that was built in memory. */
   dir?: string;
 }
 
@@ -53,11 +56,14 @@ interface TokenizerOrigin {
  *     tokenizer.decode(tokenizer.encode('言語モデル')); // '言語モデル'
  */
 export class Tokenizer implements OpenTokenizer {
-  /** The files that it came from, for copies beside a model; none for {@link Tokenizer.fromJson}. */
+  /** The files that it came from, for copies beside a model; none for one that was built in memory. */
   readonly files: readonly string[];
-  /** What was in those files when they were loaded, by their paths: whatever becomes of them, a copy is of this tokenizer. */
+  /**
+   * What was in those files when they were loaded, by their paths: whatever becomes of them, a copy is of this tokenizer. For
+   * one that was built in memory what is written beside a model, by the names that the files get.
+   */
   readonly contents: ReadonlyMap<string, Uint8Array>;
-  /** sha256 over those files: equal for equal tokenizers. */
+  /** sha256 over those contents: equal for equal tokenizers. */
   readonly fingerprint: string;
   /**
    * Transformers' class for it: the one that its files or the config.json beside them name, else the plain one for a
@@ -68,19 +74,19 @@ export class Tokenizer implements OpenTokenizer {
   readonly source: TokenizerSource | undefined;
   private readonly model: OpenTokenizer & Utf8TokenizerModel;
 
-  private constructor(model: OpenTokenizer & Utf8TokenizerModel, origin: TokenizerOrigin & { fingerprint: string }) {
+  private constructor(model: OpenTokenizer & Utf8TokenizerModel, origin: TokenizerOrigin) {
     if (typeof model?.encode !== 'function') {
       throw new KotodamaError('ERR_OPTIONS', 'a Tokenizer is not made with new', {
         hint: 'await Tokenizer.fromPretrained(folder) loads one, await trainTokenizer(options) makes one',
       });
     }
-    const { contents = new Map(), fingerprint, className, dir } = origin;
+    const { contents, className, dir } = origin;
     this.model = model;
-    this.files = [...contents.keys()];
+    this.files = dir === undefined ? [] : [...contents.keys()];
     this.contents = contents;
-    this.fingerprint = fingerprint;
+    this.fingerprint = fingerprintOf(contents);
     this.className = className;
-    this.source = dir === undefined ? undefined : { dir, fingerprint };
+    this.source = dir === undefined ? undefined : { dir, fingerprint: this.fingerprint };
   }
 
   /**
@@ -105,10 +111,10 @@ export class Tokenizer implements OpenTokenizer {
     }
     const files = [found.model, found.config, found.specialTokens].filter((path) => path !== undefined);
     const beside = await modelConfigOf(found);
-    const className = classNameOf(found, config, beside);
+    const className = classNameOf(basename(found.model), config, beside);
     const model = await loadModel(found, config, isGpt2(className, beside));
     const contents = await readContents(files);
-    return new Tokenizer(model, { contents, fingerprint: fingerprintOf(contents), className, dir: resolve(dir) });
+    return new Tokenizer(model, { contents, className, dir: resolve(dir) });
   }
 
   /**
@@ -120,10 +126,9 @@ export class Tokenizer implements OpenTokenizer {
   static fromJson(json: JsonObject, config: JsonObject = {}): Tokenizer {
     checkArgument(isRecord(json), 'the content of tokenizer.json', 'an object', json);
     checkConfig(config);
-    const fingerprint = createHash('sha256')
-      .update(JSON.stringify([json, config]))
-      .digest('hex');
-    return new Tokenizer(new JsonTokenizer(json, config, isGpt2(config?.tokenizer_class, undefined)), { fingerprint });
+    const className = classNameOf(JSON_NAME, config);
+    const contents = contentsOf(JSON_NAME, Buffer.from(jsonText(json)), config);
+    return new Tokenizer(new JsonTokenizer(json, config, isGpt2(className, undefined)), { contents, className });
   }
 
   /**
@@ -136,10 +141,11 @@ export class Tokenizer implements OpenTokenizer {
   static fromSentencePiece(model: Uint8Array, config: JsonObject = {}): Tokenizer {
     checkArgument(model instanceof Uint8Array, 'the content of the SentencePiece model', 'a Uint8Array', model);
     checkConfig(config);
-    const fingerprint = createHash('sha256').update(model).update(JSON.stringify(config)).digest('hex');
     const tokenizer = new SentencePieceTokenizer(model, { specialTokens: specialTokensOf(config) });
     refuseAddedTokens(tokenizer, config);
-    return new Tokenizer(tokenizer, { fingerprint, className: PLAIN_SENTENCEPIECE });
+    // A copy: the caller may write to the bytes.
+    const contents = contentsOf(SENTENCEPIECE_NAME, new Uint8Array(model), config);
+    return new Tokenizer(tokenizer, { contents, className: classNameOf(SENTENCEPIECE_NAME, config) });
   }
 
   /** Number of ids: the smallest vocabSize that a model may have. */
@@ -227,6 +233,13 @@ function checkIds(ids: ArrayLike<number>): void {
   throw new KotodamaError('ERR_OPTIONS', 'the ids to decode', { expected: 'an array', received: describe(ids), hint });
 }
 
+/** The files of a tokenizer that was built in memory, by their names. */
+function contentsOf(name: string, model: Uint8Array, config: JsonObject): Map<string, Uint8Array> {
+  const contents = new Map([[name, model]]);
+  if (Object.keys(config).length > 0) contents.set(CONFIG_NAME, Buffer.from(jsonText(config)));
+  return contents;
+}
+
 /** The config.json of the model beside a tokenizer; undefined without one. */
 async function modelConfigOf({ modelConfig }: TokenizerFiles): Promise<JsonObject | undefined> {
   // That file is the model's: what is wrong with it is complained about where the model is loaded.
@@ -234,13 +247,9 @@ async function modelConfigOf({ modelConfig }: TokenizerFiles): Promise<JsonObjec
 }
 
 /** See {@link Tokenizer.className}. */
-function classNameOf(
-  { model }: TokenizerFiles,
-  config: JsonObject,
-  beside: JsonObject | undefined,
-): string | undefined {
+function classNameOf(model: string, config: JsonObject, beside?: JsonObject): string | undefined {
   const named = [config, beside].map((found) => found?.tokenizer_class).find((name) => typeof name === 'string');
-  return named ?? (basename(model) === 'spiece.model' ? PLAIN_SENTENCEPIECE : undefined);
+  return named ?? (model === SENTENCEPIECE_NAME ? PLAIN_SENTENCEPIECE : undefined);
 }
 
 /** Whether a tokenizer is GPT-2's own, by its class or else by the model beside it; undefined where neither tells. */

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import type { Json } from '../data/types.js';
 import { KotodamaError } from '../errors.js';
 import { ioError, readJsonFile, writeJsonFile } from '../files.js';
-import { CONFIG_FILE, differentTokenizerFiles, type SavedTokenizer } from '../model/save.js';
+import { CONFIG_FILE, checkHoldsNoOther, differentTokenizerFiles, type SavedTokenizer } from '../model/save.js';
 import { checkpointsFolder, listCheckpoints, removeLeftovers } from './checkpoint.js';
 import { checkRunIsOver, lockRunFolder } from './run-lock.js';
 
@@ -36,11 +36,14 @@ export function checkHoldsRun(out: string): void {
  * run's: its files stay what they are.
  *
  * @param tokenizer undefined while it is not read yet: then its files are not looked for.
- * @throws KotodamaError `ERR_CHECKPOINT` that names the files.
+ * @throws KotodamaError `ERR_CHECKPOINT` that names the files, `ERR_TOKENIZER` as {@link checkHoldsNoOther}.
  */
 export async function checkReplacesNothing(out: string, tokenizer?: SavedTokenizer): Promise<void> {
   const names = [CONFIG_FILE, REPORT_FILE].filter((name) => existsSync(join(out, name)));
-  if (tokenizer !== undefined) names.push(...(await differentTokenizerFiles(out, tokenizer)));
+  if (tokenizer !== undefined) {
+    checkHoldsNoOther(out, tokenizer);
+    names.push(...(await differentTokenizerFiles(out, tokenizer)));
+  }
   if (names.length === 0) return;
   throw new KotodamaError('ERR_CHECKPOINT', `${out} holds ${names.join(', ')}, which a run would replace`, {
     hint: 'choose another folder for the run',

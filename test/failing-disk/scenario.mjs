@@ -4,24 +4,16 @@
 //
 //   node scenario.mjs FOLDER CONTROL MODE ERRNO FIRST LAST
 
-import { cpSync, existsSync, openSync, readFileSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeSafetensors } from '../../dist/model/safetensors.js';
 import { amendCheckpoint, newestCheckpoint, removeLeftovers, saveCheckpoint } from '../../dist/train/checkpoint.js';
+import { armFor } from './arm.mjs';
 
 const [folder, controlFile, mode, errno, first, last] = process.argv.slice(2);
-const control = openSync(controlFile, 'r+');
+const arm = armFor(controlFile, mode, errno);
 const template = `${folder}-template`;
 const out = join(folder, 'run');
-
-/** From now on the n-th call fails; 0: none. Gives the calls since the last time. */
-function arm(n) {
-  const numbers = new BigInt64Array(4);
-  readSync(control, numbers, 0, 32, 0);
-  const calls = Number(numbers[3]);
-  writeSync(control, new BigInt64Array([BigInt(n), BigInt(mode), BigInt(errno), 0n]), 0, 32, 0);
-  return calls;
-}
 
 function state(step) {
   return {

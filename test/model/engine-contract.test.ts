@@ -66,7 +66,7 @@ t.test('dispose waits for the running call, then every call is ERR_DISPOSED', as
   await t.rejects(decoder.append(Int32Array.of(0)), { code: 'ERR_DISPOSED' });
   t.throws(() => model.plan(1, 1), { code: 'ERR_DISPOSED' });
   t.throws(() => model.tensors(), { code: 'ERR_DISPOSED' });
-  t.equal(model.device.device, 'cpu');
+  t.equal(model.device().device, 'cpu');
 });
 
 t.test('bad batches name the value and its place', async (t) => {
@@ -298,6 +298,21 @@ t.test('classes cannot be constructed from outside', async (t) => {
   const Class = model.constructor as new (...values: unknown[]) => unknown;
   t.throws(() => new Class(), { message: /use createModel/ });
   t.throws(() => new Class({}), { message: /use createModel/ });
+});
+
+t.test('no object is taken for one of another class', async (t) => {
+  const model = await create();
+  t.teardown(() => model.dispose());
+  const decoder = await model.createDecoder(1, 4);
+  const other = { message: /Illegal invocation/ };
+  for (const [from, to] of [
+    [model, decoder],
+    [decoder, model],
+  ] as const) {
+    const { constructor: _, ...members } = Object.getOwnPropertyDescriptors(Object.getPrototypeOf(from));
+    t.ok(Object.keys(members).length > 3);
+    for (const [name, { get, value }] of Object.entries(members)) t.throws(() => (get ?? value).call(to), other, name);
+  }
 });
 
 t.test('worker threads, ended in the middle of a call', async (t) => {

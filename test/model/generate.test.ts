@@ -104,6 +104,10 @@ t.test('a prompt longer than the context counts by its end', async (t) => {
   const long = Array.from({ length: 40 }, (_, index) => (index * 7) % 61);
   const [id] = await collect(model.generateIds(long, { temperature: 0, maxNewTokens: 1, eosTokenId: null }));
   t.equal(id, await next(long.slice(-24)));
+  for (const wrong of [-1, 61, Number.NaN, 'length' as never]) {
+    const ids = collect(model.generateIds([wrong, ...long], { maxNewTokens: 1, repetitionPenalty: 2 }));
+    await t.rejects(ids, { code: 'ERR_OPTIONS', message: /row 0, column 0/ }, 'all of it is looked at');
+  }
 });
 
 t.test('equal seeds give equal ids', async (t) => {
@@ -245,4 +249,10 @@ t.test('wrong options are named together', async (t) => {
   });
   const many = collect(model.generateSamples('a', { tokenizer, numSamples: 1e7 }));
   await t.rejects(many, { code: 'ERR_OPTIONS', message: /numSamples.*1 to 1024/ });
+  const draw = (seed: number) =>
+    collect(model.generateSamples('a', { tokenizer, numSamples: 3, seed, maxNewTokens: 1 }));
+  const last = Number.MAX_SAFE_INTEGER - 2;
+  await draw(last);
+  const beyond = new RegExp(`seed: expected at most ${last} for 3 texts, received ${last + 1}`);
+  await t.rejects(draw(last + 1), { code: 'ERR_OPTIONS', message: beyond });
 });

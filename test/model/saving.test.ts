@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import type { GPT2 } from '../../dist/model/gpt2.js';
+import { GPT2 } from '../../dist/model/gpt2.js';
 import { Tokenizer } from '../../dist/tokenizer/index.js';
 import { listCheckpoints, type TrainerState } from '../../dist/train/checkpoint.js';
 import { CheckpointSaver } from '../../dist/train/checkpoint-saver.js';
@@ -183,4 +183,44 @@ t.test("a tokenizer's files take the place of another one's", async (t) => {
     ['config.json', 'model.safetensors', 'spiece.model', 'vocab.json'],
     'its own folder',
   );
+});
+
+t.test('a tokenizer that was made in memory is saved, too', async (t) => {
+  const folder = t.testdir();
+  const read = (path: string) => readFileSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)));
+  const parsed = (name: string) => JSON.parse(read(`demo/tokenizer/${name}`).toString('utf8'));
+  const words = Tokenizer.fromJson(parsed('tokenizer.json'), parsed('tokenizer_config.json'));
+  const pieces = Tokenizer.fromSentencePiece(read('test/unit/fixtures/sentencepiece/unigram-identity.model'));
+  const vocabSize = Math.max(words.vocabSize, pieces.vocabSize);
+  const model = await tinyModel({ vocabSize });
+  t.teardown(() => model.dispose());
+  const out = join(folder, 'run');
+  for (const tokenizer of [words, pieces]) {
+    await model.savePretrained(join(folder, 'model'), { tokenizer });
+    const loaded = await Tokenizer.fromPretrained(join(folder, 'model'));
+    t.same(loaded.encode('機械学習 and words'), tokenizer.encode('機械学習 and words'));
+    t.match(loaded, { fingerprint: tokenizer.fingerprint, className: tokenizer.className });
+  }
+  t.same(readdirSync(join(folder, 'model')).sort(), ['config.json', 'model.safetensors', 'spiece.model']);
+  const train = new TinyLoader(5);
+  await events(new Trainer({ model, tokenizer: words, train, schedule: 'constant', out, maxSteps: 1 }));
+  t.equal((await Tokenizer.fromPretrained(out)).fingerprint, words.fingerprint);
+});
+
+t.test('a tokenizer without files is not saved beside those of another', async (t) => {
+  const out = t.testdir({ 'tokenizer.json': '{}' });
+  const model = await ownModel(t);
+  const wanted = { code: 'ERR_TOKENIZER', received: 'tokenizer.json' };
+  await t.rejects(model.savePretrained(out, { tokenizer: letters() }), wanted);
+  await t.rejects(events(await trainer(t, { out, maxSteps: 1 })), wanted);
+  t.same(readdirSync(out), ['tokenizer.json'], 'nothing is left');
+});
+
+t.test('a folder that has the name of weights stays; what a save that was cut short leaves is told', async (t) => {
+  const out = t.testdir({ 'model-00001-of-00002.safetensors': {} });
+  const model = await ownModel(t);
+  await model.savePretrained(out);
+  t.same(readdirSync(out).sort(), ['config.json', 'model-00001-of-00002.safetensors', 'model.safetensors']);
+  renameSync(join(out, 'config.json'), join(out, '.config.json.0123456789ab.tmp'));
+  await t.rejects(GPT2.fromPretrained(out), { code: 'ERR_MODEL_FILE', hint: /cut short: save the model again/ });
 });

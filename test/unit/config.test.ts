@@ -108,6 +108,8 @@ t.test("an absent field has Transformers' default", async (t) => {
   const config = configFromHuggingFace({ model_type: 'gpt2', vocab_size: 100, eos_token_id: 50256 }, 'config.json');
   t.match(config, { nEmbd: 768, attnPdrop: 0.1, eosTokenId: undefined }, 'an id outside the vocabulary means none');
   t.equal(configFromHuggingFace({ model_type: 'gpt2', eos_token_id: [5, 6] }, 'config.json').eosTokenId, 5);
+  const ids = { bosTokenId: 50256, eosTokenId: undefined, padTokenId: undefined };
+  t.match(configFromHuggingFace({ model_type: 'gpt2', eos_token_id: null }, 'config.json'), ids);
 });
 
 t.test('refuses what the engine would compute differently', async (t) => {
