@@ -23,6 +23,10 @@ class CudaBackend final : public Backend {
   // The embedding's gradient is read and written once a chunk, which the product must outweigh.
   size_t LogitBytes() const override { return size_t{256} << 20; }
 
+  WorkingMemory WorkingMemoryOf(const EmbeddingBackward& op) const override;
+  WorkingMemory WorkingMemoryOf(const LayerNormBackward& op) const override;
+  WorkingMemory WorkingMemoryOf(const AttentionBackward& op) const override;
+
   void* Allocate(size_t bytes) override;
   void Free(void* data) noexcept override { context_.Free(data); }
   void Upload(void* target, const void* source, size_t bytes) override;

@@ -12,8 +12,8 @@ namespace kotodama::cuda {
 namespace {
 
 constexpr size_t kDefaultShared = 48 * 1024;
-// Taken at the start, so that what is free afterwards can be planned with: partial sums of a GEMM's splits, the largest
-// use, take 64 MiB at most.
+// Taken at the start, so that what is free afterwards can be planned with: partial sums of a GEMM's splits take 64 MiB
+// at most. What grows with the batch may need more, which WorkingMemoryOf tells.
 constexpr size_t kWorkspaceBytes = size_t{80} << 20;
 
 CUdeviceptr Address(const void* data) {
@@ -175,12 +175,18 @@ void* Context::AllocateHost(size_t bytes) {
 }
 
 void* Context::Workspace(size_t bytes) {
-  if (bytes > workspace_bytes_) {
-    const size_t grown = std::max(bytes, 2 * workspace_bytes_);
-    workspace_ = Allocate(grown);
-    workspace_bytes_ = grown;
-  }
+  if (bytes <= workspace_bytes_) return workspace_;
+  // Twice as much, so that it seldom grows again, where there is room.
+  const size_t doubled = 2 * workspace_bytes_;
+  void* const roomy = bytes < doubled ? TryAllocate(doubled) : nullptr;
+  workspace_ = roomy != nullptr ? roomy : Allocate(bytes);
+  workspace_bytes_ = roomy != nullptr ? doubled : bytes;
   return workspace_;
+}
+
+size_t Context::WorkspaceBeyondStart(size_t bytes) {
+  // What was taken before is kept, for recorded graphs.
+  return bytes <= kWorkspaceBytes ? 0 : bytes;
 }
 
 Context::Kernel& Context::KernelNamed(const char* name) {

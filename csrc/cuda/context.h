@@ -59,6 +59,8 @@ class Context {
   // Scratch memory for one operation, good until the next call. It may grow, and what it was stays valid for recorded
   // graphs, so operations that ran once do not allocate again.
   void* Workspace(size_t bytes);
+  // Bytes that Workspace(bytes) may take beside what is taken at the start.
+  static size_t WorkspaceBeyondStart(size_t bytes);
 
   template <typename Params>
   void Launch(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes, const Params& params) {

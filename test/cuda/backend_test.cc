@@ -224,6 +224,26 @@ AttentionBackward ScratchAlone(void* data, int64_t queries) {
   return op;
 }
 
+void ScratchAsPlanned() {
+  const auto backend = MakeCudaBackend(0);
+  if (!IsSimulated(*backend)) return;  // as above
+  void* const data = backend->Allocate(64);
+  const AttentionBackward small = ScratchAlone(data, 1 << 20), large = ScratchAlone(data, 22 << 20);
+  const size_t planned = backend->WorkingMemoryOf(large).shared;
+  Require(backend->WorkingMemoryOf(small).shared == 0, "what the backend took at the start is not planned again");
+  Require(planned >= large.lse.bytes(), "what is above that is planned");
+  EmbeddingBackward embedding;
+  embedding.ids = Tensor(data, DType::kI32, {1, 15 << 20});
+  Require(backend->WorkingMemoryOf(embedding).shared >= size_t{90} << 20, "the embedding's, too");
+  LayerNormBackward norm;
+  norm.dout = norm.x = Tensor(data, DType::kF32, {1 << 20, 1024});
+  norm.weight = Tensor(data, DType::kF32, {1024});
+  Require(backend->WorkingMemoryOf(norm).shared >= size_t{128} << 20, "and LayerNorm's");
+  backend->Allocate(backend->Info().free_bytes - planned);
+  const std::string message = Throws(ErrorCode::kOptions, [&] { backend->Run(large); });
+  Require(Contains(message, "shared memory"), "it finds its scratch memory: " + message);
+}
+
 void OutOfMemory() {
   const auto backend = MakeCudaBackend(0);
   const size_t wanted = backend->Info().total_bytes * 2;
@@ -507,6 +527,7 @@ int RunAll() {
       {"a recording that is forgotten begins anew", ForgottenRecording},
       {"what is announced, rightly or wrongly, changes no byte", Prefetched},
       {"scratch memory that cannot grow is an error, and the backend usable", ScratchRunsOut},
+      {"scratch memory takes no more than is planned where there is no more", ScratchAsPlanned},
       {"out of memory names needed and free bytes", OutOfMemory},
       {"a backend gives its memory back", MemoryComesBack},
       {"a neighbour's capture is neither spoilt nor in the way", CaptureOfANeighbour},
