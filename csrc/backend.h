@@ -221,6 +221,7 @@ class Backend {
 
   // The operations that are not here take little or none. Reads shapes and types; a tensor needs no data.
   virtual WorkingMemory WorkingMemoryOf(const Gemm&) const { return {}; }
+  virtual WorkingMemory WorkingMemoryOf(const EmbeddingBackward&) const { return {}; }
   virtual WorkingMemory WorkingMemoryOf(const LayerNormBackward&) const { return {}; }
   virtual WorkingMemory WorkingMemoryOf(const AttentionForward&) const { return {}; }
   virtual WorkingMemory WorkingMemoryOf(const AttentionBackward&) const { return {}; }

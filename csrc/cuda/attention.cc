@@ -96,6 +96,11 @@ void CudaBackend::Run(const AttentionForward& op) {
   });
 }
 
+// Of each query the sum of gradient times output.
+WorkingMemory CudaBackend::WorkingMemoryOf(const AttentionBackward& op) const {
+  return {0, Context::WorkspaceBeyondStart(op.lse.bytes())};
+}
+
 void CudaBackend::Run(const AttentionBackward& op) {
   Guarded([&] {
     kernels::AttentionParams p = ParamsOf(op);

@@ -11,11 +11,10 @@
 
 namespace kotodama::cuda {
 
-// Fails the context when a driver call failed for another reason than memory: the device's state is unknown then.
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(int index) : context_(index), staging_(context_) {}
-  ~CudaBackend() override;
+  ~CudaBackend() override { DropRecordings(); }
 
   DeviceInfo Info() const override;
   bool SupportsBF16() const override { return true; }
@@ -23,6 +22,10 @@ class CudaBackend final : public Backend {
   size_t KeptActivationBytes() const override { return ~size_t{0}; }
   // The embedding's gradient is read and written once a chunk, which the product must outweigh.
   size_t LogitBytes() const override { return size_t{256} << 20; }
+
+  WorkingMemory WorkingMemoryOf(const EmbeddingBackward& op) const override;
+  WorkingMemory WorkingMemoryOf(const LayerNormBackward& op) const override;
+  WorkingMemory WorkingMemoryOf(const AttentionBackward& op) const override;
 
   void* Allocate(size_t bytes) override;
   void Free(void* data) noexcept override { context_.Free(data); }
@@ -61,6 +64,11 @@ class CudaBackend final : public Backend {
     bool has_memory = true;       // for a graph
   };
 
+  // Calls `f` in the context, and fails the context when the device had a fault.
+  template <typename F>
+  auto Attempt(F&& f) -> decltype(f());
+  // As Attempt, for what changes memory on the device: the context fails when a call was refused, too, for another
+  // reason than memory, since part of it may have been done. Of what is being recorded nothing has.
   template <typename F>
   auto Guarded(F&& f) -> decltype(f());
 
@@ -77,14 +85,26 @@ class CudaBackend final : public Backend {
 };
 
 template <typename F>
-auto CudaBackend::Guarded(F&& f) -> decltype(f()) {
-  context_.Enter();
+auto CudaBackend::Attempt(F&& f) -> decltype(f()) {
+  const CurrentContext current = context_.Enter();
   try {
     return f();
   } catch (const DriverError& error) {
-    if (error.code() != ErrorCode::kMemory) context_.Fail(error.what());
+    if (error.is_fault()) context_.Fail(error);
     throw;
   }
+}
+
+template <typename F>
+auto CudaBackend::Guarded(F&& f) -> decltype(f()) {
+  return Attempt([&] {
+    try {
+      return f();
+    } catch (const DriverError& error) {
+      if (error.code() != ErrorCode::kMemory && !recording_) context_.Fail(error);
+      throw;
+    }
+  });
 }
 
 // ---- Small helpers for the launches ----

@@ -46,26 +46,18 @@ DeviceInfo Describe(CUdevice device) {
   return info;
 }
 
-// A device's primary context, current on this thread.
-class CurrentContext {
+// A device's primary context.
+class PrimaryContext {
  public:
-  explicit CurrentContext(CUdevice device) : device_(device) {
-    CUcontext context = nullptr;
-    KOTODAMA_CUDA(context_retain(&context, device));
-    const CUresult result = GetDriver().driver.context_set(context);
-    if (result == kSuccess) return;
-    GetDriver().driver.context_release(device);
-    ThrowDriverError(result, "cuda context_set", __FILE__, __LINE__);
-  }
-  ~CurrentContext() {
-    GetDriver().driver.context_set(nullptr);
-    GetDriver().driver.context_release(device_);
-  }
-  CurrentContext(const CurrentContext&) = delete;
-  CurrentContext& operator=(const CurrentContext&) = delete;
+  explicit PrimaryContext(CUdevice device) : device_(device) { KOTODAMA_CUDA(context_retain(&context_, device)); }
+  ~PrimaryContext() { GetDriver().driver.context_release(device_); }
+  PrimaryContext(const PrimaryContext&) = delete;
+  PrimaryContext& operator=(const PrimaryContext&) = delete;
+  CUcontext context() const { return context_; }
 
  private:
   CUdevice device_;
+  CUcontext context_ = nullptr;
 };
 
 // Whether the driver is at least as new as what compiled the kernels: then it takes them for sure.
@@ -78,7 +70,8 @@ bool IsAsNewAsKernels(int driver_version) {
 // Throws where the device cannot be used, and otherwise leaves it as it was.
 void Examine(CUdevice device, int index, size_t* free_bytes) {
   RequireCapability(device, index);
-  const CurrentContext context(device);
+  const PrimaryContext primary(device);
+  const CurrentContext current(primary.context());
   size_t total_bytes = 0;
   KOTODAMA_CUDA(memory_info(free_bytes, &total_bytes));
   // Only loading tells whether an older driver takes them. It may take seconds, so that it is not done in vain.
@@ -116,24 +109,17 @@ CUdevice DeviceAt(int index) {
 
 }  // namespace
 
-CudaBackend::~CudaBackend() {
-  try {
-    context_.Enter();
-  } catch (const Error&) {
-    return;  // a failed device and a forked process have nothing to give back
-  }
-  DropRecordings();
-}
-
 void CudaBackend::DropRecordings() noexcept {
-  for (const auto& [key, recording] : recordings_) {
-    if (recording.graph != nullptr) GetDriver().driver.graph_executable_destroy(recording.graph);
-  }
+  context_.GiveBack([&] {
+    for (const auto& [key, recording] : recordings_) {
+      if (recording.graph != nullptr) GetDriver().driver.graph_executable_destroy(recording.graph);
+    }
+  });
   recordings_.clear();
 }
 
 DeviceInfo CudaBackend::Info() const {
-  context_.Enter();
+  const CurrentContext current = context_.Enter();
   DeviceInfo info = Describe(context_.device());
   size_t total_bytes = 0;
   KOTODAMA_CUDA(memory_info(&info.free_bytes, &total_bytes));
@@ -146,7 +132,7 @@ void CudaBackend::RequireOutsideRecording(const char* what) const {
 
 void* CudaBackend::Allocate(size_t bytes) {
   RequireOutsideRecording("Allocate");
-  return Guarded([&] { return context_.Allocate(bytes); });
+  return Attempt([&] { return context_.Allocate(bytes); });
 }
 
 void CudaBackend::Upload(void* target, const void* source, size_t bytes) {
@@ -171,7 +157,7 @@ void CudaBackend::Zero(void* data, size_t bytes) {
 
 void CudaBackend::Synchronize() {
   RequireOutsideRecording("Synchronize");
-  Guarded([&] { KOTODAMA_CUDA(stream_synchronize(context_.compute())); });
+  Attempt([&] { KOTODAMA_CUDA(stream_synchronize(context_.compute())); });
 }
 
 void CudaBackend::Record(uint64_t key, const std::function<void()>& enqueue) {
@@ -187,7 +173,7 @@ void CudaBackend::Record(uint64_t key, const std::function<void()>& enqueue) {
     return;
   }
   Recording& recording = found->second;
-  Guarded([&] {
+  Attempt([&] {
     try {
       if (recording.graph == nullptr && recording.has_memory) recording.graph = Capture(enqueue);
       if (recording.graph != nullptr) {
@@ -229,14 +215,11 @@ CUgraphExec CudaBackend::Capture(const std::function<void()>& enqueue) {
 void CudaBackend::Forget(uint64_t key) noexcept {
   const auto found = recordings_.find(key);
   if (found == recordings_.end()) return;
-  try {
-    context_.Enter();
+  context_.GiveBack([&] {
     const Driver& driver = GetDriver().driver;
     driver.stream_synchronize(context_.compute());
     if (found->second.graph != nullptr) driver.graph_executable_destroy(found->second.graph);
-  } catch (const Error&) {
-    // A failed device and a forked process have nothing to give back.
-  }
+  });
   recordings_.erase(found);
 }
 

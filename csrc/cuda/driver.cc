@@ -127,7 +127,7 @@ void ThrowDriverError(CUresult result, const char* call, const char* file, int l
         "\n  hint: the GPU's compute mode may give it to one program at a time or to none: end other programs that use "
         "it, change the mode (nvidia-smi --compute-mode=DEFAULT), or use device 'cpu'";
   }
-  throw DriverError(code, message);
+  throw DriverError(code, message, IsFault(result));
 }
 
 }  // namespace kotodama::cuda

@@ -46,6 +46,7 @@ constexpr int kFunctionMaxDynamicShared = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_S
 constexpr unsigned kStreamNonBlocking = 1;    // CU_STREAM_NON_BLOCKING
 constexpr unsigned kEventDisableTiming = 2;   // CU_EVENT_DISABLE_TIMING
 constexpr int kCaptureThreadLocal = 1;        // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+constexpr int kCaptureRelaxed = 2;            // CU_STREAM_CAPTURE_MODE_RELAXED
 
 // name in Driver, symbol in the library, parameters
 #define KOTODAMA_CUDA_FUNCTIONS(F)                                                                                 \
@@ -60,6 +61,7 @@ constexpr int kCaptureThreadLocal = 1;        // CU_STREAM_CAPTURE_MODE_THREAD_L
   F(device_total_memory, cuDeviceTotalMem_v2, (size_t * bytes, CUdevice device))                                   \
   F(context_retain, cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                              \
   F(context_release, cuDevicePrimaryCtxRelease_v2, (CUdevice device))                                              \
+  F(context_get, cuCtxGetCurrent, (CUcontext * context))                                                           \
   F(context_set, cuCtxSetCurrent, (CUcontext context))                                                             \
   F(memory_info, cuMemGetInfo_v2, (size_t * free_bytes, size_t * total_bytes))                                     \
   F(memory_allocate, cuMemAlloc_v2, (CUdeviceptr * pointer, size_t bytes))                                         \
@@ -76,6 +78,7 @@ constexpr int kCaptureThreadLocal = 1;        // CU_STREAM_CAPTURE_MODE_THREAD_L
   F(stream_wait_event, cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned flags))                        \
   F(stream_begin_capture, cuStreamBeginCapture_v2, (CUstream stream, int mode))                                    \
   F(stream_end_capture, cuStreamEndCapture, (CUstream stream, CUgraph * graph))                                    \
+  F(thread_exchange_capture_mode, cuThreadExchangeStreamCaptureMode, (int* mode))                                  \
   F(event_create, cuEventCreate, (CUevent * event, unsigned flags))                                                \
   F(event_destroy, cuEventDestroy_v2, (CUevent event))                                                             \
   F(event_record, cuEventRecord, (CUevent event, CUstream stream))                                                 \
@@ -117,7 +120,12 @@ const DriverState& GetDriver();
 // A driver call that failed: kMemory where the device ran out of memory, else kDevice.
 class DriverError : public Error {
  public:
-  using Error::Error;
+  DriverError(ErrorCode code, const std::string& message, bool is_fault) : Error(code, message), is_fault_(is_fault) {}
+  // Whether the device can be used no more by this process; otherwise the driver refused this one call.
+  bool is_fault() const { return is_fault_; }
+
+ private:
+  bool is_fault_;
 };
 
 // What to do when a kernel failed: the driver refuses everything else that this process asks for then.

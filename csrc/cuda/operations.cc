@@ -74,10 +74,10 @@ int32_t EmbeddingTileRows(int32_t n, int32_t b, size_t shared_bytes) {
 
 // Rows that a block takes: enough to spread what it reads once a block, and so many that every multiprocessor gets as
 // many blocks.
-int32_t RowsPerBlock(int32_t n, int multiprocessors) {
+int32_t RowsPerBlock(int64_t n, int multiprocessors) {
   const int64_t blocks =
       static_cast<int64_t>(Blocks(n, static_cast<int64_t>(multiprocessors) * kernels::kMostLayerNormRows));
-  return static_cast<int32_t>(Blocks(std::max(1, n), std::max<int64_t>(1, blocks) * multiprocessors));
+  return static_cast<int32_t>(Blocks(std::max<int64_t>(1, n), std::max<int64_t>(1, blocks) * multiprocessors));
 }
 
 kernels::RoundingParams ToParams(const StochasticRounding& rounding) {
@@ -103,6 +103,33 @@ RowsOfBlock PlanRows(size_t row_bytes, size_t fixed, size_t per_warp, size_t sha
   const unsigned warps = Warps(fixed * row_bytes, per_warp * row_bytes, shared_bytes / 2);
   const size_t rows = fixed + per_warp * warps;
   return {warps, rows * row_bytes, rows};
+}
+
+// What the embedding's backward pass sorts `n` ids into: ids and places in their tiles.
+size_t SortedBytes(int64_t n) {
+  return static_cast<size_t>(n) * (sizeof(int32_t) + sizeof(uint16_t));
+}
+
+// How LayerNorm's backward pass spreads its rows over blocks, and the scratch memory that they write to.
+struct NormBackwardPlan {
+  const char* kernel;
+  int32_t rows_per_block;
+  unsigned blocks;
+  RowsOfBlock held;
+  size_t scratch_bytes;
+  bool is_wide() const { return held.shared_bytes == 0; }
+};
+NormBackwardPlan PlanNormBackward(const LayerNormBackward& op, int64_t n, Context& context) {
+  const char* narrow = ForType(op.dout.dtype, "layernorm_backward_f32", "layernorm_backward_bf16");
+  const char* wide = ForType(op.dout.dtype, "layernorm_backward_wide_f32", "layernorm_backward_wide_bf16");
+  const size_t row_bytes = op.weight.bytes();
+  NormBackwardPlan plan = {};
+  plan.rows_per_block = RowsPerBlock(n, context.multiprocessors());
+  plan.blocks = Blocks(n, plan.rows_per_block);
+  plan.held = PlanRows(row_bytes, 3, 2, context.MaxDynamicShared(narrow));
+  plan.kernel = plan.is_wide() ? wide : narrow;
+  plan.scratch_bytes = plan.blocks * (2 + (plan.is_wide() ? plan.held.rows : 0)) * row_bytes;
+  return plan;
 }
 
 }  // namespace
@@ -138,6 +165,10 @@ void CudaBackend::Run(const EmbeddingForward& op) {
   });
 }
 
+WorkingMemory CudaBackend::WorkingMemoryOf(const EmbeddingBackward& op) const {
+  return {0, Context::WorkspaceBeyondStart(SortedBytes(op.ids.size()))};
+}
+
 void CudaBackend::Run(const EmbeddingBackward& op) {
   Guarded([&] {
     kernels::EmbeddingSortParams sort = {};
@@ -147,7 +178,7 @@ void CudaBackend::Run(const EmbeddingBackward& op) {
     sort.tile_rows = EmbeddingTileRows(n, sort.b, context_.MaxDynamicShared("embedding_backward"));
     sort.slots = 2;
     while (sort.slots < sort.tile_rows) sort.slots *= 2;
-    auto* sorted = static_cast<int32_t*>(context_.Workspace(n * (sizeof(int32_t) + sizeof(uint16_t))));
+    auto* sorted = static_cast<int32_t*>(context_.Workspace(SortedBytes(n)));
     sort.ids = op.ids.as<int32_t>();
     sort.sorted_ids = sorted;
     sort.sorted_rows = reinterpret_cast<uint16_t*>(sorted + n);
@@ -198,13 +229,19 @@ void CudaBackend::Run(const LayerNormForward& op) {
   });
 }
 
+WorkingMemory CudaBackend::WorkingMemoryOf(const LayerNormBackward& op) const {
+  const CurrentContext current = context_.Enter();
+  const int64_t n = op.x.size() / op.weight.shape[0];
+  return {0, Context::WorkspaceBeyondStart(PlanNormBackward(op, n, context_).scratch_bytes)};
+}
+
 void CudaBackend::Run(const LayerNormBackward& op) {
   Guarded([&] {
     kernels::LayerNormBackwardParams p = {};
     p.c = Width(op.weight.shape[0]);
     p.n = Narrow(op.x.size() / p.c, "rows");
-    p.rows_per_block = RowsPerBlock(p.n, context_.multiprocessors());
-    const unsigned blocks = Blocks(p.n, p.rows_per_block);
+    const NormBackwardPlan plan = PlanNormBackward(op, p.n, context_);
+    p.rows_per_block = plan.rows_per_block;
     p.dout = op.dout.data;
     p.x = op.x.as<float>();
     p.weight = op.weight.as<float>();
@@ -214,21 +251,15 @@ void CudaBackend::Run(const LayerNormBackward& op) {
     p.daddend = op.daddend.data;
     p.accumulate_dx = op.accumulate_dx;
     p.dropout = ToParams(op.dropout);
-    const size_t row_bytes = static_cast<size_t>(p.c) * sizeof(float);
-    const char* narrow = ForType(op.dout.dtype, "layernorm_backward_f32", "layernorm_backward_bf16");
-    const RowsOfBlock held = PlanRows(row_bytes, 3, 2, context_.MaxDynamicShared(narrow));
-    const bool wide = held.shared_bytes == 0;
-    p.partials = static_cast<float*>(context_.Workspace(blocks * (2 + (wide ? held.rows : 0)) * row_bytes));
-    if (wide) p.wide = p.partials + int64_t{2} * blocks * p.c;
-    const char* name =
-        wide ? ForType(op.dout.dtype, "layernorm_backward_wide_f32", "layernorm_backward_wide_bf16") : narrow;
-    context_.Launch(name, {blocks}, {32 * held.warps}, held.shared_bytes, p);
+    p.partials = static_cast<float*>(context_.Workspace(plan.scratch_bytes));
+    if (plan.is_wide()) p.wide = p.partials + int64_t{2} * plan.blocks * p.c;
+    context_.Launch(plan.kernel, {plan.blocks}, {32 * plan.held.warps}, plan.held.shared_bytes, p);
 
     kernels::SumRowsParams sum = {};
     sum.partials = p.partials;
     sum.target = op.dweight.as<float>();
     sum.second = op.dbias.as<float>();
-    sum.rows = static_cast<int32_t>(blocks);
+    sum.rows = static_cast<int32_t>(plan.blocks);
     sum.columns = 2 * p.c;
     sum.split = p.c;
     sum.accumulate = op.accumulate;

@@ -15,6 +15,7 @@ CUdeviceptr Address(const void* data) {
 }  // namespace
 
 Staging::Staging(Context& context) : context_(context) {
+  const CurrentContext current = context_.Enter();
   const size_t bytes = (ring_.slots.size() + ahead_.slots.size()) * kSlotBytes;
   CUdeviceptr device = Address(context_.Allocate(bytes));
   try {
@@ -38,26 +39,19 @@ Staging::Staging(Context& context) : context_(context) {
   }
 }
 
-Staging::~Staging() {
-  try {
-    context_.Enter();
-  } catch (...) {
-    return;  // a failed device gives nothing back
-  }
-  Release();
-}
-
 void Staging::Release() noexcept {
-  const Driver& driver = GetDriver().driver;
-  driver.stream_synchronize(context_.copy());
-  driver.stream_synchronize(context_.compute());
-  const auto release = [&](Slot& slot) {
-    if (slot.arrived != nullptr) driver.event_destroy(slot.arrived);
-    if (slot.done != nullptr) driver.event_destroy(slot.done);
-  };
-  for (Slot& slot : ring_.slots) release(slot);
-  for (Slot& slot : ahead_.slots) release(slot);
-  if (host_ != nullptr) driver.host_free(host_);
+  context_.GiveBack([&] {
+    const Driver& driver = GetDriver().driver;
+    driver.stream_synchronize(context_.copy());
+    driver.stream_synchronize(context_.compute());
+    const auto release = [&](Slot& slot) {
+      if (slot.arrived != nullptr) driver.event_destroy(slot.arrived);
+      if (slot.done != nullptr) driver.event_destroy(slot.done);
+    };
+    for (Slot& slot : ring_.slots) release(slot);
+    for (Slot& slot : ahead_.slots) release(slot);
+    if (host_ != nullptr) driver.host_free(host_);
+  });
 }
 
 template <size_t kCount>

@@ -14,7 +14,7 @@ class Staging {
  public:
   // Takes all memory, so that what is free afterwards can be planned with.
   explicit Staging(Context& context);
-  ~Staging();
+  ~Staging() { Release(); }
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 

@@ -33,7 +33,7 @@ class Asking final : public Backend {
     if (kept > 0) kept_[{op.b.data, op.transpose_b}] = kept;
   }
   void Run(const EmbeddingForward&) override {}
-  void Run(const EmbeddingBackward&) override {}
+  void Run(const EmbeddingBackward& op) override { Ask(op); }
   void Run(const LayerNormForward&) override {}
   void Run(const LayerNormBackward& op) override { Ask(op); }
   void Run(const AttentionForward& op) override { Ask(op); }

@@ -6,12 +6,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "cuda/cuda_backend.h"
+#include "cuda/driver.h"
 #include "error.h"
 
 // The host side of the CUDA backend: memory, recordings, failures. Prints a line for each check (TAP). With the
@@ -212,6 +214,36 @@ void ScratchRunsOut() {
   backend->Free(rest);
 }
 
+// Takes scratch memory and stops before any kernel: no block has so much shared memory.
+AttentionBackward ScratchAlone(void* data, int64_t queries) {
+  AttentionBackward op;
+  op.b = queries, op.t = op.h = 1, op.d = 1 << 20;
+  op.qkv = op.dqkv = Tensor(data, DType::kF32, {op.b, op.t, 3 * op.d});
+  op.out = op.dout = Tensor(data, DType::kF32, {op.b, op.t, op.d});
+  op.lse = Tensor(data, DType::kF32, {op.b, op.h, op.t});
+  return op;
+}
+
+void ScratchAsPlanned() {
+  const auto backend = MakeCudaBackend(0);
+  if (!IsSimulated(*backend)) return;  // as above
+  void* const data = backend->Allocate(64);
+  const AttentionBackward small = ScratchAlone(data, 1 << 20), large = ScratchAlone(data, 22 << 20);
+  const size_t planned = backend->WorkingMemoryOf(large).shared;
+  Require(backend->WorkingMemoryOf(small).shared == 0, "what the backend took at the start is not planned again");
+  Require(planned >= large.lse.bytes(), "what is above that is planned");
+  EmbeddingBackward embedding;
+  embedding.ids = Tensor(data, DType::kI32, {1, 15 << 20});
+  Require(backend->WorkingMemoryOf(embedding).shared >= size_t{90} << 20, "the embedding's, too");
+  LayerNormBackward norm;
+  norm.dout = norm.x = Tensor(data, DType::kF32, {1 << 20, 1024});
+  norm.weight = Tensor(data, DType::kF32, {1024});
+  Require(backend->WorkingMemoryOf(norm).shared >= size_t{128} << 20, "and LayerNorm's");
+  backend->Allocate(backend->Info().free_bytes - planned);
+  const std::string message = Throws(ErrorCode::kOptions, [&] { backend->Run(large); });
+  Require(Contains(message, "shared memory"), "it finds its scratch memory: " + message);
+}
+
 void OutOfMemory() {
   const auto backend = MakeCudaBackend(0);
   const size_t wanted = backend->Info().total_bytes * 2;
@@ -234,6 +266,160 @@ void MemoryComesBack() {
     Require(free_bytes + others >= before, "a new backend finds the memory of the last one free");
     backend->Allocate(100 << 20);
   }
+}
+
+// Another user of CUDA in this process, with a device's context on its thread.
+class Neighbour {
+ public:
+  explicit Neighbour(int index) {
+    KOTODAMA_CUDA(device_get(&device_, index));
+    KOTODAMA_CUDA(context_retain(&context_, device_));
+    KOTODAMA_CUDA(context_get(&before_));
+    KOTODAMA_CUDA(context_set(context_));
+    KOTODAMA_CUDA(stream_create(&stream_, cuda::kStreamNonBlocking));
+  }
+  ~Neighbour() {
+    const cuda::Driver& driver = cuda::GetDriver().driver;
+    driver.stream_destroy(stream_);
+    driver.context_set(before_);
+    driver.context_release(device_);
+  }
+  Neighbour(const Neighbour&) = delete;
+  Neighbour& operator=(const Neighbour&) = delete;
+
+  // Captures in the mode that forbids most, meanwhile runs `meanwhile`, and requires that nothing spoilt the capture.
+  void Capture(const std::function<void()>& meanwhile) {
+    constexpr int kGlobal = 0;  // CU_STREAM_CAPTURE_MODE_GLOBAL
+    cuda::CUgraph graph = nullptr;
+    KOTODAMA_CUDA(stream_begin_capture(stream_, kGlobal));
+    std::string problem;
+    try {
+      meanwhile();
+    } catch (const std::exception& error) {
+      problem = error.what();
+    }
+    const cuda::CUresult ended = cuda::GetDriver().driver.stream_end_capture(stream_, &graph);
+    if (graph != nullptr) KOTODAMA_CUDA(graph_destroy(graph));
+    Require(problem.empty(), problem);
+    Require(ended == cuda::kSuccess, "the neighbour's capture ends well");
+  }
+  void RequireCurrent(const std::string& after) const {
+    cuda::CUcontext now = nullptr;
+    KOTODAMA_CUDA(context_get(&now));
+    Require(now == context_, "its context is current on its thread after " + after);
+    int mode = cuda::kCaptureRelaxed;
+    KOTODAMA_CUDA(thread_exchange_capture_mode(&mode));
+    const int found = mode;
+    KOTODAMA_CUDA(thread_exchange_capture_mode(&mode));
+    Require(found == 0, "the thread's capture mode is the driver's own after " + after);
+  }
+  static size_t FreeBytes() {
+    size_t free_bytes = 0, total_bytes = 0;
+    KOTODAMA_CUDA(memory_info(&free_bytes, &total_bytes));
+    return free_bytes;
+  }
+
+ private:
+  cuda::CUdevice device_ = 0;
+  cuda::CUcontext context_ = nullptr, before_ = nullptr;
+  cuda::CUstream stream_ = nullptr;
+};
+
+// What `run` throws on another thread, or nothing.
+std::string OnAnotherThread(const std::function<void()>& run) {
+  std::string problem;
+  std::thread([&] {
+    try {
+      run();
+    } catch (const std::exception& error) {
+      problem = error.what();
+    }
+  }).join();
+  return problem;
+}
+
+void CaptureOfANeighbour() {
+  Neighbour neighbour(0);
+  const size_t before = Neighbour::FreeBytes();
+  std::unique_ptr<Backend> backend;
+  size_t others = 0;
+  const auto use = [&] {
+    if (!backend) backend = MakeCudaBackend(0);
+    others = IsSimulated(*backend) ? 0 : size_t{64} << 20;
+    Caster caster(*backend);
+    for (float value : {1.0f, 2.0f, 3.0f}) {
+      caster.Upload(value);
+      backend->Record(1, [&] { caster.Enqueue(); });
+      caster.Expect(value);
+    }
+    backend->Forget(1);
+    backend->Free(backend->Allocate(100 << 20));
+    backend->Allocate(100 << 20);
+  };
+  neighbour.Capture([&] {
+    const std::string problem = OnAnotherThread(use);
+    Require(problem.empty(), problem);
+    std::thread([&] { backend.reset(); }).join();
+  });
+  Require(Neighbour::FreeBytes() + others >= before, "what was disposed of meanwhile is free again");
+  // The neighbour's own thread: what it captures is no reason to keep memory.
+  use();
+  neighbour.Capture([&] { backend.reset(); });
+  Require(Neighbour::FreeBytes() + others >= before, "what was disposed of on its thread is free again");
+}
+
+// A call that the driver refuses is no fault: an allocation takes nothing, and what was under way is lost alone.
+void Refusals() {
+  Neighbour neighbour(0);
+  auto backend = MakeCudaBackend(0);
+  Caster caster(*backend);
+  const size_t before = Neighbour::FreeBytes();
+  const auto refused = [&](const std::function<void()>& run) {
+    std::string message;
+    try {
+      neighbour.Capture([&] { message = Throws(ErrorCode::kDevice, run); });
+    } catch (const std::exception&) {
+      // Such a call spoils the capture of its own thread.
+    }
+    return message;
+  };
+  const std::string message = refused([&] { backend->Allocate(1 << 20); });
+  Require(Contains(message, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED") && !Contains(message, "after a fault"), message);
+  Require(!IsSimulated(*backend) || Neighbour::FreeBytes() == before, "a refused allocation takes nothing");
+  caster.Upload(4);
+  caster.Enqueue();
+  caster.Expect(4);
+  if (!IsSimulated(*backend)) return;
+
+  // Scratch memory in the middle of an operation.
+  refused([&] { backend->Run(ScratchAlone(caster.wide.data, 22 << 20)); });
+  const std::string later = Throws(ErrorCode::kDevice, [&] { caster.Upload(5); });
+  Require(Contains(later, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED") && Contains(later, "load its last checkpoint") &&
+              !Contains(later, "after a fault"),
+          later);
+  const size_t held = Neighbour::FreeBytes();
+  backend.reset();
+  Require(Neighbour::FreeBytes() > held, "it gives its memory back");
+  Caster another(*(backend = MakeCudaBackend(0)));
+  another.Upload(6);
+  another.Expect(6);
+}
+
+// On another device, where there is one: its context is not the engine's.
+void ContextOfANeighbour() {
+  const Neighbour neighbour(CudaDeviceCount() - 1);
+  ExamineCudaDevice(0);
+  neighbour.RequireCurrent("a device is examined");
+  auto backend = MakeCudaBackend(0);
+  neighbour.RequireCurrent("a backend is made");
+  Caster caster(*backend);
+  caster.Upload(1);
+  backend->Record(1, [&] { caster.Enqueue(); });
+  caster.Expect(1);
+  backend->Free(caster.wide.data);
+  neighbour.RequireCurrent("it is used");
+  backend.reset();
+  neighbour.RequireCurrent("it is gone");
 }
 
 void NoSuchDevice() {
@@ -341,8 +527,12 @@ int RunAll() {
       {"a recording that is forgotten begins anew", ForgottenRecording},
       {"what is announced, rightly or wrongly, changes no byte", Prefetched},
       {"scratch memory that cannot grow is an error, and the backend usable", ScratchRunsOut},
+      {"scratch memory takes no more than is planned where there is no more", ScratchAsPlanned},
       {"out of memory names needed and free bytes", OutOfMemory},
       {"a backend gives its memory back", MemoryComesBack},
+      {"a neighbour's capture is neither spoilt nor in the way", CaptureOfANeighbour},
+      {"a call that is refused is no fault", Refusals},
+      {"a neighbour's context stays current", ContextOfANeighbour},
       {"no such device", NoSuchDevice},
       {"two backends on one device", TwoBackends},
       {"several threads", Threads},
@@ -400,5 +590,6 @@ int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   if (mode == "problem") return kotodama::test::PrintProblem();
   if (mode == "open") return kotodama::test::Open();
+  setenv("KOTODAMA_SIM_DEVICES", "2", 0);
   return kotodama::test::RunAll();
 }

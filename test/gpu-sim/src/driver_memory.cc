@@ -60,15 +60,6 @@ CUresult later(const char* call, CUstream stream, size_t bytes, F f) {
   });
 }
 
-// Synchronous forms run on the null stream and may not be used during a capture.
-template <class F>
-CUresult now(F f) {
-  return with_context([&](Context& c) {
-    CUresult r = refuse_in_capture(c);
-    return r ? r : f(c);
-  });
-}
-
 }  // namespace
 
 GPUSIM_API CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
@@ -81,7 +72,7 @@ GPUSIM_API CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
 }
 
 GPUSIM_API CUresult cuMemAlloc_v2(CUdeviceptr* p, size_t bytes) {
-  return now([&](Context& c) -> CUresult {
+  return outside_capture([&](Context& c) -> CUresult {
     if (!p || bytes == 0) return kInvalidValue;
     uint64_t& countdown = state().settings.fail_allocation;
     if (countdown && --countdown == 0) return kOutOfMemory;
@@ -93,7 +84,7 @@ GPUSIM_API CUresult cuMemAlloc_v2(CUdeviceptr* p, size_t bytes) {
 }
 
 GPUSIM_API CUresult cuMemFree_v2(CUdeviceptr p) {
-  return now([&](Context& c) -> CUresult {
+  return outside_capture([&](Context& c) -> CUresult {
     if (p == 0) return kSuccess;
     trace("cuMemFree", nullptr);
     return c.device->memory->release(p) ? kSuccess : kInvalidValue;
@@ -124,23 +115,24 @@ GPUSIM_API CUresult cuMemFreeHost(void* p) {
   });
 }
 
+// The synchronous forms run on the null stream.
 GPUSIM_API CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t bytes) {
-  return now([&](Context& c) { return copy_to_device(c, to, from, bytes); });
+  return outside_capture([&](Context& c) { return copy_to_device(c, to, from, bytes); });
 }
 GPUSIM_API CUresult cuMemcpyDtoH_v2(void* to, CUdeviceptr from, size_t bytes) {
-  return now([&](Context& c) { return copy_to_host(c, to, from, bytes); });
+  return outside_capture([&](Context& c) { return copy_to_host(c, to, from, bytes); });
 }
 GPUSIM_API CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-  return now([&](Context& c) { return copy_on_device(c, to, from, bytes); });
+  return outside_capture([&](Context& c) { return copy_on_device(c, to, from, bytes); });
 }
 GPUSIM_API CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char v, size_t n) {
-  return now([&](Context& c) { return fill(c, to, v, n); });
+  return outside_capture([&](Context& c) { return fill(c, to, v, n); });
 }
 GPUSIM_API CUresult cuMemsetD16_v2(CUdeviceptr to, unsigned short v, size_t n) {
-  return now([&](Context& c) { return fill(c, to, v, n); });
+  return outside_capture([&](Context& c) { return fill(c, to, v, n); });
 }
 GPUSIM_API CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned v, size_t n) {
-  return now([&](Context& c) { return fill(c, to, v, n); });
+  return outside_capture([&](Context& c) { return fill(c, to, v, n); });
 }
 
 GPUSIM_API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream s) {

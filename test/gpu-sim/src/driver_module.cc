@@ -128,7 +128,7 @@ CUresult gather_params(const Kernel& k, void** params, void** extra, std::vector
 
 GPUSIM_API CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count, int* options,
                                        void** values) {
-  return with_context([&](Context& c) { return load(c, module, image, count, options, values); });
+  return outside_capture([&](Context& c) { return load(c, module, image, count, options, values); });
 }
 
 GPUSIM_API CUresult cuModuleLoadData(CUmodule* module, const void* image) {
@@ -140,7 +140,7 @@ GPUSIM_API CUresult cuModuleLoadFatBinary(CUmodule* module, const void* image) {
 }
 
 GPUSIM_API CUresult cuModuleUnload(CUmodule module) {
-  return with_context([&](Context& c) -> CUresult { return c.modules.erase(module) ? kSuccess : kInvalidHandle; });
+  return outside_capture([&](Context& c) -> CUresult { return c.modules.erase(module) ? kSuccess : kInvalidHandle; });
 }
 
 GPUSIM_API CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {

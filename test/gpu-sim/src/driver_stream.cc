@@ -1,6 +1,7 @@
 // Streams, events, capture and graphs (CUDA Driver API, sections 6.18, 6.19, 6.23). Work runs when it is submitted,
 // which is one of the orders that streams allow; capture records instead, and a graph launch replays the record.
 #include <algorithm>
+#include <utility>
 
 #include "state.h"
 
@@ -18,15 +19,26 @@ static bool capturing_blocking(Context& c) {
                      [](const auto& s) { return s.second->capture && !(s.second->flags & 1); });
 }
 
+// How captures and this thread's calls get along.
+static int& thread_capture_mode() {
+  static thread_local int mode = kCaptureModeGlobal;
+  return mode;
+}
+
 // Potentially unsafe calls: refused while this thread captures in a mode that is not relaxed, or any other thread
-// captures in the global mode (cuThreadExchangeStreamCaptureMode). The captures that forbid the call are spoilt.
+// captures in the global mode, unless this thread's own mode says otherwise (cuThreadExchangeStreamCaptureMode). The
+// captures that forbid the call are spoilt.
 CUresult refuse_in_capture(Context& c) {
+  const int mode = thread_capture_mode();
+  if (mode == kCaptureModeRelaxed) return kSuccess;
   bool refused = false;
   for (auto& s : c.streams) {
     if (!s.second->capture) continue;
     Capture& k = *s.second->capture;
-    const bool mine = k.thread == std::this_thread::get_id();
-    if (k.mode == kCaptureModeGlobal || (mine && k.mode == kCaptureModeThreadLocal)) k.invalid = refused = true;
+    const bool forbids = k.thread == std::this_thread::get_id()
+                             ? k.mode != kCaptureModeRelaxed
+                             : k.mode == kCaptureModeGlobal && mode == kCaptureModeGlobal;
+    if (forbids) k.invalid = refused = true;
   }
   return refused ? kCaptureUnsupported : kSuccess;
 }
@@ -135,7 +147,7 @@ GPUSIM_API CUresult cuStreamBeginCapture_v2(CUstream stream, int mode) {
   return with_context([&](Context& c) -> CUresult {
     Stream* s = find_stream(c, stream);
     if (!s) return kInvalidHandle;
-    if (mode < 0 || mode > 2) return kInvalidValue;
+    if (mode < kCaptureModeGlobal || mode > kCaptureModeRelaxed) return kInvalidValue;
     if (s == &c.null_stream) return kCaptureUnsupported;
     if (s->capture) return kInvalidValue;
     s->capture = std::make_shared<Capture>();
@@ -166,6 +178,14 @@ GPUSIM_API CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
     void* handle = g.get();
     state().graphs[handle] = std::move(g);
     *graph = static_cast<CUgraph>(handle);
+    return kSuccess;
+  });
+}
+
+GPUSIM_API CUresult cuThreadExchangeStreamCaptureMode(int* mode) {
+  return with_driver([&]() -> CUresult {
+    if (!mode || *mode < kCaptureModeGlobal || *mode > kCaptureModeRelaxed) return kInvalidValue;
+    std::swap(*mode, thread_capture_mode());
     return kSuccess;
   });
 }

@@ -51,7 +51,7 @@ struct Stream {
   int number = 0;  // counted through all streams; the null stream has 0
 };
 
-constexpr int kCaptureModeGlobal = 0, kCaptureModeThreadLocal = 1;
+constexpr int kCaptureModeGlobal = 0, kCaptureModeRelaxed = 2;  // 1: thread-local
 
 /// Work recorded in submission order, which is one of the orders that the graph's edges allow.
 struct Capture {
@@ -171,9 +171,18 @@ CUresult with_driver(F f) {
 Stream* find_stream(Context& c, CUstream h);
 /// Runs work now, or records it if the stream is being captured. A fault of a kernel is left to the next call.
 CUresult submit(Context& c, CUstream stream, std::function<CUresult()> work);
-/// For calls that a capture forbids (allocation, synchronous copies): one in global mode to all threads, a thread-local
-/// one to the thread that began it, a relaxed one to none.
+/// For calls that a capture forbids (allocation, synchronous copies, modules): one in global mode to all threads, a
+/// thread-local one to the thread that began it, a relaxed one to none.
 CUresult refuse_in_capture(Context& c);
+
+/// As with_context, for such calls.
+template <class F>
+CUresult outside_capture(F f) {
+  return with_context([&](Context& c) -> CUresult {
+    const CUresult r = refuse_in_capture(c);
+    return r ? r : f(c);
+  });
+}
 
 /// Looks a driver function up by its name without version suffix; null if the simulator has none.
 void* find_driver_function(const std::string& name);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <thread>
 
@@ -229,6 +230,42 @@ TEST(driver, capture_refuses_what_it_must) {
   CHECK_EQ(cuStreamBeginCapture_v2(a, 0), 0);
   CHECK_EQ(in_another_thread(allocate), 900);
   CHECK_EQ(cuStreamEndCapture(a, &graph), 901);
+  // The mode of the thread that calls lets it do more.
+  int mode = 3;
+  CHECK_EQ(cuThreadExchangeStreamCaptureMode(&mode), 1);
+  for (mode = 1; mode <= 2; ++mode) {
+    const auto allocate_in_mode = [&] {
+      int before = mode;
+      CHECK_EQ(cuThreadExchangeStreamCaptureMode(&before), 0);
+      CHECK_EQ(before, 0);
+      return allocate();
+    };
+    CHECK_EQ(cuStreamBeginCapture_v2(a, 0), 0);
+    CHECK_EQ(in_another_thread(allocate_in_mode), 0);
+    CHECK_EQ(cuStreamEndCapture(a, &graph), 0);
+  }
+  mode = 1;
+  cuThreadExchangeStreamCaptureMode(&mode);
+  CHECK_EQ(cuStreamBeginCapture_v2(a, 1), 0);
+  CHECK_EQ(allocate(), 900);
+  CHECK_EQ(cuStreamEndCapture(a, &graph), 901);
+  mode = 2;
+  cuThreadExchangeStreamCaptureMode(&mode);
+  CHECK_EQ(cuStreamBeginCapture_v2(a, 0), 0);
+  CHECK_EQ(allocate(), 0);
+  CHECK_EQ(cuStreamEndCapture(a, &graph), 0);
+  mode = 0;
+  cuThreadExchangeStreamCaptureMode(&mode);
+  // Nor are modules loaded or unloaded.
+  CUmodule module = d.load(kernel_text(1, kFill)), another;
+  for (const auto& call :
+       {std::function<CUresult()>([&] { return cuModuleUnload(module); }),
+        std::function<CUresult()>([&] { return cuModuleLoadData(&another, kernel_text(1, kFill).c_str()); })}) {
+    CHECK_EQ(cuStreamBeginCapture_v2(a, 1), 0);
+    CHECK_EQ(call(), 900);
+    CHECK_EQ(cuStreamEndCapture(a, &graph), 901);
+  }
+  CHECK_EQ(cuModuleUnload(module), 0);
   cuDevicePrimaryCtxRelease_v2(0);
   CHECK_EQ(d.launch(f, 1, 64, {p}, 0, b), 0);
 }
@@ -251,8 +288,9 @@ TEST(driver, faults_stay_until_the_context_goes) {
     CUgraph graph;
     CUgraphExec exec;
     cuStreamCreate(&s, 1);
+    CUfunction reads = d.function(d.load(kernel_text(1, "ld.global.u32 %r1, [%p0];")));
     cuStreamBeginCapture_v2(s, 0);
-    CHECK_EQ(d.launch(d.function(d.load(kernel_text(1, "ld.global.u32 %r1, [%p0];"))), 1, 1, {64}, 0, s), 0);
+    CHECK_EQ(d.launch(reads, 1, 1, {64}, 0, s), 0);
     CHECK_EQ(cuStreamEndCapture(s, &graph), 0);
     CHECK_EQ(cuGraphInstantiateWithFlags(&exec, graph, 0), 0);
     CHECK_EQ(cuGraphLaunch(exec, s), 0);
