@@ -38,7 +38,7 @@ WorkingMemory WorkingMemoryOf(const Engine& engine, const kotodama::Gemm& op) {
   if (op.m == 0 || op.n == 0) return {};
   switch (WayOf(engine, op)) {
     case Way::kSkinny:
-      return {};  // some rows
+      return WorkingMemoryOfSkinny(op);
     case Way::kTiles:
       return WorkingMemoryWithTiles(engine, op);
     case Way::kVectors:

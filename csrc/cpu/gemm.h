@@ -19,6 +19,7 @@ void MultiplySkinny(const Engine& engine, const kotodama::Gemm& op);
 
 WorkingMemory WorkingMemoryWithVectors(const Engine& engine, const kotodama::Gemm& op);
 WorkingMemory WorkingMemoryWithTiles(const Engine& engine, const kotodama::Gemm& op);
+WorkingMemory WorkingMemoryOfSkinny(const kotodama::Gemm& op);
 
 inline int64_t RoundUpTo(int64_t x, int64_t unit) {
   return CeilDivide(x, unit) * unit;

@@ -1,7 +1,5 @@
 #include "cpu/machine.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
@@ -13,12 +11,8 @@
 
 #include "error.h"
 
-#ifdef __x86_64__
-#include <cpuid.h>
-#endif
 #ifdef __linux__
 #include <sched.h>
-#include <sys/syscall.h>
 
 #include "control_groups.h"
 #endif
@@ -39,22 +33,6 @@ constexpr Isa kAllIsas[] = {Isa::kPortable};
 constexpr const char* kPortableName = "neon";
 #else
 constexpr const char* kPortableName = "portable";
-#endif
-
-#ifdef __x86_64__
-bool TileRegistersUsable() {
-#if defined(__linux__) && defined(KOTODAMA_AMX)
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned kAmxBF16 = 1u << 22, kAmxTile = 1u << 24;  // of EDX, CPUID leaf 7
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kAmxBF16) == 0 || (d & kAmxTile) == 0) return false;
-  // See Documentation/arch/x86/xstate.rst of the Linux kernel. It refuses where it is too old, or where a thread has a
-  // signal stack too small for the registers.
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
-}
 #endif
 
 Isa DetectIsa() {

@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "gpt2/carver.h"
+#include "gpt2/working_memory.h"
 
 namespace kotodama {
 namespace {
@@ -53,8 +54,9 @@ Decoder::Decoder(Model& model, int64_t batch_size, int64_t capacity, bool int8)
     int8_network_.compute = {};
     int8_network_.compute.layers.resize(int8_network_.master.layers.size());
   }
-  const size_t bytes = LayOut(nullptr);
-  RequireFree(bytes, backend.Info().free_bytes,
+  // What training's operations worked in is there already, for these too.
+  const size_t working = WorkingBytes(), bytes = LayOut(nullptr);
+  RequireFree(bytes + working - std::min(working, model.worked_in()), backend.Info().free_bytes,
               "a decoder of " + std::to_string(batch_size) + " sequences, " + std::to_string(capacity) + " positions",
               std::string("use fewer sequences or a smaller capacity") + (int8_ ? ", or leave int8 out" : ""));
   memory_ = DeviceBuffer(backend, bytes);
@@ -89,6 +91,16 @@ size_t Decoder::LayOut(void* base) {
     });
   }
   return carver.bytes();
+}
+
+// For the most positions that are run at once and for the fewest, where the vocabulary's logits are most of it.
+size_t Decoder::WorkingBytes() {
+  LayOut(AddressForAsking());
+  Network dry = model_.network();
+  return WorkingMemoryOf(*dry.backend, [&](Backend& asking) {
+    dry.backend = &asking;
+    for (int64_t n : {int64_t{1}, chunk_}) RunPositions(dry, {}, n, true);
+  });
 }
 
 void Decoder::RefreshInt8() {

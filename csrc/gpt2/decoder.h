@@ -13,7 +13,8 @@ namespace kotodama {
 // must outlive it.
 class Decoder {
  public:
-  // Up to `capacity` positions, at most n_positions. Error(kMemory) when the cache does not fit. `int8`: positions that
+  // Up to `capacity` positions, at most n_positions. Error(kMemory) when the cache does not fit beside what the device
+  // works in. `int8`: positions that
   // come one at a time after others are computed with matrices of eight bits (Backend::Quantize), as long as there are
   // no more sequences than the device multiplies so; Error(kOptions) where it cannot at all.
   Decoder(Model& model, int64_t batch_size, int64_t capacity, bool int8 = false);
@@ -29,6 +30,7 @@ class Decoder {
 
  private:
   size_t LayOut(void* base);
+  size_t WorkingBytes();
   void RefreshInt8();
   void RunPositions(const Network& network, const std::vector<int32_t>& ids, int64_t n, bool last);
 

@@ -75,6 +75,8 @@ class Model {
   double PeakFlops() const;
   // Device memory held now.
   size_t held_bytes() const;
+  // What the device has taken so far, at least, for training's operations to work in.
+  size_t worked_in() const { return worked_in_; }
 
   MemoryPlan Plan(BatchShape shape) const;
   // Takes all memory that training on batches of up to this shape needs. Error(kMemory) when it does not fit.

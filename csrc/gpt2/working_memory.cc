@@ -62,23 +62,28 @@ class Asking final : public Backend {
 
 }  // namespace
 
+size_t WorkingMemoryOf(const Backend& device, const std::function<void(Backend&)>& run) {
+  Asking asking(device);
+  run(asking);
+  return asking.bytes();
+}
+
 size_t WorkingMemoryOf(const Network& network, const ParameterTable& table, BatchShape shape, Keep keep) {
-  // Addresses that nothing reads: a tensor without one would count as none.
-  void* const address = reinterpret_cast<void*>(uintptr_t{1} << 20);
-  Asking asking(*network.backend);
-  Network dry = network;
-  dry.backend = &asking;
+  void* const address = AddressForAsking();
   Activations activations;
   LayOut(network.config, network.compute_type, network.backend->LogitBytes(), shape, true, keep, address, &activations);
   const Weights gradients = ViewOf(table, network.config, address, DType::kF32, table.total);
+  Network dry = network;
   dry.master = dry.compute = gradients;
   if (network.compute_type == DType::kBF16) {
     dry.compute = ViewOf(table, network.config, address, DType::kBF16, table.decayed);
   }
-  RunForward(dry, activations, true);
-  RunLoss(dry, activations, &gradients, false);
-  RunBackward(dry, activations, gradients, false);
-  return asking.bytes();
+  return WorkingMemoryOf(*network.backend, [&](Backend& asking) {
+    dry.backend = &asking;
+    RunForward(dry, activations, true);
+    RunLoss(dry, activations, &gradients, false);
+    RunBackward(dry, activations, gradients, false);
+  });
 }
 
 }  // namespace kotodama

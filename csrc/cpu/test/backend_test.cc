@@ -48,6 +48,11 @@ TEST(WorkingMemoryOfProducts) {
     const WorkingMemory few_rows = device->WorkingMemoryOf(op);
     CHECK(few_rows.kept == 0 && few_rows.shared > 0, few_rows.shared);
     if (packs_whole) CHECK(few_rows.shared < static_cast<size_t>(2 * op.n * op.k), few_rows.shared);
+    // Sums in float32, and a as float32; along K in five pieces where rows of b lie across it.
+    op.m = 8;
+    CHECK(device->WorkingMemoryOf(op).shared == 4 * 8 * (640 + 320), device->WorkingMemoryOf(op).shared);
+    op.transpose_b = false;
+    CHECK(device->WorkingMemoryOf(op).shared == 4 * 8 * (5 * 640 + 320), device->WorkingMemoryOf(op).shared);
   }
 }
 

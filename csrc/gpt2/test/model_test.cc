@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -370,6 +372,60 @@ void TestPlanHoldsWhatAttentionWorksIn() {
   }
 }
 
+// Has so much memory free, and works in so much for each product; computes nothing.
+class DryDevice final : public Backend {
+ public:
+  size_t free = size_t{1} << 30, working = 0;
+
+  DeviceInfo Info() const override {
+    DeviceInfo info;
+    info.free_bytes = free;
+    return info;
+  }
+  WorkingMemory WorkingMemoryOf(const Gemm&) const override { return {0, working}; }
+  void* Allocate(size_t bytes) override { return std::calloc(bytes, 1); }
+  void Free(void* data) noexcept override { std::free(data); }
+  bool SupportsBF16() const override { return true; }
+  void Upload(void*, const void*, size_t) override {}
+  void Download(void*, const void*, size_t) override {}
+  void Zero(void*, size_t) override {}
+  void Synchronize() override {}
+  void Record(uint64_t, const std::function<void()>& enqueue) override { enqueue(); }
+  void Run(const EmbeddingForward&) override {}
+  void Run(const EmbeddingBackward&) override {}
+  void Run(const LayerNormForward&) override {}
+  void Run(const LayerNormBackward&) override {}
+  void Run(const Gemm&) override {}
+  void Run(const AttentionForward&) override {}
+  void Run(const AttentionBackward&) override {}
+  void Run(const AttentionCached&) override {}
+  void Run(const CrossEntropy&) override {}
+  void Run(const AdamW&) override {}
+  void Gelu(const Tensor&, const Tensor&) override {}
+  void Cast(const Tensor&, const Tensor&) override {}
+  void Round(const Tensor&, const Tensor&, const StochasticRounding&) override {}
+  void ReduceLoss(const Tensor&, const Tensor&, LossTotals*) override {}
+  void GlobalNorm(const Tensor&, OptimizerScalars*) override {}
+};
+
+void TestDecoderNeedsWhatTheDeviceWorksIn() {
+  const Config config = SmallConfig();
+  DryDevice device;
+  Model model(config, Precision::kF32, 3, device, Start::kZeros);
+  const size_t bytes = Decoder(model, 2, 12).held_bytes();
+  device.working = 5000;
+  device.free = bytes + 4999;
+  ExpectError(
+      ErrorCode::kMemory, [&] { Decoder(model, 2, 12); }, "a decoder, and a byte less than the device works in");
+  device.free = bytes + 5000;
+  Expect(Decoder(model, 2, 12).held_bytes() == bytes, "a decoder, and what the device works in");
+  // After training that much is there already.
+  device.free = size_t{1} << 30;
+  Train(model, MakeBatch(config, {1, 4}, 9));
+  device.free = bytes;
+  Expect(Decoder(model, 2, 12).held_bytes() == bytes, "a decoder, after training");
+}
+
 void TestErrors() {
   Config config = SmallConfig();
   const auto backend = MakeCpuBackend(1);
@@ -421,6 +477,7 @@ int main() {
   kotodama::TestInitialValuesWithoutThreads();
   kotodama::TestReservedMemoryIsEnough();
   kotodama::TestPlanHoldsWhatAttentionWorksIn();
+  kotodama::TestDecoderNeedsWhatTheDeviceWorksIn();
   kotodama::TestErrors();
   std::printf(kotodama::failures == 0 ? "gpt2: passed\n" : "gpt2: %d failed\n", kotodama::failures);
   return kotodama::failures == 0 ? 0 : 1;
