@@ -251,9 +251,9 @@ export class Run {
     // Counting and restoring take minutes: what else can go wrong goes wrong before.
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);
-    const place = JSON.stringify(train.state());
+    const place = JSON.stringify(train.upcoming?.() ?? train.state());
     const restless = await this.evaluations.prepare(this.how.signal, this.options.evalEvery > 0);
-    // Where both loaders rest on one dataset, it went on.
+    // Somebody may have left a pass before; and where both loaders rest on one dataset, it went on.
     if (JSON.stringify(train.state()) !== place) train.restore(JSON.parse(place));
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
