@@ -15,10 +15,13 @@ export async function identityOf(
   { gradAccum, freeze }: TrainingOptions,
 ): Promise<{ [key: string]: Json }> {
   const { batchSize, blockSize } = train;
-  const { vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop } = model.config;
+  const { vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, layerNormEpsilon } = model.config;
+  const { embdPdrop, attnPdrop, residPdrop } = model.config;
+  const { precision, stochasticRounding, seed } = model;
+  const isRandom = stochasticRounding || embdPdrop + attnPdrop + residPdrop > 0;
   return {
-    ...{ vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop },
-    ...{ precision: model.precision, stochasticRounding: model.stochasticRounding },
+    ...{ vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, layerNormEpsilon, embdPdrop, attnPdrop, residPdrop },
+    ...{ precision, stochasticRounding, modelSeed: isRandom ? seed : null },
     ...{ batchSize, blockSize, gradAccum, freeze: freeze?.join(' ') || null, tokenizer },
     data: (await train.identity?.()) ?? null,
   };
@@ -35,7 +38,9 @@ export function checkIdentity(out: string, before: { [key: string]: Json }, now:
   const show = (value: Json | undefined) => (value ?? 'nothing').toString();
   const lines = different.map((name) => `  ${name}: ${show(old.get(name))} in the run, ${show(found.get(name))} now`);
   throw new KotodamaError('ERR_CHECKPOINT', `The run in ${out} is another one:\n${lines.join('\n')}`, {
-    hint: 'give the same values as before, or choose another folder',
+    hint: different.includes('modelSeed')
+      ? 'make the model with the same seed, GPT2.create(config, { seed }), or choose another folder'
+      : 'give the same values as before, or choose another folder',
   });
 }
 
