@@ -1,6 +1,12 @@
 /** What a wait gives when it was given up. */
 export const GAVE_UP = Symbol('gave up');
 
+/** Whether `error` tells that a signal ended the work: `signal`, or one that whoever threw it listens to. */
+export function isAbort(error: unknown, signal: AbortSignal | undefined): boolean {
+  const { code, name } = (error ?? {}) as { code?: unknown; name?: unknown };
+  return code === 'ERR_ABORTED' || name === 'AbortError' || (signal?.aborted === true && error === signal.reason);
+}
+
 /**
  * What `promise` gives, or {@link GAVE_UP} when `signal` aborts and it does not come within `grace` seconds: most batches are
  * nearly there.

@@ -12,7 +12,7 @@ import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { BadRecords, type Reading, refuseReading, validLoader } from './data.js';
 import { catchInterrupt } from './interrupt.js';
-import { type LoadArguments, loadModel } from './load.js';
+import { type LoadArguments, loadModel, requireModel } from './load.js';
 import { EVALUATE_OPTIONS, flagOf, parseFlags, readOptions, requireFiles, requireOptions } from './options.js';
 
 interface EvaluateArguments extends LoadArguments, Reading {
@@ -38,6 +38,7 @@ export const evaluate: Command = {
     const reader = new OptionReader(parseFlags(words, EVALUATE_OPTIONS), flagOf);
     const options = readOptions(reader, EVALUATE_OPTIONS, 'evaluate') as unknown as EvaluateArguments;
     requireOptions(reader, EVALUATE_OPTIONS, ['model']);
+    requireModel(reader, options);
     checkSource(reader, options);
     reader.finish('The options of kotodama evaluate are not valid');
 

@@ -4,7 +4,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { OptionReader } from '../validate.js';
 import { type Command, EXIT_INTERRUPTED } from './command.js';
 import { catchInterrupt } from './interrupt.js';
-import { type LoadArguments, loadModel } from './load.js';
+import { type LoadArguments, loadModel, requireModel } from './load.js';
 import { flagOf, GENERATE_OPTIONS, parseFlags, readOptions, requireOptions } from './options.js';
 
 interface GenerateArguments extends LoadArguments {
@@ -37,6 +37,7 @@ export const generate: Command = {
     const reader = new OptionReader(prompt === '' ? flags : { prompt, ...flags }, flagOf);
     const options = readOptions(reader, GENERATE_OPTIONS, 'generate') as unknown as GenerateArguments;
     requireOptions(reader, GENERATE_OPTIONS, ['model']);
+    requireModel(reader, options);
     reader.finish('The options of kotodama generate are not valid');
 
     const { model, tokenizer } = await loadModel(options);

@@ -7,8 +7,10 @@ import { checkHoldsModel, readConfig } from '../model/pretrained.js';
 import { checkTokenizerFits } from '../model/tokenizer-fit.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { holdsRun } from '../train/run-folder.js';
+import type { OptionReader } from '../validate.js';
 import { showDownloads } from './download.js';
 import { showLoading } from './loading.js';
+import { requireSaved } from './options.js';
 import { checkTokenizerOf } from './own-tokenizer.js';
 import { shellWord } from './shell.js';
 
@@ -18,6 +20,12 @@ export interface LoadArguments {
   tokenizer?: string;
   device: string;
   threads?: number;
+}
+
+/** Notes a model, or a tokenizer named beside it, that cannot be loaded from where it is said to be. */
+export function requireModel(reader: OptionReader, { model, tokenizer }: Partial<LoadArguments>): void {
+  requireSaved(reader, 'model', 'model', model);
+  requireSaved(reader, 'tokenizer', 'tokenizer', tokenizer);
 }
 
 /** Loads a model and its tokenizer. The tokenizer first: a mistake there shows before the weights are read. */

@@ -1,8 +1,9 @@
-import { readFileSync, type Stats, statSync } from 'node:fs';
+import { existsSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { ENCODINGS } from '../data/sources/encoding.js';
 import { filesMatching, isPattern } from '../data/sources/glob.js';
 import { KotodamaError, messageOf } from '../errors.js';
 import { reasonOf } from '../files.js';
+import { hubHint, parseHubId } from '../hub/hub-id.js';
 import { parseJson } from '../json.js';
 import { DEVICE_NAMES, isDeviceName } from '../model/device.js';
 import { type OptionTable, readOption } from '../option-table.js';
@@ -470,6 +471,19 @@ export function requireFiles(reader: OptionReader, name: string, paths: readonly
     if (stats === 'nothing') reader.problems.add(flagOf(name), 'a file that exists', found(path));
     else if (stats?.isDirectory())
       reader.problems.add(flagOf(name), 'a file', `${path}, a folder`, `try '${path}/*.txt'`);
+  }
+}
+
+/** Notes a model or a tokenizer that is not there and can be no name of the Hub; a model may be one file. */
+export function requireSaved(reader: OptionReader, name: string, what: 'model' | 'tokenizer', place = ''): void {
+  if (place === '' || (parseHubId(place) !== undefined && !existsSync(place))) return;
+  const found = lookAt(reader, name, place);
+  if (found === 'nothing') {
+    const expected = 'a folder that exists, or a name of the Hub';
+    reader.problems.add(flagOf(name), expected, place, hubHint(what, place));
+  } else if (what === 'tokenizer' && found?.isDirectory() === false) {
+    const hint = 'give the folder that holds tokenizer.json or the SentencePiece model';
+    reader.problems.add(flagOf(name), 'a folder', `${place}, a file`, hint);
   }
 }
 

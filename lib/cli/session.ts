@@ -23,16 +23,13 @@ export interface SessionOptions {
   /** Port of the dashboard. */
   dashboard?: number;
   dashboardHost?: string;
-  /** A module whose default export takes each event. */
-  onEvent?: string;
 }
 
 /**
  * Runs a trainer before a person: shows its events, records them in the run's folder, and lets Ctrl-C finish the step and
  * save.
  */
-export async function runTrainer(trainer: Trainer, options: SessionOptions): Promise<EndEvent> {
-  const hook = options.onEvent === undefined ? undefined : await Hook.load(options.onEvent);
+export async function runTrainer(trainer: Trainer, options: SessionOptions, hook?: Hook): Promise<EndEvent> {
   const progress = new Progress(process.stderr);
   const control = new TrainerControl();
   const dashboard = await openDashboard(trainer, control, options);
@@ -112,7 +109,7 @@ function exitSoon(): void {
 }
 
 /** The function of `--on-event`. */
-class Hook {
+export class Hook {
   private waiting = 0;
 
   private constructor(private readonly take: (event: TrainEvent) => unknown) {}

@@ -8,7 +8,15 @@ import type { Command } from './command.js';
 import { BadRecords, type Reading, textBlocks } from './data.js';
 import { showDownloads } from './download.js';
 import { catchInterrupt } from './interrupt.js';
-import { flagOf, parseFlags, readOptions, requireFiles, requireOptions, TOKENIZE_OPTIONS } from './options.js';
+import {
+  flagOf,
+  parseFlags,
+  readOptions,
+  requireFiles,
+  requireOptions,
+  requireSaved,
+  TOKENIZE_OPTIONS,
+} from './options.js';
 
 interface TokenizeArguments extends Reading {
   tokenizer: string;
@@ -33,6 +41,7 @@ export const tokenize: Command = {
     const reader = new OptionReader(parseFlags(words, TOKENIZE_OPTIONS), flagOf);
     const options = readOptions(reader, TOKENIZE_OPTIONS, 'tokenize') as unknown as TokenizeArguments;
     requireOptions(reader, TOKENIZE_OPTIONS, ['tokenizer', 'input', 'output']);
+    requireSaved(reader, 'tokenizer', 'tokenizer', options.tokenizer);
     requireFiles(reader, 'input', options.input ?? []);
     reader.finish('The options of kotodama tokenize are not valid');
     const { input, output, shardTokens, numWorkers = availableParallelism() } = options;

@@ -31,15 +31,17 @@ import { checkSaved } from './load.js';
 import { showLoading } from './loading.js';
 import {
   flagOf,
+  lookAt,
   parseFlags,
   type RawOptions,
   readConfigFile,
   readOptions,
   requireFiles,
   requireOptions,
+  requireSaved,
   TRAIN_OPTIONS,
 } from './options.js';
-import { runTrainer } from './session.js';
+import { Hook, runTrainer } from './session.js';
 import { shellWord } from './shell.js';
 
 /** The options of `kotodama train`, checked. */
@@ -102,13 +104,14 @@ export async function runTrain(words: readonly string[]): Promise<{ out: string;
   if (options.initFrom !== undefined && !options.resume) checkSaved(options.initFrom);
   const tokenizer = await Tokenizer.fromPretrained(options.tokenizerFrom, showDownloads());
   if (!options.resume) await checkReplacesNothing(options.out, tokenizer);
+  const hook = options.onEvent === undefined ? undefined : await Hook.load(options.onEvent);
   const model = await makeModel(options, tokenizer);
   const bad = new BadRecords();
   try {
     if (!options.json && !options.resume && needsCounting(options.training) && !areTokenFiles(options.train)) {
       process.stderr.write('counting the blocks of an epoch first (--max-steps without --epochs does without)\n');
     }
-    const end = await runTrainer(await makeTrainer(options, model, tokenizer, bad), options);
+    const end = await runTrainer(await makeTrainer(options, model, tokenizer, bad), options, hook);
     return { out: options.out, json: options.json, end };
   } catch (error) {
     const goesOn = error instanceof KotodamaError && error.hint?.includes('--resume') === true;
@@ -146,6 +149,10 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
     const recorded = given[name] === undefined && before[name] !== undefined;
     requireFiles(reader, name, read[name] ?? [], recorded ? `as recorded in ${join(read.out, RUN_FILE)}` : undefined);
   }
+  // A resumed run has copies of both.
+  if (given.tokenizer !== undefined) requireSaved(reader, 'tokenizer', 'tokenizer', read.tokenizer);
+  if (!read.resume) requireSaved(reader, 'initFrom', 'model', read.initFrom);
+  requirePlaces(reader, read);
   // What an older run recorded is no mistake of today.
   refuseReading(reader, given, [...(read.train ?? []), ...(read.valid ?? [])]);
   for (const name of ['nLayer', 'nHead', 'nEmbd'] as const) {
@@ -173,6 +180,17 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   reader.finish('The options of kotodama train are not valid');
   const tokenizerFrom = given.tokenizer === undefined ? await tokenizerBefore(read, before) : read.tokenizer;
   return { ...read, training, tokenizerFrom };
+}
+
+/** Notes a run's folder and a hook that would be found to be none only once everything is loaded. */
+function requirePlaces(reader: OptionReader, { out, onEvent = '' }: Partial<TrainArguments>): void {
+  const folder = out === undefined || out === '' ? undefined : lookAt(reader, 'out', out);
+  if (folder !== undefined && folder !== 'nothing' && !folder.isDirectory()) {
+    reader.problems.add('--out', 'a folder, or nothing yet', `${out}, a file`);
+  }
+  const module = onEvent === '' ? undefined : lookAt(reader, 'onEvent', onEvent);
+  if (module === 'nothing') reader.problems.add('--on-event', 'a module that exists', onEvent);
+  else if (module?.isDirectory()) reader.problems.add('--on-event', 'a module', `${onEvent}, a folder`);
 }
 
 /** The standard input can be read once: for one epoch whose length is not asked for first. */

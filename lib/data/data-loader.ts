@@ -162,6 +162,11 @@ export class DataLoader implements AsyncIterable<Batch> {
     return () => ({ kind: 'loader', source: source() });
   }
 
+  /** Where the next pass begins; after one that was left, this is not where that one stands. */
+  upcoming(): Json {
+    return { kind: 'loader', source: upcomingOf(this.dataset)() };
+  }
+
   /** The next pass continues from `state`. Throws `ERR_CHECKPOINT` when the state is not from a pipeline like this one. */
   restore(state: Json): void {
     const { source = null } = readState(state, 'loader');

@@ -32,7 +32,7 @@ export async function build<M>(
   config: GPT2Config,
   options: ModelOptions,
   weights: NativeModelOptions['weights'],
-  wrap: (model: NativeModel, config: GPT2Config, precision: Precision, stochasticRounding: boolean) => M,
+  wrap: (model: NativeModel, config: GPT2Config, precision: Precision, stochasticRounding: boolean, seed: number) => M,
 ): Promise<M> {
   const read = new OptionReader(options);
   read.onlyKnown(['device', 'precision', 'stochasticRounding', 'seed', 'threads']);
@@ -54,5 +54,5 @@ export async function build<M>(
   const device = await resolveDevice(addon, options.device ?? 'auto');
   const nativeOptions = { device, precision, stochasticRounding, seed, weights, threads };
   const model = await callNative(() => addon.createModel(config, nativeOptions));
-  return wrap(model, config, precision, stochasticRounding);
+  return wrap(model, config, precision, stochasticRounding, seed);
 }

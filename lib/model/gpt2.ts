@@ -80,6 +80,8 @@ export class GPT2 implements AsyncDisposable {
     readonly precision: Precision,
     /** How the bf16 copies of the weights are rounded. */
     readonly stochasticRounding: boolean,
+    /** Of the initial weights, dropout and stochastic rounding. */
+    readonly seed: number,
   ) {
     if (typeof model?.tensors !== 'function') {
       throw new KotodamaError('ERR_OPTIONS', 'a GPT2 is not made with new', {

@@ -145,13 +145,16 @@ async function writeTokenizer(folder: string, tokenizer: SavedTokenizer, write: 
   }
 }
 
+/** Errors of a path that leads nowhere: whoever writes there will say so. */
+const NOTHING_THERE = ['ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG', 'ERR_INVALID_ARG_VALUE'];
+
 /** Names of the tokenizer's files that a folder holds with another content: saving the tokenizer there would replace them. */
 export async function differentTokenizerFiles(folder: string, tokenizer: SavedTokenizer): Promise<string[]> {
   const names: string[] = [];
   for (const path of pathsOf(tokenizer)) {
     const there = await readFile(join(folder, basename(path))).catch((cause: NodeJS.ErrnoException) => {
       // What cannot be read cannot be the same.
-      return cause.code === 'ENOENT' || cause.code === 'ENOTDIR' ? undefined : null;
+      return NOTHING_THERE.includes(cause.code ?? '') ? undefined : null;
     });
     if (there === undefined) continue;
     if (there === null || !there.equals(tokenizer.contents?.get(path) ?? (await readFile(path))))

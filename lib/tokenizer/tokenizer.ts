@@ -2,7 +2,7 @@ import { basename, resolve } from 'node:path';
 import { KotodamaError, placed } from '../errors.js';
 import { jsonText } from '../files.js';
 import { folderOf, type HubOptions } from '../hub/index.js';
-import { checkArgument, describe, isRecord } from '../validate.js';
+import { checkArgument, checkPath, describe, isRecord } from '../validate.js';
 import type { JsonObject } from './check-tokenizer-json.js';
 import type { IdBuffer } from './id-buffer.js';
 import {
@@ -99,9 +99,10 @@ export class Tokenizer implements OpenTokenizer {
    * know: some accents and punctuation among them, and letters newer than Node's own tables or than Python's.
    *
    * @throws KotodamaError `ERR_TOKENIZER` when there is none, or when a file is malformed (the message names it);
-   *   `ERR_HUB` when it cannot be fetched
+   *   `ERR_HUB` when it cannot be fetched; `ERR_OPTIONS` for a name that is no text
    */
   static async fromPretrained(folderOrName: string, options: HubOptions = {}): Promise<Tokenizer> {
+    checkPath('the tokenizer', folderOrName);
     const dir = await folderOf(folderOrName, chooseTokenizerFiles, options);
     const found = await findTokenizerFiles(dir);
     const config: JsonObject = {};

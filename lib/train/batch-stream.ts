@@ -23,6 +23,8 @@ export interface BatchSource extends AsyncIterable<Batch> {
   state(): Json;
   /** What `state()` would give now, made when it is asked for; where a state costs much to make. */
   snapshot?(): () => Json;
+  /** Where the next pass begins, which `state()` does not say after a pass that was left. Default: as `state()`. */
+  upcoming?(): Json;
   /** The next pass continues from `state`. */
   restore(state: Json): void;
   /** Says in words where a block of a batch is from. */

@@ -15,10 +15,13 @@ export async function identityOf(
   { gradAccum, freeze }: TrainingOptions,
 ): Promise<{ [key: string]: Json }> {
   const { batchSize, blockSize } = train;
-  const { vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop } = model.config;
+  const { vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, layerNormEpsilon } = model.config;
+  const { embdPdrop, attnPdrop, residPdrop } = model.config;
+  const { precision, stochasticRounding, seed } = model;
+  const isRandom = stochasticRounding || embdPdrop + attnPdrop + residPdrop > 0;
   return {
-    ...{ vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, embdPdrop, attnPdrop, residPdrop },
-    ...{ precision: model.precision, stochasticRounding: model.stochasticRounding },
+    ...{ vocabSize, nPositions, nEmbd, nLayer, nHead, nInner, layerNormEpsilon, embdPdrop, attnPdrop, residPdrop },
+    ...{ precision, stochasticRounding, modelSeed: isRandom ? seed : null },
     ...{ batchSize, blockSize, gradAccum, freeze: freeze?.join(' ') || null, tokenizer },
     data: (await train.identity?.()) ?? null,
   };
@@ -32,21 +35,47 @@ export function checkIdentity(out: string, before: { [key: string]: Json }, now:
   const [old, found] = [leaves(begun), leaves(known)];
   const different = differences(old, found).filter((name) => rootOf(name) in known);
   if (different.length === 0) return;
-  const show = (value: Json | undefined) => (value ?? 'nothing').toString();
-  const lines = different.map((name) => `  ${name}: ${show(old.get(name))} in the run, ${show(found.get(name))} now`);
+  const lines = differenceLines(different, old, found);
   throw new KotodamaError('ERR_CHECKPOINT', `The run in ${out} is another one:\n${lines.join('\n')}`, {
-    hint: 'give the same values as before, or choose another folder',
+    hint: different.includes('modelSeed')
+      ? 'make the model with the same seed, GPT2.create(config, { seed }), or choose another folder'
+      : 'give the same values as before, or choose another folder',
   });
 }
 
+type Leaves = ReturnType<typeof leaves>;
+
+/** Tells of each difference; of a file its name and size, without the sums over all files beside it. */
+function differenceLines(different: readonly string[], old: Leaves, found: Leaves): string[] {
+  const show = (value: Json | undefined) => (value ?? 'nothing').toString();
+  const files = new Set(different.flatMap((name) => /^.*\.files\.\d+(?=\.)/.exec(name) ?? []));
+  const sums = [...files].flatMap((file) => {
+    const place = file.replace(/files\.\d+$/, '');
+    return [`${place}count`, `${place}bytes`, `${place}sha256`];
+  });
+  const others = different.filter((name) => !sums.includes(name) && !files.has(name.replace(/\.[^.]*$/, '')));
+  return [
+    ...others.map((name) => `  ${name}: ${show(old.get(name))} in the run, ${show(found.get(name))} now`),
+    ...[...files].map((file) => {
+      const [before, now] = [old, found].map((one) => fileText(one, file));
+      return `  data: ${before} in the run, ${before === now ? 'with another content' : now} now`;
+    }),
+  ];
+}
+
+function fileText(marks: Leaves, file: string): string {
+  const [name, bytes] = [marks.get(`${file}.name`), marks.get(`${file}.bytes`)];
+  return name === undefined ? 'nothing' : `${name} of ${bytes} bytes`;
+}
+
 /** Paths of what is not the same in two descriptions of data, as `leaves` gives them. */
-export function differences(before: ReturnType<typeof leaves>, now: ReturnType<typeof leaves>): string[] {
+export function differences(before: Leaves, now: Leaves): string[] {
   const names = new Set([...now.keys(), ...before.keys()]);
   return [...names].filter((name) => before.get(name) !== now.get(name) && !isUnmarked(name, before, now));
 }
 
 /** Whether one of the two says nothing of which texts there were: older releases never did, and for a function none does. */
-function isUnmarked(name: string, before: ReturnType<typeof leaves>, now: ReturnType<typeof leaves>): boolean {
+function isUnmarked(name: string, before: Leaves, now: Leaves): boolean {
   const source = name.replace(/(count|sha256)$/, 'source');
   return [before, now].every((one) => one.get(source) === 'texts') && before.has(name) !== now.has(name);
 }

@@ -6,6 +6,7 @@ import { hinted, KotodamaError } from '../errors.js';
 import { ioError } from '../files.js';
 import { plain } from '../json.js';
 import { packageVersion } from '../version.js';
+import { isAbort } from '../waiting.js';
 import { BatchStream, countBatches } from './batch-stream.js';
 import { allDamaged, newestCheckpoint, publish, STATE_VERSION, setAside, type TrainerState } from './checkpoint.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
@@ -115,7 +116,7 @@ export class Run {
       const learningRate = this.course.learningRate(this.step);
       const start = performance.now();
       const waitedBefore = this.stream.waitedSeconds;
-      const result = await this.stepper.take(learningRate, this.measurement());
+      const result = await this.unlessAborted(this.stepper.take(learningRate, this.measurement()));
       if (result === undefined) break;
       if (result.applied) {
         const seconds = secondsSince(start) - result.measureSeconds;
@@ -151,6 +152,18 @@ export class Run {
       ? ': --resume --skip-bad (API: resume: true, skipBad: true) goes on without it; with a mended file it is another run'
       : ', and --resume (API: resume: true) goes on from it';
     throw known ? hinted(error, `step ${this.step} is saved${wayOn}`) : error;
+  }
+
+  /** What work with data gives; undefined when a signal of the data ends it, which ends the run as its own signal does. */
+  private async unlessAborted<T>(work: Promise<T>): Promise<T | undefined> {
+    try {
+      return await work;
+    } catch (error) {
+      if (!isAbort(error, this.how.signal)) throw error;
+      this.stopped = true;
+      await this.stepper.undo();
+      return undefined;
+    }
   }
 
   /** Ends the data's workers and a save that is under way; leaves no half-accumulated gradient and nothing frozen. */
@@ -251,9 +264,9 @@ export class Run {
     // Counting and restoring take minutes: what else can go wrong goes wrong before.
     const shape = { batchSize: train.batchSize, blockSize: train.blockSize };
     const memory = await model.reserve(shape);
-    const place = JSON.stringify(train.state());
-    const restless = await this.evaluations.prepare(this.how.signal, this.options.evalEvery > 0);
-    // Where both loaders rest on one dataset, it went on.
+    const place = JSON.stringify(train.upcoming?.() ?? train.state());
+    const restless = await this.unlessAborted(this.evaluations.prepare(this.how.signal, this.options.evalEvery > 0));
+    // Somebody may have left a pass before; and where both loaders rest on one dataset, it went on.
     if (JSON.stringify(train.state()) !== place) train.restore(JSON.parse(place));
     this.identity = await identityOf(model, tokenizer.fingerprint, train, this.options);
     if (resume) warnings.push(...(await this.resume()));
@@ -265,7 +278,7 @@ export class Run {
       await model.zeroGradients();
     }
     // From here on the folder holds a run; what can go wrong before has gone wrong by now.
-    const isOver = !this.aborted && !(await this.stream.prepare());
+    const isOver = !this.aborted && (await this.unlessAborted(this.stream.prepare())) === false;
 
     const start: StartEvent = {
       type: 'start',
@@ -304,7 +317,8 @@ export class Run {
     // From so many on it is maxSteps that ends the run.
     const { maxSteps = Number.POSITIVE_INFINITY, epochs = 1, gradAccum } = this.options;
     const enough = Math.ceil((maxSteps * gradAccum) / epochs);
-    course.batchesPerEpoch = await countBatches(given.train, how.signal, onBatch, enough);
+    const counted = await this.unlessAborted(countBatches(given.train, how.signal, onBatch, enough));
+    course.batchesPerEpoch = counted ?? null;
   }
 
   /** Writes `run.json`. */
@@ -408,10 +422,11 @@ export class Run {
   }
 
   private async *evaluate(): AsyncGenerator<EvalEvent, void, void> {
-    const event = await this.evaluations.measure(this.step, {
+    const measuring = this.evaluations.measure(this.step, {
       signal: this.how.signal,
       onProgress: (done, total) => this.progress('evaluate', done, total),
     });
+    const event = await this.unlessAborted(measuring);
     // What was ended early is done when the run goes on.
     if (event === undefined && this.given.valid !== undefined) return;
     this.owed.delete('eval');

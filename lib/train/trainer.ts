@@ -72,8 +72,9 @@ export class Trainer {
 
   /**
    * Trains until the end, or until `signal` aborts or `control` says stop: then the running step is finished, a checkpoint
-   * is saved and the event `end` has the reason `aborted`; a warning may follow it. Leaving the loop early ends the run
-   * without saving. What is wrong with the data is thrown once the steps before it are saved.
+   * is saved and the event `end` has the reason `aborted`; a warning may follow it. A signal that ends the data, as one of a
+   * DataLoader does, ends the run so too, but for a step whose data is cut short: that is taken back. Leaving the loop early
+   * ends the run without saving. What is wrong with the data is thrown once the steps before it are saved.
    *
    * @throws KotodamaError `ERR_OPTIONS` when `how` is not valid, `ERR_BUSY` when the model is in training already,
    *   `ERR_CHECKPOINT` when `out` does not fit, `ERR_NON_FINITE` when the loss or the gradient stops being a number (see

@@ -60,6 +60,37 @@ t.test('what is wrong is said before any work, all of it at once', async (t) => 
   t.same(readdirSync(cwd).sort(), ['c.json', 'train.txt', 'valid.txt']);
 });
 
+t.test('places where nothing is, or something else, are problems among the others', async (t) => {
+  const cwd = workplace(t);
+  const gone = (flag: string, place: string) =>
+    `--${flag}: expected a folder that exists, or a name of the Hub, received ${place} (check the path; `;
+  for (const [words, ...parts] of [
+    [
+      'train --train train.txt --tokenizer /nope/tok --init-from ./gone --out train.txt --on-event ./none.mjs --lr -1',
+      ...[gone('tokenizer', '/nope/tok'), gone('init-from', './gone')],
+      '--out: expected a folder, or nothing yet, received train.txt, a file',
+      '--on-event: expected a module that exists, received ./none.mjs',
+      '--lr: expected a number above 0',
+    ],
+    [
+      'train --train train.txt --tokenizer train.txt --out train.txt/a --on-event . --lr -1',
+      '--tokenizer: expected a folder, received train.txt, a file (give the folder that holds tokenizer.json ',
+      '--out: expected a path that can be read, received train.txt/a, ',
+      '--on-event: expected a module, received ., a folder',
+    ],
+    ...['generate --top-k 0', 'evaluate --data train.txt --batch-size 0'].map((start): [string, ...string[]] => [
+      `${start} --model ./gone --tokenizer gone`,
+      ...[gone('model', './gone'), gone('tokenizer', 'gone')],
+    ]),
+    ['tokenize --tokenizer ./gone --input zz --output a.bin', gone('tokenizer', './gone'), '--input: '],
+  ] as [string, ...string[]][]) {
+    const run = await kotodama(words.split(' '), { cwd });
+    t.equal(run.code, 2, words);
+    for (const part of parts) t.match(run.stderr, part);
+  }
+  t.same(readdirSync(cwd).sort(), ['train.txt', 'valid.txt']);
+});
+
 t.test('options that would do nothing', async (t) => {
   const cwd = workplace(t);
   const useless = { 'max-steps': 1, patience: 3, 'sample-prompt': 'a', 'dashboard-host': '0.0.0.0' };

@@ -46,8 +46,11 @@ t.test('options that are missing, of each command', async (t) => {
 
 t.test('a model that is not there', async (t) => {
   const { code, stderr } = await run('generate', '--model', 'nowhere', '--prompt', 'x');
-  t.equal(code, 1);
-  t.match(stderr, /^error ERR_\w+: .*nowhere/);
+  t.equal(code, 2);
+  t.match(
+    stderr,
+    /^error ERR_OPTIONS: .*--model: expected a folder that exists, .*received nowhere\n {2}hint: .*owner\/name/,
+  );
   const begun = t.testdir({ 'run.json': '{}' });
   const tuning = ['--train', 'README.md', '--out', join(begun, 'out'), '--max-steps', '1'];
   for (const words of [

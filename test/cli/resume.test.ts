@@ -90,8 +90,13 @@ t.test('a run goes on where its text has moved to, and not with another text', a
   });
   t.match(await resume('--train', 'other.txt'), {
     code: 1,
-    stderr: /^error ERR_CHECKPOINT: The run in runs\/a is another/,
+    stderr:
+      /^error ERR_CHECKPOINT: The run in runs\/a is another one:\n {2}data: train\.txt of \d+ bytes in the run, other\.txt of 1300 bytes now\n {2}hint/,
   });
+  const changed = readFileSync(join(cwd, 'moved/train.txt'), 'utf8').replace(/e/, 'u');
+  writeFileSync(join(cwd, 'train.txt'), changed);
+  t.match((await resume()).stderr, /data: train\.txt of \d+ bytes in the run, with another content now/);
+  rmSync(join(cwd, 'train.txt'));
   t.match(await resume('--train', 'moved/train.txt'), { code: 0 });
   t.match(await resume('--max-steps', '6'), { code: 0 }, 'the new place is remembered');
 });
@@ -105,7 +110,11 @@ t.test(
     await run('--train', 'train.txt', '--init-from', 'runs/base', '--out', 'tuned', '--max-steps', '2');
     renameSync(join(cwd, 'runs/base'), join(cwd, 'runs/moved'));
     const resume = (...words: string[]) => run('--resume', '--out', 'tuned', ...words);
-    t.match(await resume('--tokenizer', 'base'), { code: 1, stderr: /^error ERR_TOKENIZER/ }, 'as it was asked for');
+    t.match(
+      await resume('--tokenizer', 'base'),
+      { code: 2, stderr: /--tokenizer: .*received base/ },
+      'as it was asked for',
+    );
     t.match(await resume(), { code: 0 });
     t.match(JSON.parse(readFileSync(join(cwd, 'tuned/run.json'), 'utf8')).options, { tokenizer: 'runs/base' });
 

@@ -224,7 +224,7 @@ t.test('a hook that cannot be used is told before the run begins', async (t) => 
   for (const [file, message] of [
     ['none.mjs', /expected a module whose default export is a function, received undefined/],
     ['broken.mjs', /could not be loaded \(no key\)/],
-    ['missing.mjs', /could not be loaded/],
+    ['missing.mjs', /--on-event: expected a module that exists, received missing\.mjs/],
   ] as const) {
     const run = await kotodama([...tinyTraining('runs/a', { 'max-steps': 2 }), '--on-event', file], { cwd });
     t.match(run, { code: 2, stderr: message });

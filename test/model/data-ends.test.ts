@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { BlockDataset, DataLoader } from '../../dist/data/index.js';
+import { BlockDataset, DataLoader, stackBlocks } from '../../dist/data/index.js';
 import type { Batch } from '../../dist/data/types.js';
 import { KotodamaError } from '../../dist/errors.js';
 import type { GPT2 } from '../../dist/model/gpt2.js';
@@ -96,6 +96,76 @@ for (const [what, gradAccum, number] of [
     },
   );
 }
+
+/** What a source throws that a signal has ended. */
+const ABORTS = {
+  'a loader': () => new KotodamaError('ERR_ABORTED', 'Reading data was aborted'),
+  'another source': () => new DOMException('This operation was aborted', 'AbortError'),
+};
+
+for (const [what, error] of Object.entries(ABORTS)) {
+  t.test(`a signal that ends the data within a step, of ${what}: what was done is saved, and continued`, async (t) => {
+    const folder = t.testdir();
+    const whole = await run(t, { out: join(folder, 'whole'), gradAccum: 4, maxSteps: 5 });
+    const ended = () => Promise.reject(error());
+    const out = join(folder, 'parts');
+    const first = await run(t, { out, train: new Troubled(15, ended), gradAccum: 4, maxSteps: 5 });
+    t.equal(first.error, undefined);
+    t.same(types(first.seen), ['start 0', 'step 1', 'step 2', 'step 3', 'checkpoint 3', 'end 3']);
+    t.match(first.seen.at(-1), { reason: 'aborted' });
+    const second = await run(t, { out, gradAccum: 4, maxSteps: 5, resume: true });
+    t.same([...steps(first.seen), ...steps(second.seen)], steps(whole.seen));
+  });
+}
+
+t.test('one signal for the run and for its loaders, aborted at any moment: no step is lost', async (t) => {
+  const folder = t.testdir();
+  const texts = ['abcdefghijklmnopqrstuvwxyz'.repeat(40)];
+  const loader = (signal: AbortSignal, at: number, controller?: AbortController) => {
+    let count = 0;
+    const dataset = BlockDataset.fromTexts(texts, { tokenizer: letters(), blockSize: 8 });
+    const collate = (blocks: Parameters<typeof stackBlocks>[0]) => {
+      if (++count === at) controller?.abort();
+      return stackBlocks(blocks);
+    };
+    return new DataLoader(dataset, { batchSize: 2, collate, signal });
+  };
+  const shared = { gradAccum: 4, evalEvery: 2, evalBatches: 3, maxSteps: 6 };
+  const never = new AbortController().signal;
+  const whole = await run(t, {
+    ...shared,
+    out: join(folder, 'whole'),
+    train: loader(never, 0),
+    valid: loader(never, 0),
+  });
+  t.equal(steps(whole.seen).length, 6);
+  for (const [name, at] of Object.entries({ train: [1, 2, 4, 7, 24], valid: [1, 2, 3, 5, 6, 11] })) {
+    for (const number of at) {
+      const controller = new AbortController();
+      const { signal } = controller;
+      const place = (one: string) => loader(signal, one === name ? number : 0, controller);
+      const out = join(folder, `${name} ${number}`);
+      const first = await run(t, { ...shared, out, train: place('train'), valid: place('valid') }, signal);
+      t.equal(first.error, undefined, `${name} ${number}`);
+      t.match(first.seen.at(-1), { type: 'end', reason: 'aborted' }, `${name} ${number}`);
+      const parts = { train: loader(never, 0), valid: loader(never, 0), resume: true };
+      const second = await run(t, { ...shared, out, ...parts });
+      t.same([...steps(first.seen), ...steps(second.seen)], steps(whole.seen), `${name} ${number}`);
+    }
+  }
+});
+
+t.test('a signal of the data alone that aborts while an epoch is counted', async (t) => {
+  const out = join(t.testdir(), 'run');
+  const ended = () => Promise.reject(ABORTS['a loader']());
+  const length = { maxSteps: undefined, epochs: 1, schedule: 'linear' } as const;
+  const { seen, error } = await run(t, { out, train: new Troubled(5, ended), ...length });
+  t.equal(error, undefined);
+  t.same(types(seen), ['start 0', 'end 0']);
+  t.match(seen.at(-1), { reason: 'aborted' });
+  const whole = await run(t, { out: `${out}-whole`, ...length });
+  t.same(steps((await run(t, { out, ...length, resume: true })).seen), steps(whole.seen));
+});
 
 t.test('a batch that is only slow is waited for, and the step ends', async (t) => {
   const controller = new AbortController();

@@ -18,7 +18,7 @@ import t from 'tap';
 import { writeChecksums } from '../../dist/checksums.js';
 import { BlockDataset, DataLoader } from '../../dist/data/index.js';
 import type { ModelOptions } from '../../dist/model/build.js';
-import type { GPT2 } from '../../dist/model/gpt2.js';
+import { GPT2 } from '../../dist/model/gpt2.js';
 import { listCheckpoints, type TrainerState } from '../../dist/train/checkpoint.js';
 import type { EndEvent, TrainEvent } from '../../dist/train/events.js';
 import { checkIdentity } from '../../dist/train/identity.js';
@@ -39,7 +39,7 @@ async function run(t: Teardown, options: Options, seed = 1): Promise<TrainEvent[
   return seen;
 }
 
-async function ownModel(t: Teardown, seed: number, options: ModelOptions = {}): Promise<GPT2> {
+async function ownModel(t: Teardown, seed: number, options: ModelOptions & { dropout?: number } = {}): Promise<GPT2> {
   const model = await tinyModel({ seed, dropout: 0.1, ...options });
   t.teardown(() => model.dispose());
   return model;
@@ -182,7 +182,7 @@ t.test('two runs of one process do not share a folder', async (t) => {
   }
   await first.return();
   // Both ask before either has the folder.
-  const both = [1, 2].map((seed) => run(t, { out, maxSteps: 6, resume: true }, seed));
+  const both = [1, 2].map(() => run(t, { out, maxSteps: 6, resume: true }));
   const ends = await Promise.allSettled(both);
   t.same(ends.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
   t.match(
@@ -379,6 +379,40 @@ t.test('another rounding makes another run', async (t) => {
   t.throws(older, { message: /stochasticRounding: false in the run/ }, 'older releases rounded to the nearest');
   const again = await run(t, { model: nearest, out, maxSteps: 4, resume: true });
   t.match(again.at(-1), { type: 'end', step: 4 });
+});
+
+t.test('another seed of dropout or another epsilon of LayerNorm makes another run', async (t) => {
+  const folder = t.testdir();
+  const out = join(folder, 'run');
+  await run(t, { out, maxSteps: 2 });
+  await t.rejects(run(t, { out, maxSteps: 4, resume: true }, 7), {
+    code: 'ERR_CHECKPOINT',
+    message: /is another one:\n {2}modelSeed: 1 in the run, 7 now\n {2}hint: .*GPT2\.create\(config, \{ seed \}\)/,
+  });
+  const { config } = await ownModel(t, 1);
+  const model = await GPT2.create({ ...config, layerNormEpsilon: 1e-3 }, { device: 'cpu', seed: 1 });
+  t.teardown(() => model.dispose());
+  await t.rejects(run(t, { out, model, maxSteps: 4, resume: true }), {
+    message: /layerNormEpsilon: 0\.00001 in the run, 0\.001 now/,
+  });
+  const loaded = await GPT2.fromPretrained(out, { device: 'cpu', threads: 1, seed: 1 });
+  t.teardown(() => loaded.dispose());
+  t.match((await run(t, { out, model: loaded, maxSteps: 3, resume: true })).at(-1), { type: 'end', step: 3 });
+
+  // An older release said neither.
+  const checkpoint = join(out, 'checkpoints/step-00000003');
+  const state: TrainerState = JSON.parse(readFileSync(join(checkpoint, 'trainer_state.json'), 'utf8'));
+  delete state.identity.modelSeed;
+  delete state.identity.layerNormEpsilon;
+  writeFileSync(join(checkpoint, 'trainer_state.json'), JSON.stringify(state));
+  await writeChecksums(checkpoint);
+  t.match((await run(t, { out, maxSteps: 4, resume: true }, 7)).at(-1), { type: 'end', step: 4 });
+
+  const still = join(folder, 'still');
+  const plain = async (seed: number) => ({ out: still, model: await ownModel(t, seed, { dropout: 0 }) });
+  await run(t, { ...(await plain(1)), maxSteps: 2 });
+  const again = await run(t, { ...(await plain(7)), maxSteps: 4, resume: true });
+  t.match(again.at(-1), { type: 'end', step: 4 }, 'without dropout the seed plays no part');
 });
 
 t.test('a length that the run has already', async (t) => {

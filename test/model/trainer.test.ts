@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { BlockDataset } from '../../dist/data/index.js';
+import { BlockDataset, DataLoader } from '../../dist/data/index.js';
 import type { Batch } from '../../dist/data/types.js';
 import { KotodamaError } from '../../dist/errors.js';
 import { GPT2 } from '../../dist/model/gpt2.js';
@@ -198,6 +198,46 @@ t.test('counting first changes nothing', async (t) => {
   const a = await events({ model: await model(t), out: join(folder, 'a'), ...counted });
   const b = await events({ model: await model(t), out: join(folder, 'b'), ...shared, maxSteps: 6 });
   t.same(losses(a), losses(b));
+});
+
+t.test(
+  'a loader that was looked at begins an epoch all the same, whether its batches are counted or not',
+  async (t) => {
+    const folder = t.testdir();
+    const texts = ['abcdefghijklmnopqrstuvwxyz'.repeat(5)];
+    const counted = {
+      schedule: 'linear',
+      warmupSteps: 0,
+      minLr: 1e-3,
+      lr: 1e-3,
+      epochs: 1,
+      maxSteps: undefined,
+    } as const;
+    const trained = async (name: string, looks: number, options: Partial<TrainerOptions>) => {
+      const dataset = BlockDataset.fromTexts(texts, { tokenizer: letters(), blockSize: 8 });
+      const train = new DataLoader(dataset, { batchSize: 2 });
+      let looked = 0;
+      if (looks > 0) for await (const _ of train) if (++looked === looks) break;
+      return losses(await events({ model: await model(t), out: join(folder, name), train, ...options }));
+    };
+    const whole = await trained('whole', 0, counted);
+    t.equal(whole.length, 8);
+    t.same(await trained('counted', 3, counted), whole);
+    t.same(await trained('uncounted', 3, { ...counted, schedule: 'constant' }), whole);
+  },
+);
+
+t.test('a place that the loader was given is where the run begins', async (t) => {
+  const loader = () =>
+    new DataLoader(BlockDataset.fromTexts(['abcdefghij'.repeat(9)], { tokenizer: letters(), blockSize: 8 }), {
+      batchSize: 2,
+    });
+  const [before, train] = [loader(), loader()];
+  for await (const _ of before) break;
+  train.restore(before.state());
+  const shared = { schedule: 'constant', epochs: 1, maxSteps: undefined } as const;
+  const seen = await events({ model: await model(t), out: join(t.testdir(), 'run'), train, ...shared });
+  t.equal(steps(seen).length, 5, 'of six batches');
 });
 
 t.test('evaluation, samples and checkpoints do not change the training', async (t) => {

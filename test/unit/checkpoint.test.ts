@@ -401,6 +401,10 @@ t.test("a fresh run replaces nobody else's files, but may be where its tokenizer
     openRunFolder(join(out, 'tokenizer'), false, { ...tokenizer, ...more });
   const contents = new Map([[join(out, 'elsewhere/vocab.json'), Buffer.from('{"a":0}')]]);
   await t.rejects(open({ files: [...contents.keys()], contents }), { message: /holds vocab\.json, which/ });
+  symlinkSync('loop', join(out, 'loop'));
+  for (const nowhere of ['loop', 'n'.repeat(300)]) {
+    await t.rejects(openRunFolder(join(out, nowhere), false, tokenizer), { code: 'ERR_IO' }, 'nothing is held there');
+  }
   await (await open({}))();
   await (await open({ contents: new Map(files.map((path) => [path, Buffer.from('{}')])) }))();
 });

@@ -1,5 +1,6 @@
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import t from 'tap';
 import { loadSentencePiece, Tokenizer } from '../../dist/tokenizer/index.js';
@@ -231,6 +232,12 @@ t.test('a text that fails in a later part leaves nothing to the next one', async
 t.test('files that cannot be used', async (t) => {
   const reject = (folder: string, message: RegExp) =>
     t.rejects(Tokenizer.fromPretrained(folder), { code: 'ERR_TOKENIZER', message }, String(message));
+  for (const path of [undefined, '', pathToFileURL(TOKENIZER_FOLDER), Buffer.from('tok')]) {
+    await t.rejects(Tokenizer.fromPretrained(path as string), {
+      code: 'ERR_OPTIONS',
+      message: /^the tokenizer: expected a path, received /,
+    });
+  }
   await reject('gpt2-small-ja', /gpt2-small-ja was not found.*of the Hub/s);
   await reject(join(TOKENIZER_FOLDER, 'tokenizer.json'), /not a folder/);
   await reject(folderOf({}), /no tokenizer.*an empty folder/s);

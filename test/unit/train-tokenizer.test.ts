@@ -340,6 +340,9 @@ t.test('options that cannot be used', async (t) => {
   await rejects({ vocabSize: 300, files: ['a.txt'] }, /one of the two, received 'both'/);
   await rejects({ vocabSize: 300, texts: undefined }, /one of the two, received 'neither'/);
   await rejects({ vocabSize: 300, texts: undefined, files: [] }, /at least one file/);
+  for (const files of [5, null, [5], new URL('file:///a.txt'), Promise.resolve('a.txt')]) {
+    await rejects({ vocabSize: 300, texts: undefined, files }, /files: expected a path, or a list of paths, received /);
+  }
   await rejects({ vocabSize: 300, texts: 'a text' }, /iterable/);
   await rejects({ vocabSize: 300, textField: 'text' }, /textField: expected nothing without files/);
   await rejects({ vocabSize: 300, signal: 1 }, /AbortSignal/);

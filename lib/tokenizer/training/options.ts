@@ -208,7 +208,11 @@ export function checkTokenizerOptions(options: TrainTokenizerOptions): BpeSettin
   for (const name of texts === undefined ? [] : OF_FILES) {
     if (reader.has(name)) reader.problem(name, 'nothing without files', rest[name]);
   }
-  if (Array.isArray(files) && files.length === 0) reader.problem('files', 'at least one file', files);
+  const paths: readonly unknown[] = Array.isArray(files) ? files : [files];
+  if (paths.length === 0) reader.problem('files', 'at least one file', files);
+  if (files !== undefined && !paths.every((path) => typeof path === 'string')) {
+    reader.problem('files', 'a path, or a list of paths', files);
+  }
   if (typeof skipBad !== 'boolean' && typeof skipBad !== 'function') {
     reader.problem('skipBad', 'true, false or a function', skipBad);
   }
