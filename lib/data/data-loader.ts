@@ -157,14 +157,13 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   /** What `state()` would give now, made when it is asked for. */
   snapshot(): () => Json {
-    const { position, restored } = this;
-    const source = position?.next ?? (restored === undefined ? upcomingOf(this.dataset) : () => restored);
+    const source = this.position?.next ?? this.upcomingPlace();
     return () => ({ kind: 'loader', source: source() });
   }
 
   /** Where the next pass begins; after one that was left, this is not where that one stands. */
   upcoming(): Json {
-    return { kind: 'loader', source: upcomingOf(this.dataset)() };
+    return { kind: 'loader', source: this.upcomingPlace()() };
   }
 
   /** The next pass continues from `state`. Throws `ERR_CHECKPOINT` when the state is not from a pipeline like this one. */
@@ -184,6 +183,11 @@ export class DataLoader implements AsyncIterable<Batch> {
   async identity(): Promise<Json> {
     const { batchSize, worldSize, dropLast } = this;
     return { batchSize, worldSize, dropLast, of: (await this.dataset.identity?.()) ?? null };
+  }
+
+  private upcomingPlace(): () => Json {
+    const { restored } = this;
+    return restored === undefined ? upcomingOf(this.dataset) : () => restored;
   }
 
   private async *run(
