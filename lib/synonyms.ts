@@ -16,6 +16,7 @@ const SYNONYMS = [
   'gradAccum gradientAccumulationSteps',
   'batchSize perDeviceTrainBatchSize',
   'evalEvery evalSteps evalInterval',
+  'evalBatches evalIters',
   'saveEvery saveSteps',
   'keep saveTotalLimit',
   'out outDir outputDir',

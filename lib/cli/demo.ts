@@ -72,9 +72,9 @@ export const demo: Command = {
     say('\nNow the same beginnings go on like this:');
     await showSamples(await GPT2.fromPretrained(out, engine(options)), tokenizerFolder);
     const folder = shellWord(out);
+    // A run that is cut short has no rise to show.
+    if (end.best !== null && end.best.step < end.step) say(`\n${LESSON}`);
     say(`
-${LESSON}
-
 What next:
   npx kotodama generate --model ${folder} --prompt "${PROMPTS[0]}"
   npx kotodama explain --model ${folder} --text "${PROMPTS[0]} peace."    (what it expects, what its heads look at)

@@ -76,11 +76,16 @@ export async function runTrainer(trainer: Trainer, options: SessionOptions, hook
   return end as EndEvent;
 }
 
+/** The folder of the model with the smallest validation loss, where that is not the newest one. */
+export async function bestModel(out: string, { step, best }: EndEvent): Promise<string | undefined> {
+  return best === null || best.step === step ? undefined : bestCheckpoint(out, best.step);
+}
+
 /** What the summary's own words leave out. */
-async function whereElse(out: string, { step, best }: EndEvent, { tensorboard }: SessionOptions): Promise<string> {
-  const bestModel = best === null || best.step === step ? undefined : await bestCheckpoint(out, best.step);
+async function whereElse(out: string, end: EndEvent, { tensorboard }: SessionOptions): Promise<string> {
+  const best = await bestModel(out, end);
   const lines = [
-    bestModel === undefined ? '' : `the best model: ${bestModel}`,
+    best === undefined ? '' : `the best model: ${best}`,
     tensorboard ? `TensorBoard: tensorboard --logdir ${shellWord(join(out, TENSORBOARD_FOLDER))}` : '',
   ];
   return lines.map((line) => (line === '' ? '' : `${line}\n`)).join('');

@@ -7,6 +7,7 @@ import { checkHeads, type GPT2Config } from '../model/config.js';
 import { GPT2 } from '../model/gpt2.js';
 import { isFile } from '../model/model-file.js';
 import type { OptionTable } from '../option-table.js';
+import { rate } from '../report/format.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { holdsTokenizer } from '../tokenizer/tokenizer-files.js';
 import { checkpointConfig } from '../train/checkpoint.js';
@@ -41,7 +42,7 @@ import {
   requireSaved,
   TRAIN_OPTIONS,
 } from './options.js';
-import { Hook, runTrainer } from './session.js';
+import { bestModel, Hook, runTrainer } from './session.js';
 import { shellWord } from './shell.js';
 
 /** The options of `kotodama train`, checked. */
@@ -75,6 +76,8 @@ interface TrainArguments extends Reading {
   onEvent?: string;
   json: boolean;
   training: TrainingOptions;
+  /** Whether the learning rate is one that nobody chose. */
+  lrIsDefault: boolean;
 }
 
 export const train: Command = {
@@ -89,8 +92,10 @@ export const train: Command = {
   async run(words) {
     const { out, json, end } = await runTrain(words);
     const unfinished = end.reason === 'aborted' || end.reason === 'maxTime';
-    const folder = shellWord(out);
-    const next = unfinished ? `train --resume --out ${folder}` : `generate --model ${folder} --prompt "..."`;
+    const model = (await bestModel(out, end)) ?? out;
+    const next = unfinished
+      ? `train --resume --out ${shellWord(out)}`
+      : `generate --model ${shellWord(model)} --prompt "..."`;
     if (!json) process.stderr.write(`next: kotodama ${next}\n`);
     return end.reason === 'aborted' ? EXIT_INTERRUPTED : 0;
   },
@@ -179,7 +184,7 @@ async function readArguments(words: readonly string[]): Promise<TrainArguments> 
   checkStandardInput(reader, read, needsCounting(training));
   reader.finish('The options of kotodama train are not valid');
   const tokenizerFrom = given.tokenizer === undefined ? await tokenizerBefore(read, before) : read.tokenizer;
-  return { ...read, training, tokenizerFrom };
+  return { ...read, training, tokenizerFrom, lrIsDefault: values.lr === undefined };
 }
 
 /** Notes a run's folder and a hook that would be found to be none only once everything is loaded. */
@@ -289,7 +294,15 @@ async function makeModel(options: TrainArguments, tokenizer: Tokenizer): Promise
   };
   const before = options.resume ? await checkpointConfig(out) : undefined;
   // It shows what it loads, downloads among it.
-  if (initFrom !== undefined && before === undefined) return loadForTuning({ ...options, initFrom }, tokenizer, engine);
+  if (initFrom !== undefined && before === undefined) {
+    if (options.lrIsDefault) {
+      process.stderr.write(
+        `--lr ${rate(options.training.lr)}, the default, is for a new model: for fine-tuning take a tenth of the rate ` +
+          'that this one was trained with, or less\n',
+      );
+    }
+    return loadForTuning({ ...options, initFrom }, tokenizer, engine);
+  }
   using _ = showLoading('making the model');
   // The trainer restores the weights of a resumed run, so only its shape is needed here.
   if (before !== undefined) return await GPT2.create(before, engine);
@@ -328,7 +341,7 @@ async function makeTrainer(
 
 /** What belongs to one start, not to the run. */
 const OF_ONE_START = [
-  ...['training', 'tokenizerFrom', 'resume', 'config'],
+  ...['training', 'tokenizerFrom', 'lrIsDefault', 'resume', 'config'],
   ...['json', 'dashboard', 'dashboardHost', 'onEvent'],
 ];
 

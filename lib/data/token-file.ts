@@ -158,7 +158,7 @@ async function readHeader(
   const dtype = dtypes.find((name) => TOKEN_TYPES[name].magic === magic && TOKEN_TYPES[name].version === version);
   if (dtype === undefined) {
     const known = dtypes.map((name) => `${TOKEN_TYPES[name].magic}, version ${TOKEN_TYPES[name].version} (${name})`);
-    throw damaged(path, `a header of ${known.join(' or ')}`, `${magic}, version ${version}`);
+    throw damaged(path, `a header of ${known.join(' or ')}`, `${magic}, version ${version}`, BARE_HINT);
   }
   if (tokens < 0) throw damaged(path, 'a count of tokens', String(tokens));
   const expected = HEADER_BYTES + tokens * TOKEN_TYPES[dtype].bytes;
@@ -200,10 +200,19 @@ function arePlaces(places: unknown, tokens: number): boolean {
   });
 }
 
-function damaged(path: string, expected: string, received: string): KotodamaError {
+const BARE_HINT =
+  "ids without a header, as in nanoGPT's train.bin, need one before them (docs/coming-from.md has the program); other files " +
+  'have to be written again with kotodama tokenize';
+
+function damaged(
+  path: string,
+  expected: string,
+  received: string,
+  hint = 'write it again with kotodama tokenize',
+): KotodamaError {
   return new KotodamaError('ERR_DATA', `${path} cannot be used as a token file`, {
     expected,
     received,
-    hint: 'write it again with kotodama tokenize',
+    hint,
   });
 }

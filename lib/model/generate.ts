@@ -17,8 +17,8 @@ export interface GenerateIdsOptions extends SamplingOptions {
   eosTokenId?: number | null | undefined;
   /**
    * On the CPU, for up to 8 texts at once: each token after the prompt is computed with matrices that are rounded to
-   * eight bits, with a scale for each output. One text takes less than half the time of bf16 and about a quarter of
-   * fp32; more texts gain less. Now and then another token is chosen. The rounded copy is made by each call, which takes
+   * eight bits, with a scale for each output. One text takes half to three fifths of the time of bf16 and about
+   * a quarter of that of fp32; more texts gain less. Now and then another token is chosen. The rounded copy is made by each call, which takes
    * as long as about 15 tokens and, until the text ends, one more byte for each weight. The model stays as it is
    * [false].
    */

@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { KotodamaError } from '../errors.js';
 import { ioError } from '../files.js';
 import { malformed, refusePointer } from './file-parts.js';
@@ -20,7 +22,7 @@ export async function isFile(path: string): Promise<boolean> {
 export async function checkModelFile(path: string): Promise<void> {
   const head = await headOf(path);
   if (head.length >= 4 && head.readInt32LE() === LLMC_MAGIC) return;
-  if (isPickle(head)) throw pickle(path, path);
+  if (isPickle(head)) throw pickle(path, folderOfPickle(path));
   if (path.endsWith('.safetensors')) {
     const expected = 'the folder with this file and its config.json';
     throw new KotodamaError('ERR_MODEL_FILE', `${path} holds weights alone`, { expected, hint: 'give its folder' });
@@ -52,11 +54,21 @@ function isPickle(head: Buffer): boolean {
   return head.subarray(0, 4).equals(Buffer.from('PK\x03\x04')) || (first === 0x80 && second >= 2 && second <= 5);
 }
 
+/** The folder that Transformers loads with a pickle in it; undefined for a pickle of another program. */
+function folderOfPickle(path: string): string | undefined {
+  const folder = dirname(path);
+  return basename(path).startsWith('pytorch_model') && existsSync(join(folder, 'config.json')) ? folder : undefined;
+}
+
 /** A refusal of Python's pickle, with what to run instead. */
-export function pickle(path: string, folder: string): KotodamaError {
+export function pickle(path: string, folder: string | undefined): KotodamaError {
   return new KotodamaError('ERR_MODEL_FILE', `${path} is a Python pickle, which can run any code when it is read`, {
     expected: 'model.safetensors',
-    hint: `in Python, \`GPT2LMHeadModel.from_pretrained('${folder}').save_pretrained('${folder}')\` writes that file`,
+    hint:
+      folder === undefined
+        ? 'in Python, put its tensors into a GPT2LMHeadModel and call save_pretrained(folder); docs/coming-from.md has the ' +
+          "program for nanoGPT's ckpt.pt"
+        : `in Python, \`GPT2LMHeadModel.from_pretrained('${folder}').save_pretrained('${folder}')\` writes that file`,
   });
 }
 

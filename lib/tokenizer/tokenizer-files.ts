@@ -31,10 +31,12 @@ export const SENTENCEPIECE_NAME = 'spiece.model';
 /** Names under which they are published, the likeliest first. */
 const SENTENCEPIECE_NAMES = [SENTENCEPIECE_NAME, 'tokenizer.model', 'sentencepiece.model', 'sentencepiece.bpe.model'];
 
+const OLDER_GPT2_NAMES: readonly string[] = ['vocab.json', 'merges.txt'];
+
 /** Names of files that say how text is tokenized, for us or for Transformers. */
 export const TOKENIZER_NAMES: readonly string[] = [
   ...[JSON_NAME, CONFIG_NAME, SPECIAL_TOKENS_NAME, ...SENTENCEPIECE_NAMES],
-  ...[ADDED_TOKENS_NAME, 'vocab.json', 'merges.txt'],
+  ...[ADDED_TOKENS_NAME, ...OLDER_GPT2_NAMES],
 ];
 
 /**
@@ -56,10 +58,28 @@ export async function findTokenizerFiles(folder: string): Promise<TokenizerFiles
       modelConfig: pathOf(MODEL_CONFIG_NAME),
     };
   }
-  throw new KotodamaError('ERR_TOKENIZER', `There is no tokenizer in ${folder}`, {
+  throw noTokenizer(folder, names, folder);
+}
+
+/** @param target where Python should write what is missing */
+function noTokenizer(where: string, names: readonly string[], target: string): KotodamaError {
+  return new KotodamaError('ERR_TOKENIZER', `There is no tokenizer in ${where}`, {
     expected: 'tokenizer.json, or a SentencePiece model such as spiece.model',
     received: names.length === 0 ? 'an empty folder' : `only ${names.slice(0, 8).join(', ')}`,
+    ...(isOlderGpt2(names) && { hint: conversion(where, names, target) }),
   });
+}
+
+/** Whether these are the two files that GPT-2's tokenizer was kept in before tokenizer.json. */
+function isOlderGpt2(names: readonly string[]): boolean {
+  return OLDER_GPT2_NAMES.every((name) => names.includes(name));
+}
+
+function conversion(where: string, names: readonly string[], target: string): string {
+  // AutoTokenizer asks one of these files for the tokenizer's class.
+  const known = [CONFIG_NAME, MODEL_CONFIG_NAME].some((name) => names.includes(name));
+  const load = `${known ? 'AutoTokenizer' : 'GPT2TokenizerFast'}.from_pretrained('${where}')`;
+  return `in Python, \`${load}.save_pretrained('${target}')\` makes ${JSON_NAME} of ${OLDER_GPT2_NAMES.join(' and ')}`;
 }
 
 /** Whether a folder holds a tokenizer. */
@@ -67,9 +87,15 @@ export async function holdsTokenizer(folder: string): Promise<boolean> {
   return modelAmong(await listFolder(folder)) !== undefined;
 }
 
-/** The files of a repository that {@link findTokenizerFiles} would use. */
-export function chooseTokenizerFiles(names: readonly string[]): string[] {
+/**
+ * The files of a repository that {@link findTokenizerFiles} would use.
+ *
+ * @param where the repository, for the error
+ * @throws KotodamaError `ERR_TOKENIZER` when there is nothing but a tokenizer in GPT-2's older files
+ */
+export function chooseTokenizerFiles(names: readonly string[], where: string): string[] {
   const model = modelAmong([...names].sort()) ?? JSON_NAME;
+  if (!names.includes(model) && isOlderGpt2(names)) throw noTokenizer(where, names, 'tokenizer');
   // config.json may tell of which kind the tokenizer is, where tokenizer_config.json does not.
   const rest = [CONFIG_NAME, SPECIAL_TOKENS_NAME, MODEL_CONFIG_NAME];
   // A tokenizer.json holds its added tokens itself.

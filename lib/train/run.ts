@@ -519,7 +519,7 @@ export class Run {
       node: process.version,
       ...publicNames(configuration),
       model: plain(model.config),
-      training: { ...plain(this.options), seed },
+      training: { ...plain(this.options), warmupSteps: this.course.warmupSteps, seed },
     };
   }
 

@@ -52,6 +52,7 @@ t.test('the demo trains, shows samples, and says what to type next', async (t) =
   t.match(run.stderr, /Now the same beginnings.*\n {2}\| Everyone has the right to/);
   t.match(run.stderr, 'npx kotodama generate --model here --prompt "Everyone has the right to"');
   t.match(run.stderr, 'npx kotodama explain --model here --text');
+  t.notMatch(run.stderr, 'learned by heart', 'nothing rose in two steps');
   t.match(readFileSync(join(cwd, 'here', 'report.html'), 'utf8'), '"history":');
   const again = await kotodama(['train', '--resume', '--out', 'here', '--max-steps', '3', '--json'], { cwd });
   t.equal(again.code, 0, again.stderr);

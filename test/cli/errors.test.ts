@@ -200,7 +200,7 @@ t.test('data that ends a run: what is saved can be continued, and how', async (t
   t.equal(bad.code, 1);
   t.match(
     bad.stderr,
-    /hint: convert .*is saved: --resume --skip-bad .* goes on without it; with a mended .* another run$/m,
+    /hint: repair it, .*is saved: --resume --skip-bad .* goes on without it; with a mended .* another run$/m,
   );
   const on = await kotodama(['train', '--resume', '--skip-bad', '--out', 'runs/bad'], { cwd });
   t.equal(on.code, 0, on.stderr);

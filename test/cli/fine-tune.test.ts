@@ -111,6 +111,20 @@ t.test('a pickle is refused with what to run instead', async (t) => {
   t.match(outcome.stderr, /^error ERR_MODEL_FILE: pickled\/pytorch_model.bin is a Python pickle.*\n.*save_pretrained/);
 });
 
+t.test('the learning rate of a new model is told to be one, where nobody chose it', async (t) => {
+  const words = ['train', '--train', 'train.txt', '--init-from', 'base', '--device', 'cpu', '--batch-size', '2'];
+  const [silent, chosen] = await Promise.all([
+    run(...words, '--out', 'o', '--max-steps', '1'),
+    run(...words, '--out', 'p', '--max-steps', '1', '--lr', '6e-4'),
+  ]);
+  t.equal(silent.code, 0, silent.stderr);
+  t.match(silent.stderr, '--lr 6.00e-4, the default, is for a new model');
+  t.notMatch(chosen.stderr, 'for a new model');
+  const resumed = await run('train', '--resume', '--out', 'o', '--max-steps', '2');
+  t.equal(resumed.code, 0, resumed.stderr);
+  t.notMatch(resumed.stderr, 'for a new model');
+});
+
 t.test('answers to prompts: learned, measured, and gone on with as they began', async (t) => {
   const pairs = Array.from({ length: 60 }, (_, i) => ({ q: `${i % 10}?`, a: `${i % 10}!` }));
   writeFileSync(join(cwd, 'pairs.jsonl'), pairs.map((pair) => `${JSON.stringify(pair)}\n`).join(''));

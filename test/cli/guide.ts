@@ -67,13 +67,19 @@ export class Workshop {
     symlinkSync(ROOT, join(folder, 'node_modules', 'kotodama'));
   }
 
-  /** Runs a block; one in a language that does not run only has to be well formed. */
+  /** Runs a block, Python's where one with Transformers is named; one that does not run only has to be well formed. */
   async try(block: GuideBlock): Promise<Trial> {
     switch (block.language) {
       case 'sh':
         return this.run('bash', ['-euo', 'pipefail', '-c', `${block.before}\n${block.code}`]);
       case 'ts':
         return this.runProgram(smallerProgram(`${block.before}\n${block.code}`));
+      case 'python': {
+        const { KOTODAMA_BENCH_PYTHON: python } = process.env;
+        return python === undefined
+          ? { code: 0, output: '' }
+          : this.run(python, ['-c', `${block.before}\n${block.code}`]);
+      }
       case 'json':
         JSON.parse(block.code);
         return { code: 0, output: '' };

@@ -1,6 +1,6 @@
 // Every block of code in README.md and docs/ is tried, at sizes that take no time (small.mjs, guide.ts).
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { readDemoTexts } from '../../dist/cli/demo-text.js';
@@ -17,7 +17,7 @@ const GUIDES = [
 ];
 
 /** Flags in the guides that are those of other programs. */
-const FOREIGN = ['--quick', '--foreground-scripts', '--sample', '--logdir', '--module', '--target'];
+const FOREIGN = ['--quick', '--foreground-scripts', '--sample', '--logdir', '--module', '--target', '--types'];
 
 const TABLES = [...Object.values(tables), trainTokenizerCommand.options].filter((table) => typeof table === 'object');
 const FLAGS = new Set([
@@ -105,6 +105,23 @@ t.test('any option may be undefined, also where exactOptionalPropertyTypes is on
     code,
   });
   t.equal(status, 0, output);
+});
+
+t.test("README's command for Node 20 compiles a program", async (t) => {
+  const work = t.testdir({ node_modules: {} });
+  symlinkSync(ROOT, join(work, 'node_modules/kotodama'));
+  symlinkSync(join(ROOT, 'node_modules/@types'), join(work, 'node_modules/@types'));
+  const program = blocksOf('README.md').find(({ code }) => code.includes('process.stdout')) as GuideBlock;
+  writeFileSync(join(work, 'NAME.mts'), program.code);
+  const [, words = ''] = /`npx tsc ([^`]*)`/.exec(readFileSync(join(ROOT, 'README.md'), 'utf8')) ?? [];
+  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+  // Types that are not Node's: since TypeScript 6 none are taken unless they are named.
+  const made = spawnSync(process.execPath, [tsc, '--types', 'kotodama', ...words.split(' ')], {
+    cwd: work,
+    encoding: 'utf8',
+  });
+  t.equal(made.status, 0, made.stdout);
+  t.ok(readdirSync(work).includes('NAME.mjs'));
 });
 
 t.test('the loop for files of Aozora Bunko leaves the text', async (t) => {

@@ -31,13 +31,14 @@ t.test('the last words know the whole run, and where everything is', async (t) =
   t.notMatch(again.stderr, 'the best so far');
   t.match(again.stderr, `the best validation loss was ${best.toFixed(4)}, at step 4\n`);
   t.match(again.stderr, '\nthe best model: runs/a/checkpoints/best\n');
+  t.match(again.stderr, '\nnext: kotodama generate --model runs/a/checkpoints/best --prompt');
   t.match(again.stderr, '\nTensorBoard: tensorboard --logdir runs/a/tensorboard\n');
   t.ok(existsSync(join(cwd, 'runs/a/tensorboard')));
   // What is said can be copied into a shell.
   renameSync(join(cwd, 'runs/a'), join(cwd, "runs/it's 日本"));
   const moved = await kotodama(['train', '--resume', '--out', "runs/it's 日本", '--tensorboard'], { cwd });
   t.match(moved.stderr, "\nTensorBoard: tensorboard --logdir 'runs/it'\\''s 日本/tensorboard'\n");
-  t.match(moved.stderr, "\nnext: kotodama generate --model 'runs/it'\\''s 日本' --prompt");
+  t.match(moved.stderr, "\nnext: kotodama generate --model 'runs/it'\\''s 日本/checkpoints/best' --prompt");
 });
 
 function evaluations(cwd: string): number[] {

@@ -221,7 +221,7 @@ t.test('files that are no models are named for what they are', async (t) => {
   const int32 = (value: number) => Buffer.from(Int32Array.of(value, 1, 0).buffer);
   const cases: [Buffer, RegExp][] = [
     [Buffer.from('PK\x03\x04....'), /pickle, which can run any code.*model.safetensors.*save_pretrained/s],
-    [Buffer.from([0x80, 2, 0x8a, 10]), /pickle/],
+    [Buffer.from([0x80, 2, 0x8a, 10]), /pickle.*put its tensors into a GPT2LMHeadModel/s],
     [Buffer.from('GGUF\x03\0\0\0'), /is a GGUF file.*not read/s],
     [int32(20240520), /is a token file.*--train/s],
     [int32(20240801), /is a token file/],
@@ -244,6 +244,11 @@ t.test('files that are no models are named for what they are', async (t) => {
   rmSync(join(pickled, 'model.safetensors'));
   writeFileSync(join(pickled, 'pytorch_model.bin.index.json'), '{}');
   await t.rejects(GPT2.fromPretrained(pickled, CPU), { code: 'ERR_MODEL_FILE', message: /pickle.*save_pretrained/s });
+  // Transformers loads a folder with such a file, and no file by itself.
+  const inside = join(pickled, 'pytorch_model.bin');
+  writeFileSync(inside, 'PK\x03\x04....');
+  const message = new RegExp(`from_pretrained\\('${pickled}'\\)\\.save`);
+  await t.rejects(GPT2.fromPretrained(inside, CPU), { code: 'ERR_MODEL_FILE', message });
 });
 
 t.test('GGUF: a byte-level BPE', async (t) => {

@@ -400,6 +400,13 @@ t.test('what a repository lacks', async (t) => {
   hub.repositories['someone/words'] = { ...model, files: { 'README.md': Buffer.from('words') } };
   const none = Tokenizer.fromPretrained('someone/words');
   await t.rejects(none, { code: 'ERR_HUB', message: /expected tokenizer.json, received only README.md/ });
+  const [vocab, merges, config] = ['{}', '', '{}'].map((text) => Buffer.from(text)) as [Buffer, Buffer, Buffer];
+  const older = { 'vocab.json': vocab, 'merges.txt': merges, 'config.json': config };
+  hub.repositories['someone/older'] = { ...model, files: older };
+  await t.rejects(Tokenizer.fromPretrained('someone/older'), {
+    code: 'ERR_TOKENIZER',
+    hint: /AutoTokenizer\.from_pretrained\('someone\/older'\)\.save_pretrained\('tokenizer'\)/,
+  });
   const chosen = (...names: string[]) => chooseWeightFiles(names, 'someone/words');
   t.same(chosen('model.safetensors', 'pytorch_model.bin'), ['model.safetensors']);
   t.throws(() => chosen('config.json', 'pytorch_model.bin'), {

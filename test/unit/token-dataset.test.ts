@@ -162,6 +162,7 @@ t.test('files that are damaged are refused with numbers', async (t) => {
     ['no header', good.subarray(0, 1023), /received 1023 bytes/],
     ['text', Buffer.from('hello, world\n'.repeat(200)), /expected a header of 20240520, version 1 \(uint16\) or/],
     ['magic', change(0, 20240522), /received 20240522, version 1/],
+    ['ids alone', Buffer.from(new Uint16Array(600).buffer), /received 0, version 0\n.*ids without a header/],
     ['version', change(4, 2), /received 20240520, version 2/],
     ['types mixed', change(4, 7), /received 20240520, version 7/],
     ['negative count', change(8, -1), /expected a count of tokens, received -1/],

@@ -241,6 +241,9 @@ t.test('files that cannot be used', async (t) => {
   await reject('gpt2-small-ja', /gpt2-small-ja was not found.*of the Hub/s);
   await reject(join(TOKENIZER_FOLDER, 'tokenizer.json'), /not a folder/);
   await reject(folderOf({}), /no tokenizer.*an empty folder/s);
+  const older = { 'vocab.json': '{}', 'merges.txt': '' };
+  await reject(folderOf(older), /only merges.txt, vocab.json\n.*GPT2TokenizerFast.from_pretrained.*save_pretrained/);
+  await reject(folderOf({ ...older, 'config.json': '{}' }), /\n.*AutoTokenizer.from_pretrained.*save_pretrained/);
   await reject(folderOf({ 'vocab.txt': '' }), /no tokenizer.*only vocab.txt/s);
   await reject(folderOf({ 'tokenizer.json': '{"model": ' }), /tokenizer\.json cannot be read/);
   await reject(folderOf({ 'tokenizer.json': [] }), /tokenizer\.json.*an array/s);

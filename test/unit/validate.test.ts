@@ -121,6 +121,7 @@ t.test('a name that other libraries have is known by its own', async (t) => {
     ['num_train_epochs', trainer, 'epochs'],
     ['gradient_accumulation_steps', trainer, 'gradAccum'],
     ['warmup', trainer, 'warmupSteps'],
+    ['eval_iters', ['evalEvery', 'evalBatches'], 'evalBatches'],
     ['lr', step, 'learningRate'],
     ['gradClip', step, 'maxGradNorm'],
     ['clip_grad_norm', step, 'maxGradNorm'],
