@@ -279,6 +279,11 @@ t.test('another model, tokenizer or batch is another run: the differences are li
       ].join('\\n *'),
     ),
   });
+  const rounded = await ownModel(t, 1, { precision: 'bf16' });
+  await t.rejects(run(t, { out, model: rounded, maxSteps: 4, resume: true }), {
+    code: 'ERR_CHECKPOINT',
+    message: /is another one:\n {2}precision: fp32 in the run, bf16 now\n/,
+  });
   const again = await run(t, { out, maxSteps: 4, resume: true });
   t.match(again.at(-1), { type: 'end', step: 4 });
 });
