@@ -80,6 +80,8 @@ t.test('the weights of the model that is passed in do not matter: dropout follow
   const { inputIds, labels } = (await new TinyLoader(1)[Symbol.asyncIterator]().next()).value;
   await model.forwardBackward({ inputIds, labels });
   await model.step({ learningRate: 1 });
+  // Nor what was accumulated and not applied.
+  await model.forwardBackward({ inputIds, labels });
   const resumed = await run(t, { model, out, maxSteps: 8, resume: true });
   const whole = await run(t, { out: `${out}-whole`, maxSteps: 8 });
   t.same(numbers(resumed), numbers(whole).slice(-5));
