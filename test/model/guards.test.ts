@@ -230,6 +230,26 @@ t.test('skip has an end', async (t) => {
   t.match((await newestCheckpoint(out)).checkpoint, { state: { step: 2 } });
 });
 
+t.test('NaN in the middle of a step: its blocks alone are named, and the step is read to its end', async (t) => {
+  const model = await ownModel(t);
+  const forwardBackward = model.forwardBackward.bind(model);
+  const read: Batch[] = [];
+  model.forwardBackward = async (batch, ...more) => {
+    read.push(batch as Batch);
+    const result = await forwardBackward(batch, ...more);
+    return read.length === 2 ? { ...result, lossSum: Number.NaN } : result;
+  };
+  const options = { train: new PlacedLoader(8), gradAccum: 4, nonFinite: 'skip', maxSteps: 1 } as const;
+  const seen = await events(trainer({ model, out: join(t.testdir(), 'run'), ...options }));
+  t.match(warnings(seen), [{ step: 1, message: /the loss is NaN in blocks 3 to 4 of epoch 1 / }]);
+  t.same(
+    read[2].origins?.map(([, line]) => line),
+    [100, 90],
+    'the next step begins with block 9',
+  );
+  t.match(steps(seen), [{ tokens: 2 * 4 * 16 }]);
+});
+
 for (const spikes of ['log', 'skip'] as const) {
   t.test(`spikes: ${spikes}`, async (t) => {
     const model = await ownModel(t);
