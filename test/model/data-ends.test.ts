@@ -243,6 +243,8 @@ t.test('validation data that goes bad: the evaluation is due when the run goes o
   t.match(error, { code: 'ERR_DATA', message: /^validation: train\.txt line 9/, hint: /step 4 is saved/ });
   const second = await run(t, { ...options, valid: new TinyLoader(3, { sameEachEpoch: true }), resume: true });
   t.same(types(second.seen).slice(0, 2), ['start 4', 'eval 4']);
+  const whole = await run(t, { ...options, out: `${out}-whole` });
+  t.same([...steps(seen), ...steps(second.seen)], steps(whole.seen), 'the last step was done and is not undone');
 });
 
 t.test('aborted while no validation data comes: the evaluation is due when the run goes on', async (t) => {

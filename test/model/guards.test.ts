@@ -257,6 +257,54 @@ t.test('skip has an end', async (t) => {
   t.match((await newestCheckpoint(out)).checkpoint, { state: { step: 2 } });
 });
 
+t.test('NaN in the middle of a step: its blocks alone are named, and the step is read to its end', async (t) => {
+  const model = await ownModel(t);
+  const forwardBackward = model.forwardBackward.bind(model);
+  const read: Batch[] = [];
+  model.forwardBackward = async (batch, ...more) => {
+    read.push(batch as Batch);
+    const result = await forwardBackward(batch, ...more);
+    return read.length === 2 ? { ...result, lossSum: Number.NaN } : result;
+  };
+  const options = { train: new PlacedLoader(8), gradAccum: 4, nonFinite: 'skip', maxSteps: 1 } as const;
+  const seen = await events(trainer({ model, out: join(t.testdir(), 'run'), ...options }));
+  t.match(warnings(seen), [{ step: 1, message: /the loss is NaN in blocks 3 to 4 of epoch 1 / }]);
+  t.same(
+    read[2].origins?.map(([, line]) => line),
+    [100, 90],
+    'the next step begins with block 9',
+  );
+  t.match(steps(seen), [{ tokens: 2 * 4 * 16 }]);
+});
+
+t.test('skips in a row are counted from the last update on, in a resumed run too', async (t) => {
+  const model = await ownModel(t);
+  const options = { model, out: join(t.testdir(), 'run'), nonFinite: 'skip', maxSkips: 3 } as const;
+  const controller = new AbortController();
+  let restore = async () => {};
+  let skips = 0;
+  const seen = await events(
+    trainer({ ...options, maxSteps: 9 }),
+    async ({ type, step }) => {
+      if (type === 'step' && step < 4) restore = await spoil(model, Number.NaN);
+      if (type !== 'warning' || ++skips % 2 !== 0) return;
+      await restore();
+      if (skips === 6) controller.abort();
+    },
+    controller.signal,
+  );
+  t.equal(warnings(seen).length, 6);
+  t.match(seen.at(-1), { type: 'end', step: 3, reason: 'aborted' });
+  const again = trainer({ ...options, maxSteps: 9, resume: true });
+  const types: string[] = [];
+  const spoilAtStart = async ({ type }: TrainEvent) => {
+    types.push(type);
+    if (type === 'start') await spoil(model, Number.NaN);
+  };
+  await t.rejects(events(again, spoilAtStart), { message: /^Step 4: .*; 3 updates in a row were skipped\n/ });
+  t.notOk(types.includes('warning'), 'the first one is the third');
+});
+
 for (const spikes of ['log', 'skip'] as const) {
   t.test(`spikes: ${spikes}`, async (t) => {
     const model = await ownModel(t);

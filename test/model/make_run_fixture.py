@@ -23,8 +23,9 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, Se
 
 OUT = pathlib.Path(__file__).parent / "fixtures"
 STEPS, MICRO, B, T, V = 200, 2, 3, 11, 61
-LR, MIN_LR, WARMUP, DECAY, CLIP = 3e-3, 2e-4, 20, 0.1, 1.0
-BETAS, EPS = (0.9, 0.95), 1e-8
+LR, MIN_LR, WARMUP = 3e-3, 2e-4, 20
+# None of them is a default of the Trainer: one that it ignored would show.
+DECAY, CLIP, BETAS, EPS = 0.03, 0.7, (0.8, 0.97), 1e-6
 CONFIG = dict(vocabSize=V, nPositions=16, nEmbd=16, nLayer=2, nHead=2, nInner=64, layerNormEpsilon=1e-5,
               initializerRange=0.02, embdPdrop=0, attnPdrop=0, residPdrop=0)
 

@@ -80,6 +80,8 @@ t.test('the weights of the model that is passed in do not matter: dropout follow
   const { inputIds, labels } = (await new TinyLoader(1)[Symbol.asyncIterator]().next()).value;
   await model.forwardBackward({ inputIds, labels });
   await model.step({ learningRate: 1 });
+  // Nor what was accumulated and not applied.
+  await model.forwardBackward({ inputIds, labels });
   const resumed = await run(t, { model, out, maxSteps: 8, resume: true });
   const whole = await run(t, { out: `${out}-whole`, maxSteps: 8 });
   t.same(numbers(resumed), numbers(whole).slice(-5));
@@ -278,6 +280,11 @@ t.test('another model, tokenizer or batch is another run: the differences are li
         'tokenizer: letters 32 in the run, letters 40 now',
       ].join('\\n *'),
     ),
+  });
+  const rounded = await ownModel(t, 1, { precision: 'bf16' });
+  await t.rejects(run(t, { out, model: rounded, maxSteps: 4, resume: true }), {
+    code: 'ERR_CHECKPOINT',
+    message: /is another one:\n {2}precision: fp32 in the run, bf16 now\n/,
   });
   const again = await run(t, { out, maxSteps: 4, resume: true });
   t.match(again.at(-1), { type: 'end', step: 4 });

@@ -50,6 +50,17 @@ t.test(
   },
 );
 
+t.test("the order of a seed's first epochs is the same in every release; another seed has another one", async (t) => {
+  const shuffled = (seed: number) => new BufferedShuffleDataset(countingSource(10), { bufferSize: 3, seed });
+  const five = shuffled(5);
+  const found = [await order(five), await order(five)];
+  t.strictSame(found, [
+    [0, 3, 2, 1, 6, 4, 5, 7, 9, 8],
+    [0, 2, 1, 5, 3, 4, 7, 8, 6, 9],
+  ]);
+  t.notSame(await order(shuffled(6)), found[0]);
+});
+
 t.test('stopped anywhere, while filling, mixing or draining, it continues exactly', async (t) => {
   await fc.assert(
     fc.asyncProperty(
