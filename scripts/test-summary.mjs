@@ -1,5 +1,5 @@
 // Reads a TAP file and prints what failed, each failure with where it stands and what it said, and as the last line
-// `N passed, N failed` (and how many were skipped), counting assertions.
+// `N passed, N failed` (and how many were skipped, each with its reason before), counting assertions.
 //
 //   node scripts/test-summary.mjs FILE.tap STATUS
 //
@@ -9,8 +9,9 @@ import { createReadStream } from 'node:fs';
 import { inspect } from 'node:util';
 import { Parser } from 'tap-parser';
 
-const counts = { passed: 0, failed: 0, skipped: 0 };
+const counts = { passed: 0, failed: 0 };
 const failures = [];
+const skipped = [];
 
 /** Subtests are summed up by their own assertions, not by the line that closes them, unless it alone tells a failure. */
 function count(parser, path) {
@@ -21,9 +22,13 @@ function count(parser, path) {
   });
   parser.on('assert', (result) => {
     const before = failedBefore.get(result.name);
+    if (result.skip || result.todo) {
+      // A file or test of which nothing runs tells it by that line alone.
+      skipped.push({ path: [...path, result.name], reason: result.skip || result.todo });
+      return;
+    }
     if (before !== undefined && (result.ok || counts.failed > before)) return;
-    if (result.skip || result.todo) counts.skipped += 1;
-    else if (result.ok) counts.passed += 1;
+    if (result.ok) counts.passed += 1;
     else {
       counts.failed += 1;
       failures.push({ path: [...path, result.name], diag: result.diag });
@@ -43,9 +48,10 @@ const [file, status] = process.argv.slice(2);
 const root = new Parser((results) => {
   if (results.bailout) failures.push({ path: [file, 'bail out'], diag: { reason: String(results.bailout) } });
   const failed = Math.max(counts.failed, status === '0' ? 0 : 1);
-  const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
+  const more = skipped.length > 0 ? `, ${skipped.length} skipped` : '';
+  for (const { path, reason } of skipped) process.stdout.write(`skipped: ${path.join(' > ')}: ${reason}\n`);
   process.stdout.write(failures.map(describe).join(''));
-  process.stdout.write(`${counts.passed} passed, ${failed} failed${skipped}\n`);
+  process.stdout.write(`${counts.passed} passed, ${failed} failed${more}\n`);
   process.exitCode = failed > 0 || counts.passed === 0 ? 1 : 0;
 });
 count(root, []);

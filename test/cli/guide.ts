@@ -41,6 +41,32 @@ export function smallerProgram(code: string): string {
   return SMALLER.reduce((text, [pattern, replacement]) => text.replaceAll(pattern, replacement), code);
 }
 
+const COMPILER: ts.CompilerOptions = {
+  target: ts.ScriptTarget.ES2022,
+  lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'],
+  module: ts.ModuleKind.NodeNext,
+  moduleResolution: ts.ModuleResolutionKind.NodeNext,
+  typeRoots: [join(ROOT, 'node_modules/@types')],
+  types: ['node'],
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  skipLibCheck: true,
+};
+
+const declarations = new Map<string, ts.SourceFile | undefined>();
+
+/** Reads the declarations of libraries and of the package once for all programs, which takes longer than all else. */
+function compilerHost(): ts.CompilerHost {
+  const host = ts.createCompilerHost(COMPILER);
+  const read = host.getSourceFile.bind(host);
+  host.getSourceFile = (name, ...rest) => {
+    if (!name.endsWith('.d.ts')) return read(name, ...rest);
+    if (!declarations.has(name)) declarations.set(name, read(name, ...rest));
+    return declarations.get(name);
+  };
+  return host;
+}
+
 /** How a block ended. */
 export interface Trial {
   code: number | null;
@@ -94,18 +120,7 @@ export class Workshop {
   private async runProgram(code: string): Promise<Trial> {
     const path = join(this.folder, `program-${++this.programs}.mts`);
     writeFileSync(path, code);
-    const options: ts.CompilerOptions = {
-      target: ts.ScriptTarget.ES2022,
-      lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'],
-      module: ts.ModuleKind.NodeNext,
-      moduleResolution: ts.ModuleResolutionKind.NodeNext,
-      typeRoots: [join(ROOT, 'node_modules/@types')],
-      types: ['node'],
-      strict: true,
-      exactOptionalPropertyTypes: true,
-      skipLibCheck: true,
-    };
-    const program = ts.createProgram([path], options);
+    const program = ts.createProgram([path], COMPILER, compilerHost());
     const problems = ts.getPreEmitDiagnostics(program);
     if (problems.length > 0) {
       const host = {

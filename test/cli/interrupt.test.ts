@@ -37,15 +37,19 @@ t.test('SIGTERM while the standard input is silent: what was done is saved', asy
   const text = readFileSync(join(cwd, 'train.txt'), 'utf8').repeat(200);
   const sizes = { 'max-steps': 100_000, 'batch-size': 64, 'grad-accum': 8, 'shuffle-buffer': 0 };
   let quiet: NodeJS.Timeout | undefined;
+  let sent = false;
   const run = await kotodama(tinyTraining('runs/a', { train: '-', ...sizes }), {
     cwd,
     // It stays open.
     onStart: (child) => child.stdin?.write(text),
     onOutput: (stdout, child) => {
-      if (!stdout.includes('"step":3,')) return;
+      if (sent || !stdout.includes('"step":3,')) return;
       // Should it be slow, and not silent yet, it has to do the same.
       clearTimeout(quiet);
-      quiet = setTimeout(() => child.kill('SIGTERM'), 500);
+      quiet = setTimeout(() => {
+        // What the last step writes must not lead to a second one, which would end the run.
+        sent = child.kill('SIGTERM');
+      }, 500);
     },
   });
   clearTimeout(quiet);
@@ -63,8 +67,9 @@ t.test('Ctrl-C under npm, which passes it on: two signals of one press save as o
     onOutput: (stdout, child) => {
       if (sent || !stdout.includes('"step":3,')) return;
       sent = true;
+      // Of two kinds, since two of one kind that wait for a process are one; at once, however slow this machine is.
       child.kill('SIGINT');
-      setTimeout(() => child.kill('SIGINT'), 5);
+      child.kill('SIGTERM');
     },
   });
   t.equal(run.code, 130, run.stderr);
@@ -125,17 +130,17 @@ t.test('a terminal that is closed is nothing to a run without one, as nohup begi
 
 t.test('Ctrl-C twice ends at once', async (t) => {
   const cwd = workplace(t);
-  let signals = 0;
+  // Each is sent once, and the second one after the first was seen: two that wait for a process are one.
+  let [first, second] = [false, false];
   // Big enough that the step after the first Ctrl-C is still running at the second.
   const slow = { 'max-steps': 100, 'n-layer': 2, 'n-embd': 256, 'batch-size': 32, 'grad-accum': 50, epochs: 1000 };
   const run = kotodama(tinyTraining('runs/a', slow), {
     cwd,
     onOutput: (stdout, child) => {
-      if (signals > 0 || !stdout.includes('"start"')) return;
-      const timer = setInterval(() => {
-        child.kill('SIGINT');
-        if (++signals === 2) clearInterval(timer);
-      }, 100);
+      if (!first && stdout.includes('"start"')) first = child.kill('SIGINT');
+    },
+    onError: (stderr, child) => {
+      if (!second && stderr.includes('finishing the step')) second = child.kill('SIGINT');
     },
   });
   const { code, signal, stdout } = await run;

@@ -3,6 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { printedSeed } from '../unit/helpers/seed.js';
 import { essence, kotodama, readEvents, TOKENIZER, tinyTraining, workplace } from './program.js';
 
 const KILLS = Number(process.env.KOTODAMA_TEST_KILLS ?? 5);
@@ -40,8 +41,7 @@ t.test(`runs that are killed ${KILLS} times equal those that were not, bit for b
   const cwd = workplace(t);
   const tokenize = ['tokenize', '--tokenizer', TOKENIZER, '--input', 'train.txt', '--output', 'tokens.bin'];
   t.equal((await kotodama(tokenize, { cwd })).code, 0);
-  const seed = Number(process.env.KOTODAMA_TEST_SEED ?? Date.now() % 2 ** 31);
-  t.comment(`seed ${seed} (KOTODAMA_TEST_SEED repeats it)`);
+  const seed = printedSeed(t);
   const next = randomNumbers(seed);
   const kinds = Object.entries(KINDS);
   const perRun = Math.min(MOST_PER_RUN, Math.ceil(KILLS / 2));

@@ -62,7 +62,7 @@ async function train(options: EngineOptions): Promise<Run> {
 process.env.KOTODAMA_SIM_CHECKS ??= 'none';
 
 if (useDevice() === undefined) {
-  t.pass(noKernels);
+  t.plan(0, noKernels);
 } else {
   for (const name of fixtureNames) {
     testFixture(t, name, { device: 'cuda:0' });

@@ -125,7 +125,7 @@ const spare: [RegExp, string, number[], string][] = [
 ];
 
 if (!configure().hasKernels) {
-  t.pass('no nvcc here: there are no CUDA kernels to break');
+  t.plan(0, 'no nvcc here: there are no CUDA kernels to break');
 } else {
   buildPrograms();
   const env = { KOTODAMA_CUDA_DRIVER: buildSimulator() };

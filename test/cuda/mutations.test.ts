@@ -390,7 +390,7 @@ const ptxMutations: PtxMutation[] = [
 ];
 
 if (!configure().hasKernels) {
-  t.pass('no nvcc here: there are no CUDA kernels to break');
+  t.plan(0, 'no nvcc here: there are no CUDA kernels to break');
 } else {
   buildPrograms();
   const env = { KOTODAMA_CUDA_DRIVER: buildSimulator() };

@@ -90,7 +90,7 @@ function unordered(calls: Call[]): string[] {
 }
 
 if (useDevice() === undefined) {
-  t.pass(noKernels);
+  t.plan(0, noKernels);
 } else {
   const create = (dropout = 0) =>
     GPT2.create(

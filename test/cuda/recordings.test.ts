@@ -21,9 +21,9 @@ async function graphsOf(work: () => Promise<unknown>): Promise<{ made: number; d
 }
 
 if (useDevice() === undefined) {
-  t.pass(noKernels);
+  t.plan(0, noKernels);
 } else if (isReal) {
-  t.pass('a real device writes nothing down');
+  t.plan(0, 'a real device writes nothing down');
 } else {
   t.test('a graph lives as long as the memory and the tensors that it was made for', async (t) => {
     const config = { vocabSize: 61, nPositions: 16, nEmbd: 16, nLayer: 1, nHead: 2 };

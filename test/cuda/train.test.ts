@@ -35,7 +35,7 @@ function difference(a: readonly { loss: number }[], b: readonly { loss: number }
 const device = useDevice();
 
 if (device === undefined) {
-  t.pass(noKernels);
+  t.plan(0, noKernels);
 } else {
   // The kernels are looked at for races and the like, which takes half of the time, in ops_test and model_test.
   const env = { ...device, KOTODAMA_SIM_CHECKS: 'none' };

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { GPT2, KotodamaError } from '../../dist/index.js';
+import { printedSeed } from '../unit/helpers/seed.js';
 
-const seed = Number(process.env.KOTODAMA_TEST_SEED ?? Date.now() % 2 ** 31);
-t.comment(`seed ${seed}`);
+const seed = printedSeed(t);
 
 const fixtures = 'test/unit/fixtures/interchange';
 const folder = t.testdir();

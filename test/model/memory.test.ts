@@ -57,7 +57,7 @@ t.test('50 models made and disposed: memory after the last one is what it was af
 t.test('a model is made in little more than its parameters take', async (t) => {
   const [before, after] = measure('making');
   // NaN, in JSON.
-  if (before === null) return t.pass('this system does not say what a process held at most');
+  if (before === null) return t.plan(0, 'this system does not say what a process held at most');
   const parameters = (250_000 * 256 * 4) / MIB;
   const peak = (after - before) / MIB;
   t.ok(peak > 0.9 * parameters && peak < 1.4 * parameters, `${peak} MiB for parameters of ${parameters} MiB`);

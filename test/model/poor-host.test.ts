@@ -41,6 +41,6 @@ t.test('fewer threads are proposed where they would do', async (t) => {
 });
 
 t.test('the peak is known where processor time is counted in long ticks', async (t) => {
-  if (found.peakFlops === 'null') return t.pass('portable code is not measured');
+  if (found.peakFlops === 'null') return t.plan(0, 'portable code is not measured');
   t.ok(Number(found.peakFlops) > 1e7 && Number(found.peakFlops) < 1e15, String(found.peakFlops));
 });

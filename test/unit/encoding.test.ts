@@ -4,9 +4,9 @@ import t from 'tap';
 import { checkHolds, decode, ENCODINGS } from '../../dist/model/encoding.js';
 import { transposed } from '../../dist/model/tensor-source.js';
 import { halfToNumber, transpose } from './helpers/model-readers.js';
+import { printedSeed } from './helpers/seed.js';
 
-const seed = Number(process.env.KOTODAMA_TEST_SEED ?? Date.now() % 2 ** 31);
-t.comment(`seed ${seed}`);
+const seed = printedSeed(t);
 
 /** Bits of one number when it is stored. */
 function bitsOf(type: 'f16' | 'bf16', value: number): number {

@@ -1,6 +1,7 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import t from 'tap';
 import { buildShim, FailingDisk, MODES, type Mode } from '../failing-disk/disk.js';
 
@@ -26,6 +27,8 @@ interface Attempt {
   weights: number;
 }
 
+type Disk = Pick<FailingDisk, 'env' | 'folder' | 'control'>;
+
 const folder = t.testdir();
 const shim = buildShim(folder);
 let folders = 0;
@@ -34,13 +37,13 @@ function disk(): FailingDisk {
   return new FailingDisk(shim, join(folder, `disk-${folders++}`));
 }
 
-function scenario(disk: FailingDisk, mode: Mode, first: number, last: number): SpawnSyncReturns<string> {
+function scenario(disk: Disk, mode: Mode, first: number, last: number): SpawnSyncReturns<string> {
   return program('scenario', disk, mode, [first, last]);
 }
 
 function program(
   name: string,
-  { env, folder, control }: FailingDisk,
+  { env, folder, control }: Disk,
   mode: Mode,
   rest: readonly unknown[],
 ): SpawnSyncReturns<string> {
@@ -126,3 +129,35 @@ for (const mode of ['once', 'short', 'forever'] as const) {
     });
   }
 }
+
+// A process that is killed loses nothing that it wrote; where the power goes, only what was synced is sure to be there.
+t.test('what has to outlast a power cut is synced before anything depends on it', async (t) => {
+  const target = disk();
+  const log = `${target.folder}.log`;
+  attempts(scenario({ ...target, env: { ...target.env, FAILING_DISK_LOG: log } }, 'once', 1000, 1000));
+  const calls = readFileSync(log, 'utf8').trimEnd().split('\n');
+  /** Files with content, and new names, that a power cut would undo. */
+  const unsynced = new Set<string>();
+  const renamed = new Set<string>();
+  let [renames, removals] = [0, 0];
+  for (const line of calls) {
+    const [call, path, from] = line.split('\t') as [string, string, string];
+    const isOld = /\/\.?step-0000000[15]\b/.test(call === 'rename' ? from : path);
+    if (isOld) {
+      removals++;
+      t.same([...renamed], [], `the new checkpoint has its name for good: ${line}`);
+    } else if (/^(open|write|pwrite|writev|ftruncate)/.test(call)) {
+      unsynced.add(path);
+    } else if (/^f(data)?sync$/.test(call)) {
+      unsynced.delete(path);
+      for (const name of renamed) if (dirname(name) === path) renamed.delete(name);
+    } else if (call === 'rename' && !from.endsWith('/.best.tmp')) {
+      renames++;
+      const open = [...unsynced, ...renamed].filter((name) => name === from || name.startsWith(`${from}/`));
+      t.same(open, [], `what gets its name is synced: ${line}`);
+      renamed.add(path);
+    }
+  }
+  t.ok(renames > 5 && removals > 2, `${renames} renames, ${removals} calls on old checkpoints`);
+  t.same([...renamed], [], 'no name is left that a power cut would undo');
+});

@@ -16,6 +16,7 @@ import {
   writeTokenFiles,
 } from '../../dist/data/index.js';
 import { countingSource, NUMBERS } from './helpers/blocks.js';
+import { printedSeed } from './helpers/seed.js';
 
 /** Every id of a text is its first number: blocks say themselves which lines they are from. */
 const LINE_NUMBERS = {
@@ -36,8 +37,7 @@ async function place(source: BlockSource, { origin }: Block): Promise<string> {
 
 t.test('the lines that a block names are those that its first and last id are from', async (t) => {
   const folder = t.testdir();
-  const seed = Date.now() % 2 ** 31;
-  t.comment(`seed ${seed}`);
+  const seed = printedSeed(t);
   let count = 0;
   await fc.assert(
     fc.asyncProperty(

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { learningRateAt, needsTotalSteps, SCHEDULES, type Schedule } from '../../dist/train/schedule.js';
+import { printedSeed } from './helpers/seed.js';
 
 const base: Schedule = { name: 'cosine', lr: 6e-4, minLr: 6e-5, warmupSteps: 0, totalSteps: 10 };
 
@@ -89,8 +90,7 @@ t.test('two do without the number of steps', async (t) => {
 });
 
 t.test('any schedule rises through its warmup, never leaves (0, lr], and never rises again', async (t) => {
-  const seed = Date.now() % 2 ** 31;
-  t.comment(`seed ${seed}`);
+  const seed = printedSeed(t);
   fc.assert(
     fc.property(
       fc.constantFrom(...SCHEDULES),

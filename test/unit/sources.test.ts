@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -11,6 +11,7 @@ import { filesMatching } from '../../dist/data/sources/glob.js';
 import type { KotodamaError } from '../../dist/errors.js';
 import { collect, NUMBERS, resumeProblem, temporaryFile } from './helpers/blocks.js';
 import { idsOf, NUMBERS_EOS, textsOf } from './helpers/sources.js';
+import { temporaryFolder } from './helpers/temporary-folder.js';
 
 const FIXTURES = fileURLToPath(new URL('./fixtures/sources', import.meta.url));
 
@@ -141,12 +142,22 @@ t.test('a pattern leaves nothing out without a word', async (t) => {
       pattern,
     );
   }
-  // Root may read everything.
-  if (process.getuid?.() === 0) return;
-  const closed = join(folder, 'closed');
-  mkdirSync(closed, 0o000);
-  t.throws(() => filesMatching(join(folder, '*', '*.txt')), { code: 'ERR_IO', message: /closed could not be/ });
-  chmodSync(closed, 0o700);
+});
+
+t.test('a folder that may not be read is told, as a pattern meets it', async (t) => {
+  const folder = temporaryFolder();
+  mkdirSync(join(folder, 'closed'), 0o000);
+  const find = () => filesMatching(join(folder, '*', '*.txt'));
+  const refusal = { code: 'ERR_IO', message: /closed could not be/ };
+  if (process.geteuid?.() !== 0) return t.throws(find, refusal);
+  // Root may read everything: nobody does it.
+  for (const path of [folder, dirname(folder)]) chmodSync(path, 0o755);
+  process.seteuid?.(65_534);
+  try {
+    t.throws(find, refusal);
+  } finally {
+    process.seteuid?.(0);
+  }
 });
 
 t.test('ends of text: after each line, each document, or not at all', async (t) => {

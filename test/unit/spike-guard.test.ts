@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { SpikeGuard } from '../../dist/train/spike-guard.js';
+import { printedSeed } from './helpers/seed.js';
 
 /** Values around 2 that never leave [1.8, 2.2]: mean 2, standard deviation 0.2. */
 const calm = (index: number) => (index % 2 === 0 ? 1.8 : 2.2);
@@ -43,8 +44,7 @@ t.test('one spike does not hide the next one, and a level that lasts is none for
 });
 
 t.test('a guard goes on from its windows as if it had not stopped, and they never grow', async (t) => {
-  const seed = Date.now() % 2 ** 31;
-  t.comment(`seed ${seed}`);
+  const seed = printedSeed(t);
   const value = fc.double({ min: 0, max: 1e6, noNaN: true });
   fc.assert(
     fc.property(
