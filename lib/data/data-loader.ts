@@ -27,7 +27,10 @@ export interface DataLoaderOptions {
   rank?: number | undefined;
   /** Batches made in advance, for each worker. Default 2. Without workers nothing is made in advance. */
   prefetchFactor?: number | undefined;
-  /** Threads that tokenize; 0 tokenizes in this thread. Default 0. They change the speed and nothing else. */
+  /**
+   * Threads that tokenize; 0 tokenizes in this thread. Default 0. They change the speed and nothing else. The first 256 KiB of
+   * a pass are tokenized in this thread all the same, so that a short text starts no others.
+   */
   numWorkers?: number | undefined;
   /** Makes a batch of blocks, at once. Default {@link stackBlocks}. */
   collate?: ((blocks: Block[]) => Batch) | undefined;
