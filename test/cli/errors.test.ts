@@ -226,6 +226,6 @@ t.test('a configuration that does not fit the weights', async (t) => {
   const flags = ['--init-from', 'runs/a', '--train', 'train.txt', '--out', 'runs/b', '--device', 'cpu'];
   const run = await kotodama(['train', ...flags], { cwd });
   t.equal(run.code, 1);
-  t.match(run.stderr, /^error ERR_MODEL_FILE: .*wte\.weight': expected \[100, 16\], received \[2048, 16\]/);
+  t.match(run.stderr, /^error ERR_MODEL_FILE: .*wte\.weight': expected \[100, 16\], received \[2048, 16\]/m);
   t.notOk(existsSync(join(cwd, 'runs/b')));
 });
