@@ -55,6 +55,8 @@ export async function measureTexts(
 ): Promise<DataStatistics> {
   const counter = new TextCounter(tokenizer);
   const dataset = open(counter);
+  // What it encodes to learn about the tokenizer is no text.
+  counter.begun = true;
   const { blockSize } = dataset;
   const { vocabSize } = tokenizer;
   const unkTokenId = unknownId(tokenizer);
@@ -105,6 +107,7 @@ function unknownId(tokenizer: TokenizerModel & { vocabulary?: Vocabulary }): num
 
 /** A tokenizer that measures the texts that it encodes. */
 class TextCounter implements TokenizerModel {
+  begun = false;
   texts = 0;
   longestText = 0;
   readonly vocabSize: number;
@@ -130,6 +133,7 @@ class TextCounter implements TokenizerModel {
 
   encode(text: string): number[] {
     const ids = this.tokenizer.encode(text);
+    if (!this.begun) return ids;
     this.texts++;
     this.tokens += ids.length;
     this.longestText = Math.max(this.longestText, ids.length);

@@ -130,6 +130,15 @@ export class BlockDataset implements EncodedSource {
       reader.string('textField', undefined);
       this.encoding = reader.choice('encoding', ENCODINGS, 'utf-8');
       this.keepLinebreaks = reader.boolean('keepLinebreaks', false);
+      if (this.keepLinebreaks && typeof tokenizer?.encode === 'function' && losesLinebreaks(tokenizer)) {
+        const hint = 'train a tokenizer that keeps them: a BPE, or a unigram model with --normalizer identity';
+        reader.problem(
+          'keepLinebreaks',
+          'false, since the tokenizer makes a space or nothing of a line break',
+          true,
+          hint,
+        );
+      }
     }
     reader.finish('These options cannot make a BlockDataset');
     this.tokenizer = tokenizer;
@@ -380,6 +389,12 @@ export class BlockDataset implements EncodedSource {
     }
     return { inputIds, labels, origin };
   }
+}
+
+/** Whether a text's line breaks do not come through, as with SentencePiece's usual rules. */
+function losesLinebreaks(tokenizer: TokenizerModel): boolean {
+  const ids = (text: string) => Array.from(tokenizer.encode(text)).join();
+  return ids('a\n') === ids('a') || ids('a\nb') === ids('a b');
 }
 
 /** The error of a text of `count` tokens that makes no block. */

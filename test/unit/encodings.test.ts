@@ -1,11 +1,16 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import t from 'tap';
 import { BlockDataset } from '../../dist/data/index.js';
 import { ENCODINGS, type Encoding } from '../../dist/data/sources/encoding.js';
 import type { KotodamaError } from '../../dist/errors.js';
-import { collect, resumeProblem, temporaryFile } from './helpers/blocks.js';
+import { Tokenizer } from '../../dist/tokenizer/index.js';
+import { trainTokenizer } from '../../dist/tokenizer/training/index.js';
+import { collect, resumeProblem, TOKENIZER_FOLDER, temporaryFile } from './helpers/blocks.js';
 import { textsAndFailure, textsOf } from './helpers/sources.js';
 
 const hex = (text: string) => Buffer.from(text.replaceAll(' ', ''), 'hex');
@@ -86,6 +91,16 @@ t.test('bytes that are no character: named with their line, or left out', async 
   t.match(wrongOrder.failure, { message: /utf-16be/ });
 });
 
+t.test('a broken character at the end of a piece of the file', async (t) => {
+  // Files are read in pieces of some power of two.
+  for (const size of [2 ** 16, 2 ** 17, 2 ** 18]) {
+    const path = temporaryFile(Buffer.concat([hex('62 0a'), Buffer.alloc(size - 4, 'a'), hex('8fa4 0a')]));
+    const left: KotodamaError[] = [];
+    t.same(await textsOf(path, { encoding: 'euc-jp', onBad: (problem) => left.push(problem) }), ['b'], `${size}`);
+    t.match(left, [/line 2, is not euc-jp/]);
+  }
+});
+
 t.test('text that is not UTF-8 is told what it may be', async (t) => {
   const sentence = { shift_jis: hex('82b7 82d7 82c4 82cc 906c 82cd'), 'euc-jp': hex('a4b9 a4d9 a4c6 a4ce bfcd a4cf') };
   for (const [encoding, bytes] of Object.entries(sentence)) {
@@ -126,4 +141,20 @@ t.test('lines that keep their ends', async (t) => {
   const text = Array.from({ length: 40_000 }, (_, i) => `line ${i}`).join('\n');
   t.equal((await textsOf(temporaryFile(text), options)).join(''), text);
   t.equal((await textsOf(temporaryFile(text.replaceAll('\n', '\r\n')), options)).join(''), text);
+});
+
+t.test('lines keep their ends only where the tokenizer keeps them', async (t) => {
+  const models = fileURLToPath(new URL('./fixtures/sentencepiece/', import.meta.url));
+  const unigram = (name: string) => Tokenizer.fromSentencePiece(readFileSync(join(models, `${name}.model`)));
+  const options = { blockSize: 2, keepLinebreaks: true };
+  const path = temporaryFile('a\nb\n');
+  t.throws(() => BlockDataset.fromFile(path, { tokenizer: unigram('unigram-nmt-nfkc'), ...options }), {
+    code: 'ERR_OPTIONS',
+    message: /keepLinebreaks: expected false, since the tokenizer makes a space or nothing of a line break/,
+  });
+  for (const tokenizer of [unigram('unigram-identity'), await Tokenizer.fromPretrained(TOKENIZER_FOLDER)]) {
+    t.doesNotThrow(() => BlockDataset.fromFile(path, { tokenizer, ...options }));
+  }
+  const training = { files: path, vocabSize: 300, type: 'unigram', keepLinebreaks: true } as const;
+  await t.rejects(trainTokenizer(training), { code: 'ERR_OPTIONS', message: /keepLinebreaks: .*nmt_nfkc/ });
 });

@@ -8,11 +8,6 @@ export type Encoding = (typeof ENCODINGS)[number];
 /** Stands for bytes that are no character. */
 export const NO_CHARACTER = '\ufffd';
 
-/** Control characters that ICU's Shift_JIS, which Node.js takes, exchanges with one another (IBM's code page 943). */
-const CONTROLS = '\x1a\x1c\x7f';
-const CONTROL = new RegExp(`[${CONTROLS}]`, 'g');
-const EXCHANGED = new TextDecoder('shift_jis').decode(Buffer.from(CONTROLS));
-
 /** A byte order mark whose bytes were read in the other order. */
 const REVERSED_MARK = '\ufffe';
 
@@ -28,18 +23,51 @@ export async function* decoded(
   encoding: Encoding,
   name: string,
 ): AsyncGenerator<Uint8Array, void> {
-  const decoder = new TextDecoder(encoding);
-  const toUtf8 = (text: string) => Buffer.from(encoding === 'shift_jis' ? withoutExchange(text) : text);
+  const texts = encoding.startsWith('utf-16') ? inStream(pieces, encoding) : byLines(pieces, encoding);
   let first = true;
-  for await (const piece of pieces) {
-    const text = decoder.decode(piece, { stream: true });
+  for await (const text of texts) {
     if (text === '') continue;
     if (first && text.startsWith(REVERSED_MARK)) throw reversed(encoding, name);
     first = false;
-    yield toUtf8(text);
+    yield Buffer.from(text);
   }
-  const rest = decoder.decode();
-  if (rest !== '') yield toUtf8(rest);
+}
+
+async function* inStream(pieces: AsyncIterable<Uint8Array>, encoding: Encoding): AsyncGenerator<string, void> {
+  const decoder = new TextDecoder(encoding);
+  for await (const piece of pieces) yield decoder.decode(piece, { stream: true });
+  yield decoder.decode();
+}
+
+const NEWLINE = 0x0a;
+
+/**
+ * Whole lines at a time: Node's decoder fails where a broken character is continued in another piece. No character of these
+ * encodings holds the byte of a line end.
+ */
+async function* byLines(pieces: AsyncIterable<Uint8Array>, encoding: Encoding): AsyncGenerator<string, void> {
+  const decoder = new TextDecoder(encoding);
+  const exchange = encoding === 'shift_jis' ? controlExchange() : (text: string) => text;
+  let begun: Uint8Array[] = [];
+  const take = (last: Uint8Array) => exchange(decoder.decode(Buffer.concat([...begun, last])));
+  for await (const piece of pieces) {
+    const end = piece.lastIndexOf(NEWLINE) + 1;
+    if (end > 0) {
+      yield take(piece.subarray(0, end));
+      begun = [];
+    }
+    // What is not decoded yet outlives the piece.
+    if (end < piece.length) begun.push(piece.slice(end));
+  }
+  yield take(new Uint8Array(0));
+}
+
+/** ICU's Shift_JIS, which Node.js takes, exchanges some control characters with one another (IBM's code page 943). */
+function controlExchange(): (text: string) => string {
+  const controls = '\x1a\x1c\x7f';
+  const exchanged = new TextDecoder('shift_jis').decode(Buffer.from(controls));
+  const any = new RegExp(`[${controls}]`, 'g');
+  return (text) => text.replaceAll(any, (control) => controls.charAt(exchanged.indexOf(control)));
 }
 
 function reversed(encoding: Encoding, name: string): KotodamaError {
@@ -48,10 +76,6 @@ function reversed(encoding: Encoding, name: string): KotodamaError {
     received: `a byte order mark of ${other}`,
     hint: `take --encoding ${other} (API: encoding)`,
   });
-}
-
-function withoutExchange(text: string): string {
-  return text.replaceAll(CONTROL, (control) => CONTROLS.charAt(EXCHANGED.indexOf(control)));
 }
 
 /** Half-width kana, the private use area, and what stands for no character: a wrong encoding makes many of them. */

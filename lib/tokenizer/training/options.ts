@@ -158,6 +158,9 @@ export function readTokenizerOptions(reader: OptionReader): BpeSettings | Unigra
       addDummyPrefix: read('addDummyPrefix') as boolean,
     };
     checkUnigram(reader, settings);
+    if (reader.values.keepLinebreaks === true && settings.normalizer === 'nmt_nfkc') {
+      reader.problem('keepLinebreaks', 'nothing with the normalizer nmt_nfkc, which makes spaces of line breaks', true);
+    }
     return settings;
   }
   const specialTokens = readSpecialTokens(reader, ['<|endoftext|>']);
