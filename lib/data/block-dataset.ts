@@ -36,8 +36,8 @@ export interface BlockDatasetOptions {
   /**
    * Where the tokenizer's end-of-text id goes: nowhere (default), after each text, or after each document (default with a
    * `promptField`). A record of JSON lines or Parquet is a document, and so is each text of `fromTexts`; a file of plain
-   * lines is one altogether. A line's end is not part of its text: where no id is put, texts are joined with nothing between
-   * them.
+   * lines is one altogether. A line's end is not part of its text, unless a file is read with `keepLinebreaks`: where no id
+   * is put, texts are joined with nothing between them.
    */
   eos?: 'none' | 'line' | 'document' | undefined;
   /**
@@ -160,8 +160,8 @@ export class BlockDataset implements EncodedSource {
    * - `.gz` and `.zst` of these; `.parquet`, with the text in the column `textField`
    * - patterns such as `data/*.txt`, in the order of the sorted paths; http(s) URLs; `-`, the standard input, once
    *
-   * A saved state continues in plain files of UTF-8 at its byte and in Parquet at its row group; what is compressed, in another encoding, from a URL or
-   * the standard input is read again up to its place.
+   * A saved state continues in plain files of UTF-8 at its byte and in Parquet at its row group; what is compressed, in
+   * another encoding, from a URL or the standard input is read again up to its place.
    *
    * @throws KotodamaError `ERR_IO`, `ERR_DATA` or `ERR_OPTIONS` when a file is missing, not a file, or empty, when a
    *   pattern matches nothing, or when an option is not valid

@@ -78,8 +78,8 @@ function reversed(encoding: Encoding, name: string): KotodamaError {
   });
 }
 
-/** Half-width kana, the private use area, and what stands for no character: a wrong encoding makes many of them. */
-const UNLIKELY = /[\uff61-\uff9f\ue000-\uf8ff\ufffd]/g;
+/** Half-width kana and the private use area: a wrong encoding makes many of them. */
+const UNLIKELY = /[\uff61-\uff9f\ue000-\uf8ff]/g;
 const OTHERS = ['shift_jis', 'euc-jp'] as const satisfies readonly Encoding[];
 
 /** The encoding that some bytes, which are not UTF-8, may be in. */

@@ -20,8 +20,8 @@ export type ParquetAnswer = ParquetRows | { done: true } | { failure: string; co
 const HEAP = 3072;
 
 /**
- * The texts in a column of a Parquet file, and the prompts in another one; offsets count rows. A thread decodes the row groups: one takes long, and a
- * hostile one ends the thread rather than the process.
+ * The texts in a column of a Parquet file, and the prompts in another one; offsets count rows. A thread decodes the row
+ * groups: one takes long, and a hostile one ends the thread rather than the process.
  */
 export class ParquetInput {
   private readonly path: string;
